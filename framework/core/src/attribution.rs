@@ -1,0 +1,290 @@
+//! Which container did it, and how that is known.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::field::{Field, FieldInfo, Type, Value};
+use crate::time::Timestamp;
+
+/// How much is known of the container behind an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum State {
+    /// No container manager has seen the event yet.
+    #[default]
+    Unset,
+    /// Id and name of the container are known.
+    Resolved,
+    /// The id is known; the name was not there within `hold`.
+    Pending,
+    /// In some container or in none: it could not be told.
+    Unknown,
+    /// In no container.
+    Host,
+}
+
+impl State {
+    /// The word that is printed; `None` while unset.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::Unset => None,
+            Self::Resolved => Some("resolved"),
+            Self::Pending => Some("pending"),
+            Self::Unknown => Some("unknown"),
+            Self::Host => Some("host"),
+        }
+    }
+}
+
+/// What the attribution was drawn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum How {
+    /// Nothing told.
+    #[default]
+    None,
+    /// The cgroup that the event happened in.
+    Cgroup,
+    /// The process was known already.
+    Pid,
+    /// The parent's container was inherited.
+    Parent,
+    /// Its namespaces are those of a known container.
+    Namespace,
+    /// The container runtime said so.
+    Runtime,
+}
+
+impl How {
+    /// The word that is printed; `None` where nothing told.
+    pub fn as_str(self) -> Option<&'static str> {
+        match self {
+            Self::None => None,
+            Self::Cgroup => Some("cgroup"),
+            Self::Pid => Some("pid"),
+            Self::Parent => Some("parent"),
+            Self::Namespace => Some("namespace"),
+            Self::Runtime => Some("runtime"),
+        }
+    }
+}
+
+/// The program that runs containers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Runtime {
+    /// Docker.
+    Docker,
+    /// containerd, also under Kubernetes.
+    Containerd,
+    /// CRI-O.
+    CriO,
+    /// Podman.
+    Podman,
+    /// Some other runtime.
+    Other,
+}
+
+impl Runtime {
+    /// The word that is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Containerd => "containerd",
+            Self::CriO => "cri-o",
+            Self::Podman => "podman",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// State of a container, in Docker's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Not told, or a word that is not known.
+    #[default]
+    Unknown,
+    /// Made, not started.
+    Created,
+    /// Running.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Being started again.
+    Restarting,
+    /// Being removed.
+    Removing,
+    /// Ended.
+    Exited,
+    /// Broken beyond restart.
+    Dead,
+}
+
+impl Status {
+    /// The word that is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Removing => "removing",
+            Self::Exited => "exited",
+            Self::Dead => "dead",
+        }
+    }
+
+    /// Parses the daemon's text: the `State` word (`running`), or the `Status` line for people (`Up 3 minutes (Paused)`,
+    /// `Exited (0) 2 hours ago`). Anything else is [`Status::Unknown`].
+    pub fn parse(text: &str) -> Self {
+        let text = text.trim().to_ascii_lowercase();
+        let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
+        match first {
+            "up" | "running" if text.contains("(paused)") => Self::Paused,
+            "up" | "running" => Self::Running,
+            "created" => Self::Created,
+            "paused" => Self::Paused,
+            "restarting" => Self::Restarting,
+            "removing" | "removal" => Self::Removing,
+            "exited" => Self::Exited,
+            "dead" => Self::Dead,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// What is known of a container. Events share one snapshot; when something changes, later events get a new one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Full id as the runtime has it: 64 hexadecimal digits for Docker.
+    pub id: Arc<str>,
+    /// Its name, without Docker's leading slash; `None` until known.
+    pub name: Option<Arc<str>>,
+    /// Name of the image, as it was asked for.
+    pub image: Option<Arc<str>>,
+    /// The runtime.
+    pub runtime: Runtime,
+    /// Its state.
+    pub status: Status,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Pid of its first process, in the host's pid namespace.
+    pub init_pid: Option<u32>,
+    /// When it was started last.
+    pub started_at: Option<Timestamp>,
+}
+
+impl Container {
+    /// A container of which only the id is known.
+    pub fn bare(id: impl Into<Arc<str>>, runtime: Runtime) -> Self {
+        Self {
+            id: id.into(),
+            name: None,
+            image: None,
+            runtime,
+            status: Status::Unknown,
+            labels: BTreeMap::new(),
+            init_pid: None,
+            started_at: None,
+        }
+    }
+
+    /// The first 12 characters of the id, as the `docker` command shows it.
+    pub fn short_id(&self) -> &str {
+        self.id.get(..12).unwrap_or(&self.id)
+    }
+}
+
+/// Which container did it: the slot that each event of a batch has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attribution {
+    /// The container; `None` for host and unknown.
+    pub container: Option<Arc<Container>>,
+    /// How much is known.
+    pub state: State,
+    /// How it is known.
+    pub how: How,
+}
+
+impl Attribution {
+    /// In no container.
+    pub fn host(how: How) -> Self {
+        Self { container: None, state: State::Host, how }
+    }
+
+    /// It could not be told.
+    pub fn unknown() -> Self {
+        Self { container: None, state: State::Unknown, how: How::None }
+    }
+
+    /// In this container: resolved if its name is known, else pending.
+    pub fn container(container: Arc<Container>, how: How) -> Self {
+        let state = if container.name.is_some() { State::Resolved } else { State::Pending };
+        Self { container: Some(container), state, how }
+    }
+}
+
+fn text<'a>(text: Option<&'a str>) -> Value<'a> {
+    text.map_or(Value::Null, |t| Value::Text(t.as_bytes()))
+}
+
+const fn field(
+    name: &'static str,
+    doc: &'static str,
+    get: fn(&Attribution) -> Value<'_>,
+) -> Field<Attribution> {
+    Field { info: FieldInfo { name, ty: Type::Text, doc }, get }
+}
+
+/// The fields that every event has once a container manager has seen it, in the order they are printed.
+pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
+    field("container.id", "id of the container", |a| text(a.container.as_ref().map(|c| &*c.id))),
+    field("container.name", "name of the container", |a| {
+        text(a.container.as_ref().and_then(|c| c.name.as_deref()))
+    }),
+    field("container.image.name", "name of the container's image", |a| {
+        text(a.container.as_ref().and_then(|c| c.image.as_deref()))
+    }),
+    field("container.runtime", "runtime of the container: docker, containerd, …", |a| {
+        text(a.container.as_ref().map(|c| c.runtime.as_str()))
+    }),
+    field("container.status", "state of the container: created, running, exited, …", |a| {
+        text(a.container.as_ref().map(|c| c.status.as_str()))
+    }),
+    field("attribution.state", "resolved, pending, unknown or host", |a| text(a.state.as_str())),
+    field("attribution.source", "cgroup, pid, parent, namespace or runtime", |a| {
+        text(a.how.as_str())
+    }),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_is_parsed_from_both_of_the_daemons_texts() {
+        for (text, want) in [
+            ("running", Status::Running),
+            ("Up 3 minutes", Status::Running),
+            ("Up 3 minutes (Paused)", Status::Paused),
+            ("Up 5 seconds (health: starting)", Status::Running),
+            ("Exited (137) 2 hours ago", Status::Exited),
+            ("exited", Status::Exited),
+            ("Created", Status::Created),
+            ("Restarting (1) 4 seconds ago", Status::Restarting),
+            ("Removal In Progress", Status::Removing),
+            ("Dead", Status::Dead),
+            ("", Status::Unknown),
+            ("Upside down", Status::Unknown),
+        ] {
+            assert_eq!(Status::parse(text), want, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribution_is_pending_exactly_while_the_name_is_missing() {
+        let bare = Container::bare("ab", Runtime::Docker);
+        let named = Container { name: Some("web".into()), ..bare.clone() };
+        assert_eq!(Attribution::container(Arc::new(bare), How::Cgroup).state, State::Pending);
+        assert_eq!(Attribution::container(Arc::new(named), How::Cgroup).state, State::Resolved);
+    }
+}

@@ -1,0 +1,252 @@
+//! Batches: what travels between a tracker and the handlers of a chain.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::attribution::{ATTRIBUTION_FIELDS, Attribution};
+use crate::event::{Change, Event};
+use crate::field::{Accessor, Schema, Value};
+use crate::process::{PROCESS_FIELDS, Process};
+use crate::time::Timestamp;
+
+/// The events of a batch with their type erased. Implemented for every `Vec` of events; not for others to implement.
+pub trait Events: Any + Send + Sync {
+    /// How many.
+    fn len(&self) -> usize;
+    /// Whether there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// [`Event::NAME`].
+    fn name(&self) -> &'static str;
+    /// [`Event::kind`] of one.
+    fn kind(&self, index: usize) -> &'static str;
+    /// [`Event::time`] of one.
+    fn time(&self, index: usize) -> Timestamp;
+    /// [`Event::process`] of one.
+    fn process(&self, index: usize) -> Option<&Process>;
+    /// [`Event::change`] of one.
+    fn change(&self, index: usize) -> Option<Change<'_>>;
+    /// Value of one of the type's own fields.
+    fn own(&self, index: usize, field: usize) -> Value<'_>;
+    /// What the events look like.
+    fn schema(&self) -> Schema;
+    /// For typed access.
+    fn as_any(&self) -> &dyn Any;
+}
+
+impl<E: Event> Events for Vec<E> {
+    fn len(&self) -> usize {
+        Vec::len(self)
+    }
+
+    fn name(&self) -> &'static str {
+        E::NAME
+    }
+
+    fn kind(&self, index: usize) -> &'static str {
+        self[index].kind()
+    }
+
+    fn time(&self, index: usize) -> Timestamp {
+        self[index].time()
+    }
+
+    fn process(&self, index: usize) -> Option<&Process> {
+        self[index].process()
+    }
+
+    fn change(&self, index: usize) -> Option<Change<'_>> {
+        self[index].change()
+    }
+
+    fn own(&self, index: usize, field: usize) -> Value<'_> {
+        (E::FIELDS[field].get)(&self[index])
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::of::<E>()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A row of a batch: which event, and its attribution.
+#[derive(Clone, Debug)]
+struct Row {
+    index: u32,
+    attribution: Attribution,
+}
+
+/// Events of one tracker, in the kernel's order.
+///
+/// The events themselves are shared (a clone for a second chain copies none of them); what a batch owns is the list of
+/// those still in it and their attributions. So dropping events moves no event, and holding some of them back is a split.
+#[derive(Clone)]
+pub struct Batch {
+    tracker: Arc<str>,
+    events: Arc<dyn Events>,
+    rows: Vec<Row>,
+}
+
+impl Batch {
+    /// A batch of all of `events`, from the tracker (or handler) named.
+    ///
+    /// # Panics
+    /// If there are more than `u32::MAX` events.
+    pub fn new<E: Event>(tracker: Arc<str>, events: Vec<E>) -> Self {
+        let count = u32::try_from(events.len()).expect("a batch holds fewer than 2^32 events");
+        let rows =
+            (0..count).map(|index| Row { index, attribution: Attribution::default() }).collect();
+        Self { tracker, events: Arc::new(events), rows }
+    }
+
+    /// Name of the tracker (or handler) that made it.
+    pub fn tracker(&self) -> &Arc<str> {
+        &self.tracker
+    }
+
+    /// How many events are in it.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether no event is left in it.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// [`Event::NAME`] of its events.
+    pub fn event_name(&self) -> &'static str {
+        self.events.name()
+    }
+
+    /// What its events look like. Costs an allocation: keep what comes of it, by [`Batch::event_name`].
+    pub fn schema(&self) -> Schema {
+        self.events.schema()
+    }
+
+    /// The events in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = EventRef<'_>> {
+        self.rows.iter().map(|row| EventRef {
+            events: &*self.events,
+            index: row.index as usize,
+            attribution: &row.attribution,
+        })
+    }
+
+    /// The events as `E` with their attributions, or `None` if they are of another type.
+    pub fn typed<E: Event>(&self) -> Option<impl ExactSizeIterator<Item = (&E, &Attribution)>> {
+        let events = self.events.as_any().downcast_ref::<Vec<E>>()?;
+        Some(self.rows.iter().map(|row| (&events[row.index as usize], &row.attribution)))
+    }
+
+    /// Keeps the events for which `keep` holds; says how many went.
+    pub fn retain(&mut self, mut keep: impl FnMut(EventRef<'_>) -> bool) -> u64 {
+        let before = self.rows.len();
+        let events = &*self.events;
+        self.rows.retain(|row| {
+            keep(EventRef { events, index: row.index as usize, attribution: &row.attribution })
+        });
+        (before - self.rows.len()) as u64
+    }
+
+    /// Gives each event the attribution that `attribute` finds.
+    pub fn attribute(&mut self, mut attribute: impl FnMut(EventRef<'_>) -> Attribution) {
+        for row in &mut self.rows {
+            row.attribution = attribute(EventRef {
+                events: &*self.events,
+                index: row.index as usize,
+                attribution: &row.attribution,
+            });
+        }
+    }
+
+    /// Takes the events for which `take` holds out into a batch of their own; both keep their order.
+    #[must_use]
+    pub fn split(&mut self, mut take: impl FnMut(EventRef<'_>) -> bool) -> Self {
+        let events = &*self.events;
+        let rows = self
+            .rows
+            .extract_if(.., |row| {
+                take(EventRef { events, index: row.index as usize, attribution: &row.attribution })
+            })
+            .collect();
+        Self { tracker: Arc::clone(&self.tracker), events: Arc::clone(&self.events), rows }
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("tracker", &self.tracker)
+            .field("event", &self.events.name())
+            .field("len", &self.rows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One event of a batch.
+#[derive(Clone, Copy)]
+pub struct EventRef<'a> {
+    events: &'a dyn Events,
+    index: usize,
+    attribution: &'a Attribution,
+}
+
+impl<'a> EventRef<'a> {
+    /// [`Event::kind`].
+    pub fn kind(&self) -> &'static str {
+        self.events.kind(self.index)
+    }
+
+    /// [`Event::time`].
+    pub fn time(&self) -> Timestamp {
+        self.events.time(self.index)
+    }
+
+    /// [`Event::process`].
+    pub fn process(&self) -> Option<&'a Process> {
+        self.events.process(self.index)
+    }
+
+    /// [`Event::change`].
+    pub fn change(&self) -> Option<Change<'a>> {
+        self.events.change(self.index)
+    }
+
+    /// Its attribution so far.
+    pub fn attribution(&self) -> &'a Attribution {
+        self.attribution
+    }
+
+    /// Value of a field that was found in this event type's [`Schema`].
+    ///
+    /// # Panics
+    /// If the accessor comes from another event type's schema and this type has fewer fields.
+    pub fn value(&self, accessor: Accessor) -> Value<'a> {
+        match accessor {
+            Accessor::Time => Value::Time(self.time()),
+            Accessor::Kind => Value::Text(self.kind().as_bytes()),
+            Accessor::Process(i) => {
+                self.process().map_or(Value::Null, |p| (PROCESS_FIELDS[i as usize].get)(p))
+            }
+            Accessor::Attribution(i) => (ATTRIBUTION_FIELDS[i as usize].get)(self.attribution),
+            Accessor::Own(i) => self.events.own(self.index, i as usize),
+        }
+    }
+}
+
+impl fmt::Debug for EventRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventRef")
+            .field("kind", &self.kind())
+            .field("time", &self.time())
+            .field("process", &self.process())
+            .field("attribution", self.attribution)
+            .finish_non_exhaustive()
+    }
+}

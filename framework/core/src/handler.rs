@@ -1,0 +1,274 @@
+//! Handlers: what becomes of events.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::batch::Batch;
+use crate::field::Schema;
+use crate::options::{Options, Problem};
+use crate::stats::HandlerCounters;
+
+/// Message type of a handler that has no messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Never {}
+
+/// One of the chains that a handler stands in, as a small number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChainId(pub u16);
+
+/// Which events a handler can take. A chain that brings it others is refused before anything runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepts {
+    /// Any.
+    Any,
+    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s.
+    Only(&'static [&'static str]),
+}
+
+/// What is done when a handler fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It is built anew and goes on with the next batch; at more than `max_per_minute` the run stops.
+    Restart {
+        /// How often at most.
+        max_per_minute: u32,
+    },
+    /// The run stops.
+    Stop,
+}
+
+/// Takes batches, and passes them on, changed or not.
+///
+/// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A handler must not block:
+/// if it has to (a slow output), it says so with [`Handler::BLOCKING`] and gets a thread of its own.
+pub trait Handler: Sized + Send + 'static {
+    /// Its name in the configuration: `type = "filter"`.
+    const TYPE: &'static str;
+    /// What it does, in one line.
+    const ABOUT: &'static str;
+    /// Its options.
+    type Options: Options;
+    /// Messages to itself, from timers and from helpers of its own; [`Never`] if it has none.
+    type Message: Send + 'static;
+
+    /// Whether all chains that name it go through one instance.
+    const SHARED: bool = false;
+    /// Whether it may block its thread and so needs one of its own.
+    const BLOCKING: bool = false;
+    /// What is done when it fails.
+    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
+    /// Which events it can take.
+    const ACCEPTS: Accepts = Accepts::Any;
+
+    /// Types of the trackers that it lives on, whatever the chains name. The runtime attaches each once and feeds their
+    /// batches to [`Handler::observe`].
+    fn needs(options: &Self::Options) -> Vec<&'static str> {
+        let _ = options;
+        Vec::new()
+    }
+
+    /// What the events look like that it adds to a chain.
+    fn adds() -> Vec<Schema> {
+        Vec::new()
+    }
+
+    /// Checks options for what their types do not say, against what events come in. Touches nothing else.
+    fn check(options: &Self::Options, input: &[Schema]) -> Vec<Problem> {
+        let _ = (options, input);
+        Vec::new()
+    }
+
+    /// Makes the handler, on the thread where it will run.
+    ///
+    /// # Errors
+    /// If it cannot be made; the error says how to mend that.
+    fn build(options: &Self::Options, setup: &Setup<Self::Message>) -> Result<Self, BuildError>;
+
+    /// Takes a batch of the chain [`Context::chain`]. What is to go on is given to [`Context::emit`].
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut Context<'_, Self::Message>,
+    ) -> Result<(), HandlerError>;
+
+    /// Takes a batch of a tracker that it [needs](Handler::needs). Each batch comes here before it comes to any chain's
+    /// [`Handler::handle`].
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn observe(
+        &mut self,
+        batch: &Batch,
+        cx: &mut Context<'_, Self::Message>,
+    ) -> Result<(), HandlerError> {
+        let _ = (batch, cx);
+        Ok(())
+    }
+
+    /// Takes a message from a timer or a helper.
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn message(
+        &mut self,
+        message: Self::Message,
+        cx: &mut Context<'_, Self::Message>,
+    ) -> Result<(), HandlerError> {
+        drop(message);
+        let _ = cx;
+        Ok(())
+    }
+
+    /// Hands on or writes out what it has buffered. Called when no batch is waiting.
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn flush(&mut self, cx: &mut Context<'_, Self::Message>) -> Result<(), HandlerError> {
+        let _ = cx;
+        Ok(())
+    }
+
+    /// The chain [`Context::chain`] brings nothing more: gives on what is held back for it. A flush follows.
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn end(&mut self, cx: &mut Context<'_, Self::Message>) -> Result<(), HandlerError> {
+        let _ = cx;
+        Ok(())
+    }
+}
+
+/// What a handler is made with.
+pub struct Setup<M> {
+    /// Name of the handler in the configuration.
+    pub name: Arc<str>,
+    /// Name of this host.
+    pub host: Arc<str>,
+    /// Sends messages to the handler itself; for its helpers.
+    pub mailbox: Mailbox<M>,
+    /// Chains that it stands in.
+    pub chains: Vec<ChainId>,
+}
+
+/// Sends messages to a handler from anywhere. Never blocks; a handler that has ended takes no more.
+pub struct Mailbox<M>(Arc<dyn Fn(M) + Send + Sync>);
+
+impl<M> Mailbox<M> {
+    /// A mailbox that gives messages to `deliver`. For the runtime, and for tests of a handler alone.
+    pub fn new(deliver: impl Fn(M) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deliver))
+    }
+
+    /// Sends a message.
+    pub fn send(&self, message: M) {
+        (self.0)(message);
+    }
+}
+
+impl<M> Clone for Mailbox<M> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<M> fmt::Debug for Mailbox<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Mailbox")
+    }
+}
+
+/// What a handler can do while it is called: pass events on, count, set timers.
+///
+/// It only collects; the runtime carries it out when the call returns. So a handler can be tested with a context and
+/// nothing else.
+pub struct Context<'a, M> {
+    chain: ChainId,
+    counters: &'a HandlerCounters,
+    outgoing: &'a mut Vec<(ChainId, Batch)>,
+    timers: &'a mut Vec<(Duration, M)>,
+}
+
+impl<'a, M> Context<'a, M> {
+    /// A context for one call. For the runtime, and for tests of a handler alone.
+    pub fn new(
+        chain: ChainId,
+        counters: &'a HandlerCounters,
+        outgoing: &'a mut Vec<(ChainId, Batch)>,
+        timers: &'a mut Vec<(Duration, M)>,
+    ) -> Self {
+        Self { chain, counters, outgoing, timers }
+    }
+
+    /// The chain that the call is about. Without meaning in [`Handler::observe`] and [`Handler::message`].
+    pub fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Passes a batch on along the chain that it came from. An empty one goes nowhere.
+    pub fn emit(&mut self, batch: Batch) {
+        self.emit_to(self.chain, batch);
+    }
+
+    /// Passes a batch on along the chain named: for events that were held back.
+    pub fn emit_to(&mut self, chain: ChainId, batch: Batch) {
+        if !batch.is_empty() {
+            self.outgoing.push((chain, batch));
+        }
+    }
+
+    /// Sends events of the handler's own down the chain named.
+    pub fn add_to(&mut self, chain: ChainId, batch: Batch) {
+        HandlerCounters::add(&self.counters.added, batch.len() as u64);
+        self.emit_to(chain, batch);
+    }
+
+    /// Counts events that were left out as asked.
+    pub fn filtered(&self, count: u64) {
+        HandlerCounters::add(&self.counters.filtered, count);
+    }
+
+    /// Counts events that were refused for want of room.
+    pub fn dropped(&self, count: u64) {
+        HandlerCounters::add(&self.counters.dropped, count);
+    }
+
+    /// Counts events that this handler, the end of its chain, has delivered.
+    pub fn delivered(&self, count: u64) {
+        HandlerCounters::add(&self.counters.output, count);
+    }
+
+    /// Has `message` come to the handler after `delay`.
+    pub fn after(&mut self, delay: Duration, message: M) {
+        self.timers.push((delay, message));
+    }
+}
+
+/// A handler could not be made.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(pub String);
+
+/// A call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// Whoever took the output is gone (a closed pipe): the run ends quietly.
+    #[error("the reader of the output has gone")]
+    Closed,
+    /// It cannot go on: [`Handler::ON_FAILURE`] says what follows. `lost` events that it had taken in are gone and are
+    /// counted as errors.
+    #[error("{message}")]
+    Failed {
+        /// What failed.
+        message: String,
+        /// Events that went with it.
+        lost: u64,
+        /// The cause.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+}

@@ -1,0 +1,114 @@
+//! Options: what stands in a tracker's or a handler's table of the configuration file.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// An options struct: derive `Deserialize`, `Serialize` and [`JsonSchema`], with `#[serde(default)]` on what may be left
+/// out. Doc comments of its fields become the texts of `whalewatch list` and of the configuration reference.
+pub trait Options: DeserializeOwned + Serialize + JsonSchema + Clone + Send + 'static {}
+
+impl<T: DeserializeOwned + Serialize + JsonSchema + Clone + Send + 'static> Options for T {}
+
+/// Something wrong with options, found by a check that touches nothing but the options themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Dotted path of the option (`scope.containers`); empty for the table as a whole.
+    pub key: String,
+    /// Where in the option's text it is, in bytes, if it has such a place.
+    pub offset: Option<usize>,
+    /// What is wrong and what was expected.
+    pub message: String,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+impl Problem {
+    /// A problem with the option `key`.
+    pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { key: key.into(), offset: None, message: message.into(), hint: None }
+    }
+
+    /// Adds where in the option's text it is.
+    #[must_use]
+    pub fn at(mut self, offset: usize) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+
+    /// Adds how to mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A duration written for people: `100ms`, `5s`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HumanDuration(pub Duration);
+
+impl FromStr for HumanDuration {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        humantime::parse_duration(text).map(Self).map_err(|e| {
+            format!("{text:?} is no duration ({e}): write for example \"100ms\" or \"5s\"")
+        })
+    }
+}
+
+impl TryFrom<String> for HumanDuration {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl From<HumanDuration> for String {
+    fn from(duration: HumanDuration) -> Self {
+        duration.to_string()
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_duration(self.0).fmt(f)
+    }
+}
+
+impl JsonSchema for HumanDuration {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "duration" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_read_and_written_as_people_write_them() {
+        let parse = |text: &str| text.parse::<HumanDuration>();
+        assert_eq!(parse("100ms").unwrap().0, Duration::from_millis(100));
+        assert_eq!(parse("1h 30m").unwrap().0, Duration::from_secs(5400));
+        assert_eq!(parse("100ms").unwrap().to_string(), "100ms");
+        let error = parse("soon").unwrap_err();
+        assert!(error.contains("\"soon\" is no duration"), "{error}");
+        assert!(error.contains("\"100ms\""), "{error}");
+    }
+}

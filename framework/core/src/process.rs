@@ -1,0 +1,112 @@
+//! The common data of a process: what every event says of who did it.
+
+use crate::field::{Field, FieldInfo, Type, Value};
+
+/// A process for good: a pid alone names another process once the first has ended and the number is used again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcessKey {
+    /// The process id in the host's pid namespace.
+    pub pid: u32,
+    /// When it started: nanoseconds since boot, suspended time included (the kernel's `start_boottime`).
+    pub start_time: u64,
+}
+
+/// Inode numbers of the namespaces a process is in, as `/proc/PID/ns/*` shows them. 0 where not known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Namespaces {
+    /// User namespace.
+    pub user: u32,
+    /// Pid namespace: the one that it lives in, not the one for its children.
+    pub pid: u32,
+    /// Mount namespace.
+    pub mnt: u32,
+    /// Network namespace.
+    pub net: u32,
+}
+
+/// Who did it. Ids are those of the host's namespaces except where said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// Process id (the kernel's `tgid`).
+    pub pid: u32,
+    /// Thread id (the kernel's `pid`).
+    pub tid: u32,
+    /// Process id of the parent.
+    pub parent_pid: u32,
+    /// Process id inside its own pid namespace; the same as `pid` on the host.
+    pub namespaced_pid: u32,
+    /// Start of the process: nanoseconds since boot.
+    pub start_time: u64,
+    /// Start of the parent: nanoseconds since boot; 0 where not known.
+    pub parent_start_time: u64,
+    /// Effective user id, in the initial user namespace.
+    pub uid: u32,
+    /// Effective group id, in the initial user namespace.
+    pub gid: u32,
+    /// Command name as the kernel keeps it: at most 15 bytes, NUL-padded, not always UTF-8.
+    pub comm: [u8; 16],
+    /// Namespaces that it is in.
+    pub namespaces: Namespaces,
+    /// Id of its cgroup in the default (v2) hierarchy; 0 where not known.
+    pub cgroup_id: u64,
+}
+
+impl Process {
+    /// The process for good.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { pid: self.pid, start_time: self.start_time }
+    }
+
+    /// Its parent for good.
+    pub fn parent_key(&self) -> ProcessKey {
+        ProcessKey { pid: self.parent_pid, start_time: self.parent_start_time }
+    }
+
+    /// The command name without its padding.
+    pub fn comm(&self) -> &[u8] {
+        let end = self.comm.iter().position(|&b| b == 0).unwrap_or(self.comm.len());
+        &self.comm[..end]
+    }
+}
+
+const fn uint(
+    name: &'static str,
+    doc: &'static str,
+    get: fn(&Process) -> Value<'_>,
+) -> Field<Process> {
+    Field { info: FieldInfo { name, ty: Type::Uint, doc }, get }
+}
+
+/// The fields that every event with a process has, in the order they are printed.
+pub const PROCESS_FIELDS: &[Field<Process>] = &[
+    uint("process.pid", "process id", |p| Value::Uint(p.pid.into())),
+    uint("process.tid", "thread id", |p| Value::Uint(p.tid.into())),
+    uint("process.parent_pid", "process id of the parent", |p| Value::Uint(p.parent_pid.into())),
+    uint("process.vpid", "process id inside its own pid namespace", |p| {
+        Value::Uint(p.namespaced_pid.into())
+    }),
+    uint("process.start_time", "start of the process, nanoseconds since boot", |p| {
+        Value::Uint(p.start_time)
+    }),
+    Field {
+        info: FieldInfo { name: "process.comm", ty: Type::Text, doc: "command name" },
+        get: |p| Value::Text(p.comm()),
+    },
+    uint("process.user.id", "effective user id", |p| Value::Uint(p.uid.into())),
+    uint("process.group.id", "effective group id", |p| Value::Uint(p.gid.into())),
+    uint("process.namespaces.user", "inode number of the user namespace", |p| {
+        Value::Uint(p.namespaces.user.into())
+    }),
+    uint("process.namespaces.pid", "inode number of the pid namespace", |p| {
+        Value::Uint(p.namespaces.pid.into())
+    }),
+    uint("process.namespaces.mnt", "inode number of the mount namespace", |p| {
+        Value::Uint(p.namespaces.mnt.into())
+    }),
+    uint("process.namespaces.net", "inode number of the network namespace", |p| {
+        Value::Uint(p.namespaces.net.into())
+    }),
+    uint("process.cgroup_id", "id of the cgroup in the default hierarchy", |p| {
+        Value::Uint(p.cgroup_id)
+    }),
+];

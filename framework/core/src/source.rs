@@ -1,0 +1,120 @@
+//! Sources: where a tracker's events come from.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::event::Event;
+use crate::options::{Options, Problem};
+
+/// What came of a drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// There may be more: drain again.
+    More,
+    /// Nothing more now.
+    Empty,
+    /// Nothing more ever.
+    Ended,
+}
+
+/// What a source has counted since it was opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceCounts {
+    /// Events that happened and were to be reported: those handed over and those lost.
+    pub generated: u64,
+    /// Events that could not be handed over, for want of room.
+    pub lost: u64,
+    /// Records that could not be read: too short, or of an unknown kind.
+    pub invalid: u64,
+    /// `lost` by cgroup id, for the cgroups that there was room to remember.
+    pub lost_by_cgroup: HashMap<u64, u64>,
+}
+
+/// Where events come from: an eBPF ring buffer, a recording, a script.
+pub trait Source<E: Event>: Send {
+    /// Appends at most `max` events to `out`; never waits.
+    ///
+    /// # Errors
+    /// If the source is broken for good.
+    fn drain(&mut self, out: &mut Vec<E>, max: usize) -> Result<Drain, SourceError>;
+
+    /// Appends what was there before watching began (running processes, say), read after watching began so that nothing
+    /// falls between. Such events go to handlers that need the tracker, not down the chains.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn existing(&mut self, out: &mut Vec<E>) -> Result<(), SourceError> {
+        let _ = out;
+        Ok(())
+    }
+
+    /// How long to wait between drains once empty.
+    fn interval(&self) -> Duration {
+        Duration::from_millis(10)
+    }
+
+    /// A descriptor that becomes readable when a drain should not wait for the interval.
+    fn wake(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What it has counted.
+    fn counts(&self) -> SourceCounts;
+
+    /// Stops new events; what happened before can still be drained.
+    fn detach(&mut self) {}
+}
+
+/// A tracker's type: how it is named, configured and opened.
+pub trait TrackerSpec: 'static {
+    /// Its name in the configuration: `type = "process"`.
+    const TYPE: &'static str;
+    /// What it watches, in one line.
+    const ABOUT: &'static str;
+    /// Its events.
+    type Event: Event;
+    /// Its options.
+    type Options: Options;
+
+    /// Checks options for what their types do not say. Touches nothing but the options.
+    fn check(options: &Self::Options) -> Vec<Problem> {
+        let _ = options;
+        Vec::new()
+    }
+
+    /// Opens the source: loads and attaches what there is to attach. Events may come from now on.
+    ///
+    /// # Errors
+    /// If this host cannot run it; the error says how to mend that.
+    fn open(options: &Self::Options) -> Result<Box<dyn Source<Self::Event>>, OpenError>;
+}
+
+/// A source could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct OpenError {
+    /// What failed and how to mend it, with the causes.
+    pub message: String,
+    /// The cause.
+    #[source]
+    pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+impl OpenError {
+    /// From a text that says what failed and how to mend it.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// From an error whose text says what failed and how to mend it; its causes are kept.
+    pub fn from_error(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { message: error.to_string(), source: Some(Arc::new(error)) }
+    }
+}
+
+/// A source broke while running.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceError(pub String);
