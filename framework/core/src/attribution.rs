@@ -223,7 +223,7 @@ impl Attribution {
     }
 }
 
-fn text<'a>(text: Option<&'a str>) -> Value<'a> {
+fn text(text: Option<&str>) -> Value<'_> {
     text.map_or(Value::Null, |t| Value::Text(t.as_bytes()))
 }
 

@@ -39,13 +39,11 @@ pub enum OnFailure {
     Stop,
 }
 
-/// Takes batches, and passes them on, changed or not.
+/// Takes batches, and passes them on, changed or not. It gets its name in the configuration where it is registered.
 ///
 /// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A handler must not block:
 /// if it has to (a slow output), it says so with [`Handler::BLOCKING`] and gets a thread of its own.
 pub trait Handler: Sized + Send + 'static {
-    /// Its name in the configuration: `type = "filter"`.
-    const TYPE: &'static str;
     /// What it does, in one line.
     const ABOUT: &'static str;
     /// Its options.
@@ -55,6 +53,8 @@ pub trait Handler: Sized + Send + 'static {
 
     /// Whether all chains that name it go through one instance.
     const SHARED: bool = false;
+    /// Whether it is an end of a chain: it delivers events and passes none on, so nothing can stand behind it.
+    const OUTPUT: bool = false;
     /// Whether it may block its thread and so needs one of its own.
     const BLOCKING: bool = false;
     /// What is done when it fails.
@@ -259,14 +259,12 @@ pub enum HandlerError {
     /// Whoever took the output is gone (a closed pipe): the run ends quietly.
     #[error("the reader of the output has gone")]
     Closed,
-    /// It cannot go on: [`Handler::ON_FAILURE`] says what follows. `lost` events that it had taken in are gone and are
-    /// counted as errors.
+    /// It cannot go on: [`Handler::ON_FAILURE`] says what follows. Events that it had taken in and neither passed on nor
+    /// counted are gone; the runtime counts them as errors.
     #[error("{message}")]
     Failed {
         /// What failed.
         message: String,
-        /// Events that went with it.
-        lost: u64,
         /// The cause.
         #[source]
         source: Option<Box<dyn Error + Send + Sync>>,

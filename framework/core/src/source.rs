@@ -67,10 +67,8 @@ pub trait Source<E: Event>: Send {
     fn detach(&mut self) {}
 }
 
-/// A tracker's type: how it is named, configured and opened.
+/// A tracker's type: how it is configured and opened. It gets its name in the configuration where it is registered.
 pub trait TrackerSpec: 'static {
-    /// Its name in the configuration: `type = "process"`.
-    const TYPE: &'static str;
     /// What it watches, in one line.
     const ABOUT: &'static str;
     /// Its events.
