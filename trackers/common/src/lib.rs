@@ -1,1 +1,26 @@
-//! Placeholder.
+//! What crosses between Whalewatch's kernel side and its user side: records that go up through a ring buffer, and
+//! settings (with the running kernel's member offsets) that go down as read-only globals.
+//!
+//! Every type here is plain data: `repr(C)`, explicit padding, no `bool`, no pointers. Both sides compile this one
+//! crate, so that they cannot disagree; sizes and offsets are asserted while compiling, and a test compares them with
+//! the type information inside the compiled objects.
+#![no_std]
+
+mod cgroup;
+mod offsets;
+mod process;
+mod record;
+
+pub use cgroup::{
+    CGROUP_PATH_MAX, CgroupRecord, CgroupScratch, CgroupSettings, KIND_CGROUP_ATTACH,
+    KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
+};
+pub use offsets::{CgroupOffsets, ExecOffsets, Member, TaskOffsets};
+pub use process::{
+    ARGS_MAX, ExecRecord, ExecScratch, ExitRecord, ForkRecord, KIND_PROCESS_EXEC,
+    KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings,
+};
+pub use record::{
+    Counters, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
+    FLAG_WHOLE_PROCESS, ProcessHeader, RecordHeader, RingSettings,
+};

@@ -1,0 +1,235 @@
+//! The process tracker's programs: fork, exec, exit, and a snapshot of the processes that were there before.
+#![no_std]
+#![no_main]
+#![expect(unsafe_code, reason = "kernel programs read through raw pointers; the verifier checks every one")]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a chain of kernel pointers is one operation; the verifier checks each step"
+)]
+
+use core::{ffi::c_void, mem::size_of};
+
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{
+        bpf_ringbuf_output, bpf_seq_write,
+        generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
+    },
+    macros::{btf_tracepoint, map},
+    maps::{LruHashMap, PerCpuArray},
+    programs::BtfTracePointContext,
+};
+use whalewatch_trackers_common::{
+    ARGS_MAX, ExecOffsets, ExecRecord, ExecScratch, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE,
+    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
+    KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings, TaskOffsets,
+};
+use whalewatch_trackers_ebpf::{
+    kernel::{Kernel, argument, global, load, map_address, number},
+    output::{RECORDS, count_generated, count_lost, submit_flags},
+    process::{cgroup_id, write_process},
+};
+
+/// `SIGNAL_GROUP_EXIT`.
+const GROUP_EXIT: u32 = 4;
+
+/// Set by the loader.
+#[unsafe(no_mangle)]
+static SETTINGS: ProcessSettings = ProcessSettings::UNSET;
+
+/// Where an exec record is put together before its length is known.
+#[map]
+static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
+
+/// Processes whose end was told, by start time: where the tracepoint does not say which thread is the last, the last two
+/// may both seem to be.
+#[map]
+static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
+
+const TASK: *const TaskOffsets = &raw const SETTINGS.task;
+const EXEC: *const ExecOffsets = &raw const SETTINGS.exec;
+
+/// Whether a task is of the process to pass over, or a child of it.
+#[inline(always)]
+unsafe fn skipped(task: Kernel) -> bool {
+    // SAFETY: `task` is known to the verifier.
+    unsafe {
+        let skip = global(&raw const SETTINGS.skip_pid);
+        if skip == 0 {
+            return false;
+        }
+        let parent: Kernel = load(task, &raw const (*TASK).real_parent);
+        load::<u32>(task, &raw const (*TASK).tgid) == skip || load::<u32>(parent, &raw const (*TASK).tgid) == skip
+    }
+}
+
+/// A process or thread was made.
+#[btf_tracepoint(function = "sched_process_fork")]
+pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
+    let child = argument(&ctx, 1);
+    // SAFETY: the tracepoint's second argument is the new task; the reserved record is this program's alone.
+    unsafe {
+        let thread = load::<u32>(child, &raw const (*TASK).pid) != load::<u32>(child, &raw const (*TASK).tgid);
+        if thread || skipped(child) {
+            return 0;
+        }
+        count_generated();
+        let Some(mut record) = RECORDS.reserve::<ForkRecord>(0) else {
+            return count_lost(cgroup_id(child, TASK));
+        };
+        let out = record.as_mut_ptr();
+        write_process(&raw mut (*out).process, child, TASK, size_of::<ForkRecord>(), KIND_PROCESS_FORK);
+        record.submit(submit_flags(&raw const SETTINGS.ring));
+    }
+    0
+}
+
+/// A process runs another program.
+#[btf_tracepoint(function = "sched_process_exec")]
+pub fn process_exec(ctx: BtfTracePointContext) -> u32 {
+    let (task, bprm) = (argument(&ctx, 0), argument(&ctx, 2));
+    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
+    // SAFETY: the tracepoint's arguments are the task and what is being executed; the scratch is this CPU's alone.
+    unsafe {
+        if skipped(task) {
+            return 0;
+        }
+        count_generated();
+        let record = &raw mut (*scratch).record;
+        let tail = (&raw mut (*scratch).tail).cast::<u8>();
+        let (path_length, path_flag) = read_path(tail, load(bprm, &raw const (*EXEC).bprm_filename));
+        let (args_length, args_total, args_flag) = read_args(tail.add(path_length as usize), task);
+        let length = size_of::<ExecRecord>() as u32 + path_length + args_length;
+        write_process(&raw mut (*record).process, task, TASK, length as usize, KIND_PROCESS_EXEC);
+        (*record).process.record.flags |= path_flag | args_flag;
+        (*record).path_length = path_length;
+        (*record).args_length = args_length;
+        (*record).args_total = args_total;
+        (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
+        let flags = submit_flags(&raw const SETTINGS.ring);
+        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0 {
+            return count_lost(cgroup_id(task, TASK));
+        }
+    }
+    0
+}
+
+/// Copies the executable's path; its length without the NUL byte, and a flag if it was longer.
+#[inline(always)]
+unsafe fn read_path(to: *mut u8, from: Kernel) -> (u32, u16) {
+    const ROOM: usize = PATH_MAX + 2;
+    // SAFETY: the helper checks the address it reads; `to` has the room.
+    let read = unsafe { bpf_probe_read_kernel_str(to.cast(), ROOM as u32, from.cast()) };
+    if read <= 0 {
+        (0, FLAG_PATH_TRUNCATED)
+    } else if read as usize >= ROOM {
+        (PATH_MAX as u32, FLAG_PATH_TRUNCATED)
+    } else {
+        (read as u32 - 1, 0)
+    }
+}
+
+/// Copies the arguments; the length copied, the true length, and a flag where they differ.
+#[inline(always)]
+unsafe fn read_args(to: *mut u8, task: Kernel) -> (u32, u32, u16) {
+    // SAFETY: the helper checks the address it reads; `to` has the room.
+    unsafe {
+        let mm: Kernel = load(task, &raw const (*EXEC).mm);
+        let start: u64 = load(mm, &raw const (*EXEC).mm_arg_start);
+        let end: u64 = load(mm, &raw const (*EXEC).mm_arg_end);
+        let total = end.wrapping_sub(start) as u32;
+        let length = total.min(ARGS_MAX as u32);
+        if bpf_probe_read_user(to.cast(), length, start as *const c_void) != 0 {
+            return (0, total, FLAG_ARGS_UNREADABLE);
+        }
+        (length, total, if total > length { FLAG_ARGS_TRUNCATED } else { 0 })
+    }
+}
+
+/// A thread ended, perhaps a process's last.
+#[btf_tracepoint(function = "sched_process_exit")]
+pub fn process_exit(ctx: BtfTracePointContext) -> u32 {
+    let task = argument(&ctx, 0);
+    // SAFETY: the tracepoint's first argument is the ending task; the reserved record is this program's alone.
+    unsafe {
+        if !is_last(&ctx, task) || skipped(task) {
+            return 0;
+        }
+        count_generated();
+        let Some(mut record) = RECORDS.reserve::<ExitRecord>(0) else {
+            return count_lost(cgroup_id(task, TASK));
+        };
+        let out = record.as_mut_ptr();
+        write_process(&raw mut (*out).process, task, TASK, size_of::<ExitRecord>(), KIND_PROCESS_EXIT);
+        (*out).status = status(task);
+        (*out).padding = 0;
+        record.submit(submit_flags(&raw const SETTINGS.ring));
+    }
+    0
+}
+
+/// Whether the whole process ends with this thread.
+#[inline(always)]
+unsafe fn is_last(ctx: &BtfTracePointContext, task: Kernel) -> bool {
+    // SAFETY: `task` is known to the verifier; the second argument is read only where there is one.
+    unsafe {
+        if global(&raw const SETTINGS.exit_tells_group) != 0 {
+            return number(ctx, 1) & 0xff != 0;
+        }
+        let signal: Kernel = load(task, &raw const (*TASK).signal);
+        if load::<u32>(signal, &raw const (*TASK).signal_live) != 0 {
+            return false;
+        }
+        if load::<u32>(signal, &raw const (*TASK).signal_threads) == 1 {
+            return true;
+        }
+        let leader: Kernel = load(task, &raw const (*TASK).group_leader);
+        let start: u64 = load(leader, &raw const (*TASK).start_boottime);
+        let pid: u32 = load(task, &raw const (*TASK).tgid);
+        ENDED.insert(start, pid, u64::from(BPF_NOEXIST)).is_ok()
+    }
+}
+
+/// The status that the parent will wait for.
+#[inline(always)]
+unsafe fn status(task: Kernel) -> u32 {
+    // SAFETY: `task` is known to the verifier.
+    unsafe {
+        let signal: Kernel = load(task, &raw const (*TASK).signal);
+        if load::<u32>(signal, &raw const (*TASK).signal_flags) & GROUP_EXIT != 0 {
+            return load(signal, &raw const (*TASK).signal_exit_code);
+        }
+        let leader: Kernel = load(task, &raw const (*TASK).group_leader);
+        load(leader, &raw const (*TASK).exit_code)
+    }
+}
+
+/// `struct bpf_iter__task`: what the kernel hands to a task iterator.
+#[repr(C)]
+struct IterContext {
+    meta: *const *mut c_void,
+    task: Kernel,
+}
+
+/// Writes one record for each process that lives.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "iter/task")]
+extern "C" fn process_snapshot(ctx: *const IterContext) -> i32 {
+    // SAFETY: the kernel's own context; at the end of the list the task is null.
+    unsafe {
+        let task = (*ctx).task;
+        if task.is_null() || load::<u32>(task, &raw const (*TASK).pid) != load::<u32>(task, &raw const (*TASK).tgid) {
+            return 0;
+        }
+        let signal: Kernel = load(task, &raw const (*TASK).signal);
+        if load::<u32>(signal, &raw const (*TASK).signal_live) == 0 || skipped(task) {
+            return 0;
+        }
+        let mut record = core::mem::MaybeUninit::<ForkRecord>::uninit();
+        let out = record.as_mut_ptr();
+        write_process(&raw mut (*out).process, task, TASK, size_of::<ForkRecord>(), KIND_PROCESS_SNAPSHOT);
+        let seq = *(*ctx).meta;
+        bpf_seq_write(seq.cast(), out.cast(), size_of::<ForkRecord>() as u32);
+    }
+    0
+}

@@ -1,0 +1,83 @@
+//! The cgroup tracker's records and settings.
+
+use core::mem::{offset_of, size_of};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{CgroupOffsets, RecordHeader, RingSettings};
+
+/// A cgroup was made.
+pub const KIND_CGROUP_MKDIR: u16 = 16;
+/// A cgroup was removed.
+pub const KIND_CGROUP_RMDIR: u16 = 17;
+/// A cgroup has a new name; the path is the new one.
+pub const KIND_CGROUP_RENAME: u16 = 18;
+/// A process, or one of its threads, moved to the cgroup.
+pub const KIND_CGROUP_ATTACH: u16 = 19;
+
+/// The longest cgroup path in a record, without the closing NUL byte.
+pub const CGROUP_PATH_MAX: usize = 4095;
+
+/// The record of every cgroup event. The cgroup's path, from its hierarchy's root, follows it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CgroupRecord {
+    /// Length, kind, flags and time.
+    pub record: RecordHeader,
+    /// The cgroup's id.
+    pub cgroup_id: u64,
+    /// When the process that moved started: nanoseconds since boot; 0 where none moved.
+    pub start_time: u64,
+    /// The hierarchy's id; 0 is the default (version 2) hierarchy.
+    pub hierarchy: u32,
+    /// How deep below its hierarchy's root the cgroup is.
+    pub level: u32,
+    /// The process that moved; 0 where none did.
+    pub pid: u32,
+    /// The thread that was named when it moved; 0 where none did.
+    pub tid: u32,
+    /// Bytes of the path that follows.
+    pub path_length: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// Room for one [`CgroupRecord`] with the longest tail.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct CgroupScratch {
+    /// The fixed part.
+    pub record: CgroupRecord,
+    /// The path, and one byte by which a longer path is known.
+    pub tail: [u8; CGROUP_PATH_MAX + 2],
+}
+
+/// The read-only globals of the cgroup tracker's programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct CgroupSettings {
+    /// How to use the ring buffer.
+    pub ring: RingSettings,
+    /// 1 to report the version 1 hierarchies too.
+    pub all_hierarchies: u32,
+    /// Where the kernel keeps what the records need.
+    pub cgroup: CgroupOffsets,
+}
+
+impl CgroupSettings {
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self = Self {
+        ring: RingSettings::UNSET,
+        all_hierarchies: 0,
+        cgroup: CgroupOffsets::UNSET,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<CgroupRecord>() == 56);
+    assert!(offset_of!(CgroupRecord, cgroup_id) == 16);
+    assert!(offset_of!(CgroupRecord, hierarchy) == 32);
+    assert!(offset_of!(CgroupRecord, path_length) == 48);
+    assert!(offset_of!(CgroupScratch, tail) == size_of::<CgroupRecord>());
+    assert!(offset_of!(CgroupSettings, cgroup) == 20);
+};

@@ -1,0 +1,100 @@
+//! Where the running kernel keeps what the programs read: byte offsets, filled in from its type information.
+
+use bytemuck::{Pod, Zeroable};
+
+/// A member of a kernel struct, by the struct's name and a dotted path through it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The struct's name.
+    pub of: &'static str,
+    /// The member, or a dotted path into nested structs.
+    pub path: &'static str,
+}
+
+/// Declares a struct of offsets and, in the same order, the list of what each is the offset of: user space fills one
+/// from the other, so a new offset is one line here.
+macro_rules! offsets {
+    ($(#[$attribute:meta])* $name:ident { $($field:ident: $of:literal . $path:literal,)+ }) => {
+        $(#[$attribute])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+        pub struct $name {
+            $(#[doc = concat!("`", $of, ".", $path, "`")] pub $field: u32,)+
+        }
+
+        impl $name {
+            /// What each offset is the offset of, in the order of the fields.
+            pub const MEMBERS: &[Member] = &[$(Member { of: $of, path: $path },)+];
+
+            /// What stands in the object before the loader sets it.
+            pub const UNSET: Self = Self { $($field: 0,)+ };
+        }
+
+        const _: () = assert!(size_of::<$name>() == $name::MEMBERS.len() * size_of::<u32>());
+    };
+}
+
+offsets! {
+    /// Offsets for a [`ProcessHeader`](crate::ProcessHeader).
+    TaskOffsets {
+        pid: "task_struct"."pid",
+        tgid: "task_struct"."tgid",
+        flags: "task_struct"."flags",
+        start_boottime: "task_struct"."start_boottime",
+        group_leader: "task_struct"."group_leader",
+        real_parent: "task_struct"."real_parent",
+        comm: "task_struct"."comm",
+        real_cred: "task_struct"."real_cred",
+        nsproxy: "task_struct"."nsproxy",
+        cgroups: "task_struct"."cgroups",
+        signal: "task_struct"."signal",
+        exit_code: "task_struct"."exit_code",
+        cred_euid: "cred"."euid",
+        cred_egid: "cred"."egid",
+        cred_user_ns: "cred"."user_ns",
+        user_ns_inum: "user_namespace"."ns.inum",
+        nsproxy_mnt_ns: "nsproxy"."mnt_ns",
+        nsproxy_net_ns: "nsproxy"."net_ns",
+        mnt_ns_inum: "mnt_namespace"."ns.inum",
+        net_ns_inum: "net"."ns.inum",
+        signal_pids: "signal_struct"."pids",
+        signal_live: "signal_struct"."live",
+        signal_flags: "signal_struct"."flags",
+        signal_exit_code: "signal_struct"."group_exit_code",
+        signal_threads: "signal_struct"."nr_threads",
+        pid_level: "pid"."level",
+        pid_numbers: "pid"."numbers",
+        upid_nr: "upid"."nr",
+        upid_ns: "upid"."ns",
+        pid_ns_inum: "pid_namespace"."ns.inum",
+        css_set_cgroup: "css_set"."dfl_cgrp",
+        cgroup_node: "cgroup"."kn",
+        node_id: "kernfs_node"."id",
+    }
+}
+
+offsets! {
+    /// Offsets for an [`ExecRecord`](crate::ExecRecord).
+    ExecOffsets {
+        mm: "task_struct"."mm",
+        mm_arg_start: "mm_struct"."arg_start",
+        mm_arg_end: "mm_struct"."arg_end",
+        bprm_filename: "linux_binprm"."filename",
+        bprm_argc: "linux_binprm"."argc",
+    }
+}
+
+offsets! {
+    /// Offsets for a [`CgroupRecord`](crate::CgroupRecord).
+    CgroupOffsets {
+        node: "cgroup"."kn",
+        level: "cgroup"."level",
+        root: "cgroup"."root",
+        root_hierarchy: "cgroup_root"."hierarchy_id",
+        node_id: "kernfs_node"."id",
+        task_pid: "task_struct"."pid",
+        task_tgid: "task_struct"."tgid",
+        task_start_boottime: "task_struct"."start_boottime",
+        task_group_leader: "task_struct"."group_leader",
+    }
+}

@@ -1,0 +1,104 @@
+//! The process tracker's records and settings.
+
+use core::mem::{offset_of, size_of};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::{ExecOffsets, ProcessHeader, RingSettings, TaskOffsets};
+
+/// A process was made; the record is about the new process. [`ForkRecord`].
+pub const KIND_PROCESS_FORK: u16 = 1;
+/// A process runs another program from now on. [`ExecRecord`].
+pub const KIND_PROCESS_EXEC: u16 = 2;
+/// The last thread of a process ended. [`ExitRecord`].
+pub const KIND_PROCESS_EXIT: u16 = 3;
+/// A process that was there before the tracker. [`ForkRecord`].
+pub const KIND_PROCESS_SNAPSHOT: u16 = 4;
+
+/// The longest executable path in a record: the kernel's own limit, without the closing NUL byte.
+pub const PATH_MAX: usize = 4095;
+/// The most bytes of arguments in a record.
+pub const ARGS_MAX: usize = 4096;
+
+/// The record of a fork, and of a process in a snapshot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ForkRecord {
+    /// The new process.
+    pub process: ProcessHeader,
+}
+
+/// The record of an exec. The executable's path and then the arguments, each closed by a NUL byte, follow it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ExecRecord {
+    /// The process, already as the new program has it.
+    pub process: ProcessHeader,
+    /// Bytes of the path that follows.
+    pub path_length: u32,
+    /// Bytes of the arguments that follow the path.
+    pub args_length: u32,
+    /// Bytes that the arguments have in the process.
+    pub args_total: u32,
+    /// How many arguments the process was given.
+    pub args_count: u32,
+}
+
+/// The record of an exit.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ExitRecord {
+    /// The process, as it was when it ended.
+    pub process: ProcessHeader,
+    /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in bits 8 to 15.
+    pub status: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// Room for one [`ExecRecord`] with the longest tail.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct ExecScratch {
+    /// The fixed part.
+    pub record: ExecRecord,
+    /// Path, one byte by which a longer path is known, and arguments.
+    pub tail: [u8; PATH_MAX + 2 + ARGS_MAX],
+}
+
+/// The read-only globals of the process tracker's programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ProcessSettings {
+    /// How to use the ring buffer.
+    pub ring: RingSettings,
+    /// A process whose doings, and whose children's, are passed over; 0 for none.
+    pub skip_pid: u32,
+    /// 1 where the exit tracepoint tells whether the whole process ends.
+    pub exit_tells_group: u32,
+    /// Where the kernel keeps what is common to all processes.
+    pub task: TaskOffsets,
+    /// Where the kernel keeps what an exec record needs besides.
+    pub exec: ExecOffsets,
+}
+
+impl ProcessSettings {
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self = Self {
+        ring: RingSettings::UNSET,
+        skip_pid: 0,
+        exit_tells_group: 0,
+        task: TaskOffsets::UNSET,
+        exec: ExecOffsets::UNSET,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<ForkRecord>() == 96);
+    assert!(size_of::<ExecRecord>() == 112);
+    assert!(offset_of!(ExecRecord, path_length) == 96);
+    assert!(size_of::<ExitRecord>() == 104);
+    assert!(offset_of!(ExitRecord, status) == 96);
+    assert!(offset_of!(ExecScratch, tail) == size_of::<ExecRecord>());
+    assert!(offset_of!(ProcessSettings, task) == 24);
+};
