@@ -1,1 +1,2 @@
-//! Placeholder.
+//! Whalewatch's trackers.
+pub mod btf;

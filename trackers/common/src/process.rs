@@ -12,7 +12,7 @@ pub const KIND_PROCESS_FORK: u16 = 1;
 pub const KIND_PROCESS_EXEC: u16 = 2;
 /// The last thread of a process ended. [`ExitRecord`].
 pub const KIND_PROCESS_EXIT: u16 = 3;
-/// A process that was there before the tracker. [`ForkRecord`].
+/// A process that was there before the tracker. A bare [`ProcessHeader`].
 pub const KIND_PROCESS_SNAPSHOT: u16 = 4;
 
 /// The longest executable path in a record: the kernel's own limit, without the closing NUL byte.
@@ -20,12 +20,18 @@ pub const PATH_MAX: usize = 4095;
 /// The most bytes of arguments in a record.
 pub const ARGS_MAX: usize = 4096;
 
-/// The record of a fork, and of a process in a snapshot.
+/// The record of a fork.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ForkRecord {
-    /// The new process.
+    /// The new process. Its parent need not be the process that made it (`CLONE_PARENT`).
     pub process: ProcessHeader,
+    /// When the process that made it started: nanoseconds since boot.
+    pub maker_start_time: u64,
+    /// The process that made it.
+    pub maker_pid: u32,
+    /// Always 0.
+    pub padding: u32,
 }
 
 /// The record of an exec. The executable's path and then the arguments, each closed by a NUL byte, follow it.
@@ -94,7 +100,8 @@ impl ProcessSettings {
 }
 
 const _: () = {
-    assert!(size_of::<ForkRecord>() == 96);
+    assert!(size_of::<ForkRecord>() == 112);
+    assert!(offset_of!(ForkRecord, maker_start_time) == 96);
     assert!(size_of::<ExecRecord>() == 112);
     assert!(offset_of!(ExecRecord, path_length) == 96);
     assert!(size_of::<ExitRecord>() == 104);
