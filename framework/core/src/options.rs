@@ -10,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 /// An options struct: derive `Deserialize`, `Serialize` and [`JsonSchema`], with `#[serde(default)]` on what may be left
 /// out. Doc comments of its fields become the texts of `whalewatch list` and of the configuration reference.
-pub trait Options: DeserializeOwned + Serialize + JsonSchema + Clone + Send + 'static {}
+pub trait Options:
+    DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static
+{
+}
 
-impl<T: DeserializeOwned + Serialize + JsonSchema + Clone + Send + 'static> Options for T {}
+impl<T: DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static> Options for T {}
 
 /// Something wrong with options, found by a check that touches nothing but the options themselves.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Runs chains: trackers and handlers as actors, joined by bounded channels, composed from a configuration.
+//!
+//! Three phases, each with a type of its own:
+//!
+//! 1. **validate**: [`config::validate`] reads a TOML text against a [`Registry`] and yields a [`Plan`], or every mistake at
+//!    once. It touches nothing but the text.
+//! 2. **build**: [`System::build`] makes handlers, opens trackers, joins them.
+//! 3. **run**: [`System::run`] until it is told to stop, a source ends, or something fails for good.
+
+mod actors;
+pub mod config;
+pub mod plan;
+pub mod registry;
+pub mod scripted;
+pub mod stats;
+pub mod system;
+
+pub use config::Diagnostics;
+pub use plan::Plan;
+pub use registry::{OptionInfo, Registry, RegistryError};
+pub use stats::Totals;
+pub use system::{Control, End, RunError, System};

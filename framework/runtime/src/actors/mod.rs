@@ -1,0 +1,20 @@
+//! The actors: [`tracker::Tracker`] and [`stage::Stage`], and the channels between them.
+
+pub(crate) mod outlet;
+pub(crate) mod stage;
+pub(crate) mod tracker;
+
+use std::sync::Arc;
+
+/// What an actor tells the system that runs it.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// It is ready to take events, or could not be made.
+    Built { name: Arc<str>, result: Result<(), String> },
+    /// It failed for good: the run has to stop.
+    Fatal { name: Arc<str>, message: String },
+    /// Whoever read its output is gone: the run ends quietly.
+    Closed,
+    /// It has taken and passed on everything and is gone.
+    Ended,
+}

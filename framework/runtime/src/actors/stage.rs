@@ -1,0 +1,401 @@
+//! `Stage<H>`: hosts a handler, with a lane for each chain it stands in.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context as Task, Poll, ready};
+use std::time::{Duration, Instant};
+
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Message, Recipient};
+use flume::r#async::RecvStream;
+use futures_util::Stream;
+use whalewatch_core::handler::Context as Call;
+use whalewatch_core::{
+    Batch, ChainId, Handler, HandlerCounters, HandlerError, Mailbox, OnFailure, Setup,
+};
+
+use super::Report;
+use super::outlet::{Outlet, Sent};
+use super::tracker::SendExisting;
+
+/// Batches handled in one turn before other actors on the thread get theirs.
+const TURN: usize = 16;
+
+/// What a stage is made with.
+pub(crate) struct StageSetup {
+    pub(crate) name: Arc<str>,
+    pub(crate) host: Arc<str>,
+    pub(crate) lanes: Vec<LaneSetup>,
+    pub(crate) feeds: Vec<FeedSetup>,
+    pub(crate) counters: Arc<HandlerCounters>,
+    pub(crate) reports: flume::Sender<Report>,
+}
+
+/// One chain through a handler.
+pub(crate) struct LaneSetup {
+    pub(crate) chain: ChainId,
+    pub(crate) from: flume::Receiver<Batch>,
+    /// None at the end of a chain.
+    pub(crate) to: Option<flume::Sender<Batch>>,
+}
+
+/// A tracker that the handler needs.
+pub(crate) struct FeedSetup {
+    pub(crate) from: flume::Receiver<Batch>,
+    /// Which of the tracker's feeds this is.
+    pub(crate) index: usize,
+}
+
+struct Lane {
+    chain: ChainId,
+    from: Option<RecvStream<'static, Batch>>,
+    to: Option<Outlet>,
+}
+
+struct Feed {
+    from: RecvStream<'static, Batch>,
+    ended: bool,
+    index: usize,
+    tracker: Option<Recipient<SendExisting>>,
+}
+
+/// Tells a stage whom to ask for what existed before, once the trackers are there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FeedFrom {
+    pub(crate) feed: usize,
+    pub(crate) tracker: Recipient<SendExisting>,
+}
+
+/// A message for the handler, from a timer or a helper of the handler's incarnation `life`.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Deliver<M: Send + 'static> {
+    life: u32,
+    message: M,
+}
+
+/// Hosts a handler. Batches come in by lanes (a chain each) and feeds (trackers that the handler needs); what the handler
+/// emits goes out by the lane's outlet. A lane whose outlet is full takes in nothing more, while other lanes go on.
+pub(crate) struct Stage<H: Handler> {
+    handler: Option<H>,
+    options: H::Options,
+    name: Arc<str>,
+    host: Arc<str>,
+    lanes: Vec<Lane>,
+    feeds: Vec<Feed>,
+    counters: Arc<HandlerCounters>,
+    reports: flume::Sender<Report>,
+    /// Counts the handler's incarnations; messages for an earlier one are void.
+    life: u32,
+    failures: VecDeque<Instant>,
+    unflushed: bool,
+    outgoing: Vec<(ChainId, Batch)>,
+    timers: Vec<(Duration, H::Message)>,
+}
+
+impl<H: Handler> Stage<H> {
+    pub(crate) fn new(options: H::Options, setup: StageSetup) -> Self {
+        let lanes = setup.lanes.into_iter().map(|lane| Lane {
+            chain: lane.chain,
+            from: Some(lane.from.into_stream()),
+            to: lane.to.map(Outlet::new),
+        });
+        let feeds = setup.feeds.into_iter().map(|feed| Feed {
+            from: feed.from.into_stream(),
+            ended: false,
+            index: feed.index,
+            tracker: None,
+        });
+        Self {
+            handler: None,
+            options,
+            name: setup.name,
+            host: setup.host,
+            lanes: lanes.collect(),
+            feeds: feeds.collect(),
+            counters: setup.counters,
+            reports: setup.reports,
+            life: 0,
+            failures: VecDeque::new(),
+            unflushed: false,
+            outgoing: Vec::new(),
+            timers: Vec::new(),
+        }
+    }
+
+    fn build(&mut self, ctx: &Context<Self>) -> Result<(), String> {
+        let (address, life) = (ctx.address(), self.life);
+        let setup = Setup {
+            name: Arc::clone(&self.name),
+            host: Arc::clone(&self.host),
+            mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
+            chains: self.lanes.iter().map(|lane| lane.chain).collect(),
+        };
+        let built = catch_unwind(AssertUnwindSafe(|| H::build(&self.options, &setup)))
+            .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
+        self.handler = Some(built.map_err(|e| e.to_string())?);
+        Ok(())
+    }
+
+    /// Calls the handler and carries out what it asked for. Does nothing once the handler is gone.
+    fn call(
+        &mut self,
+        chain: ChainId,
+        ctx: &mut Context<Self>,
+        call: impl FnOnce(&mut H, &mut Call<'_, H::Message>) -> Result<(), HandlerError>,
+    ) {
+        let Some(handler) = &mut self.handler else { return };
+        let mut cx = Call::new(chain, &self.counters, &mut self.outgoing, &mut self.timers);
+        match catch_unwind(AssertUnwindSafe(|| call(handler, &mut cx))) {
+            Ok(Ok(())) => self.carry_out(ctx),
+            Ok(Err(HandlerError::Closed)) => {
+                self.handler = None;
+                self.outgoing.clear();
+                HandlerCounters::add(&self.counters.dropped, self.unaccounted());
+                self.report(Report::Closed);
+            }
+            Ok(Err(error)) => self.fail(chain_of_causes(&error), ctx),
+            Err(panic) => self.fail(format!("panicked: {}", panic_text(&*panic)), ctx),
+        }
+    }
+
+    fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        for (chain, batch) in self.outgoing.drain(..) {
+            match self.lanes.iter_mut().find(|lane| lane.chain == chain) {
+                Some(Lane { to: Some(outlet), .. }) => outlet.push(batch),
+                // The end of a chain, or a chain that has ended: nobody is there to take it.
+                _ => HandlerCounters::add(&self.counters.dropped, batch.len() as u64),
+            }
+        }
+        let life = self.life;
+        for (delay, message) in self.timers.drain(..) {
+            ctx.run_later(delay, move |stage, ctx| stage.deliver(Deliver { life, message }, ctx));
+        }
+    }
+
+    /// Events that came in or were made and were counted nowhere since: they are with the handler.
+    fn unaccounted(&self) -> u64 {
+        let c = &self.counters;
+        let left = [&c.output, &c.filtered, &c.dropped, &c.errors];
+        let left: u64 = left.iter().map(|counter| counter.load(Relaxed)).sum();
+        let waiting: u64 =
+            self.lanes.iter().filter_map(|l| l.to.as_ref()).map(Outlet::waiting).sum();
+        (c.input.load(Relaxed) + c.added.load(Relaxed)).saturating_sub(left + waiting)
+    }
+
+    /// What the handler had with it is lost; a new one takes its place, or the run stops.
+    fn fail(&mut self, message: String, ctx: &mut Context<Self>) {
+        self.handler = None;
+        self.outgoing.clear();
+        self.timers.clear();
+        let lost = self.unaccounted();
+        HandlerCounters::add(&self.counters.errors, lost);
+        tracing::error!(handler = %self.name, lost, "handler failed: {message}");
+        if !self.may_restart() {
+            self.report(Report::Fatal { name: Arc::clone(&self.name), message });
+            return;
+        }
+        self.life += 1;
+        match self.build(ctx) {
+            Ok(()) => {
+                HandlerCounters::add(&self.counters.restarts, 1);
+                for feed in &self.feeds {
+                    if let Some(tracker) = &feed.tracker {
+                        tracker.do_send(SendExisting { feed: feed.index });
+                    }
+                }
+            }
+            Err(again) => {
+                let message = format!("{message}; it could not be made anew: {again}");
+                self.report(Report::Fatal { name: Arc::clone(&self.name), message });
+            }
+        }
+    }
+
+    fn may_restart(&mut self) -> bool {
+        let OnFailure::Restart { max_per_minute } = H::ON_FAILURE else { return false };
+        self.failures.retain(|at| at.elapsed() < Duration::from_secs(60));
+        self.failures.push_back(Instant::now());
+        self.failures.len() <= max_per_minute as usize
+    }
+
+    fn deliver(&mut self, deliver: Deliver<H::Message>, ctx: &mut Context<Self>) {
+        if deliver.life == self.life {
+            self.call(ChainId(0), ctx, |handler, cx| handler.message(deliver.message, cx));
+        }
+    }
+
+    /// Lets the handler see all that the trackers it needs have sent: they send to it before they send to a chain, so it has
+    /// seen a batch before the same batch comes along any chain.
+    fn poll_feeds(&mut self, ctx: &mut Context<Self>, task: &mut Task<'_>) -> bool {
+        let mut progress = false;
+        for i in 0..self.feeds.len() {
+            while !self.feeds[i].ended {
+                match Pin::new(&mut self.feeds[i].from).poll_next(task) {
+                    Poll::Pending => break,
+                    Poll::Ready(None) => self.feeds[i].ended = true,
+                    Poll::Ready(Some(batch)) => {
+                        progress = true;
+                        self.call(ChainId(0), ctx, |handler, cx| handler.observe(&batch, cx));
+                    }
+                }
+            }
+        }
+        progress
+    }
+
+    fn poll_outlet(&mut self, lane: usize, task: &mut Task<'_>) -> Poll<()> {
+        let Some(outlet) = &mut self.lanes[lane].to else { return Poll::Ready(()) };
+        let mut left = Sent::default();
+        let through = outlet.poll_flush(task, &mut left);
+        HandlerCounters::add(&self.counters.output, left.sent);
+        HandlerCounters::add(&self.counters.dropped, left.dropped);
+        through
+    }
+
+    /// Moves a lane on by one batch at most. Says whether it moved.
+    fn poll_lane(&mut self, lane: usize, ctx: &mut Context<Self>, task: &mut Task<'_>) -> bool {
+        if self.poll_outlet(lane, task).is_pending() {
+            return false;
+        }
+        let Some(from) = &mut self.lanes[lane].from else {
+            self.lanes[lane].to = None;
+            return false;
+        };
+        let Poll::Ready(next) = Pin::new(from).poll_next(task) else { return false };
+        self.poll_feeds(ctx, task);
+        let chain = self.lanes[lane].chain;
+        match next {
+            Some(batch) => {
+                let count = batch.len() as u64;
+                HandlerCounters::add(&self.counters.input, count);
+                if self.handler.is_some() {
+                    self.unflushed = true;
+                    self.call(chain, ctx, |handler, cx| handler.handle(batch, cx));
+                } else {
+                    HandlerCounters::add(&self.counters.dropped, count);
+                }
+            }
+            None => {
+                self.lanes[lane].from = None;
+                self.call(chain, ctx, Handler::end);
+                self.call(chain, ctx, Handler::flush);
+            }
+        }
+        true
+    }
+
+    fn ended(&self) -> bool {
+        self.lanes.iter().all(|lane| lane.from.is_none() && lane.to.is_none())
+    }
+
+    fn poll_pump(&mut self, ctx: &mut Context<Self>, task: &mut Task<'_>) -> Poll<()> {
+        for _ in 0..TURN {
+            let mut progress = self.poll_feeds(ctx, task);
+            for lane in 0..self.lanes.len() {
+                progress |= self.poll_lane(lane, ctx, task);
+            }
+            if self.ended() {
+                return Poll::Ready(());
+            }
+            if !progress {
+                if std::mem::take(&mut self.unflushed) {
+                    for lane in 0..self.lanes.len() {
+                        let chain = self.lanes[lane].chain;
+                        self.call(chain, ctx, Handler::flush);
+                    }
+                    continue;
+                }
+                return Poll::Pending;
+            }
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn report(&self, report: Report) {
+        // The system outlives its actors; if it is gone, nobody is left to be told.
+        self.reports.send(report).ok();
+    }
+}
+
+/// Nothing in it is ever pinned in place: the handler's own types are moved like any others.
+impl<H: Handler> Unpin for Stage<H> {}
+
+impl<H: Handler> Actor for Stage<H> {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let result = self.build(ctx);
+        let built = result.is_ok();
+        self.report(Report::Built { name: Arc::clone(&self.name), result });
+        if built {
+            ctx.spawn(Pump);
+        } else {
+            ctx.stop();
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.handler = None;
+        let lost = self.unaccounted();
+        if lost > 0 {
+            tracing::error!(handler = %self.name, lost, "handler ended with events that it neither passed on nor counted");
+            HandlerCounters::add(&self.counters.errors, lost);
+        }
+        self.report(Report::Ended);
+    }
+}
+
+/// Drives the stage until all its lanes have ended.
+struct Pump;
+
+impl<H: Handler> ActorFuture<Stage<H>> for Pump {
+    type Output = ();
+
+    fn poll(
+        self: Pin<&mut Self>,
+        stage: &mut Stage<H>,
+        ctx: &mut Context<Stage<H>>,
+        task: &mut Task<'_>,
+    ) -> Poll<()> {
+        ready!(stage.poll_pump(ctx, task));
+        ctx.stop();
+        Poll::Ready(())
+    }
+}
+
+impl<H: Handler> actix::Handler<Deliver<H::Message>> for Stage<H> {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver<H::Message>, ctx: &mut Self::Context) {
+        self.deliver(message, ctx);
+    }
+}
+
+impl<H: Handler> actix::Handler<FeedFrom> for Stage<H> {
+    type Result = ();
+
+    fn handle(&mut self, message: FeedFrom, _: &mut Self::Context) {
+        self.feeds[message.feed].tracker = Some(message.tracker);
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+fn chain_of_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,102 @@
+//! What flows where: whether each handler can take it, and which trackers handlers need beyond those that chains name.
+
+use whalewatch_core::{Accepts, Schema};
+
+use super::Diagnostic;
+use super::options::Position;
+use super::parts::{ChainPart, Reader};
+
+/// Checks every chain; adds the trackers that handlers need. Says for each tracker which handlers it is fed to.
+pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<usize>> {
+    // What comes to a handler from all chains that it stands in: its options are checked against that.
+    let mut inputs: Vec<Vec<Schema>> = reader.handlers.iter().map(|_| Vec::new()).collect();
+    for chain in chains {
+        check_chain(reader, chain, &mut inputs);
+    }
+    for (handler, input) in inputs.iter().enumerate() {
+        let part = &reader.handlers[handler];
+        let Some(configured) = &part.configured else { continue };
+        let problems = configured.check(input).into_iter().map(|p| (Position::Option, p)).collect();
+        let (name, values) = (part.name.clone(), part.values.clone());
+        reader.report("handler", &name, &values, problems);
+    }
+    needs(reader)
+}
+
+fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Schema>]) {
+    let registry = reader.registry;
+    let mut flowing: Vec<Schema> = Vec::new();
+    for &tracker in &chain.from {
+        let schema = registry.trackers[&reader.trackers[tracker].type_name].schema();
+        add(&mut flowing, schema);
+    }
+    for (place, (handler, at)) in chain.through.iter().enumerate() {
+        let part = &reader.handlers[*handler];
+        let kind = &registry.handlers[&part.type_name];
+        let (name, last) = (&part.name, place + 1 == chain.through.len());
+        let mut wrong = Vec::new();
+        if let Accepts::Only(names) = kind.accepts() {
+            for schema in flowing.iter().filter(|schema| !names.contains(&schema.name)) {
+                let message = format!("handler \"{name}\" cannot take {} events", schema.name);
+                let hint = format!("it takes {} events only", names.join(", "));
+                wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
+            }
+        }
+        if kind.output() && !last {
+            let message =
+                format!("handler \"{name}\" passes nothing on, so nothing can stand behind it");
+            wrong
+                .push(Diagnostic::new(at.clone(), message).hint("move it to the end of the chain"));
+        }
+        if !kind.output() && last {
+            let message = format!("the chain ends with \"{name}\", which only passes events on");
+            let outputs = registry.handlers.iter().filter(|(_, h)| h.output());
+            let outputs = outputs.map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
+            wrong.push(
+                Diagnostic::new(at.clone(), message).hint(format!("end it with one of: {outputs}")),
+            );
+        }
+        reader.found.extend(wrong);
+        for schema in &flowing {
+            add(&mut inputs[*handler], schema.clone());
+        }
+        for schema in kind.adds() {
+            add(&mut flowing, schema);
+        }
+    }
+}
+
+fn add(schemas: &mut Vec<Schema>, schema: Schema) {
+    if !schemas.iter().any(|known| known.name == schema.name) {
+        schemas.push(schema);
+    }
+}
+
+fn needs(reader: &mut Reader<'_>) -> Vec<Vec<usize>> {
+    let mut needs: Vec<(usize, usize)> = Vec::new();
+    for handler in 0..reader.handlers.len() {
+        let part = &reader.handlers[handler];
+        let (name, span) = (part.name.clone(), part.span.clone());
+        let needed = part.configured.as_ref().map(|h| h.needs()).unwrap_or_default();
+        for type_name in needed {
+            if !reader.registry.trackers.contains_key(type_name) {
+                let message = format!("handler \"{name}\" needs the tracker type \"{type_name}\"");
+                reader.wrong(span.clone(), message).hint =
+                    Some(String::from("this program has no such type: register it"));
+                continue;
+            }
+            // One with options set may leave out what the handler needs.
+            let plain =
+                |part: &super::parts::TrackerPart| part.plain && part.type_name == type_name;
+            let tracker = reader.trackers.iter().position(plain).or_else(|| {
+                let taken = reader.trackers.iter().any(|part| part.name == type_name);
+                let own =
+                    if taken { format!("{type_name} for {name}") } else { type_name.to_owned() };
+                reader.undeclared_tracker(&own, type_name, &span)
+            });
+            needs.extend(tracker.map(|tracker| (tracker, handler)));
+        }
+    }
+    let fed = |tracker| needs.iter().filter(move |(t, _)| *t == tracker).map(|(_, h)| *h).collect();
+    (0..reader.trackers.len()).map(fed).collect()
+}

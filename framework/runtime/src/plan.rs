@@ -1,0 +1,114 @@
+//! A plan: what a valid configuration asks for. It has touched nothing yet.
+
+use crate::registry::{ConfiguredHandler, ConfiguredTracker};
+
+/// A valid configuration: every part is known, has valid options, and can take what flows into it.
+pub struct Plan {
+    pub(crate) trackers: Vec<PlannedTracker>,
+    pub(crate) handlers: Vec<PlannedHandler>,
+    pub(crate) chains: Vec<PlannedChain>,
+}
+
+pub(crate) struct PlannedTracker {
+    pub(crate) name: String,
+    pub(crate) type_name: String,
+    pub(crate) tracker: Box<dyn ConfiguredTracker>,
+    /// Handlers, by index, that it is to be fed to.
+    pub(crate) needed_by: Vec<usize>,
+}
+
+pub(crate) struct PlannedHandler {
+    pub(crate) name: String,
+    pub(crate) type_name: String,
+    pub(crate) shared: bool,
+    pub(crate) handler: Box<dyn ConfiguredHandler>,
+}
+
+pub(crate) struct PlannedChain {
+    pub(crate) name: String,
+    /// Trackers by index.
+    pub(crate) from: Vec<usize>,
+    /// Handlers by index.
+    pub(crate) through: Vec<usize>,
+}
+
+impl Plan {
+    /// Names of the trackers that will be attached, in order.
+    pub fn tracker_names(&self) -> impl Iterator<Item = &str> {
+        self.trackers.iter().map(|t| &*t.name)
+    }
+
+    /// Names of the chains, in order.
+    pub fn chain_names(&self) -> impl Iterator<Item = &str> {
+        self.chains.iter().map(|c| &*c.name)
+    }
+
+    /// The chains as a graph.
+    pub fn graph(&self) -> Graph {
+        let mut graph = Graph::default();
+        for (i, tracker) in self.trackers.iter().enumerate() {
+            let label = label(&tracker.name, &tracker.type_name);
+            graph.nodes.push(Node { id: format!("t{i}"), label, tracker: true });
+        }
+        for (c, chain) in self.chains.iter().enumerate() {
+            let mut before: Vec<String> = chain.from.iter().map(|i| format!("t{i}")).collect();
+            for &h in &chain.through {
+                let handler = &self.handlers[h];
+                let id = if handler.shared { format!("h{h}") } else { format!("h{h}c{c}") };
+                if !graph.nodes.iter().any(|node| node.id == id) {
+                    let label = label(&handler.name, &handler.type_name);
+                    graph.nodes.push(Node { id: id.clone(), label, tracker: false });
+                }
+                for from in before {
+                    graph.edges.push(Edge { from, to: id.clone(), label: chain.name.clone() });
+                }
+                before = vec![id];
+            }
+        }
+        for (i, tracker) in self.trackers.iter().enumerate() {
+            for &h in &tracker.needed_by {
+                graph.edges.push(Edge {
+                    from: format!("t{i}"),
+                    to: format!("h{h}"),
+                    label: String::from("needs"),
+                });
+            }
+        }
+        graph
+    }
+}
+
+fn label(name: &str, type_name: &str) -> String {
+    if name == type_name { name.to_owned() } else { format!("{name} ({type_name})") }
+}
+
+/// Chains as nodes and edges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Graph {
+    /// Trackers and handlers.
+    pub nodes: Vec<Node>,
+    /// What flows from where to where, and in which chain.
+    pub edges: Vec<Edge>,
+}
+
+/// A tracker or a handler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Unique in the graph; letters and digits only.
+    pub id: String,
+    /// Its name, and its type where that differs.
+    pub label: String,
+    /// Whether it is a tracker.
+    pub tracker: bool,
+}
+
+/// A channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Where events come from.
+    pub from: String,
+    /// Where they go.
+    pub to: String,
+    /// Name of the chain, or `needs` for what feeds a handler whatever the chains name.
+    pub label: String,
+}

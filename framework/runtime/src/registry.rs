@@ -1,0 +1,322 @@
+//! The registry: which types of trackers and handlers a program has. Registration is explicit, so that a crate that is linked
+//! but named nowhere is a compile error and not an empty registry.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use actix::{Actor, ArbiterHandle, Recipient};
+use whalewatch_core::{Accepts, Event, Handler, OpenError, Problem, Schema, Source, TrackerSpec};
+
+use crate::actors::stage::{FeedFrom, Stage, StageSetup};
+use crate::actors::tracker::{Links, SendExisting, Stop, Tracker};
+pub use crate::config::describe::OptionInfo;
+use crate::config::describe::describe;
+use crate::config::options::{OptionTable, Position, read};
+
+/// Types of trackers and handlers by the name that `type = "…"` knows them by.
+#[derive(Clone, Default)]
+pub struct Registry {
+    pub(crate) trackers: BTreeMap<String, Arc<dyn TrackerType>>,
+    pub(crate) handlers: BTreeMap<String, Arc<dyn HandlerType>>,
+}
+
+/// A type could not be registered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RegistryError {
+    /// The name is taken.
+    #[error("the {what} type \"{name}\" is registered twice: give one of them another name")]
+    Duplicate {
+        /// `tracker` or `handler`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// The name could not be written in a configuration file.
+    #[error(
+        "\"{name}\" cannot name a {what} type: use lower-case letters, digits and hyphens, and none of trackers, handlers, chains"
+    )]
+    Name {
+        /// `tracker` or `handler`.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
+}
+
+impl Registry {
+    /// An empty registry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a type of tracker.
+    ///
+    /// # Errors
+    /// If the name is taken or cannot be a name.
+    pub fn tracker<T: TrackerSpec>(&mut self, name: &str) -> Result<&mut Self, RegistryError> {
+        self.add_tracker(name, Arc::new(Spec::<T>(PhantomData)))
+    }
+
+    /// Adds a tracker whose source is made by `open` and has no options: for tests, benchmarks, and programs that bring
+    /// events of their own.
+    ///
+    /// # Errors
+    /// If the name is taken or cannot be a name.
+    pub fn source<E: Event>(
+        &mut self,
+        name: &str,
+        open: impl Fn() -> Box<dyn Source<E>> + Send + Sync + 'static,
+    ) -> Result<&mut Self, RegistryError> {
+        self.add_tracker(name, Arc::new(Given { open: Arc::new(open) }))
+    }
+
+    /// Adds a type of handler.
+    ///
+    /// # Errors
+    /// If the name is taken or cannot be a name.
+    pub fn handler<H: Handler>(&mut self, name: &str) -> Result<&mut Self, RegistryError> {
+        check_name("handler", name, self.handlers.contains_key(name))?;
+        self.handlers.insert(name.to_owned(), Arc::new(Kind::<H>(PhantomData)));
+        Ok(self)
+    }
+
+    /// Types of trackers: name, what it watches, options, and what its events look like.
+    pub fn describe_trackers(
+        &self,
+    ) -> impl Iterator<Item = (&str, &'static str, Vec<OptionInfo>, Schema)> {
+        self.trackers.iter().map(|(name, t)| (&**name, t.about(), t.options(), t.schema()))
+    }
+
+    /// Types of handlers: name, what it does, options.
+    pub fn describe_handlers(&self) -> impl Iterator<Item = (&str, &'static str, Vec<OptionInfo>)> {
+        self.handlers.iter().map(|(name, h)| (&**name, h.about(), h.options()))
+    }
+
+    fn add_tracker(
+        &mut self,
+        name: &str,
+        tracker: Arc<dyn TrackerType>,
+    ) -> Result<&mut Self, RegistryError> {
+        check_name("tracker", name, self.trackers.contains_key(name))?;
+        self.trackers.insert(name.to_owned(), tracker);
+        Ok(self)
+    }
+}
+
+fn check_name(what: &'static str, name: &str, taken: bool) -> Result<(), RegistryError> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let reserved = ["trackers", "handlers", "chains"].contains(&name);
+    if name.is_empty() || reserved || !name.chars().all(plain) {
+        return Err(RegistryError::Name { what, name: name.to_owned() });
+    }
+    if taken {
+        return Err(RegistryError::Duplicate { what, name: name.to_owned() });
+    }
+    Ok(())
+}
+
+/// A type of tracker, its event type erased.
+pub(crate) trait TrackerType: Send + Sync {
+    fn about(&self) -> &'static str;
+    fn options(&self) -> Vec<OptionInfo>;
+    fn schema(&self) -> Schema;
+    /// Reads and checks options. `None` if there were mistakes, which are added to `problems`.
+    fn configure(
+        &self,
+        table: OptionTable<'_>,
+        problems: &mut Vec<(Position, Problem)>,
+    ) -> Option<Box<dyn ConfiguredTracker>>;
+}
+
+/// A tracker with its options.
+pub(crate) trait ConfiguredTracker: Send + Sync {
+    /// Loads and attaches. May take a while: not for a thread that has other things to do.
+    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError>;
+}
+
+/// A tracker whose source is open.
+pub(crate) trait OpenedTracker: Send {
+    /// Starts the actor on the current arbiter.
+    fn start(self: Box<Self>, links: Links) -> TrackerControl;
+}
+
+/// How to reach a tracker's actor.
+pub(crate) struct TrackerControl {
+    pub(crate) stop: Recipient<Stop>,
+    pub(crate) existing: Recipient<SendExisting>,
+}
+
+struct Spec<T>(PhantomData<fn() -> T>);
+
+impl<T: TrackerSpec> TrackerType for Spec<T> {
+    fn about(&self) -> &'static str {
+        T::ABOUT
+    }
+
+    fn options(&self) -> Vec<OptionInfo> {
+        describe::<T::Options>()
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::of::<T::Event>()
+    }
+
+    fn configure(
+        &self,
+        table: OptionTable<'_>,
+        problems: &mut Vec<(Position, Problem)>,
+    ) -> Option<Box<dyn ConfiguredTracker>> {
+        let options = read::<T::Options>(table, problems, |options| T::check(options))?;
+        Some(Box::new(SpecConfigured::<T> { options }))
+    }
+}
+
+struct SpecConfigured<T: TrackerSpec> {
+    options: T::Options,
+}
+
+impl<T: TrackerSpec> ConfiguredTracker for SpecConfigured<T> {
+    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
+        Ok(Box::new(Opened { source: T::open(&self.options)? }))
+    }
+}
+
+struct Opened<E> {
+    source: Box<dyn Source<E>>,
+}
+
+impl<E: Event> OpenedTracker for Opened<E> {
+    fn start(self: Box<Self>, links: Links) -> TrackerControl {
+        let tracker = Tracker::new(self.source, links).start();
+        TrackerControl { stop: tracker.clone().recipient(), existing: tracker.recipient() }
+    }
+}
+
+type Open<E> = Arc<dyn Fn() -> Box<dyn Source<E>> + Send + Sync>;
+
+struct Given<E> {
+    open: Open<E>,
+}
+
+impl<E: Event> TrackerType for Given<E> {
+    fn about(&self) -> &'static str {
+        "events of this program's own"
+    }
+
+    fn options(&self) -> Vec<OptionInfo> {
+        Vec::new()
+    }
+
+    fn schema(&self) -> Schema {
+        Schema::of::<E>()
+    }
+
+    fn configure(
+        &self,
+        table: OptionTable<'_>,
+        problems: &mut Vec<(Position, Problem)>,
+    ) -> Option<Box<dyn ConfiguredTracker>> {
+        #[derive(Clone, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+        struct None {}
+        read::<None>(table, problems, |_| Vec::new())?;
+        Some(Box::new(Given { open: Arc::clone(&self.open) }))
+    }
+}
+
+impl<E: Event> ConfiguredTracker for Given<E> {
+    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
+        Ok(Box::new(Opened { source: (self.open)() }))
+    }
+}
+
+/// A type of handler, erased.
+pub(crate) trait HandlerType: Send + Sync {
+    fn about(&self) -> &'static str;
+    fn options(&self) -> Vec<OptionInfo>;
+    fn shared(&self) -> bool;
+    fn output(&self) -> bool;
+    fn accepts(&self) -> Accepts;
+    fn adds(&self) -> Vec<Schema>;
+    /// Reads options. `None` if there were mistakes, which are added to `problems`.
+    fn configure(
+        &self,
+        table: OptionTable<'_>,
+        problems: &mut Vec<(Position, Problem)>,
+    ) -> Option<Box<dyn ConfiguredHandler>>;
+}
+
+/// A handler with its options.
+pub(crate) trait ConfiguredHandler: Send {
+    fn needs(&self) -> Vec<&'static str>;
+    fn check(&self, input: &[Schema]) -> Vec<Problem>;
+    /// Whether it is to have a thread of its own.
+    fn blocking(&self) -> bool;
+    /// Starts an actor for it, on the thread given or else the current one.
+    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> Recipient<FeedFrom>;
+}
+
+struct Kind<H>(PhantomData<fn() -> H>);
+
+impl<H: Handler> HandlerType for Kind<H> {
+    fn about(&self) -> &'static str {
+        H::ABOUT
+    }
+
+    fn options(&self) -> Vec<OptionInfo> {
+        describe::<H::Options>()
+    }
+
+    fn shared(&self) -> bool {
+        H::SHARED
+    }
+
+    fn output(&self) -> bool {
+        H::OUTPUT
+    }
+
+    fn accepts(&self) -> Accepts {
+        H::ACCEPTS
+    }
+
+    fn adds(&self) -> Vec<Schema> {
+        H::adds()
+    }
+
+    fn configure(
+        &self,
+        table: OptionTable<'_>,
+        problems: &mut Vec<(Position, Problem)>,
+    ) -> Option<Box<dyn ConfiguredHandler>> {
+        // What depends on the events that flow in is checked once the chains are known.
+        let options = read::<H::Options>(table, problems, |_| Vec::new())?;
+        Some(Box::new(KindConfigured::<H> { options }))
+    }
+}
+
+struct KindConfigured<H: Handler> {
+    options: H::Options,
+}
+
+impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
+    fn needs(&self) -> Vec<&'static str> {
+        H::needs(&self.options)
+    }
+
+    fn check(&self, input: &[Schema]) -> Vec<Problem> {
+        H::check(&self.options, input)
+    }
+
+    fn blocking(&self) -> bool {
+        H::BLOCKING
+    }
+
+    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> Recipient<FeedFrom> {
+        let options = self.options.clone();
+        let stage = match thread {
+            Some(thread) => Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, setup)),
+            None => Stage::<H>::new(options, setup).start(),
+        };
+        stage.recipient()
+    }
+}

@@ -1,0 +1,141 @@
+//! Totals of a run: how many events came, where they went, and what became of the rest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde::{Deserialize, Serialize};
+use whalewatch_core::HandlerCounters;
+
+use crate::actors::tracker::TrackerCounters;
+
+/// Totals by part of the configuration. At the end of a run they add up: for each tracker
+/// `generated = delivered + lost`, for each handler `in + added = out + filtered + dropped + errors`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// By name of the tracker.
+    pub trackers: BTreeMap<String, TrackerTotals>,
+    /// By name of the handler.
+    pub handlers: BTreeMap<String, HandlerTotals>,
+}
+
+/// Totals of a tracker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackerTotals {
+    /// Events that happened and were to be reported.
+    pub generated: u64,
+    /// Events that the kernel could not hand over.
+    pub lost: u64,
+    /// Events that went on to handlers.
+    pub delivered: u64,
+    /// Records that could not be read.
+    pub invalid: u64,
+    /// `lost` by cgroup id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_by_cgroup: BTreeMap<u64, u64>,
+}
+
+/// Totals of a handler, over all chains that it stands in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerTotals {
+    /// Events that came in.
+    #[serde(rename = "in")]
+    pub input: u64,
+    /// Events that it made itself.
+    pub added: u64,
+    /// Events that went on or, at the end of a chain, were delivered.
+    #[serde(rename = "out")]
+    pub output: u64,
+    /// Events that it was asked to leave out.
+    pub filtered: u64,
+    /// Events that were refused for want of room or of a reader.
+    pub dropped: u64,
+    /// Events that an error or a panic took.
+    pub errors: u64,
+    /// Times it was started again.
+    pub restarts: u64,
+}
+
+impl Totals {
+    /// Whether every event is accounted for. True at the end of a run; in the middle of one, events are on their way.
+    pub fn add_up(&self) -> bool {
+        let trackers =
+            self.trackers.values().all(|t| t.generated == t.delivered + t.lost + t.invalid);
+        let handlers = self
+            .handlers
+            .values()
+            .all(|h| h.input + h.added == h.output + h.filtered + h.dropped + h.errors);
+        trackers && handlers
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, t) in &self.trackers {
+            writeln!(
+                f,
+                "tracker {name}: {} generated, {} delivered, {} lost",
+                t.generated, t.delivered, t.lost
+            )?;
+            if t.invalid > 0 {
+                writeln!(f, "tracker {name}: {} records could not be read", t.invalid)?;
+            }
+        }
+        for (name, h) in &self.handlers {
+            write!(f, "handler {name}: {} in", h.input)?;
+            for (count, word) in [
+                (h.added, "added"),
+                (h.output, "out"),
+                (h.filtered, "filtered"),
+                (h.dropped, "dropped"),
+                (h.errors, "lost to errors"),
+                (h.restarts, "restarts"),
+            ] {
+                if count > 0 {
+                    write!(f, ", {count} {word}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the parts of a running system count.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) trackers: Vec<(Arc<str>, Arc<TrackerCounters>)>,
+    /// A handler that stands in several chains and is not shared has counters for each.
+    pub(crate) handlers: Vec<(Arc<str>, Arc<HandlerCounters>)>,
+}
+
+impl Counters {
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for (name, counters) in &self.trackers {
+            let (counts, delivered) = counters.read();
+            totals.trackers.insert(
+                name.to_string(),
+                TrackerTotals {
+                    generated: counts.generated,
+                    lost: counts.lost,
+                    delivered,
+                    invalid: counts.invalid,
+                    lost_by_cgroup: counts.lost_by_cgroup.into_iter().collect(),
+                },
+            );
+        }
+        for (name, c) in &self.handlers {
+            let t = totals.handlers.entry(name.to_string()).or_default();
+            t.input += c.input.load(Relaxed);
+            t.added += c.added.load(Relaxed);
+            t.output += c.output.load(Relaxed);
+            t.filtered += c.filtered.load(Relaxed);
+            t.dropped += c.dropped.load(Relaxed);
+            t.errors += c.errors.load(Relaxed);
+            t.restarts += c.restarts.load(Relaxed);
+        }
+        totals
+    }
+}
