@@ -1,0 +1,241 @@
+//! JSON: one line an event.
+
+use whalewatch_core::{Batch, EventRef, State, Value};
+
+use crate::clock::Clock;
+use crate::escape::json_string;
+use crate::plan::{Content, Leaf, Plan};
+
+/// Writes events as JSON lines.
+#[derive(Debug)]
+pub(crate) struct Json {
+    /// The host's name, quoted.
+    host: Box<[u8]>,
+    clock: Clock,
+    /// By name of the event type: a handful, so a list is the fastest map.
+    plans: Vec<(&'static str, Plan)>,
+}
+
+impl Json {
+    pub(crate) fn new(host: &str) -> Self {
+        let mut quoted = Vec::new();
+        json_string(&mut quoted, host.as_bytes());
+        Self { host: quoted.into(), clock: Clock::new(), plans: Vec::new() }
+    }
+
+    /// Makes ready for the events of a batch: the number of its plan.
+    pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
+        let name = batch.event_name();
+        self.plans.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
+            self.plans.push((name, Plan::new(&batch.schema())));
+            self.plans.len() - 1
+        })
+    }
+
+    /// Writes an event of the type that `plan` was made for, as one line.
+    pub(crate) fn write(&mut self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        self.clock.rfc3339(out, event.time());
+        out.extend_from_slice(b"\",\"kind\":");
+        json_string(out, event.kind().as_bytes());
+
+        let plan = &self.plans[plan].1;
+        let mut line =
+            Line { out, event, host: &self.host, clock: &mut self.clock, depth: 0, shared: 0 };
+        line.leaves(&plan.leaves[..plan.container.start]);
+        let any = line.leaves(&plan.leaves[plan.container.clone()]);
+        if !any && event.attribution().state != State::Unset {
+            line.close(0);
+            line.out.extend_from_slice(b",\"container\":null");
+        }
+        line.leaves(&plan.leaves[plan.container.end..]);
+        line.close(0);
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+/// A line being written.
+struct Line<'a> {
+    out: &'a mut Vec<u8>,
+    event: EventRef<'a>,
+    host: &'a [u8],
+    clock: &'a mut Clock,
+    /// How many objects are open.
+    depth: usize,
+    /// How many of them the leaf at hand is in, too.
+    shared: usize,
+}
+
+impl Line<'_> {
+    /// Writes those leaves that have a value; whether any had.
+    fn leaves(&mut self, leaves: &[Leaf]) -> bool {
+        let mut any = false;
+        for leaf in leaves {
+            self.shared = self.shared.min(leaf.shared);
+            let value = match leaf.content {
+                Content::Host => None,
+                Content::Field(accessor) => Some(self.event.value(accessor)),
+            };
+            if value == Some(Value::Null) && !self.shows_null(leaf) {
+                continue;
+            }
+            any = true;
+            self.close(self.shared);
+            self.out.extend_from_slice(&leaf.leads[self.shared]);
+            match value {
+                None => self.out.extend_from_slice(self.host),
+                Some(value) => json_value(self.out, self.clock, value),
+            }
+            self.depth = leaf.depth;
+            self.shared = leaf.depth;
+        }
+        any
+    }
+
+    fn shows_null(&self, leaf: &Leaf) -> bool {
+        leaf.even_null && self.event.attribution().container.is_some()
+    }
+
+    /// Closes objects until only `depth` are open.
+    fn close(&mut self, depth: usize) {
+        for _ in depth..self.depth {
+            self.out.push(b'}');
+        }
+        self.depth = depth;
+        self.shared = self.shared.min(depth);
+    }
+}
+
+fn json_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(n) => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
+        Value::Uint(n) => out.extend_from_slice(itoa::Buffer::new().format(n).as_bytes()),
+        Value::Text(text) => json_string(out, text),
+        Value::Texts(texts) => {
+            out.push(b'[');
+            for (i, text) in texts.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                json_string(out, text);
+            }
+            out.push(b']');
+        }
+        Value::Time(time) => {
+            out.push(b'"');
+            clock.rfc3339(out, time);
+            out.push(b'"');
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use whalewatch_core::{Attribution, How, Status};
+
+    use super::*;
+    use crate::testing::{Odd, Ran, bare, example, named};
+
+    fn lines(batch: &Batch) -> String {
+        let (mut json, mut out) = (Json::new("node-1"), Vec::new());
+        let plan = json.plan(batch);
+        batch.iter().for_each(|event| json.write(&mut out, plan, event));
+        String::from_utf8(out).unwrap()
+    }
+
+    fn attributed(attribution: &Attribution) -> String {
+        let mut batch = Batch::new("procs".into(), vec![example()]);
+        batch.attribute(|_| attribution.clone());
+        lines(&batch)
+    }
+
+    /// What comes before the container is the same for all attributions of the example.
+    const EXAMPLE: &str = concat!(
+        r#"{"time":"2026-11-23T13:46:20.171234567Z","kind":"process.exec","host":{"name":"node-1"},"#,
+        r#""process":{"pid":19920,"tid":19920,"vpid":1,"parent_pid":19901,"start_time":940973514,"#,
+        r#""comm":"true","executable":{"path":"/bin/true"},"command_args":["/bin/true"],"#,
+        r#""user":{"id":0},"group":{"id":0},"#,
+        r#""namespaces":{"user":4026531837,"pid":4026532183,"mnt":4026532180,"net":4026532185},"#,
+        r#""cgroup_id":12227}"#
+    );
+
+    #[test]
+    fn the_example_of_the_design_is_written_as_it_stands_there() {
+        let id = "e0d4".repeat(16);
+        let want = format!(
+            concat!(
+                r#"{},"container":{{"id":"{}","name":"short","image":{{"name":"bb:1"}},"#,
+                r#""runtime":"docker","status":"running"}},"#,
+                r#""attribution":{{"state":"resolved","source":"cgroup"}}}}"#,
+                "\n"
+            ),
+            EXAMPLE, id
+        );
+        let short = named(&id, "short", "bb:1", Status::Running);
+        assert_eq!(attributed(&Attribution::container(short, How::Cgroup)), want);
+    }
+
+    #[test]
+    fn a_pending_container_has_its_name_null() {
+        let want = format!(
+            concat!(
+                r#"{},"container":{{"id":"ab","name":null,"runtime":"docker","status":"unknown"}},"#,
+                r#""attribution":{{"state":"pending","source":"cgroup"}}}}"#,
+                "\n"
+            ),
+            EXAMPLE
+        );
+        assert_eq!(attributed(&Attribution::container(Arc::new(bare("ab")), How::Cgroup)), want);
+    }
+
+    #[test]
+    fn host_and_unknown_have_a_null_container_and_no_manager_has_none() {
+        let host = format!(
+            "{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"host\",\"source\":\"pid\"}}}}\n"
+        );
+        assert_eq!(attributed(&Attribution::host(How::Pid)), host);
+        let unknown =
+            format!("{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"unknown\"}}}}\n");
+        assert_eq!(attributed(&Attribution::unknown()), unknown);
+        assert_eq!(attributed(&Attribution::default()), format!("{EXAMPLE}}}\n"));
+    }
+
+    #[test]
+    fn objects_without_a_value_are_left_out() {
+        let ended =
+            Ran { kind: "process.exit", path: None, args: None, exit: Some(1), ..example() };
+        let line = lines(&Batch::new("procs".into(), vec![ended]));
+        assert!(line.contains(r#""comm":"true","exit":{"code":1},"user":{"id":0}"#), "{line}");
+        assert!(!line.contains("executable"), "{line}");
+    }
+
+    #[test]
+    fn every_type_of_value_and_odd_names_make_valid_json() {
+        let line = lines(&Batch::new("odd".into(), vec![Odd]));
+        let want = concat!(
+            r#"{"time":"1970-01-01T00:00:01.000000000Z","kind":"odd","host":{"name":"node-1","zone":"b"},"#,
+            r#""a":{"yes":true,"b":{"c":-5}},"when":"1970-01-01T00:00:02.000000000Z","#,
+            r#""list":[],"name":"\u001b]0;x\u0007","a.yes.deep":7,"container":{"own":1}}"#,
+            "\n"
+        );
+        assert_eq!(line, want);
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["a"]["b"]["c"], -5);
+    }
+
+    #[test]
+    fn hostile_arguments_stay_one_line_of_valid_json() {
+        let args = b"sh\0-c\0a\n\"\x1b[2J\xff\0\0".to_vec();
+        let event = Ran { args: Some(args), ..example() };
+        let line = lines(&Batch::new("procs".into(), vec![event.clone(), event]));
+        assert_eq!(line.matches('\n').count(), 2);
+        let value: serde_json::Value = serde_json::from_str(line.lines().next().unwrap()).unwrap();
+        let want = serde_json::json!(["sh", "-c", "a\n\"\u{1b}[2J\u{fffd}", ""]);
+        assert_eq!(value["process"]["command_args"], want);
+    }
+}

@@ -1,0 +1,121 @@
+//! Events for tests.
+
+use std::sync::Arc;
+
+use whalewatch_core::{
+    Container, Event, Field, FieldInfo, Namespaces, Process, Runtime, Status, Texts, Timestamp,
+    Type, Value,
+};
+
+/// Something a process did, as the process tracker tells it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ran {
+    pub(crate) kind: &'static str,
+    pub(crate) process: Process,
+    pub(crate) path: Option<&'static str>,
+    pub(crate) args: Option<Vec<u8>>,
+    pub(crate) exit: Option<i64>,
+    pub(crate) signal: Option<i64>,
+}
+
+const fn field<E>(name: &'static str, ty: Type, get: fn(&E) -> Value<'_>) -> Field<E> {
+    Field { info: FieldInfo { name, ty, doc: "" }, get }
+}
+
+impl Event for Ran {
+    const NAME: &'static str = "ran";
+    const KINDS: &'static [&'static str] = &["process.exec", "process.exit"];
+    const FIELDS: &'static [Field<Self>] = &[
+        field("process.executable.path", Type::Text, |e| {
+            e.path.map_or(Value::Null, |path| Value::Text(path.as_bytes()))
+        }),
+        field("process.command_args", Type::Texts, |e| {
+            e.args.as_ref().map_or(Value::Null, |args| Value::Texts(Texts(args)))
+        }),
+        field("process.exit.code", Type::Int, |e| e.exit.map_or(Value::Null, Value::Int)),
+        field("process.exit.signal", Type::Int, |e| e.signal.map_or(Value::Null, Value::Int)),
+    ];
+
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(1_795_441_580_171_234_567)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
+    }
+}
+
+/// The event of the design's example line.
+pub(crate) fn example() -> Ran {
+    let mut comm = [0; 16];
+    comm[..4].copy_from_slice(b"true");
+    Ran {
+        kind: "process.exec",
+        process: Process {
+            pid: 19920,
+            tid: 19920,
+            parent_pid: 19901,
+            namespaced_pid: 1,
+            start_time: 940_973_514,
+            comm,
+            namespaces: Namespaces {
+                user: 4_026_531_837,
+                pid: 4_026_532_183,
+                mnt: 4_026_532_180,
+                net: 4_026_532_185,
+            },
+            cgroup_id: 12227,
+            ..Process::default()
+        },
+        path: Some("/bin/true"),
+        args: Some(b"/bin/true\0".to_vec()),
+        exit: None,
+        signal: None,
+    }
+}
+
+/// A container of which only the id is known.
+pub(crate) fn bare(id: &str) -> Container {
+    Container::bare(id, Runtime::Docker)
+}
+
+/// A container of which all is known.
+pub(crate) fn named(id: &str, name: &str, image: &str, status: Status) -> Arc<Container> {
+    Arc::new(Container { name: Some(name.into()), image: Some(image.into()), status, ..bare(id) })
+}
+
+/// An event of no process, with every type of value and with names that get into each other's way.
+#[derive(Clone, Debug)]
+pub(crate) struct Odd;
+
+impl Event for Odd {
+    const NAME: &'static str = "odd";
+    const KINDS: &'static [&'static str] = &["odd"];
+    const FIELDS: &'static [Field<Self>] = &[
+        field("container.own", Type::Uint, |_| Value::Uint(1)),
+        field("a.yes", Type::Bool, |_| Value::Bool(true)),
+        field("a.none", Type::Bool, |_| Value::Null),
+        field("a.b.c", Type::Int, |_| Value::Int(-5)),
+        field("when", Type::Time, |_| Value::Time(Timestamp(2_000_000_000))),
+        field("list", Type::Texts, |_| Value::Texts(Texts(b""))),
+        field("name", Type::Text, |_| Value::Text(b"\x1b]0;x\x07")),
+        field("a.yes.deep", Type::Uint, |_| Value::Uint(7)),
+        field("host.zone", Type::Text, |_| Value::Text(b"b")),
+    ];
+
+    fn kind(&self) -> &'static str {
+        "odd"
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(1_000_000_000)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        None
+    }
+}
