@@ -1,1 +1,117 @@
-//! Placeholder.
+//! The command line as a library: a program of one's own is the stock program with trackers and handlers added.
+//!
+//! ```no_run
+//! # use whalewatch_core::*;
+//! # #[derive(Clone, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+//! # struct Options {}
+//! # struct Geo;
+//! # impl Handler for Geo {
+//! #     const ABOUT: &'static str = "";
+//! #     type Options = Options;
+//! #     type Message = Never;
+//! #     fn build(_: &Options, _: &Setup<Never>) -> Result<Self, BuildError> { Ok(Self) }
+//! #     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+//! #         cx.emit(batch);
+//! #         Ok(())
+//! #     }
+//! # }
+//! # use whalewatch_core::{schemars, serde};
+//! fn main() -> std::process::ExitCode {
+//!     whalewatch::Program::new().handler::<Geo>("geo").run()
+//! }
+//! ```
+
+mod commands;
+mod logging;
+mod running;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, FromArgMatches};
+use whalewatch_container::ContainerManager;
+use whalewatch_core::{Handler, TrackerSpec};
+use whalewatch_filter::Filter;
+use whalewatch_null::Null;
+use whalewatch_runtime::{Registry, RegistryError};
+use whalewatch_stdout::Stdout;
+use whalewatch_trackers::cgroup::CgroupTracker;
+use whalewatch_trackers::process::ProcessTracker;
+
+use commands::Cli;
+
+/// Exit code for bad usage or a bad configuration.
+const BAD_USAGE: u8 = 2;
+
+/// A `whalewatch` program: the built-in trackers and handlers, and those added to them.
+pub struct Program {
+    registry: Registry,
+    error: Option<RegistryError>,
+}
+
+impl Default for Program {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Program {
+    /// The stock program.
+    pub fn new() -> Self {
+        Self { registry: Registry::new(), error: None }
+            .tracker::<ProcessTracker>("process")
+            .tracker::<CgroupTracker>("cgroup")
+            .handler::<ContainerManager>("container")
+            .handler::<Filter>("filter")
+            .handler::<Null>("null")
+            .handler::<Stdout>("stdout")
+    }
+
+    /// Adds a type of tracker under a name of its own. A name that is taken ends the program when it runs.
+    #[must_use]
+    pub fn tracker<T: TrackerSpec>(mut self, name: &str) -> Self {
+        let added = self.registry.tracker::<T>(name).map(drop);
+        self.error = self.error.or(added.err());
+        self
+    }
+
+    /// Adds a type of handler under a name of its own. A name that is taken ends the program when it runs.
+    #[must_use]
+    pub fn handler<H: Handler>(mut self, name: &str) -> Self {
+        let added = self.registry.handler::<H>(name).map(drop);
+        self.error = self.error.or(added.err());
+        self
+    }
+
+    /// The types that the program has.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Runs it with this process's arguments.
+    pub fn run(self) -> ExitCode {
+        self.run_with(std::env::args_os())
+    }
+
+    /// Runs it with the arguments given; the first is the program's name.
+    pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+        if let Some(error) = self.error {
+            eprintln!("error: {error}");
+            return ExitCode::from(BAD_USAGE);
+        }
+        let parsed = Cli::command()
+            .try_get_matches_from(arguments)
+            .and_then(|matches| Cli::from_arg_matches(&matches));
+        let cli = match parsed {
+            Ok(cli) => cli,
+            Err(error) => {
+                // Help and version come this way too: clap knows which stream and which exit code each has.
+                let code = u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE);
+                error.print().ok();
+                return ExitCode::from(code);
+            }
+        };
+        logging::start(cli.log_format);
+        commands::run(cli, &self.registry)
+    }
+}

@@ -217,7 +217,7 @@ impl<H: Handler> Stage<H> {
 
     fn may_restart(&mut self) -> bool {
         let OnFailure::Restart { max_per_minute } = H::ON_FAILURE else { return false };
-        self.failures.retain(|at| at.elapsed() < Duration::from_secs(60));
+        self.failures.retain(|at| at.elapsed() < Duration::from_mins(1));
         self.failures.push_back(Instant::now());
         self.failures.len() <= max_per_minute as usize
     }

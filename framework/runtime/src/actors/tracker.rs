@@ -210,8 +210,7 @@ impl<E: Event> Actor for Tracker<E> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let wake = self.source.wake().and_then(|fd| fd.try_clone_to_owned().ok());
-        self.wake =
-            wake.and_then(|fd| AsyncFd::register_with_interest(fd, Interest::READABLE).ok());
+        self.wake = wake.and_then(watch);
         let result = self.send_existing(0..self.feeds.len()).map_err(|e| e.to_string());
         self.report(Report::Built { name: Arc::clone(&self.name), result });
         ctx.spawn(Pump);
@@ -221,6 +220,16 @@ impl<E: Event> Actor for Tracker<E> {
         self.counters.write(self.source.counts(), self.delivered);
         self.report(Report::Ended);
     }
+}
+
+/// Has the reactor watch a descriptor; without one, drains keep to their interval.
+#[expect(
+    unsafe_code,
+    reason = "tokio asks for a promise about the descriptor that types do not give"
+)]
+fn watch(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the `AsyncFd` alone, which deregisters it before it is closed.
+    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
 }
 
 /// Drives the tracker until its source has ended.

@@ -175,7 +175,7 @@ mod tests {
                 "format | \"json\" | \"table\" | \"json\" | false | ",
                 "hold | duration | \"100ms\" | false | ",
                 "limit | integer | - | false | ",
-                "scope.containers | list of string | - | false | Names.",
+                "scope.containers | list of string | [] | false | Names.",
             ]
         );
     }

@@ -10,12 +10,15 @@ use super::parts::{ChainPart, Reader};
 pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<usize>> {
     // What comes to a handler from all chains that it stands in: its options are checked against that.
     let mut inputs: Vec<Vec<Schema>> = reader.handlers.iter().map(|_| Vec::new()).collect();
-    for chain in chains {
+    for chain in chains.iter().filter(|chain| chain.whole) {
         check_chain(reader, chain, &mut inputs);
     }
     for (handler, input) in inputs.iter().enumerate() {
         let part = &reader.handlers[handler];
         let Some(configured) = &part.configured else { continue };
+        if input.is_empty() {
+            continue; // It stands in broken chains only.
+        }
         let problems = configured.check(input).into_iter().map(|p| (Position::Option, p)).collect();
         let (name, values) = (part.name.clone(), part.values.clone());
         reader.report("handler", &name, &values, problems);

@@ -36,6 +36,8 @@ pub(super) struct ChainPart {
     pub(super) span: Span,
     pub(super) from: Vec<usize>,
     pub(super) through: Vec<(usize, Span)>,
+    /// Whether every name was found; if not, what flows where cannot be told.
+    pub(super) whole: bool,
 }
 
 /// All parts while they are being read.
@@ -44,6 +46,8 @@ pub(super) struct Reader<'a> {
     pub(super) text: &'a str,
     pub(super) trackers: Vec<TrackerPart>,
     pub(super) handlers: Vec<HandlerPart>,
+    /// Names of parts that are declared, but so wrong that they could not be kept: that is said once, where they stand.
+    broken: Vec<String>,
     pub(super) found: &'a mut Vec<Diagnostic>,
 }
 
@@ -54,7 +58,8 @@ pub(super) fn read(
     document: DeTable<'_>,
     found: &mut Vec<Diagnostic>,
 ) -> Option<Plan> {
-    let mut reader = Reader { registry, text, trackers: Vec::new(), handlers: Vec::new(), found };
+    let (trackers, handlers, broken) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reader = Reader { registry, text, trackers, handlers, broken, found };
     let mut chains = None;
     for (key, value) in document {
         match key.get_ref().as_ref() {
@@ -110,7 +115,7 @@ fn plan(reader: Reader<'_>, chains: Vec<ChainPart>, needs: &[Vec<usize>]) -> Opt
     Some(Plan { trackers, handlers, chains: chains.collect() })
 }
 
-impl<'a> Reader<'a> {
+impl Reader<'_> {
     pub(super) fn wrong(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         self.found.push(Diagnostic::new(span, message));
         let last = self.found.len() - 1;
@@ -141,7 +146,11 @@ impl<'a> Reader<'a> {
     ) {
         let registry = self.registry;
         let known = registry.trackers.keys().map(String::as_str);
-        let Some(head) = self.head("tracker", name, &span, value, type_name, known) else { return };
+        let head = self.head("tracker", name, &span, value, type_name, known);
+        let Some(head) = head else {
+            self.broken.push(name.to_owned());
+            return;
+        };
         let mut problems = Vec::new();
         let kind = &registry.trackers[&head.type_name];
         let configured = kind.configure(head.options, &mut problems);
@@ -172,7 +181,11 @@ impl<'a> Reader<'a> {
         }
         let registry = self.registry;
         let known = registry.handlers.keys().map(String::as_str);
-        let Some(head) = self.head("handler", name, &span, value, type_name, known) else { return };
+        let head = self.head("handler", name, &span, value, type_name, known);
+        let Some(head) = head else {
+            self.broken.push(name.to_owned());
+            return;
+        };
         let mut problems = Vec::new();
         let kind = &registry.handlers[&head.type_name];
         let configured = kind.configure(head.options, &mut problems);
@@ -308,14 +321,14 @@ impl<'a> Reader<'a> {
         let name = table.get("name").and_then(|name| name.get_ref().as_str());
         let name = name.map_or_else(|| format!("{}", index + 1), str::to_owned);
         let span = value.span();
-        let mut from = Vec::new();
+        let (mut from, mut whole) = (Vec::new(), true);
         for (tracker, at) in self.names(table, &span, "from") {
             match self.find_tracker(&tracker, &at) {
                 Some(found) if from.contains(&found) => {
                     self.wrong(at, format!("tracker \"{tracker}\" stands twice in this chain"));
                 }
                 Some(found) => from.push(found),
-                None => {}
+                None => whole = false,
             }
         }
         let mut through: Vec<(usize, Span)> = Vec::new();
@@ -325,10 +338,10 @@ impl<'a> Reader<'a> {
                     self.wrong(at, format!("handler \"{handler}\" stands twice in this chain"));
                 }
                 Some(found) => through.push((found, at)),
-                None => {}
+                None => whole = false,
             }
         }
-        Some(ChainPart { name, span, from, through })
+        Some(ChainPart { name, span, from, through, whole })
     }
 
     /// The names in a chain's list.
@@ -365,7 +378,7 @@ impl<'a> Reader<'a> {
         if self.registry.trackers.contains_key(name) {
             return self.undeclared_tracker(name, name, at);
         }
-        if !self.was_wrong(name) {
+        if !self.broken.iter().any(|broken| broken == name) {
             let declared = self.trackers.iter().map(|part| &*part.name);
             let known = declared.chain(self.registry.trackers.keys().map(String::as_str));
             let hint = suggest(name, known);
@@ -402,7 +415,7 @@ impl<'a> Reader<'a> {
             self.handlers.get_mut(before).map(|part| part.used = true)?;
             return Some(before);
         }
-        if !self.was_wrong(name) {
+        if !self.broken.iter().any(|broken| broken == name) {
             let declared = self.handlers.iter().map(|part| &*part.name);
             let known = declared.chain(self.registry.handlers.keys().map(String::as_str));
             let hint = suggest(name, known);
@@ -410,15 +423,6 @@ impl<'a> Reader<'a> {
             self.found.push(Diagnostic::new(at.clone(), unknown).maybe_hint(hint));
         }
         None
-    }
-
-    /// Whether a part of that name is declared, but so wrong that it could not be kept: that has been reported already.
-    fn was_wrong(&self, name: &str) -> bool {
-        let quoted = format!("\"{name}\"");
-        let own = |d: &Diagnostic| {
-            self.text.get(d.span.clone()) == Some(name) || d.message.contains(&quoted)
-        };
-        self.found.iter().any(own) || self.text.contains(&format!(".{name}]"))
     }
 
     fn refuse_unused(&mut self) {

@@ -1,0 +1,37 @@
+//! `whalewatch check`
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use whalewatch_runtime::Registry;
+
+use crate::commands::load;
+
+/// Check a configuration file: exit code 0 if it is valid, 2 with every mistake on standard error if not
+#[derive(Args)]
+pub(crate) struct Check {
+    /// The configuration
+    file: PathBuf,
+}
+
+impl Check {
+    pub(super) fn run(&self, registry: &Registry) -> io::Result<ExitCode> {
+        match load(registry, &self.file) {
+            Ok(plan) => {
+                let chains = plan.chain_names().count();
+                let trackers: Vec<&str> = plan.tracker_names().collect();
+                writeln!(
+                    io::stdout(),
+                    "{}: valid; {chains} {}; trackers: {}",
+                    self.file.display(),
+                    if chains == 1 { "chain" } else { "chains" },
+                    trackers.join(", ")
+                )?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(code) => Ok(code),
+        }
+    }
+}

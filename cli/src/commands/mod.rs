@@ -1,0 +1,97 @@
+//! The command line: one file a subcommand.
+
+mod check;
+mod completions;
+mod doctor;
+mod graph;
+mod list;
+mod run;
+mod trace;
+
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use whalewatch_core::HumanDuration;
+use whalewatch_runtime::{Plan, Registry, config};
+
+use crate::BAD_USAGE;
+use crate::logging::LogFormat;
+
+/// Tells, for everything that happens on this host, which container did it.
+///
+/// Start with `whalewatch trace`: it shows each process that starts, with its container. `whalewatch doctor` says whether
+/// this host can run it. What is watched and what becomes of it can be composed in a TOML file: `whalewatch list` shows
+/// the parts, `whalewatch run` runs it.
+#[derive(Parser)]
+#[command(name = "whalewatch", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    /// How the program's own diagnostics are written to standard error; RUST_LOG chooses which
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    pub(crate) log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Trace(trace::Trace),
+    Run(run::Run),
+    Check(check::Check),
+    List(list::List),
+    Graph(graph::Graph),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+}
+
+/// Output for people or for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum TextOrJson {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the subcommand.
+pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
+    let result = match cli.command {
+        Command::Trace(trace) => return trace.run(registry),
+        Command::Run(run) => return run.run(registry),
+        Command::Check(check) => check.run(registry),
+        Command::List(list) => list.run(registry),
+        Command::Graph(graph) => graph.run(registry),
+        Command::Doctor(doctor) => doctor.run(),
+        Command::Completions(completions) => completions.run(),
+    };
+    match result {
+        Ok(code) => code,
+        // Whoever read the output has seen enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads and checks a configuration file; mistakes go to standard error.
+pub(crate) fn load(registry: &Registry, path: &Path) -> Result<Plan, ExitCode> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        eprintln!("error: {shown} cannot be read: {error}");
+        ExitCode::from(BAD_USAGE)
+    })?;
+    config::validate(registry, &shown, &text).map_err(|mistakes| {
+        eprintln!("{mistakes}");
+        ExitCode::from(BAD_USAGE)
+    })
+}
+
+/// For clap: a duration as people write it.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<HumanDuration>().map(|duration| duration.0)
+}

@@ -1,0 +1,75 @@
+//! Runs a plan as a program does: signals, the `watching:` line, totals, exit codes.
+
+use std::ffi::c_int;
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use whalewatch_runtime::{Control, End, Plan, RunError, System, Totals};
+
+/// What a run is started with, beside its plan.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RunOptions<'a> {
+    pub(crate) duration: Option<Duration>,
+    pub(crate) stats_file: Option<&'a Path>,
+}
+
+/// Runs a plan until its end.
+pub(crate) fn run(plan: &Plan, options: &RunOptions<'_>) -> ExitCode {
+    match try_run(plan, options) {
+        Ok(End::Done | End::Closed) => ExitCode::SUCCESS,
+        Ok(End::Aborted) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn try_run(plan: &Plan, options: &RunOptions<'_>) -> anyhow::Result<End> {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let system = System::new(host).duration(options.duration);
+    let controller = system.controller();
+    let mut signals = Signals::new([SIGINT, SIGTERM])
+        .context("signals cannot be handled on this host: is a signal filter in place?")?;
+    let handle = signals.handle();
+    let listener = std::thread::spawn(move || listen(signals.forever(), &controller));
+    let result = system.run(plan, || {
+        let names: Vec<&str> = plan.tracker_names().collect();
+        eprintln!("watching: {}", names.join(", "));
+    });
+    handle.close();
+    listener.join().ok();
+    match result {
+        Ok((end, totals)) => {
+            report(&totals, options)?;
+            Ok(end)
+        }
+        Err(RunError::Failed { name, message, totals }) => {
+            report(&totals, options)?;
+            anyhow::bail!("\"{name}\" failed: {message}")
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The first signal brings everything to its end; the second does not wait for that.
+fn listen(signals: impl Iterator<Item = c_int>, controller: &flume::Sender<Control>) {
+    for (count, _) in signals.enumerate() {
+        let control = if count == 0 { Control::Stop } else { Control::Abort };
+        // The system may have ended by itself.
+        controller.send(control).ok();
+    }
+}
+
+fn report(totals: &Totals, options: &RunOptions<'_>) -> anyhow::Result<()> {
+    eprint!("{totals}");
+    let Some(path) = options.stats_file else { return Ok(()) };
+    let json = serde_json::to_string_pretty(totals).context("totals cannot be written as JSON")?;
+    fs::write(path, json + "\n")
+        .with_context(|| format!("totals cannot be written to {}", path.display()))
+}
