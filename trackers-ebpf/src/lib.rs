@@ -5,7 +5,10 @@
 //! and sets them as read-only globals, which the verifier knows as constants: `pointer + offset` is then a direct load
 //! that it checks against the kernel's types, with no helper call.
 #![no_std]
-#![expect(unsafe_code, reason = "kernel programs read through raw pointers; the verifier checks every one")]
+#![expect(
+    unsafe_code,
+    reason = "kernel programs read through raw pointers; the verifier checks every one"
+)]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "a chain of kernel pointers is one operation; the verifier checks each step"

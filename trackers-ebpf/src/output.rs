@@ -1,7 +1,9 @@
 //! Handing records to user space, and counting those that it could not take.
 
 use aya_ebpf::{
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{
+        BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
+    },
     helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_query},
     macros::map,
     maps::{PerCpuArray, PerCpuHashMap, RingBuf},
@@ -20,7 +22,8 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
 /// Lost records by cgroup id and CPU. Touched only when a record is lost.
 #[map]
-static LOST_BY_CGROUP: PerCpuHashMap<u64, u64> = PerCpuHashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
+static LOST_BY_CGROUP: PerCpuHashMap<u64, u64> =
+    PerCpuHashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
 /// Counts a record that is about to be made.
 #[inline(always)]
@@ -59,8 +62,13 @@ pub unsafe fn submit_flags(ring: *const RingSettings) -> u64 {
     // SAFETY: a map of this object.
     let waiting = unsafe { bpf_ringbuf_query(map_address(&RECORDS), u64::from(BPF_RB_AVAIL_DATA)) };
     // SAFETY: the caller's.
-    let (from, to) = unsafe { (global(&raw const (*ring).wake_from), global(&raw const (*ring).wake_to)) };
-    if waiting >= from && waiting < to { u64::from(BPF_RB_FORCE_WAKEUP) } else { u64::from(BPF_RB_NO_WAKEUP) }
+    let (from, to) =
+        unsafe { (global(&raw const (*ring).wake_from), global(&raw const (*ring).wake_to)) };
+    if waiting >= from && waiting < to {
+        u64::from(BPF_RB_FORCE_WAKEUP)
+    } else {
+        u64::from(BPF_RB_NO_WAKEUP)
+    }
 }
 
 /// Fills in what every record begins with.

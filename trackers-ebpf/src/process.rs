@@ -109,7 +109,12 @@ unsafe fn write_namespaces(out: *mut ProcessHeader, task: Kernel, o: *const Task
 /// Of the numbers that a process has, one a nested pid namespace, takes the innermost. The array's length varies, which
 /// is more than the verifier follows, hence the helper calls.
 #[inline(always)]
-unsafe fn write_nested_pid(out: *mut ProcessHeader, pid: Kernel, level: u32, o: *const TaskOffsets) {
+unsafe fn write_nested_pid(
+    out: *mut ProcessHeader,
+    pid: Kernel,
+    level: u32,
+    o: *const TaskOffsets,
+) {
     /// `struct upid { int nr; struct pid_namespace *ns; }`, which the loader checks.
     #[repr(C)]
     struct Upid {

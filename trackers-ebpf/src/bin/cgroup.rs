@@ -1,7 +1,10 @@
 //! The cgroup tracker's programs: cgroups made, removed and renamed, and processes that move between them.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "kernel programs read through raw pointers; the verifier checks every one")]
+#![expect(
+    unsafe_code,
+    reason = "kernel programs read through raw pointers; the verifier checks every one"
+)]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "a chain of kernel pointers is one operation; the verifier checks each step"
@@ -16,8 +19,9 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use whalewatch_trackers_common::{
-    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupScratch, CgroupSettings, FLAG_PATH_TRUNCATED,
-    FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
+    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupScratch, CgroupSettings,
+    FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
+    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
 };
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, argument, global, load, map_address, number},
@@ -77,7 +81,8 @@ unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
         count_generated();
         let node: Kernel = load(cgroup, &raw const (*OFFSETS).node);
         let id: u64 = load(node, &raw const (*OFFSETS).node_id);
-        let (path_length, mut flags) = read_path((&raw mut (*scratch).tail).cast(), argument(ctx, 1));
+        let (path_length, mut flags) =
+            read_path((&raw mut (*scratch).tail).cast(), argument(ctx, 1));
         let record = &raw mut (*scratch).record;
         if kind == KIND_CGROUP_ATTACH {
             if number(ctx, 3) & 0xff != 0 {
@@ -100,7 +105,8 @@ unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
         (*record).path_length = path_length;
         (*record).padding = 0;
         let flags = submit_flags(&raw const SETTINGS.ring);
-        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0 {
+        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0
+        {
             return count_lost(id);
         }
     }

@@ -1,7 +1,10 @@
 //! The process tracker's programs: fork, exec, exit, and a snapshot of the processes that were there before.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "kernel programs read through raw pointers; the verifier checks every one")]
+#![expect(
+    unsafe_code,
+    reason = "kernel programs read through raw pointers; the verifier checks every one"
+)]
 #![expect(
     clippy::multiple_unsafe_ops_per_block,
     reason = "a chain of kernel pointers is one operation; the verifier checks each step"
@@ -20,9 +23,10 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use whalewatch_trackers_common::{
-    ARGS_MAX, ExecOffsets, ExecRecord, ExecScratch, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE,
-    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
-    KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings, TaskOffsets,
+    ARGS_MAX, ExecOffsets, ExecRecord, ExecScratch, ExitRecord, FLAG_ARGS_TRUNCATED,
+    FLAG_ARGS_UNREADABLE, FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT,
+    KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessHeader, ProcessSettings,
+    TaskOffsets,
 };
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, argument, global, load, map_address, number},
@@ -59,17 +63,19 @@ unsafe fn skipped(task: Kernel) -> bool {
             return false;
         }
         let parent: Kernel = load(task, &raw const (*TASK).real_parent);
-        load::<u32>(task, &raw const (*TASK).tgid) == skip || load::<u32>(parent, &raw const (*TASK).tgid) == skip
+        load::<u32>(task, &raw const (*TASK).tgid) == skip
+            || load::<u32>(parent, &raw const (*TASK).tgid) == skip
     }
 }
 
 /// A process or thread was made.
 #[btf_tracepoint(function = "sched_process_fork")]
 pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
-    let child = argument(&ctx, 1);
-    // SAFETY: the tracepoint's second argument is the new task; the reserved record is this program's alone.
+    let (maker, child) = (argument(&ctx, 0), argument(&ctx, 1));
+    // SAFETY: the tracepoint's arguments are the task that forks and the new one; the reserved record is this program's alone.
     unsafe {
-        let thread = load::<u32>(child, &raw const (*TASK).pid) != load::<u32>(child, &raw const (*TASK).tgid);
+        let thread = load::<u32>(child, &raw const (*TASK).pid)
+            != load::<u32>(child, &raw const (*TASK).tgid);
         if thread || skipped(child) {
             return 0;
         }
@@ -78,7 +84,17 @@ pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
             return count_lost(cgroup_id(child, TASK));
         };
         let out = record.as_mut_ptr();
-        write_process(&raw mut (*out).process, child, TASK, size_of::<ForkRecord>(), KIND_PROCESS_FORK);
+        write_process(
+            &raw mut (*out).process,
+            child,
+            TASK,
+            size_of::<ForkRecord>(),
+            KIND_PROCESS_FORK,
+        );
+        let leader: Kernel = load(maker, &raw const (*TASK).group_leader);
+        (*out).maker_start_time = load(leader, &raw const (*TASK).start_boottime);
+        (*out).maker_pid = load(maker, &raw const (*TASK).tgid);
+        (*out).padding = 0;
         record.submit(submit_flags(&raw const SETTINGS.ring));
     }
     0
@@ -97,7 +113,8 @@ pub fn process_exec(ctx: BtfTracePointContext) -> u32 {
         count_generated();
         let record = &raw mut (*scratch).record;
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
-        let (path_length, path_flag) = read_path(tail, load(bprm, &raw const (*EXEC).bprm_filename));
+        let (path_length, path_flag) =
+            read_path(tail, load(bprm, &raw const (*EXEC).bprm_filename));
         let (args_length, args_total, args_flag) = read_args(tail.add(path_length as usize), task);
         let length = size_of::<ExecRecord>() as u32 + path_length + args_length;
         write_process(&raw mut (*record).process, task, TASK, length as usize, KIND_PROCESS_EXEC);
@@ -107,7 +124,8 @@ pub fn process_exec(ctx: BtfTracePointContext) -> u32 {
         (*record).args_total = args_total;
         (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
         let flags = submit_flags(&raw const SETTINGS.ring);
-        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0 {
+        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0
+        {
             return count_lost(cgroup_id(task, TASK));
         }
     }
@@ -160,7 +178,13 @@ pub fn process_exit(ctx: BtfTracePointContext) -> u32 {
             return count_lost(cgroup_id(task, TASK));
         };
         let out = record.as_mut_ptr();
-        write_process(&raw mut (*out).process, task, TASK, size_of::<ExitRecord>(), KIND_PROCESS_EXIT);
+        write_process(
+            &raw mut (*out).process,
+            task,
+            TASK,
+            size_of::<ExitRecord>(),
+            KIND_PROCESS_EXIT,
+        );
         (*out).status = status(task);
         (*out).padding = 0;
         record.submit(submit_flags(&raw const SETTINGS.ring));
@@ -218,18 +242,21 @@ extern "C" fn process_snapshot(ctx: *const IterContext) -> i32 {
     // SAFETY: the kernel's own context; at the end of the list the task is null.
     unsafe {
         let task = (*ctx).task;
-        if task.is_null() || load::<u32>(task, &raw const (*TASK).pid) != load::<u32>(task, &raw const (*TASK).tgid) {
+        if task.is_null()
+            || load::<u32>(task, &raw const (*TASK).pid)
+                != load::<u32>(task, &raw const (*TASK).tgid)
+        {
             return 0;
         }
         let signal: Kernel = load(task, &raw const (*TASK).signal);
         if load::<u32>(signal, &raw const (*TASK).signal_live) == 0 || skipped(task) {
             return 0;
         }
-        let mut record = core::mem::MaybeUninit::<ForkRecord>::uninit();
+        let mut record = core::mem::MaybeUninit::<ProcessHeader>::uninit();
         let out = record.as_mut_ptr();
-        write_process(&raw mut (*out).process, task, TASK, size_of::<ForkRecord>(), KIND_PROCESS_SNAPSHOT);
+        write_process(out, task, TASK, size_of::<ProcessHeader>(), KIND_PROCESS_SNAPSHOT);
         let seq = *(*ctx).meta;
-        bpf_seq_write(seq.cast(), out.cast(), size_of::<ForkRecord>() as u32);
+        bpf_seq_write(seq.cast(), out.cast(), size_of::<ProcessHeader>() as u32);
     }
     0
 }

@@ -66,11 +66,8 @@ pub struct CgroupSettings {
 
 impl CgroupSettings {
     /// What stands in the object before the loader sets it.
-    pub const UNSET: Self = Self {
-        ring: RingSettings::UNSET,
-        all_hierarchies: 0,
-        cgroup: CgroupOffsets::UNSET,
-    };
+    pub const UNSET: Self =
+        Self { ring: RingSettings::UNSET, all_hierarchies: 0, cgroup: CgroupOffsets::UNSET };
 }
 
 const _: () = {

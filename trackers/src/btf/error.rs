@@ -15,10 +15,14 @@ pub enum BtfError {
         source: io::Error,
     },
     /// The data is not BTF, or contradicts itself.
-    #[error("the kernel's type information is malformed (at its {0}): please report this with the output of `uname -a`")]
+    #[error(
+        "the kernel's type information is malformed (at its {0}): please report this with the output of `uname -a`"
+    )]
     Malformed(&'static str),
     /// No struct of that name.
-    #[error("this kernel has no struct {name}, so that `{member}` cannot be read: please report this with the output of `uname -a`")]
+    #[error(
+        "this kernel has no struct {name}, so that `{member}` cannot be read: please report this with the output of `uname -a`"
+    )]
     MissingStruct {
         /// The struct.
         name: String,
@@ -32,7 +36,9 @@ pub enum BtfError {
         name: String,
     },
     /// The member is a bit field, which has no offset in bytes.
-    #[error("in this kernel `{name}` is a bit field: please report this with the output of `uname -a`")]
+    #[error(
+        "in this kernel `{name}` is a bit field: please report this with the output of `uname -a`"
+    )]
     BitField {
         /// Struct and member.
         name: String,

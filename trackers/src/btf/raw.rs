@@ -184,9 +184,17 @@ impl Raw {
         Ok((0..count).filter_map(move |i| {
             let at = members + i * 12;
             let offset = word(&self.data, at + 8)?;
-            let (bits, width) =
-                if of.kind_flag { (offset & 0x00ff_ffff, (offset >> 24) as u8) } else { (offset, 0) };
-            Some(Member { name: word(&self.data, at)?, type_id: word(&self.data, at + 4)?, bits, width })
+            let (bits, width) = if of.kind_flag {
+                (offset & 0x00ff_ffff, (offset >> 24) as u8)
+            } else {
+                (offset, 0)
+            };
+            Some(Member {
+                name: word(&self.data, at)?,
+                type_id: word(&self.data, at + 4)?,
+                bits,
+                width,
+            })
         }))
     }
 
@@ -210,11 +218,14 @@ impl Raw {
     fn named(&self, name: &str, of: impl Fn(Kind) -> bool) -> impl Iterator<Item = u32> {
         let hash = hash(name.as_bytes());
         let from = self.named.partition_point(|(other, _)| *other < hash);
-        self.named[from..].iter().take_while(move |(other, _)| *other == hash).map(|(_, id)| *id).filter(
-            move |id| {
-                self.get(*id).is_ok_and(|found| of(found.kind) && self.name(found.name) == name.as_bytes())
-            },
-        )
+        self.named[from..]
+            .iter()
+            .take_while(move |(other, _)| *other == hash)
+            .map(|(_, id)| *id)
+            .filter(move |id| {
+                self.get(*id)
+                    .is_ok_and(|found| of(found.kind) && self.name(found.name) == name.as_bytes())
+            })
     }
 
     /// The id of the function of a name. Functions are many and seldom asked for, so they are not in the index.

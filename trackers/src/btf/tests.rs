@@ -86,7 +86,8 @@ fn sample() -> Builder {
 #[test]
 fn finds_members_plain_nested_and_through_anonymous_structs() {
     let btf = sample().btf();
-    for (path, want) in [("a", 0), ("p", 16), ("q", 24), ("named", 40), ("named.y", 44), ("b", 64)] {
+    for (path, want) in [("a", 0), ("p", 16), ("q", 24), ("named", 40), ("named.y", 44), ("b", 64)]
+    {
         assert_eq!(btf.offset("outer", path).expect(path), want, "{path}");
     }
     assert_eq!(btf.offset("flags", "plain").expect("not a bit field"), 4);
@@ -171,7 +172,7 @@ fn ask(data: Vec<u8>) {
             drop(btf.size(of));
         }
         drop(btf.tracepoint("x"));
-        drop(btf.function("x"));
+        let _ = btf.function("x");
     }
 }
 

@@ -1,0 +1,73 @@
+//! What this host allows. Asked before anything is loaded: the kernel's own errors do not say what is wrong.
+
+use std::fs;
+
+use crate::LoadError;
+
+const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
+const CAP_BPF: u32 = 39;
+
+/// Whether this process may load programs.
+///
+/// # Errors
+/// [`LoadError::NoPrivileges`] if it may not.
+pub fn check_privileges() -> Result<(), LoadError> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    // Without /proc nothing is known: then the kernel's answer decides.
+    match effective_capabilities(&status) {
+        Some(capabilities) if !may_load(capabilities) => Err(LoadError::NoPrivileges),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the kernel's lockdown lets programs read its memory.
+///
+/// # Errors
+/// [`LoadError::Lockdown`] if it does not.
+pub fn check_lockdown() -> Result<(), LoadError> {
+    // Where securityfs is not mounted, the verifier's answer tells (see `Program::load`).
+    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    if is_confidential(&text) { Err(LoadError::Lockdown) } else { Ok(()) }
+}
+
+/// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one that programs see.
+pub(crate) fn in_initial_pid_namespace() -> bool {
+    fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}
+
+fn effective_capabilities(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    u64::from_str_radix(line.trim(), 16).ok()
+}
+
+fn may_load(capabilities: u64) -> bool {
+    let has = |capability: u32| capabilities & (1 << capability) != 0;
+    has(CAP_SYS_ADMIN) || (has(CAP_BPF) && has(CAP_PERFMON))
+}
+
+fn is_confidential(lockdown: &str) -> bool {
+    lockdown.contains("[confidentiality]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_are_read_from_the_status_file() {
+        let status = "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n";
+        assert!(effective_capabilities(status).is_some_and(may_load));
+        assert!(may_load(1 << CAP_BPF | 1 << CAP_PERFMON));
+        assert!(!may_load(1 << CAP_BPF));
+        assert!(!may_load(0));
+        assert_eq!(effective_capabilities("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn only_confidentiality_is_too_much_lockdown() {
+        assert!(is_confidential("none integrity [confidentiality]\n"));
+        assert!(!is_confidential("none [integrity] confidentiality\n"));
+        assert!(!is_confidential("[none] integrity confidentiality\n"));
+    }
+}

@@ -1,0 +1,215 @@
+//! One compiled object: what it needs of the kernel, and how it is loaded and attached.
+
+use std::fs::File;
+
+use aya::maps::{MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, ProgramError};
+use aya::{Btf as AyaBtf, Ebpf};
+use bytemuck::NoUninit;
+use whalewatch_trackers_common::{Member, RingSettings};
+
+use crate::kernel::{AttachType, Kernel, types_to_attach};
+use crate::{LoadError, host};
+
+/// Lines of the verifier's log that an error shows.
+const LOG_LINES: usize = 8;
+
+/// A compiled object: its programs and what they need.
+#[derive(Clone, Copy, Debug)]
+pub struct Program {
+    /// The object file.
+    pub object: &'static [u8],
+    /// Each program with the tracepoint that it watches.
+    pub tracepoints: &'static [(&'static str, &'static str)],
+    /// The program that lists the tasks which are there already, if there is one.
+    pub iterator: Option<&'static str>,
+    /// Members of the kernel's structs that the programs read.
+    pub members: &'static [&'static [Member]],
+}
+
+/// A loaded object whose programs are attached.
+pub struct Attached {
+    /// Programs and links: they end with it.
+    ebpf: Option<Ebpf>,
+    iterator: Option<&'static str>,
+    pub(crate) records: RingBuf<MapData>,
+    pub(crate) counters: PerCpuArray<MapData, [u64; 2]>,
+    pub(crate) lost_by_cgroup: PerCpuHashMap<MapData, u64, u64>,
+}
+
+/// How to use a ring buffer of so many bytes: wake user space from half full, and tell it for a sixteenth more.
+pub(crate) fn ring_settings(bytes: u32) -> RingSettings {
+    let (half, window) = (u64::from(bytes) / 2, u64::from(bytes) / 16);
+    RingSettings { wake_from: half, wake_to: half + window }
+}
+
+impl Program {
+    /// What of its needs this kernel lacks, all at once.
+    pub fn missing(&self, kernel: &Kernel) -> Vec<LoadError> {
+        let tracepoints = self
+            .tracepoints
+            .iter()
+            .filter_map(|(_, tracepoint)| attach_type(kernel, tracepoint).err());
+        let members = self.members.iter().copied().flatten().filter_map(|member| {
+            kernel.btf().offset(member.of, member.path).err().map(LoadError::Btf)
+        });
+        let iterator = self.iterator.and_then(|_| iterator_type(kernel).err());
+        tracepoints.chain(members).chain(iterator).collect()
+    }
+
+    /// Loads the object with its settings (as the programs' `SETTINGS` has them) and attaches its programs.
+    ///
+    /// # Errors
+    /// If the kernel lacks something or refuses; the text says what to do.
+    pub fn load<S: NoUninit>(
+        &self,
+        kernel: &Kernel,
+        settings: &S,
+        ring_bytes: u32,
+    ) -> Result<Attached, LoadError> {
+        // The loader that trackers share keeps settings by reference: some hundred bytes, once a tracker.
+        let settings: &'static [u8] = bytemuck::bytes_of(settings).to_vec().leak();
+        let mut ebpf = kernel
+            .with_loader(|loader| {
+                loader
+                    .override_global("SETTINGS", settings, true)
+                    .map_max_entries("RECORDS", ring_bytes)
+                    .load(self.object)
+            })
+            .map_err(|error| LoadError::failed("load the kernel programs", error))?;
+        let mut types = Vec::new();
+        for (_, tracepoint) in self.tracepoints {
+            types.push(attach_type(kernel, tracepoint)?);
+        }
+        if self.iterator.is_some() {
+            types.push(iterator_type(kernel)?);
+        }
+        let types = types_to_attach(&types)
+            .map_err(|error| LoadError::failed("list the types to attach to", error))?;
+        for (program, tracepoint) in self.tracepoints {
+            attach(&mut ebpf, program, tracepoint, &types)?;
+        }
+        if let Some(program) = self.iterator {
+            load_iterator(&mut ebpf, program, &types)?;
+        }
+        Attached::new(ebpf, self.iterator)
+    }
+}
+
+fn attach_type(kernel: &Kernel, tracepoint: &'static str) -> Result<AttachType, LoadError> {
+    let found = kernel.btf().tracepoint(tracepoint)?;
+    let found = found.ok_or(LoadError::MissingTracepoint { name: tracepoint })?;
+    let name = format!("btf_trace_{tracepoint}");
+    Ok(AttachType { name, id: found.type_id, kind: AttachType::TYPEDEF })
+}
+
+fn iterator_type(kernel: &Kernel) -> Result<AttachType, LoadError> {
+    const NAME: &str = "bpf_iter_task";
+    let id = kernel.btf().function(NAME).ok_or(LoadError::MissingIterator)?;
+    Ok(AttachType { name: NAME.to_owned(), id, kind: AttachType::FUNCTION })
+}
+
+fn attach(
+    ebpf: &mut Ebpf,
+    name: &'static str,
+    tracepoint: &'static str,
+    types: &AyaBtf,
+) -> Result<(), LoadError> {
+    let program = find::<BtfTracePoint>(ebpf, name)?;
+    program.load(tracepoint, types).map_err(|error| refusal(name, error))?;
+    program.attach().map_err(|error| LoadError::failed(format!("attach program {name}"), error))?;
+    Ok(())
+}
+
+fn load_iterator(ebpf: &mut Ebpf, name: &'static str, types: &AyaBtf) -> Result<(), LoadError> {
+    let program = find::<Iter>(ebpf, name)?;
+    program.load("task", types).map_err(|error| refusal(name, error))
+}
+
+/// The program of that name. The object is our own, so it is there.
+fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or(ProgramError::UnexpectedProgramType);
+    program
+        .and_then(TryInto::try_into)
+        .map_err(|error| LoadError::failed(format!("find program {name}"), error))
+}
+
+/// What the kernel means by refusing a program.
+fn refusal(program: &'static str, error: ProgramError) -> LoadError {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return LoadError::failed(format!("load program {program}"), error);
+    };
+    let log = verifier_log.to_string();
+    if log.contains("unknown func bpf_probe_read") || host::check_lockdown().is_err() {
+        return LoadError::Lockdown;
+    }
+    if log.trim().is_empty() {
+        return LoadError::failed(format!("load program {program}"), io_error);
+    }
+    LoadError::Refused { program, log: last_lines(&log, LOG_LINES), source: io_error }
+}
+
+/// The last lines of a log, without the verifier's closing statistics.
+fn last_lines(log: &str, count: usize) -> String {
+    let lines: Vec<&str> = log
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.starts_with("processed "))
+        .collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+impl Attached {
+    fn new(mut ebpf: Ebpf, iterator: Option<&'static str>) -> Result<Self, LoadError> {
+        fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
+            ebpf: &mut Ebpf,
+            name: &str,
+        ) -> Result<T, LoadError> {
+            let map = ebpf.take_map(name).ok_or(aya::maps::MapError::ElementNotFound);
+            map.and_then(T::try_from)
+                .map_err(|error| LoadError::failed(format!("open map {name}"), error))
+        }
+        Ok(Self {
+            records: map(&mut ebpf, "RECORDS")?,
+            counters: map(&mut ebpf, "COUNTERS")?,
+            lost_by_cgroup: map(&mut ebpf, "LOST_BY_CGROUP")?,
+            ebpf: Some(ebpf),
+            iterator,
+        })
+    }
+
+    /// Detaches and unloads the programs. What they submitted stays to be read.
+    pub(crate) fn detach(&mut self) {
+        self.ebpf = None;
+    }
+
+    /// Whether the programs are gone.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.ebpf.is_none()
+    }
+
+    /// A file with one record for each process that is there now.
+    pub(crate) fn snapshot(&mut self) -> Result<File, LoadError> {
+        let name = self.iterator.ok_or(LoadError::MissingIterator)?;
+        let ebpf = self.ebpf.as_mut().ok_or(LoadError::MissingIterator)?;
+        let program = find::<Iter>(ebpf, name)?;
+        let link = program.attach().and_then(|id| program.take_link(id));
+        let link = link.map_err(|error| LoadError::failed("attach the task iterator", error))?;
+        link.into_file().map_err(|error| LoadError::failed("start the task iterator", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_shows_the_end_of_the_verifiers_log() {
+        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nprocessed 2 insns (limit 1000000)\n\n";
+        assert_eq!(last_lines(log, 2), "1: r2 = 2\ninvalid mem access");
+        assert_eq!(last_lines(log, 9), "0: r1 = 1\n1: r2 = 2\ninvalid mem access");
+        assert_eq!(last_lines("", 3), "");
+    }
+}
