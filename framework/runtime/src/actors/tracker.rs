@@ -21,6 +21,9 @@ const BATCH: usize = 256;
 /// Batches taken in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
 
+/// How often at most a tracker says that events were lost.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
 /// What a tracker has counted, for statistics.
 #[derive(Debug, Default)]
 pub(crate) struct TrackerCounters {
@@ -67,6 +70,9 @@ pub(crate) struct Tracker<E: Event> {
     stopping: bool,
     delivered: u64,
     last_batch: usize,
+    /// Losses that have been told of, and when that was.
+    told: u64,
+    last_told: Option<Instant>,
 }
 
 /// Where a tracker sends to and reports to.
@@ -97,6 +103,8 @@ impl<E: Event> Tracker<E> {
             stopping: false,
             delivered: 0,
             last_batch: 0,
+            told: 0,
+            last_told: None,
         }
     }
 
@@ -121,7 +129,7 @@ impl<E: Event> Tracker<E> {
         self.delivered += events.len() as u64;
         self.send(events);
         if drained != Drain::More {
-            self.counters.write(self.source.counts(), self.delivered);
+            self.count();
         }
         match drained {
             Drain::More => {}
@@ -130,6 +138,23 @@ impl<E: Event> Tracker<E> {
             Drain::Ended => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Publishes the counters; loss is never silent.
+    fn count(&mut self) {
+        let counts = self.source.counts();
+        let gone = counts.lost + counts.invalid;
+        if gone > self.told && self.last_told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+            tracing::warn!(
+                tracker = %self.name,
+                lost = counts.lost,
+                unreadable = counts.invalid,
+                "events were lost between the kernel and this program"
+            );
+            self.told = gone;
+            self.last_told = Some(Instant::now());
+        }
+        self.counters.write(counts, self.delivered);
     }
 
     fn send(&mut self, events: Vec<E>) {
@@ -217,7 +242,7 @@ impl<E: Event> Actor for Tracker<E> {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.counters.write(self.source.counts(), self.delivered);
+        self.count();
         self.report(Report::Ended);
     }
 }

@@ -1,0 +1,76 @@
+//! The invariants of docs/ARCHITECTURE.md that are about who may depend on whom.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli/ stands in the repository").to_owned()
+}
+
+/// What a crate of the workspace depends on when others use it.
+fn dependencies(folder: &str) -> BTreeSet<String> {
+    let manifest = root().join(folder).join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
+    let manifest: toml::Table = toml::from_str(&text).expect("a manifest is TOML");
+    let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
+    dependencies.into_iter().flat_map(|table| table.keys().cloned()).collect()
+}
+
+/// Crates of the workspace in a folder, as `handlers/stdout`.
+fn crates_in(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).expect("the folder is there");
+    let names = entries.map(|entry| entry.expect("it can be listed").file_name());
+    let mut names: Vec<String> =
+        names.map(|name| format!("{folder}/{}", name.to_string_lossy())).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn authors_depend_on_little() {
+    let core = dependencies("framework/core");
+    for heavy in ["actix", "aya", "tokio", "clap", "flume", "bollard", "toml", "serde_json"] {
+        assert!(!core.contains(heavy), "framework/core depends on {heavy}");
+    }
+}
+
+#[test]
+fn no_handler_depends_on_another_handler_or_on_the_runtime() {
+    let handlers = crates_in("handlers");
+    assert!(handlers.len() >= 4, "{handlers:?}");
+    for handler in handlers {
+        let ours: Vec<String> =
+            dependencies(&handler).into_iter().filter(|d| d.starts_with("whalewatch")).collect();
+        assert_eq!(ours, ["whalewatch-core"], "{handler}");
+    }
+}
+
+#[test]
+fn no_tracker_depends_on_a_handler_or_on_the_runtime() {
+    for tracker in ["trackers", "trackers/common"] {
+        for dependency in dependencies(tracker).iter().filter(|d| d.starts_with("whalewatch")) {
+            let allowed = ["whalewatch-core", "whalewatch-trackers-common"];
+            assert!(allowed.contains(&dependency.as_str()), "{tracker} depends on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn the_runtime_knows_no_tracker_and_no_handler() {
+    let ours: Vec<String> = dependencies("framework/runtime")
+        .into_iter()
+        .filter(|d| d.starts_with("whalewatch"))
+        .collect();
+    assert_eq!(ours, ["whalewatch-core"]);
+}
+
+#[test]
+fn only_outputs_and_the_command_line_serialise() {
+    let mut all = crates_in("handlers");
+    all.extend(["framework/core", "trackers", "trackers/common"].map(String::from));
+    for folder in all {
+        let writes = dependencies(&folder).contains("serde_json");
+        assert_eq!(writes, folder == "handlers/stdout", "{folder}");
+    }
+}
