@@ -31,22 +31,33 @@ pub unsafe fn cgroup_id(task: Kernel, o: *const TaskOffsets) -> u64 {
     }
 }
 
-/// Fills in a whole process header, about the process that `task` is a thread of.
+/// What a process header is made from.
+pub struct Subject {
+    /// The task that acts.
+    pub task: Kernel,
+    /// The first thread of its process: the task itself, where that is known. Each pointer that is followed costs the
+    /// verifier a millisecond at start, since it looks every one up by name.
+    pub leader: Kernel,
+    /// Its [`cgroup_id`].
+    pub cgroup_id: u64,
+}
+
+/// Fills in a whole process header.
 ///
 /// # Safety
 ///
-/// `out` must be writable, `task` a task that the verifier knows, `o` a read-only global.
+/// `out` must be writable, the subject's tasks known to the verifier, `o` a read-only global.
 #[inline(always)]
 pub unsafe fn write_process(
     out: *mut ProcessHeader,
-    task: Kernel,
+    subject: &Subject,
     o: *const TaskOffsets,
     length: usize,
     kind: u16,
 ) {
+    let &Subject { task, leader, cgroup_id } = subject;
     // SAFETY: the caller's.
     unsafe {
-        let leader: Kernel = load(task, &raw const (*o).group_leader);
         let flags: u32 = load(leader, &raw const (*o).flags);
         let flags = if flags & KERNEL_THREAD == 0 { 0 } else { FLAG_KERNEL_THREAD };
         write_header(&raw mut (*out).record, length as u32, kind, flags);
@@ -54,6 +65,7 @@ pub unsafe fn write_process(
         (*out).pid = load(task, &raw const (*o).tgid);
         (*out).tid = load(task, &raw const (*o).pid);
         (*out).start_time = load(leader, &raw const (*o).start_boottime);
+        (*out).cgroup_id = cgroup_id;
         let comm = (&raw mut (*out).comm).cast::<u64>();
         let base = leader.add(global(&raw const (*o).comm) as usize).cast::<u64>();
         comm.write_unaligned(base.read_volatile());
@@ -64,7 +76,6 @@ pub unsafe fn write_process(
         let parent_leader: Kernel = load(parent, &raw const (*o).group_leader);
         (*out).parent_start_time = load(parent_leader, &raw const (*o).start_boottime);
 
-        (*out).cgroup_id = cgroup_id(task, o);
         write_credentials(out, task, o);
         write_namespaces(out, task, o);
     }

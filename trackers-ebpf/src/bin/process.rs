@@ -31,7 +31,7 @@ use whalewatch_trackers_common::{
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, argument, global, load, map_address, number},
     output::{RECORDS, count_generated, count_lost, submit_flags},
-    process::{cgroup_id, write_process},
+    process::{Subject, cgroup_id, write_process},
 };
 
 /// `SIGNAL_GROUP_EXIT`.
@@ -80,13 +80,14 @@ pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         count_generated();
+        let subject = Subject { task: child, leader: child, cgroup_id: cgroup_id(child, TASK) };
         let Some(mut record) = RECORDS.reserve::<ForkRecord>(0) else {
-            return count_lost(cgroup_id(child, TASK));
+            return count_lost(subject.cgroup_id);
         };
         let out = record.as_mut_ptr();
         write_process(
             &raw mut (*out).process,
-            child,
+            &subject,
             TASK,
             size_of::<ForkRecord>(),
             KIND_PROCESS_FORK,
@@ -111,22 +112,32 @@ pub fn process_exec(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         count_generated();
+        // The header comes first: what follows has several outcomes, and the verifier goes through what comes after them
+        // once for each.
+        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task, TASK) };
         let record = &raw mut (*scratch).record;
+        write_process(&raw mut (*record).process, &subject, TASK, 0, KIND_PROCESS_EXEC);
+        (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
+        let filename: Kernel = load(bprm, &raw const (*EXEC).bprm_filename);
+        let mm: Kernel = load(task, &raw const (*EXEC).mm);
+        let args_start: u64 = load(mm, &raw const (*EXEC).mm_arg_start);
+        let args_end: u64 = load(mm, &raw const (*EXEC).mm_arg_end);
+
         let tail = (&raw mut (*scratch).tail).cast::<u8>();
-        let (path_length, path_flag) =
-            read_path(tail, load(bprm, &raw const (*EXEC).bprm_filename));
-        let (args_length, args_total, args_flag) = read_args(tail.add(path_length as usize), task);
+        let (path_length, path_flag) = read_path(tail, filename);
+        let args_total = args_end.wrapping_sub(args_start) as u32;
+        (*record).args_total = args_total;
+        let (args_length, args_flag) =
+            read_args(tail.add(path_length as usize), args_start, args_total);
         let length = size_of::<ExecRecord>() as u32 + path_length + args_length;
-        write_process(&raw mut (*record).process, task, TASK, length as usize, KIND_PROCESS_EXEC);
+        (*record).process.record.length = length;
         (*record).process.record.flags |= path_flag | args_flag;
         (*record).path_length = path_length;
         (*record).args_length = args_length;
-        (*record).args_total = args_total;
-        (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
         let flags = submit_flags(&raw const SETTINGS.ring);
         if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0
         {
-            return count_lost(cgroup_id(task, TASK));
+            return count_lost(subject.cgroup_id);
         }
     }
     0
@@ -147,21 +158,15 @@ unsafe fn read_path(to: *mut u8, from: Kernel) -> (u32, u16) {
     }
 }
 
-/// Copies the arguments; the length copied, the true length, and a flag where they differ.
+/// Copies the arguments; the length copied, and a flag if that is not all.
 #[inline(always)]
-unsafe fn read_args(to: *mut u8, task: Kernel) -> (u32, u32, u16) {
+unsafe fn read_args(to: *mut u8, from: u64, total: u32) -> (u32, u16) {
+    let length = total.min(ARGS_MAX as u32);
     // SAFETY: the helper checks the address it reads; `to` has the room.
-    unsafe {
-        let mm: Kernel = load(task, &raw const (*EXEC).mm);
-        let start: u64 = load(mm, &raw const (*EXEC).mm_arg_start);
-        let end: u64 = load(mm, &raw const (*EXEC).mm_arg_end);
-        let total = end.wrapping_sub(start) as u32;
-        let length = total.min(ARGS_MAX as u32);
-        if bpf_probe_read_user(to.cast(), length, start as *const c_void) != 0 {
-            return (0, total, FLAG_ARGS_UNREADABLE);
-        }
-        (length, total, if total > length { FLAG_ARGS_TRUNCATED } else { 0 })
+    if unsafe { bpf_probe_read_user(to.cast(), length, from as *const c_void) } != 0 {
+        return (0, FLAG_ARGS_UNREADABLE);
     }
+    (length, if total > length { FLAG_ARGS_TRUNCATED } else { 0 })
 }
 
 /// A thread ended, perhaps a process's last.
@@ -174,18 +179,20 @@ pub fn process_exit(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         count_generated();
+        let leader: Kernel = load(task, &raw const (*TASK).group_leader);
+        let subject = Subject { task, leader, cgroup_id: cgroup_id(task, TASK) };
         let Some(mut record) = RECORDS.reserve::<ExitRecord>(0) else {
-            return count_lost(cgroup_id(task, TASK));
+            return count_lost(subject.cgroup_id);
         };
         let out = record.as_mut_ptr();
+        (*out).status = status(task, leader);
         write_process(
             &raw mut (*out).process,
-            task,
+            &subject,
             TASK,
             size_of::<ExitRecord>(),
             KIND_PROCESS_EXIT,
         );
-        (*out).status = status(task);
         (*out).padding = 0;
         record.submit(submit_flags(&raw const SETTINGS.ring));
     }
@@ -216,14 +223,13 @@ unsafe fn is_last(ctx: &BtfTracePointContext, task: Kernel) -> bool {
 
 /// The status that the parent will wait for.
 #[inline(always)]
-unsafe fn status(task: Kernel) -> u32 {
-    // SAFETY: `task` is known to the verifier.
+unsafe fn status(task: Kernel, leader: Kernel) -> u32 {
+    // SAFETY: both are known to the verifier.
     unsafe {
         let signal: Kernel = load(task, &raw const (*TASK).signal);
         if load::<u32>(signal, &raw const (*TASK).signal_flags) & GROUP_EXIT != 0 {
             return load(signal, &raw const (*TASK).signal_exit_code);
         }
-        let leader: Kernel = load(task, &raw const (*TASK).group_leader);
         load(leader, &raw const (*TASK).exit_code)
     }
 }
@@ -252,9 +258,10 @@ extern "C" fn process_snapshot(ctx: *const IterContext) -> i32 {
         if load::<u32>(signal, &raw const (*TASK).signal_live) == 0 || skipped(task) {
             return 0;
         }
+        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task, TASK) };
         let mut record = core::mem::MaybeUninit::<ProcessHeader>::uninit();
         let out = record.as_mut_ptr();
-        write_process(out, task, TASK, size_of::<ProcessHeader>(), KIND_PROCESS_SNAPSHOT);
+        write_process(out, &subject, TASK, size_of::<ProcessHeader>(), KIND_PROCESS_SNAPSHOT);
         let seq = *(*ctx).meta;
         bpf_seq_write(seq.cast(), out.cast(), size_of::<ProcessHeader>() as u32);
     }
