@@ -1,1 +1,17 @@
-//! Placeholder.
+//! What the end-to-end tests stand on: Whalewatch as a child process, a dockerd of their own, the lines that came out, and
+//! an oracle that knows which container did what without asking Whalewatch.
+//!
+//! The tests themselves are in `e2e/` and run with `cargo xtask test`, which prepares the machine and tells them by
+//! [`environment`] variables what it prepared. Nothing here sleeps for a fixed time in the hope that something has
+//! happened: every wait is for a condition, with a deadline ([`wait`]).
+
+pub mod config;
+pub mod docker;
+pub mod dockerd;
+pub mod environment;
+pub mod oracle;
+pub mod output;
+pub mod sweep;
+pub mod totals;
+pub mod tracer;
+pub mod wait;

@@ -1,1 +1,53 @@
-fn main() {}
+//! Build and check commands of the repository: `cargo xtask help` lists them.
+
+mod bench;
+mod docs;
+mod documents;
+mod examples;
+mod machine;
+mod measure;
+mod paths;
+mod run;
+mod steps;
+mod test;
+mod tools;
+mod workload;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test      Everything that CI checks, with all set-up (`cargo xtask test --help`)
+  bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
+  docs      Generate the reference pages from the program; --check only compares
+  workload  Small programs to be watched, used by `bench`
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match dispatch(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(args: &[String]) -> Result<()> {
+    let Some((command, rest)) = args.split_first() else { bail!("no command\n\n{HELP}") };
+    match command.as_str() {
+        "test" => test::main(rest),
+        "bench" => bench::main(rest),
+        "docs" => docs::main(rest),
+        "workload" => workload::main(rest),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(())
+        }
+        other => bail!("no command `{other}`\n\n{HELP}"),
+    }
+}

@@ -1,0 +1,220 @@
+//! Every event of a container's processes carries that container, from the first to the last.
+
+use std::process::Command;
+use std::sync::Mutex;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::process::{Pid, Signal, kill_process};
+use whalewatch_tests::docker::{Container, Docker};
+use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::output::Event;
+use whalewatch_tests::tracer::Tracer;
+use whalewatch_tests::{config, environment, wait};
+
+const ROUNDS: usize = 50;
+
+fn docker() -> Docker {
+    Docker::at(&environment::docker_socket())
+}
+
+/// Whalewatch with the shared dockerd.
+#[track_caller]
+fn tracer(test: &str) -> Tracer {
+    let config = config::json_chain_with_docker(&environment::docker_socket());
+    Tracer::run(&environment::scratch(test), &config)
+}
+
+/// Marks that are unlike those of any earlier run.
+fn mark(words: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    format!("{words}-{}", now.as_nanos())
+}
+
+/// `docker run --rm --name NAME IMAGE /bin/true MARK`, to its end.
+#[track_caller]
+fn run_true(oracle: &Mutex<Oracle>, name: &str) -> String {
+    let mark = mark(name);
+    let cid = environment::scratch(&format!("cid-{name}")).join("cid");
+    let cid_option = format!("--cidfile={}", cid.display());
+    let image = environment::image();
+    docker().ok(&["run", "--rm", &cid_option, "--name", name, &image, "/bin/true", &mark]);
+    let id = std::fs::read_to_string(&cid).expect("docker wrote the container's id");
+    oracle.lock().expect("no other test panics in here").in_container(&mark, id.trim(), name);
+    mark
+}
+
+/// A marked process on the host.
+#[track_caller]
+fn host_true(oracle: &Mutex<Oracle>) -> String {
+    let mark = mark("host");
+    assert!(Command::new("/bin/true").arg(&mark).status().expect("/bin/true").success());
+    oracle.lock().expect("no other test panics in here").on_host(&mark);
+    mark
+}
+
+/// Stops the tracer when all marked processes have ended in its output, and judges.
+#[track_caller]
+fn judge(mut tracer: Tracer, oracle: &Oracle) {
+    let seen = wait::poll(Duration::from_secs(30), || {
+        let verdict = oracle.judge(tracer.events());
+        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
+    });
+    let finished = tracer.stop();
+    let verdict = oracle.judge(&finished.events);
+    println!("{verdict}");
+    verdict.assert_right();
+    assert!(seen.is_some(), "all was seen, but only at the end");
+    assert!(verdict.in_containers > 0 || verdict.on_host > 0, "nothing was judged");
+    finished.totals.assert_complete();
+    finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
+}
+
+#[test]
+fn fifty_short_containers_one_after_another() {
+    let tracer = tracer("sequential");
+    let oracle = Mutex::new(Oracle::default());
+    for round in 0..ROUNDS {
+        run_true(&oracle, &format!("seq-{round}"));
+        host_true(&oracle);
+    }
+    judge(tracer, &oracle.into_inner().expect("all have ended"));
+}
+
+#[test]
+fn fifty_times_eight_short_containers_at_once() {
+    let tracer = tracer("parallel");
+    let oracle = Mutex::new(Oracle::default());
+    thread::scope(|scope| {
+        for lane in 0..8 {
+            let oracle = &oracle;
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    run_true(oracle, &format!("par-{lane}-{round}"));
+                }
+            });
+        }
+        for _ in 0..ROUNDS {
+            host_true(&oracle);
+        }
+    });
+    judge(tracer, &oracle.into_inner().expect("all have ended"));
+}
+
+#[test]
+fn fifty_docker_execs() {
+    let container = docker().start("execs", &environment::image(), &["sleep", "1000000"]);
+    let tracer = tracer("execs");
+    let mut oracle = Oracle::default();
+    for _ in 0..ROUNDS {
+        let mark = mark("exec");
+        docker().ok(&["exec", &container.id, "/bin/true", &mark]);
+        oracle.in_container(&mark, &container.id, &container.name);
+    }
+    judge(tracer, &oracle);
+}
+
+/// A container of 20 processes whose first one runs `/bin/true MARK` on SIGUSR1.
+#[track_caller]
+fn twenty_processes(name: &str, mark: &str) -> Container {
+    let script = format!(
+        "trap '/bin/true {mark}' USR1; i=0; while [ $i -lt 19 ]; do sleep 1000000 & i=$((i + 1)); done; \
+         while :; do wait; done"
+    );
+    let container = docker().start(name, &environment::image(), &["/bin/sh", "-c", &script]);
+    wait::until("20 processes run", Duration::from_secs(20), || {
+        wait::when(container.pids().len() == 20)
+    });
+    container
+}
+
+#[test]
+fn containers_that_ran_before_are_known_at_start() {
+    let name = |number| format!("before-{number}");
+    let marks: Vec<String> = (0..5).map(|number| mark(&name(number))).collect();
+    let containers: Vec<Container> =
+        (0..5).map(|number| twenty_processes(&name(number), &marks[number])).collect();
+    let mut tracer = tracer("running-before");
+    let mut oracle = Oracle::default();
+    for (container, mark) in containers.iter().zip(&marks) {
+        signal(container.first_pid(), Signal::USR1);
+        oracle.in_container(mark, &container.id, &container.name);
+        tracer.wait_for_exit_of(&["/bin/true", mark]);
+    }
+    let pids: Vec<Vec<u32>> = containers.iter().map(Container::pids).collect();
+    for &pid in pids.iter().flatten().rev() {
+        signal(pid, Signal::KILL);
+    }
+    for (container, pids) in containers.iter().zip(&pids) {
+        assert_eq!(pids.len(), 20);
+        tracer.wait_for(&format!("all processes of {} have ended", container.name), |events| {
+            wait::when(pids.iter().all(|&pid| ends_in(events, pid, container)))
+        });
+    }
+    judge(tracer, &oracle);
+}
+
+fn signal(pid: u32, signal: Signal) {
+    // A process of a container whose first process was killed is gone already.
+    let pid = Pid::from_raw(pid.cast_signed()).expect("no pid is 0");
+    let _gone = kill_process(pid, signal);
+}
+
+fn ends_in(events: &[Event], pid: u32, container: &Container) -> bool {
+    events.iter().any(|event| {
+        event.kind() == "process.exit"
+            && event.key().is_some_and(|(exited, _)| exited == u64::from(pid))
+            && event.container_id() == Some(&container.id)
+            && event.container_name() == Some(&container.name)
+    })
+}
+
+#[test]
+fn a_renamed_container_has_its_new_name_on_the_next_event() {
+    let container = docker().start("before-rename", &environment::image(), &["sleep", "1000000"]);
+    let mut tracer = tracer("rename");
+    let exec = |mark: &str| docker().ok(&["exec", &container.id, "/bin/true", mark]);
+    let marks = [mark("rename"), mark("rename")];
+    exec(&marks[0]);
+    docker().ok(&["rename", &container.id, "after-rename"]);
+    exec(&marks[1]);
+    for (mark, name) in marks.iter().zip(["before-rename", "after-rename"]) {
+        let args = ["/bin/true", mark.as_str()];
+        let event = tracer.wait_for("the marked exec", |events| {
+            events.iter().find(|event| event.is_exec_of(&args)).cloned()
+        });
+        assert_eq!(event.container_id(), Some(container.id.as_str()), "{}", event.0);
+        assert_eq!(event.container_name(), Some(name), "{}", event.0);
+    }
+    tracer.stop();
+}
+
+#[test]
+fn containers_come_and_go_as_events_of_their_own() {
+    let mut tracer = tracer("come-and-go");
+    let oracle = Mutex::new(Oracle::default());
+    let mark = run_true(&oracle, "come-and-go");
+    let args = ["/bin/true", mark.as_str()];
+    tracer.wait_for("it is gone", |events| {
+        let id = events.iter().find(|event| event.is_exec_of(&args))?.container_id()?;
+        let has = |kind| events.iter().any(|e| e.kind() == kind && e.container_id() == Some(id));
+        wait::when(has("container.found") && has("container.gone"))
+    });
+    tracer.stop();
+}
+
+#[test]
+fn without_a_runtime_ids_are_told_from_cgroups() {
+    let config = config::json_chain("runtime = \"none\"");
+    let mut tracer = Tracer::run(&environment::scratch("no-runtime"), &config);
+    let container = docker().start("no-runtime", &environment::image(), &["sleep", "1000000"]);
+    let mark = mark("no-runtime");
+    docker().ok(&["exec", &container.id, "/bin/true", &mark]);
+    let args = ["/bin/true", mark.as_str()];
+    let event = tracer.wait_for("the marked exec", |events| {
+        events.iter().find(|event| event.is_exec_of(&args)).cloned()
+    });
+    assert_eq!(event.container_id(), Some(container.id.as_str()), "{}", event.0);
+    assert_eq!(event.state(), "pending", "{}", event.0);
+    tracer.stop();
+}

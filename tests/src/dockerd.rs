@@ -1,0 +1,157 @@
+//! A dockerd of our own, with everything that it writes under one folder, so that no test touches the system's.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::docker::Docker;
+use crate::{sweep, wait};
+
+/// How long a daemon may take until it answers.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// How long it may take to end when asked to.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// A Unix socket's path has at most 107 bytes, and dockerd puts sockets with names of up to this length under its folder.
+const LONGEST_SOCKET: usize = "/exec/containerd/containerd.sock.ttrpc".len();
+
+/// A running dockerd. When it goes, so do its containers, its mounts and its folder.
+#[derive(Debug)]
+pub struct Dockerd {
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Dockerd {
+    /// Starts one with everything under `dir`, and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not answer: with the end of its log.
+    pub fn start(dir: &Path) -> Result<Self> {
+        ensure!(
+            dir.as_os_str().len() + LONGEST_SOCKET <= 107,
+            "{} is too long a path for the sockets of a dockerd: use a shorter one",
+            dir.display()
+        );
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        let child = spawn(dir)?;
+        let mut daemon = Self { dir: dir.to_owned(), child };
+        daemon.wait_until_it_answers()?;
+        Ok(daemon)
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        socket(&self.dir)
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Docker {
+        Docker::at(&self.socket())
+    }
+
+    /// Ends it with SIGKILL, as a crash would. Its containers go on running.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill().context("cannot kill dockerd")?;
+        self.child.wait().context("cannot wait for dockerd")?;
+        Ok(())
+    }
+
+    /// Starts it again on what it left behind.
+    ///
+    /// # Errors
+    /// As [`Dockerd::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        // A killed daemon leaves its pid file, and refuses to start if another process has that pid by now. The containerd
+        // that it managed ends with it, and must be gone before the next one takes over its folder.
+        let _missing = fs::remove_file(self.dir.join("dockerd.pid"));
+        let containerd = self.dir.join("exec/containerd/containerd.pid");
+        if let Some(pid) = sweep::read_pid(&containerd) {
+            wait::poll(STOP_LIMIT, || wait::when(!sweep::is_running(pid)));
+        }
+        self.child = spawn(&self.dir)?;
+        self.wait_until_it_answers()
+    }
+
+    /// Makes an image from a tar of its root.
+    ///
+    /// # Errors
+    /// When dockerd refuses it.
+    pub fn import(&self, tar: &Path, image: &str) -> Result<()> {
+        let tar = tar.to_str().context("the tar's path is not UTF-8")?;
+        self.client().run(&["import", tar, image])?;
+        Ok(())
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let client = self.client();
+        let answer = wait::poll(START_LIMIT, || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(Err(status));
+            }
+            client.run(&["version"]).ok().map(|_| Ok(()))
+        });
+        match answer {
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => bail!("dockerd ended at once: {status}\n{}", self.end_of_log()),
+            None => bail!("dockerd does not answer after {START_LIMIT:?}\n{}", self.end_of_log()),
+        }
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("dockerd.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    fn stop(&mut self) {
+        if let Ok(ids) = self.client().run(&["ps", "-aq"]) {
+            for id in ids.lines() {
+                let _gone = self.client().run(&["rm", "-f", id]);
+            }
+        }
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _gone = kill_process(pid, Signal::TERM);
+        }
+        let ended = wait::poll(STOP_LIMIT, || self.child.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _gone = self.child.kill();
+            let _status = self.child.wait();
+        }
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        self.stop();
+        if let Err(error) = sweep::sweep(&self.dir) {
+            eprintln!("cannot clear {}: {error:#}", self.dir.display());
+        }
+    }
+}
+
+fn socket(dir: &Path) -> PathBuf {
+    dir.join("docker.sock")
+}
+
+fn spawn(dir: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("dockerd.log"))?;
+    let path = |name: &str| dir.join(name).into_os_string();
+    let mut command = Command::new("dockerd");
+    command.arg("-H").arg(format!("unix://{}", socket(dir).display()));
+    command.arg("--data-root").arg(path("data"));
+    command.arg("--exec-root").arg(path("exec"));
+    command.arg("--pidfile").arg(path("dockerd.pid"));
+    // No network: containers need none here, and two daemons would quarrel over one bridge.
+    command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
+    // Containers outlive a daemon that is killed.
+    command.args(["--live-restore", "--storage-driver=overlay2"]);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().context("cannot start `dockerd`: is docker.io installed?")
+}

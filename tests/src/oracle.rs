@@ -1,0 +1,187 @@
+//! An oracle that knows which container did what without asking Whalewatch.
+//!
+//! Every process that a test starts carries an argument that no other process has, so its exec can be told from all others on
+//! the machine, and with it the cgroup of its container. From then on the kernel's own cgroup id, which is in every event,
+//! tells what the container must be. What other programs on the machine do is left alone.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use crate::output::Event;
+
+/// A container that a test started.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// What a test knows.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    by_mark: HashMap<String, Known>,
+    host_marks: HashSet<String>,
+}
+
+/// What Whalewatch said, against that.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Events of the containers, from their first marked exec on.
+    pub in_containers: usize,
+    /// Of these, how many had the right name when they were first printed.
+    pub named_at_once: usize,
+    /// Events of marked host processes and of the test's own cgroup.
+    pub on_host: usize,
+    /// Attributed to a container that it was not, to the host though it was in a container, or the reverse.
+    pub wrong: Vec<String>,
+    /// Containers with events that never got their name.
+    pub never_named: Vec<String>,
+    /// Marks whose exec or exit was not seen.
+    pub missing: Vec<String>,
+}
+
+impl Oracle {
+    /// A process with `mark` as its second argument runs in a container.
+    pub fn in_container(&mut self, mark: &str, id: &str, name: &str) {
+        let known = Known { id: id.to_owned(), name: name.to_owned() };
+        self.by_mark.insert(mark.to_owned(), known);
+    }
+
+    /// A process with `mark` as its second argument runs on the host.
+    pub fn on_host(&mut self, mark: &str) {
+        self.host_marks.insert(mark.to_owned());
+    }
+
+    /// Looks at all that was printed.
+    pub fn judge(&self, events: &[Event]) -> Verdict {
+        let mut verdict = Verdict { missing: self.missing(events), ..Verdict::default() };
+        let cgroups = self.cgroups(events);
+        let own_cgroup = own_cgroup();
+        let mut host_keys = HashSet::new();
+        let mut begun = HashSet::new();
+        let mut unnamed: HashMap<&str, &Known> = HashMap::new();
+        for event in events {
+            if event.kind().starts_with("container.") {
+                if event.kind() == "container.resolved" {
+                    event.container_id().map(|id| unnamed.remove(id));
+                }
+                continue;
+            }
+            let mark = mark(event);
+            if mark.is_some_and(|mark| self.host_marks.contains(mark)) {
+                host_keys.extend(event.key());
+            }
+            let in_cgroup = event.cgroup().and_then(|cgroup| cgroups.get(&cgroup).copied());
+            if let Some(known) = in_cgroup {
+                if mark.is_some_and(|mark| self.by_mark.contains_key(mark)) {
+                    begun.insert(known.id.as_str());
+                }
+                verdict.judge_contained(event, known);
+                if begun.contains(known.id.as_str()) && !verdict.count_name(event, known) {
+                    unnamed.insert(&known.id, known);
+                }
+            } else {
+                let host = event.key().is_some_and(|key| host_keys.contains(&key));
+                let host = host || (event.cgroup().is_some() && event.cgroup() == own_cgroup);
+                self.judge_outside(event, host, &mut verdict);
+            }
+        }
+        verdict.never_named = unnamed.values().map(|known| known.name.clone()).collect();
+        verdict
+    }
+
+    /// Which cgroup is which container's, from the marked execs.
+    fn cgroups(&self, events: &[Event]) -> HashMap<u64, &Known> {
+        let known = |event: &Event| Some((event.cgroup()?, self.by_mark.get(mark(event)?)?));
+        events.iter().filter_map(known).collect()
+    }
+
+    fn judge_outside(&self, event: &Event, host: bool, verdict: &mut Verdict) {
+        let ours = |id| self.by_mark.values().any(|known| known.id == id);
+        if event.container_id().is_some_and(ours) {
+            verdict.wrong.push(format!("not in that container's cgroup: {}", event.0));
+        } else if host {
+            verdict.on_host += 1;
+            if event.state() != "host" || event.container_id().is_some() {
+                verdict.wrong.push(format!("of the host: {}", event.0));
+            }
+        }
+    }
+
+    fn missing(&self, events: &[Event]) -> Vec<String> {
+        let exits: HashSet<_> =
+            events.iter().filter(|e| e.kind() == "process.exit").filter_map(Event::key).collect();
+        let execs: HashMap<_, _> =
+            events.iter().filter_map(|event| Some((mark(event)?, event.key()?))).collect();
+        let marks = self.by_mark.keys().chain(&self.host_marks);
+        let lacks =
+            |mark: &&String| !execs.get(mark.as_str()).is_some_and(|key| exits.contains(key));
+        marks.filter(lacks).cloned().collect()
+    }
+}
+
+impl Verdict {
+    fn judge_contained(&mut self, event: &Event, known: &Known) {
+        if event.container_id() != Some(&known.id) {
+            self.wrong.push(format!("of {} ({}): {}", known.name, known.id, event.0));
+        } else if event.container_name().is_some_and(|name| name != known.name) {
+            self.wrong.push(format!("named otherwise than {}: {}", known.name, event.0));
+        }
+    }
+
+    fn count_name(&mut self, event: &Event, known: &Known) -> bool {
+        let named = event.state() == "resolved" && event.container_name() == Some(&known.name);
+        self.in_containers += 1;
+        self.named_at_once += usize::from(named);
+        named
+    }
+
+    /// Nothing wrong, nothing missing, everything named in the end, and 99 % named at once.
+    ///
+    /// # Panics
+    /// When it is not so.
+    #[track_caller]
+    pub fn assert_right(&self) {
+        assert!(self.wrong.is_empty(), "{} wrong, the first: {}", self.wrong.len(), self.wrong[0]);
+        assert!(self.missing.is_empty(), "no exec and exit seen of {:?}", self.missing);
+        assert!(self.never_named.is_empty(), "never named: {:?}", self.never_named);
+        assert!(self.named_at_once * 100 >= self.in_containers * 99, "named too late: {self}");
+    }
+}
+
+impl Display for Verdict {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        let Self { in_containers, named_at_once, on_host, wrong, .. } = self;
+        let wrong = wrong.len();
+        write!(
+            out,
+            "{in_containers} events in containers, {named_at_once} named at once, {on_host} on the host, {wrong} wrong"
+        )
+    }
+}
+
+/// The mark of a marked exec: the second argument of `/bin/true`.
+fn mark(event: &Event) -> Option<&str> {
+    match event.args()[..] {
+        ["/bin/true", _] => event.0["process"]["command_args"][1].as_str(),
+        _ => None,
+    }
+}
+
+/// The v2 cgroup of the test itself: what happens in there is on the host.
+fn own_cgroup() -> Option<u64> {
+    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
+    let root = mounts.lines().find_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let point = words.next()?;
+        (words.next()? == "cgroup2").then(|| PathBuf::from(point))
+    })?;
+    Some(fs::metadata(root.join(Path::new(path))).ok()?.ino())
+}

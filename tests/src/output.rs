@@ -1,0 +1,117 @@
+//! The JSON lines that came out.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::path::Path;
+
+use serde_json::Value;
+
+/// A process for good: its pid and when it started.
+pub type Key = (u64, u64);
+
+/// One line.
+#[derive(Clone, Debug)]
+pub struct Event(pub Value);
+
+impl Event {
+    /// `process.exec`, …
+    pub fn kind(&self) -> &str {
+        self.0["kind"].as_str().unwrap_or_default()
+    }
+
+    /// When it happened, as it was printed.
+    pub fn time(&self) -> &str {
+        self.0["time"].as_str().unwrap_or_default()
+    }
+
+    /// Whose event it is; `None` for an event of no process.
+    pub fn key(&self) -> Option<Key> {
+        let process = &self.0["process"];
+        Some((process["pid"].as_u64()?, process["start_time"].as_u64()?))
+    }
+
+    /// Id of the cgroup it happened in; `None` where not known.
+    pub fn cgroup(&self) -> Option<u64> {
+        self.0["process"]["cgroup_id"].as_u64().filter(|&id| id != 0)
+    }
+
+    /// The command line of an exec.
+    pub fn args(&self) -> Vec<&str> {
+        let args = self.0["process"]["command_args"].as_array();
+        args.into_iter().flatten().filter_map(Value::as_str).collect()
+    }
+
+    /// Id of the container that it is shown as.
+    pub fn container_id(&self) -> Option<&str> {
+        self.0["container"]["id"].as_str()
+    }
+
+    /// Name of the container that it is shown as.
+    pub fn container_name(&self) -> Option<&str> {
+        self.0["container"]["name"].as_str()
+    }
+
+    /// `resolved`, `pending`, `unknown` or `host`.
+    pub fn state(&self) -> &str {
+        self.0["attribution"]["state"].as_str().unwrap_or_default()
+    }
+
+    /// Whether it is an exec with exactly these arguments.
+    pub fn is_exec_of(&self, args: &[&str]) -> bool {
+        self.kind() == "process.exec" && self.args() == args
+    }
+}
+
+/// A file of JSON lines that grows while it is read.
+#[derive(Debug)]
+pub struct Output {
+    file: BufReader<File>,
+    /// The beginning of a line whose end has not been written yet.
+    partial: String,
+    events: Vec<Event>,
+}
+
+impl Output {
+    /// Opens the file.
+    ///
+    /// # Panics
+    /// When it cannot be opened.
+    #[track_caller]
+    pub fn open(path: &Path) -> Self {
+        let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        file.seek(SeekFrom::Start(0)).expect("a file can be read from its start");
+        Self { file: BufReader::new(file), partial: String::new(), events: Vec::new() }
+    }
+
+    /// Everything so far: what was read before and what has come since.
+    ///
+    /// # Panics
+    /// On a line that is no JSON.
+    #[track_caller]
+    pub fn events(&mut self) -> &[Event] {
+        loop {
+            let read = self.file.read_line(&mut self.partial).expect("the output is UTF-8");
+            if read == 0 || !self.partial.ends_with('\n') {
+                return &self.events;
+            }
+            self.events.push(Event(parse(&self.partial)));
+            self.partial.clear();
+        }
+    }
+
+    /// Everything, when the writer has ended: nothing may be left over.
+    ///
+    /// # Panics
+    /// When the last line has no end.
+    #[track_caller]
+    pub fn finish(mut self) -> Vec<Event> {
+        self.events();
+        assert!(self.partial.is_empty(), "the last line was cut: {:?}", self.partial);
+        self.events
+    }
+}
+
+#[track_caller]
+fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("a line that is no JSON: {e}: {line}"))
+}

@@ -1,0 +1,110 @@
+//! Clearing what a dockerd leaves behind, also one of an earlier run that was cut short: processes, cgroups, mounts, files.
+//! Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// How long killed processes may take until they are gone.
+const LIMIT: Duration = Duration::from_secs(10);
+/// Programs that a dockerd consists of; each has the daemon's folder in its command line.
+const PROGRAMS: [&str; 4] = ["dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2"];
+
+/// Ends what runs out of `dir`, takes down what is mounted there, and removes it.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn sweep(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let containers = container_ids(dir);
+    kill_all(|pid| is_daemon_of(pid, dir));
+    kill_all(|pid| is_in_container(pid, &containers));
+    unmount_below(dir)?;
+    remove_cgroups(&containers);
+    fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// The pid in a pid file.
+pub fn read_pid(file: &Path) -> Option<u32> {
+    fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Whether a process is there and has not ended.
+pub fn is_running(pid: u32) -> bool {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
+    // The state stands behind the command name, which may itself hold brackets.
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    state.is_some_and(|state| state != 'Z' && state != 'X')
+}
+
+fn pids() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+fn kill_all(wanted: impl Fn(u32) -> bool) {
+    // Killing one may let another appear (a shim starts a clean-up), so look until there are none.
+    wait::poll(LIMIT, || {
+        let found: Vec<u32> =
+            pids().into_iter().filter(|&pid| is_running(pid) && wanted(pid)).collect();
+        for pid in found.iter().filter_map(|&pid| Pid::from_raw(pid.cast_signed())) {
+            let _gone = kill_process(pid, Signal::KILL);
+        }
+        wait::when(found.is_empty())
+    });
+}
+
+fn is_daemon_of(pid: u32, dir: &Path) -> bool {
+    let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let line = String::from_utf8_lossy(&line);
+    let program = line.split('\0').next().and_then(|path| path.rsplit('/').next());
+    // With the slash, so that a folder whose name begins with this one's is another one.
+    let inside = format!("{}/", dir.display());
+    program.is_some_and(|program| PROGRAMS.contains(&program)) && line.contains(&inside)
+}
+
+fn is_in_container(pid: u32, containers: &[String]) -> bool {
+    let Ok(cgroups) = fs::read_to_string(format!("/proc/{pid}/cgroup")) else { return false };
+    containers.iter().any(|id| cgroups.contains(id.as_str()))
+}
+
+fn container_ids(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir.join("data/containers")) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// Mount points, with the file system's type, in the order they were mounted.
+fn mounts() -> Vec<(PathBuf, String)> {
+    let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let line = |line: &str| {
+        let mut words = line.split(' ').skip(1);
+        Some((PathBuf::from(words.next()?), words.next()?.to_owned()))
+    };
+    table.lines().filter_map(line).collect()
+}
+
+fn unmount_below(dir: &Path) -> Result<()> {
+    for (point, _) in mounts().into_iter().rev().filter(|(point, _)| point.starts_with(dir)) {
+        let status = Command::new("umount").arg("--lazy").arg(&point).status()?;
+        ensure!(status.success(), "cannot unmount {}", point.display());
+    }
+    Ok(())
+}
+
+fn remove_cgroups(containers: &[String]) {
+    let hierarchies = mounts().into_iter().filter(|(_, kind)| kind.starts_with("cgroup"));
+    for (root, _) in hierarchies {
+        for id in containers {
+            // Mostly gone already: runc removes them when it ends in peace.
+            let _gone = fs::remove_dir(root.join("docker").join(id));
+        }
+    }
+}

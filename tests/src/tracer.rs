@@ -1,0 +1,222 @@
+//! Whalewatch as a child process.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::environment;
+use crate::output::{Event, Output};
+use crate::totals::Totals;
+use crate::wait;
+
+/// How long it may take until it says that it is watching. Its own aim is 0.2 s; a test machine may be busy.
+const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long it may take to drain and end.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// How long an event may take from the kernel to the file when a test waits for it.
+const EVENT_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running Whalewatch that writes JSON lines to a file.
+#[derive(Debug)]
+pub struct Tracer {
+    child: Child,
+    stderr: Stderr,
+    output: Output,
+    out: PathBuf,
+    stats: PathBuf,
+}
+
+/// A Whalewatch that has ended in peace.
+#[derive(Debug)]
+pub struct Finished {
+    /// All that it printed.
+    pub events: Vec<Event>,
+    /// Its totals.
+    pub totals: Totals,
+    /// What it said on standard error.
+    pub stderr: String,
+}
+
+impl Tracer {
+    /// Runs a configuration, and waits until it is watching.
+    ///
+    /// # Panics
+    /// When it does not come to watch.
+    #[track_caller]
+    pub fn run(dir: &Path, config: &str) -> Self {
+        Self::start(&environment::program(), dir, config)
+    }
+
+    /// As [`Tracer::run`], with a given program.
+    ///
+    /// # Panics
+    /// When it does not come to watch.
+    #[track_caller]
+    pub fn start(program: &Path, dir: &Path, config: &str) -> Self {
+        let file = dir.join("config.toml");
+        fs::write(&file, config).expect("the scratch folder can be written to");
+        let stats = dir.join("stats.json");
+        let out = dir.join("out.json");
+        let mut command = Command::new(program);
+        command.arg("run").arg("--config").arg(&file).arg("--stats-file").arg(&stats);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        command.stdout(File::create(&out).expect("the scratch folder can be written to"));
+        let mut child = command.spawn().expect("the program can be started");
+        let stderr = Stderr::collect(child.stderr.take().expect("standard error is a pipe"));
+        let output = Output::open(&out);
+        let mut tracer = Self { child, stderr, output, out, stats };
+        tracer.wait_until_watching();
+        tracer
+    }
+
+    #[track_caller]
+    fn wait_until_watching(&mut self) {
+        let watching = wait::poll(START_LIMIT, || {
+            if self.stderr.text().lines().any(|line| line.starts_with("watching: ")) {
+                return Some(Ok(()));
+            }
+            self.child.try_wait().ok().flatten().map(Err)
+        });
+        match watching {
+            Some(Ok(())) => {}
+            Some(Err(status)) => panic!("ended with {status}: {}", self.stderr.text()),
+            None => panic!("not watching after {START_LIMIT:?}: {}", self.stderr.text()),
+        }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed so far.
+    #[track_caller]
+    pub fn events(&mut self) -> &[Event] {
+        self.output.events()
+    }
+
+    /// How many bytes it has printed so far.
+    pub fn printed(&self) -> u64 {
+        fs::metadata(&self.out).map_or(0, |file| file.len())
+    }
+
+    /// Waits until what it printed satisfies `condition`.
+    ///
+    /// # Panics
+    /// When it does not come to that, or ends.
+    #[track_caller]
+    pub fn wait_for<T>(&mut self, what: &str, condition: impl Fn(&[Event]) -> Option<T>) -> T {
+        let found = wait::poll(EVENT_LIMIT, || condition(self.output.events()));
+        match found {
+            Some(found) => found,
+            None => {
+                panic!("after {EVENT_LIMIT:?} still waiting until {what}: {}", self.stderr.text())
+            }
+        }
+    }
+
+    /// Waits until it has printed the exit of a process that ran exactly these arguments.
+    #[track_caller]
+    pub fn wait_for_exit_of(&mut self, args: &[&str]) {
+        self.wait_for(&format!("{args:?} has ended"), |events| {
+            let key = events.iter().find(|event| event.is_exec_of(args))?.key()?;
+            events
+                .iter()
+                .find(|event| event.kind() == "process.exit" && event.key() == Some(key))
+                .map(|_| ())
+        });
+    }
+
+    /// Asks it to stop, without waiting.
+    pub fn terminate(&self) {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::TERM).expect("our own child can be signalled");
+        }
+    }
+
+    /// Stops it and takes what it leaves. It must end in peace.
+    ///
+    /// # Panics
+    /// When it does not end, fails, or its totals do not add up.
+    #[track_caller]
+    pub fn stop(self) -> Finished {
+        self.terminate();
+        self.finish()
+    }
+
+    /// Waits until it has ended, which someone must have asked it for, and takes what it leaves.
+    ///
+    /// # Panics
+    /// As [`Tracer::stop`].
+    #[track_caller]
+    pub fn finish(mut self) -> Finished {
+        let status = self.wait();
+        let stderr = self.stderr.all();
+        assert!(status.success(), "ended with {status}: {stderr}");
+        let events = Output::open(&self.out).finish();
+        let totals = Totals::read(&self.stats);
+        totals.assert_conserved();
+        Finished { events, totals, stderr }
+    }
+
+    #[track_caller]
+    fn wait(&mut self) -> ExitStatus {
+        let status = wait::poll(STOP_LIMIT, || self.child.try_wait().expect("our own child"));
+        status.unwrap_or_else(|| {
+            panic!("has not stopped after {STOP_LIMIT:?}: {}", self.stderr.text())
+        })
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        // Only a test that failed leaves it running.
+        let _gone = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+/// Standard error of a child, collected line by line by a thread, so that the child never waits for us to read.
+#[derive(Debug)]
+pub struct Stderr {
+    text: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Stderr {
+    /// Begins to collect.
+    pub fn collect(pipe: ChildStderr) -> Self {
+        let text = Arc::new(Mutex::new(String::new()));
+        let shared = Arc::clone(&text);
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+                let mut text = shared.lock().expect("no one panics while holding it");
+                text.push_str(&line);
+                text.push('\n');
+            }
+        });
+        Self { text, reader: Some(reader) }
+    }
+
+    /// What has come so far.
+    ///
+    /// # Panics
+    /// Never: no one panics while holding the lock.
+    pub fn text(&self) -> String {
+        self.text.lock().expect("no one panics while holding it").clone()
+    }
+
+    /// All of it, once the child has ended.
+    pub fn all(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            let _panicked = reader.join();
+        }
+        self.text()
+    }
+}

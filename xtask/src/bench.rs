@@ -1,0 +1,166 @@
+//! `cargo xtask bench`: what watching costs, measured against not watching.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::measure::{self, Bench};
+
+const HELP: &str = "\
+cargo xtask bench [--rounds N] [--json FILE] [--no-pipeline]
+
+  --rounds       How often each workload runs with and without Whalewatch, in turns; default 9
+  --json         Write the figures there too
+  --no-pipeline  Leave out the throughput from a scripted source, which is built first
+
+Run it as root on a machine that does nothing else.
+";
+
+/// One figure.
+#[derive(Debug)]
+pub(crate) struct Figure {
+    /// What is measured.
+    pub(crate) name: &'static str,
+    /// The value.
+    pub(crate) value: f64,
+    /// Its unit.
+    pub(crate) unit: &'static str,
+    /// What it should be.
+    pub(crate) aim: Aim,
+}
+
+/// What a figure should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    /// Not more than this.
+    AtMost(f64),
+    /// Not less than this.
+    AtLeast(f64),
+    /// It is told for comparison only.
+    None,
+}
+
+impl Aim {
+    fn is_met(self, value: f64) -> Option<bool> {
+        match self {
+            Self::AtMost(limit) => Some(value <= limit),
+            Self::AtLeast(limit) => Some(value >= limit),
+            Self::None => None,
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::AtMost(limit) => format!("at most {limit}"),
+            Self::AtLeast(limit) => format!("at least {limit}"),
+            Self::None => String::new(),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Options {
+    rounds: usize,
+    json: Option<PathBuf>,
+    pipeline: bool,
+}
+
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let options = parse(args)?;
+    ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
+    let bench = Bench::prepare()?;
+    let mut figures = vec![measure::starting(&bench), measure::idling(&bench)?];
+    figures.extend(measure::paired_workloads(&bench, options.rounds)?);
+    if options.pipeline {
+        figures.push(measure::pipeline()?);
+    }
+    print!("{}", table(&figures));
+    if let Some(file) = options.json {
+        fs::write(&file, format!("{:#}\n", to_json(&figures)))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options = Options { rounds: 9, json: None, pipeline: true };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--rounds" => {
+                let number = args.next().context("--rounds needs a number")?;
+                options.rounds = number.parse().with_context(|| format!("no number: {number}"))?;
+                ensure!(options.rounds > 0, "at least one round is needed");
+            }
+            "--json" => options.json = Some(args.next().context("--json needs a file")?.into()),
+            "--no-pipeline" => options.pipeline = false,
+            other => bail!("no option `{other}`\n\n{HELP}"),
+        }
+    }
+    Ok(options)
+}
+
+fn table(figures: &[Figure]) -> String {
+    let width = figures.iter().map(|figure| figure.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for Figure { name, value, unit, aim } in figures {
+        let verdict = match aim.is_met(*value) {
+            Some(true) => "met",
+            Some(false) => "MISSED",
+            None => "",
+        };
+        let value = if *value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") };
+        let line = format!("{name:width$}  {value:>12} {unit:10}  {:18} {verdict}", aim.text());
+        let _written = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+fn to_json(figures: &[Figure]) -> Value {
+    let figure = |figure: &Figure| {
+        let met = figure.aim.is_met(figure.value);
+        json!({"name": figure.name, "value": figure.value, "unit": figure.unit,
+               "aim": figure.aim.text(), "met": met})
+    };
+    Value::Array(figures.iter().map(figure).collect())
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        f64::midpoint(values[middle - 1], values[middle])
+    } else {
+        values[middle]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        for (values, expected) in
+            [(vec![3.0, 1.0, 2.0], 2.0), (vec![4.0, 1.0, 3.0, 2.0], 2.5), (vec![7.0], 7.0)]
+        {
+            assert!((median(values) - expected).abs() < f64::EPSILON);
+        }
+    }
+
+    #[test]
+    fn the_table_says_what_was_missed() {
+        let figure = |value, aim| Figure { name: "x", value, unit: "ratio", aim };
+        let text = table(&[figure(1.2, Aim::AtMost(1.05)), figure(1.0, Aim::AtMost(1.05))]);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("MISSED") && lines[1].ends_with("met"), "{text}");
+    }
+}

@@ -1,0 +1,125 @@
+//! Running the commands that the documents tell people to type.
+//!
+//! In README.md, CONTRIBUTING.md, `docs/` and `examples/`, a code block that begins with
+//!
+//! * ` ```sh ` is run as it stands, from the repository's root, and must succeed;
+//! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and must then succeed;
+//! * ` ```console ` and everything else is for reading only.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Signal, kill_process_group};
+
+use crate::paths;
+use crate::run::{Show, run_with};
+use crate::steps::Context;
+
+/// A block of commands.
+#[derive(Debug, PartialEq, Eq)]
+struct Block {
+    /// The line it begins in, counted from 1.
+    line: usize,
+    /// Whether it goes on until it is interrupted.
+    interrupted: bool,
+    commands: String,
+}
+
+/// Runs them all.
+pub(crate) fn run_all(context: &mut Context) -> Result<()> {
+    let programs = programs()?;
+    let socket = context.docker_socket()?;
+    for file in documents()? {
+        let text = fs::read_to_string(&file)?;
+        for block in blocks(&text) {
+            let place = format!("{}:{}", file.strip_prefix(paths::root())?.display(), block.line);
+            run_block(context, &block, &programs, &socket).with_context(|| place)?;
+        }
+    }
+    Ok(())
+}
+
+fn documents() -> Result<Vec<PathBuf>> {
+    let root = paths::root();
+    let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    for dir in ["docs", "examples"] {
+        let mut pages: Vec<PathBuf> =
+            fs::read_dir(root.join(dir))?.flatten().map(|entry| entry.path()).collect();
+        pages.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
+        pages.sort();
+        files.extend(pages);
+    }
+    for file in &files {
+        ensure!(file.is_file(), "there is no {}", file.display());
+    }
+    Ok(files)
+}
+
+/// A folder with what people have on their search path: `whalewatch`, and a `sudo` also where root needs none.
+fn programs() -> Result<PathBuf> {
+    let dir = paths::target().join("xtask/programs");
+    fs::create_dir_all(&dir)?;
+    let whalewatch = dir.join("whalewatch");
+    if whalewatch.symlink_metadata().is_ok() {
+        fs::remove_file(&whalewatch)?;
+    }
+    symlink(paths::program(), &whalewatch)?;
+    let sudo = dir.join("sudo");
+    fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n")?;
+    fs::set_permissions(&sudo, fs::Permissions::from_mode(0o755))?;
+    Ok(dir)
+}
+
+fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
+    let mut path = programs.as_os_str().to_owned();
+    path.push(":");
+    path.push(std::env::var_os("PATH").unwrap_or_default());
+    let mut command = Command::new("bash");
+    command.args(["-e", "-u", "-o", "pipefail", "-c", &block.commands]);
+    command.current_dir(paths::root()).env("PATH", path);
+    command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
+    run_with(&mut command, &context.log, Show::OnFailure, &mut |line, group| {
+        if block.interrupted && line.starts_with("watching: ") {
+            let _gone = kill_process_group(group, Signal::INT);
+        }
+    })
+}
+
+/// The blocks of a page that are to be run.
+fn blocks(text: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((index, line)) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else { continue };
+        let body = lines.by_ref().map(|(_, line)| line);
+        let body: Vec<&str> = body.take_while(|line| line.trim() != "```").collect();
+        let mut words = info.split_whitespace();
+        if words.next() == Some("sh") {
+            let interrupted = words.next() == Some("until-interrupted");
+            blocks.push(Block { line: index + 1, interrupted, commands: body.join("\n") });
+        }
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_marked_blocks_are_run() {
+        let text = "Type\n\n```sh\necho 1\necho 2\n```\n\n```console\n$ rm -r /\n```\n\n\
+                    ```sh until-interrupted\nsudo whalewatch trace\n```\n\n```toml\n[a]\n```\n";
+        let block = |line, interrupted, commands: &str| Block {
+            line,
+            interrupted,
+            commands: commands.to_owned(),
+        };
+        let expected =
+            [block(3, false, "echo 1\necho 2"), block(12, true, "sudo whalewatch trace")];
+        assert_eq!(blocks(text), expected);
+    }
+}

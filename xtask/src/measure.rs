@@ -1,0 +1,222 @@
+//! The measurements of `cargo xtask bench`.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use whalewatch_tests::dockerd::Dockerd;
+use whalewatch_tests::tracer::Tracer;
+use whalewatch_tests::{config, sweep, wait};
+
+use crate::bench::{Aim, Figure, median};
+use crate::machine::Mounts;
+use crate::paths;
+use crate::steps::cargo;
+
+/// How long nothing is done when wake-ups are counted.
+const IDLE: Duration = Duration::from_secs(5);
+/// How often the start is timed.
+const STARTS: usize = 11;
+/// The default of the drain timer, which alone may wake an idle Whalewatch: 10 ms.
+const DRAINS_PER_SECOND: f64 = 100.0;
+
+/// What is set up for measuring, and taken down when this goes.
+#[derive(Debug)]
+pub(crate) struct Bench {
+    config: String,
+    dir: PathBuf,
+    _dockerd: Dockerd,
+    _mounts: Mounts,
+}
+
+impl Bench {
+    pub(crate) fn prepare() -> Result<Self> {
+        let build = cargo(&["build", "--release", "--package", "whalewatch"]).status()?;
+        ensure!(build.success(), "the program does not build");
+        let mut mounts = Mounts::default();
+        mounts.mount_missing()?;
+        let scratch = paths::target().join("bench");
+        sweep::sweep(&scratch.join("d"))?;
+        let dockerd = Dockerd::start(&scratch.join("d"))
+            .context("`cargo xtask test --only packages` installs what is missing")?;
+        let dir = scratch.join("t");
+        fs::create_dir_all(&dir)?;
+        let config = config::json_chain_with_docker(&dockerd.socket());
+        Ok(Self { config, dir, _dockerd: dockerd, _mounts: mounts })
+    }
+
+    fn tracer(&self) -> Tracer {
+        Tracer::start(&paths::program(), &self.dir, &self.config)
+    }
+}
+
+/// From start to watching.
+pub(crate) fn starting(bench: &Bench) -> Figure {
+    let mut seconds = Vec::new();
+    for _ in 0..STARTS {
+        let begin = Instant::now();
+        let tracer = bench.tracer();
+        seconds.push(begin.elapsed().as_secs_f64());
+        tracer.stop();
+    }
+    let value = median(seconds);
+    Figure { name: "start to watching", value, unit: "s", aim: Aim::AtMost(0.2) }
+}
+
+/// Memory and wake-ups when nothing happens.
+pub(crate) fn idling(bench: &Bench) -> Result<Figure> {
+    let tracer = bench.tracer();
+    let before = switches(tracer.pid())?;
+    let begin = Instant::now();
+    thread::sleep(IDLE);
+    let wakeups = (switches(tracer.pid())? - before) as f64 / begin.elapsed().as_secs_f64();
+    tracer.stop();
+    // Each drain is one wake-up; a twentieth is left for what other programs on the machine do meanwhile.
+    let aim = Aim::AtMost(DRAINS_PER_SECOND * 1.05);
+    Ok(Figure { name: "wake-ups when idle", value: wakeups, unit: "per s", aim })
+}
+
+/// What a workload's rounds told.
+#[derive(Debug, Default)]
+struct Rounds {
+    bare: Vec<f64>,
+    ratios: Vec<f64>,
+    cpu: f64,
+    delivered: u64,
+    lost: u64,
+    resident: f64,
+}
+
+impl Rounds {
+    fn run(bench: &Bench, workload: &str, count: &str, rounds: usize) -> Result<Self> {
+        let mut all = Self::default();
+        // The first runs of all warm caches, and are not counted.
+        time(workload, count)?;
+        for round in 0..rounds {
+            // Each is first in every other round, so that neither profits from what the other leaves.
+            let (bare, traced) = if round % 2 == 0 {
+                let bare = time(workload, count)?;
+                (bare, all.traced(bench, workload, count)?)
+            } else {
+                let traced = all.traced(bench, workload, count)?;
+                (time(workload, count)?, traced)
+            };
+            all.bare.push(bare);
+            all.ratios.push(traced / bare);
+        }
+        Ok(all)
+    }
+
+    fn traced(&mut self, bench: &Bench, workload: &str, count: &str) -> Result<f64> {
+        let mut tracer = bench.tracer();
+        let before = cpu_seconds(tracer.pid())?;
+        let time = time(workload, count)?;
+        wait_until_calm(&mut tracer);
+        self.cpu += cpu_seconds(tracer.pid())? - before;
+        self.resident = self.resident.max(resident_mebibytes(tracer.pid())?);
+        let finished = tracer.stop();
+        self.delivered += finished.totals.tracker("procs", "delivered");
+        self.lost += finished.totals.tracker("procs", "lost");
+        Ok(time)
+    }
+}
+
+/// What watching costs the watched, and Whalewatch itself.
+pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
+    let spawn = Rounds::run(bench, "spawn", "3000", rounds)?;
+    let fork = Rounds::run(bench, "fork", "10000", rounds)?;
+    let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
+    let cpu = (spawn.cpu + fork.cpu) * 1e6 / (spawn.delivered + fork.delivered) as f64;
+    Ok(vec![
+        figure("3,000 × spawn and exec, bare", median(spawn.bare), "s", Aim::None),
+        figure(
+            "3,000 × spawn and exec, watched",
+            median(spawn.ratios),
+            "× bare",
+            Aim::AtMost(1.05),
+        ),
+        figure("10,000 × fork and exit, bare", median(fork.bare), "s", Aim::None),
+        figure("10,000 × fork and exit, watched", median(fork.ratios), "× bare", Aim::AtMost(1.08)),
+        figure("own CPU for a million events", cpu, "s", Aim::AtMost(5.0)),
+        figure("events delivered", (spawn.delivered + fork.delivered) as f64, "", Aim::None),
+        figure("events lost", (spawn.lost + fork.lost) as f64, "", Aim::AtMost(0.0)),
+        figure("resident memory", spawn.resident.max(fork.resident), "MiB", Aim::AtMost(25.0)),
+    ])
+}
+
+/// Runs a workload in a process of its own, and gives the seconds that it took.
+fn time(workload: &str, count: &str) -> Result<f64> {
+    let mut command = Command::new(std::env::current_exe()?);
+    let done = command.args(["workload", workload, count]).output()?;
+    ensure!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let nanoseconds: f64 = String::from_utf8_lossy(&done.stdout).trim().parse()?;
+    Ok(nanoseconds / 1e9)
+}
+
+/// Waits until nothing more is printed: all that the workload did has been dealt with.
+fn wait_until_calm(tracer: &mut Tracer) {
+    const CALM: Duration = Duration::from_millis(200);
+    let mut printed = tracer.printed();
+    let mut since = Instant::now();
+    wait::poll(Duration::from_secs(10), || {
+        let now = tracer.printed();
+        if now != printed {
+            (printed, since) = (now, Instant::now());
+        }
+        wait::when(since.elapsed() > CALM)
+    });
+}
+
+/// User and system time that a process has had.
+fn cpu_seconds(pid: u32) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Behind the command name, which may itself hold blanks: fields 3 and on; utime and stime are the 14th and 15th.
+    let (_, rest) = stat.rsplit_once(')').context("no command name in stat")?;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
+    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn status_number(file: &str, name: &str) -> Result<u64> {
+    let status = fs::read_to_string(file)?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+    let number = line.trim_start_matches(':').split_whitespace().next();
+    number.and_then(|number| number.parse().ok()).with_context(|| format!("no {name} in {file}"))
+}
+
+/// The most memory that it ever had, in MiB.
+fn resident_mebibytes(pid: u32) -> Result<f64> {
+    Ok(status_number(&format!("/proc/{pid}/status"), "VmHWM")? as f64 / 1024.0)
+}
+
+/// How often any of its threads has gone to sleep of its own will, and so was woken.
+fn switches(pid: u32) -> Result<u64> {
+    let mut sum = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let file = task?.path().join("status");
+        sum += status_number(&file.to_string_lossy(), "voluntary_ctxt_switches")?;
+    }
+    Ok(sum)
+}
+
+/// From a scripted source through the container manager and a filter to a null handler.
+///
+/// The benchmark prints one line `pipeline: N events/s`.
+pub(crate) fn pipeline() -> Result<Figure> {
+    let done =
+        cargo(&["bench", "--quiet", "--package", "whalewatch", "--bench", "pipeline"]).output()?;
+    let said = String::from_utf8_lossy(&done.stdout);
+    ensure!(
+        done.status.success(),
+        "the pipeline's benchmark failed: {}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    let line = said.lines().find_map(|line| line.strip_prefix("pipeline: "));
+    let rate = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    let value = rate.with_context(|| format!("no line `pipeline: N events/s` in: {said}"))? / 1e6;
+    let aim = Aim::AtLeast(5.0);
+    Ok(Figure { name: "scripted source to null", value, unit: "M events/s", aim })
+}

@@ -1,0 +1,60 @@
+//! Tools that are built from their published sources, once, into `target/tools`.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::paths;
+use crate::steps::{Context, cargo};
+
+/// One of them.
+struct Tool {
+    name: &'static str,
+    version: &'static str,
+    options: &'static [&'static str],
+}
+
+const TOOLS: [Tool; 2] = [
+    Tool { name: "bpf-linker", version: "0.10.3", options: &[] },
+    // Without optimisation it builds in a third of the time and still checks in seconds; without its default features it
+    // takes neither a TLS stack nor git along, which only advisories would need.
+    Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug", "--no-default-features"] },
+];
+
+/// Where they are.
+pub(crate) fn dir() -> PathBuf {
+    paths::target().join("tools")
+}
+
+/// Builds what is missing.
+pub(crate) fn install(context: &mut Context) -> Result<()> {
+    for tool in TOOLS {
+        if is_installed(&tool) {
+            continue;
+        }
+        println!("{} {}", tool.name, tool.version);
+        let mut command = cargo(&["install", "--locked", "--version", tool.version, tool.name]);
+        command.args(tool.options).arg("--root").arg(dir());
+        context.quiet(&mut command)?;
+    }
+    Ok(())
+}
+
+fn is_installed(tool: &Tool) -> bool {
+    let version = Command::new(dir().join("bin").join(tool.name)).arg("--version").output();
+    version.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).contains(tool.version))
+}
+
+/// Checks the dependencies' licences, bans and sources.
+///
+/// Advisories are left out: they are a database on the net that changes by itself, so a commit that passed today could fail
+/// tomorrow, and a machine without that net could not check anything. `cargo deny check advisories` is for the
+/// maintainers' own schedule.
+pub(crate) fn deny(context: &mut Context) -> Result<()> {
+    // Also what other systems would build is looked at, so all of it must be there.
+    context.quiet(&mut cargo(&["fetch", "--locked"]))?;
+    let mut command = Command::new(dir().join("bin/cargo-deny"));
+    command.current_dir(paths::root());
+    context.quiet(command.args(["--offline", "--locked", "check", "licenses", "bans", "sources"]))
+}
