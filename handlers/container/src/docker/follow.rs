@@ -1,0 +1,92 @@
+//! The daemon's coming and going, and its event stream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix::Addr;
+use bollard::query_parameters::EventsOptionsBuilder;
+use bollard::{API_DEFAULT_VERSION, Docker};
+use futures_util::StreamExt as _;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+use super::{DockerActor, Link, pause};
+
+/// The daemon, to be followed for as long as the actor lives.
+pub(super) struct Daemon {
+    pub(super) endpoint: String,
+    pub(super) timeout: Duration,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) actor: Addr<DockerActor>,
+}
+
+impl Daemon {
+    /// Connects, follows the events, and starts anew whenever the daemon goes; sooner when nudged. One line is logged each
+    /// time that it comes or goes.
+    pub(super) async fn follow(self) {
+        let mut was_up = None;
+        let mut failures = 0;
+        loop {
+            let reason = match self.connect().await {
+                Ok((docker, since)) => {
+                    failures = 0;
+                    was_up = Some(true);
+                    tracing::info!(endpoint = self.endpoint, "docker is there");
+                    self.actor.do_send(Link::Up(docker.clone()));
+                    let reason = self.events(&docker, since).await;
+                    self.actor.do_send(Link::Down);
+                    reason
+                }
+                Err(reason) => reason,
+            };
+            if was_up != Some(false) {
+                was_up = Some(false);
+                tracing::warn!(
+                    endpoint = self.endpoint,
+                    reason,
+                    "docker does not answer: new containers have an id and no name until it does"
+                );
+            }
+            self.rest(failures).await;
+            failures += 1;
+        }
+    }
+
+    /// A client that the daemon has answered, and since when its events are of interest.
+    async fn connect(&self) -> Result<(Docker, String), String> {
+        let seconds = self.timeout.as_secs().max(1);
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+        let docker = Docker::connect_with_unix(&self.endpoint, seconds, API_DEFAULT_VERSION)
+            .map_err(|e| e.to_string())?;
+        match timeout(self.timeout, docker.negotiate_version()).await {
+            Ok(Ok(docker)) => Ok((docker, since)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+        }
+    }
+
+    /// Hands on events until the stream ends; says why it did. What happened since we connected is told as well, so that
+    /// nothing falls between the stream and the list.
+    async fn events(&self, docker: &Docker, since: String) -> String {
+        let containers = HashMap::from([("type", vec!["container"])]);
+        let options = EventsOptionsBuilder::default().since(&since).filters(&containers).build();
+        let mut events = std::pin::pin!(docker.events(Some(options)));
+        loop {
+            match events.next().await {
+                Some(Ok(event)) => self.actor.do_send(Link::Event(Box::new(event))),
+                Some(Err(error)) => return error.to_string(),
+                None => return "its event stream has ended".into(),
+            }
+        }
+    }
+
+    /// Waits before the next try: growing with each failure, cut short by a nudge, but never none at all.
+    async fn rest(&self, failures: u32) {
+        const LEAST: Duration = Duration::from_millis(10);
+        sleep(LEAST).await;
+        // Either way it is time to try again.
+        let _: Result<(), _> = timeout(pause(failures), self.nudge.notified()).await;
+    }
+}

@@ -1,0 +1,173 @@
+//! Inspecting single containers: each once at a time, few at once, each with a time limit, again while unknown.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use bollard::errors::Error;
+use bollard::query_parameters::InspectContainerOptions;
+use rustc_hash::FxHashMap;
+use tokio::time::timeout;
+use whalewatch_core::Container;
+
+use super::{DockerActor, answers, pause};
+use crate::request::News;
+
+/// How many are asked for at once.
+const AT_ONCE: usize = 8;
+/// How many may want to be asked for; those beyond it are told by the next listing.
+const MOST: usize = 4096;
+/// How often the daemon may say that it knows no such container: one that is just being made is not there yet.
+const DENIALS: u32 = 5;
+
+/// What is to be inspected.
+#[derive(Default)]
+pub(super) struct Inspections {
+    /// Tries that failed so far.
+    wanted: FxHashMap<Arc<str>, u32>,
+    queue: VecDeque<Arc<str>>,
+    running: usize,
+}
+
+impl Inspections {
+    /// Says whether it was not wanted already.
+    fn want(&mut self, id: &Arc<str>) -> bool {
+        if self.wanted.len() >= MOST || self.wanted.contains_key(id) {
+            return false;
+        }
+        self.wanted.insert(Arc::clone(id), 0);
+        self.queue.push_back(Arc::clone(id));
+        true
+    }
+
+    pub(super) fn forget(&mut self, id: &str) {
+        if self.wanted.remove(id).is_some() {
+            self.queue.retain(|queued| &**queued != id);
+        }
+    }
+
+    /// The next that may be asked for now.
+    fn next(&mut self) -> Option<Arc<str>> {
+        if self.running >= AT_ONCE {
+            return None;
+        }
+        let id = self.queue.pop_front()?;
+        self.running += 1;
+        Some(id)
+    }
+
+    /// One more try of this has failed; `None` if it is no longer wanted.
+    fn failed(&mut self, id: &str) -> Option<u32> {
+        let failures = self.wanted.get_mut(id)?;
+        *failures += 1;
+        Some(*failures)
+    }
+}
+
+enum Outcome {
+    Told(Box<Container>),
+    NotThere,
+    Failed,
+}
+
+impl DockerActor {
+    pub(super) fn inspect(&mut self, id: Arc<str>, ctx: &mut Context<Self>) {
+        if self.inspections.want(&id) {
+            self.pump(ctx);
+        }
+    }
+
+    /// Asks for as many as may be asked for.
+    pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
+        let Some(docker) = self.docker.clone() else { return };
+        while let Some(id) = self.inspections.next() {
+            let (docker, limit, asked) = (docker.clone(), self.timeout, Arc::clone(&id));
+            let ask = async move {
+                let answer = docker.inspect_container(&asked, None::<InspectContainerOptions>);
+                match timeout(limit, answer).await {
+                    Ok(Ok(answer)) => match answers::inspected(answer) {
+                        Some(container) => Outcome::Told(Box::new(container)),
+                        None => Outcome::Failed,
+                    },
+                    Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => {
+                        Outcome::NotThere
+                    }
+                    Ok(Err(_)) | Err(_) => Outcome::Failed,
+                }
+            };
+            let done = move |outcome, this: &mut Self, ctx: &mut Context<Self>| {
+                this.inspected(id, outcome, ctx);
+            };
+            ctx.spawn(ask.into_actor(self).map(done));
+        }
+    }
+
+    fn inspected(&mut self, id: Arc<str>, outcome: Outcome, ctx: &mut Context<Self>) {
+        self.inspections.running -= 1;
+        match outcome {
+            Outcome::Told(container) => {
+                if self.inspections.wanted.remove(&id).is_some() {
+                    (self.tell)(News::Container(container));
+                }
+            }
+            Outcome::NotThere => match self.inspections.failed(&id) {
+                Some(denials) if denials >= DENIALS => {
+                    self.inspections.wanted.remove(&id);
+                    (self.tell)(News::NotKnown { id });
+                }
+                // One that is just being made is there within milliseconds.
+                Some(denials) => self.again(id, Duration::from_millis(5 << (2 * denials)), ctx),
+                None => {}
+            },
+            Outcome::Failed => {
+                if let Some(failures) = self.inspections.failed(&id) {
+                    self.again(id, pause(failures), ctx);
+                }
+            }
+        }
+        self.pump(ctx);
+    }
+
+    fn again(&mut self, id: Arc<str>, after: Duration, ctx: &mut Context<Self>) {
+        ctx.run_later(after, move |this, ctx| {
+            if this.inspections.wanted.contains_key(&id) {
+                this.inspections.queue.push_back(id);
+                this.pump(ctx);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_asked_for_once_and_few_at_once() {
+        let mut inspections = Inspections::default();
+        for i in 0..100 {
+            assert!(inspections.want(&i.to_string().into()));
+            assert!(!inspections.want(&i.to_string().into()));
+        }
+        let asked = std::iter::from_fn(|| inspections.next()).count();
+        assert_eq!(asked, AT_ONCE);
+        assert_eq!(inspections.queue.len(), 100 - AT_ONCE);
+    }
+
+    #[test]
+    fn one_that_is_forgotten_is_not_asked_for() {
+        let mut inspections = Inspections::default();
+        inspections.want(&"a".into());
+        inspections.forget("a");
+        assert_eq!(inspections.next(), None);
+        assert_eq!(inspections.failed("a"), None);
+    }
+
+    #[test]
+    fn no_more_are_wanted_than_the_bound() {
+        let mut inspections = Inspections::default();
+        let wanted = (0..2 * MOST).filter(|i| inspections.want(&i.to_string().into())).count();
+        assert_eq!((wanted, inspections.queue.len()), (MOST, MOST));
+    }
+}

@@ -1,0 +1,231 @@
+//! Which container did it: cgroup, pid, parent, namespace, runtime, in this order.
+
+use whalewatch_core::{
+    Attribution, Batch, ChainId, Change, Context, EventRef, How, Process, State,
+};
+
+use super::{ContainerManager, Message};
+use crate::cgroups::Answer;
+use crate::containers::{Naming, Serial};
+use crate::hold::{For, Held};
+use crate::pids::{Entry, Place, Spaces};
+
+impl ContainerManager {
+    /// Attributes a batch and passes it on, but for what has to wait.
+    pub(super) fn attribute_batch(&mut self, mut batch: Batch, cx: &mut Context<'_, Message>) {
+        let chain = cx.chain();
+        let mut waits = std::mem::take(&mut self.waits);
+        let mut any_waits = false;
+        waits.clear();
+        self.untold = 0;
+        batch.attribute(|event| {
+            let (attribution, wait) = self.attribute(event, chain, cx);
+            any_waits |= wait.is_some();
+            waits.push(wait);
+            attribution
+        });
+        if any_waits {
+            self.hold(&mut batch, &mut waits, chain);
+        }
+        self.waits = waits;
+        cx.emit(batch);
+        self.release_beyond(cx);
+    }
+
+    /// Takes out what has to wait, each container's events together.
+    fn hold(&mut self, batch: &mut Batch, waits: &mut Vec<Option<For>>, chain: ChainId) {
+        let arrival = self.arrive();
+        while let Some(what) = waits.iter().flatten().next().copied() {
+            let mut each = waits.iter();
+            let part = batch.split(|_| each.next() == Some(&Some(what)));
+            waits.retain(|w| *w != Some(what));
+            self.wait(what, Held { chain, batch: part, own: false, arrival });
+        }
+    }
+
+    pub(super) fn arrive(&mut self) -> u64 {
+        self.arrivals += 1;
+        self.arrivals
+    }
+
+    pub(super) fn wait(&mut self, what: For, held: Held) {
+        let until = self.now() + self.options.hold.0;
+        self.room.put(what, until, held);
+    }
+
+    /// An event's attribution, and what it has to wait for before it may go on.
+    fn attribute(
+        &mut self,
+        event: EventRef<'_>,
+        chain: ChainId,
+        cx: &mut Context<'_, Message>,
+    ) -> (Attribution, Option<For>) {
+        let Some(process) = event.process() else {
+            let (place, how) = self.place_of_change(event);
+            return self.in_place(place, how, chain, true);
+        };
+        match self.place(process, cx) {
+            Some((place, how)) => self.in_place(place, how, chain, true),
+            None => (Attribution::unknown(), Some(For::Cgroup(process.cgroup_id))),
+        }
+    }
+
+    /// Where a process is; `None` while its cgroup may yet be told.
+    fn place(&mut self, process: &Process, cx: &mut Context<'_, Message>) -> Option<(Place, How)> {
+        // The idle task is the kernel's own, on every processor: it is the host.
+        if process.pid == 0 {
+            return Some((Place::Host, How::Pid));
+        }
+        match self.ask_cgroup(process.cgroup_id, cx)? {
+            Answer::Container(serial) => Some((Place::Container(serial), How::Cgroup)),
+            Answer::Host => Some((Place::Host, How::Cgroup)),
+            Answer::Silent => Some(self.place_without_cgroup(process)),
+        }
+    }
+
+    /// What a cgroup answers; `None` while it may yet be told. One never heard of is asked of the kernel.
+    #[inline]
+    pub(super) fn ask_cgroup(&mut self, id: u64, cx: &mut Context<'_, Message>) -> Option<Answer> {
+        match self.cgroups.get(id) {
+            Some(answer) => Some(answer),
+            None => self.ask_kernel(id, cx),
+        }
+    }
+
+    #[cold]
+    fn ask_kernel(&mut self, id: u64, cx: &mut Context<'_, Message>) -> Option<Answer> {
+        if id == 0 || !self.world.cgroups_answer {
+            return Some(Answer::Silent);
+        }
+        if self.untold != id && !self.room.holds(For::Cgroup(id)) {
+            if let Some(path) = self.world.hierarchy.as_ref().and_then(|h| h.path_of(id)) {
+                return Some(self.learn_cgroup(id, &path, cx));
+            }
+            self.untold = id;
+        }
+        if self.options.hold.0.is_zero() { Some(Answer::Silent) } else { None }
+    }
+
+    /// Where a process is whose cgroup does not answer.
+    pub(super) fn place_without_cgroup(&self, process: &Process) -> (Place, How) {
+        let spaces = Spaces::from(process.namespaces);
+        if let Some(place) = self.pids.get(process.key()).and_then(|e| kept(e, spaces)) {
+            return (place, How::Pid);
+        }
+        let parent = self.pids.get(process.parent_key()).filter(|_| process.parent_pid != 0);
+        if let Some(place) = parent.and_then(|e| kept(e, spaces)) {
+            return (place, How::Parent);
+        }
+        if let Some(serial) = self.containers.by_mnt(spaces.mnt).filter(|_| spaces.mnt != 0) {
+            return (Place::Container(serial), How::Namespace);
+        }
+        if self.is_hosts(spaces) {
+            return (Place::Host, How::Namespace);
+        }
+        match self.containers.by_init(process.pid) {
+            Some(serial) => (Place::Container(serial), How::Runtime),
+            None => (Place::Unknown, How::None),
+        }
+    }
+
+    /// Whether these are the host's namespaces: all known, all the same.
+    pub(super) fn is_hosts(&self, spaces: Spaces) -> bool {
+        spaces == self.host && spaces.user != 0 && spaces.pid != 0 && spaces.mnt != 0
+    }
+
+    /// An event that no process did: what it says of a cgroup is that cgroup's.
+    fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
+        let id = match event.change() {
+            Some(
+                Change::CgroupMade { id, .. }
+                | Change::CgroupRemoved { id }
+                | Change::CgroupRenamed { id, .. },
+            ) => id,
+            _ => return (Place::Unknown, How::None),
+        };
+        match self.cgroups.get(id) {
+            Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
+            Some(Answer::Host) => (Place::Host, How::Cgroup),
+            Some(Answer::Silent) | None => (Place::Unknown, How::None),
+        }
+    }
+
+    /// The attribution of what happened there, and whether it has to wait for a name first.
+    #[inline]
+    fn in_place(
+        &mut self,
+        place: Place,
+        how: How,
+        chain: ChainId,
+        may_wait: bool,
+    ) -> (Attribution, Option<For>) {
+        match place {
+            Place::Container(serial) => self.in_container(serial, how, chain, may_wait),
+            Place::Host => {
+                self.counts.host += 1;
+                (Attribution::host(how), None)
+            }
+            Place::Unknown => {
+                self.counts.unknown += 1;
+                (Attribution::unknown(), None)
+            }
+        }
+    }
+
+    #[inline]
+    fn in_container(
+        &mut self,
+        serial: Serial,
+        how: How,
+        chain: ChainId,
+        may_wait: bool,
+    ) -> (Attribution, Option<For>) {
+        let hold = may_wait && !self.options.hold.0.is_zero();
+        let Some(known) = self.containers.get_mut(serial) else {
+            self.counts.unknown += 1;
+            return (Attribution::unknown(), None);
+        };
+        let container = Some(known.snapshot.clone());
+        if known.snapshot.name.is_some() {
+            known.events += 1;
+            return (Attribution { container, state: State::Resolved, how }, None);
+        }
+        let attribution = Attribution { container, state: State::Pending, how };
+        if hold && known.naming == Naming::Awaited {
+            return (attribution, Some(For::Name(serial)));
+        }
+        known.events += 1;
+        if !known.unnamed_in.contains(&chain) {
+            known.unnamed_in.push(chain);
+        }
+        (attribution, None)
+    }
+
+    /// The attribution of an event that has waited: with what is known now.
+    pub(super) fn settle(&mut self, event: EventRef<'_>, chain: ChainId) -> Attribution {
+        let so_far = event.attribution();
+        if let Some(container) = &so_far.container {
+            return match self.containers.by_id(&container.id) {
+                Some(serial) => self.in_container(serial, so_far.how, chain, false).0,
+                None => so_far.clone(),
+            };
+        }
+        let Some(process) = event.process() else { return so_far.clone() };
+        let (place, how) = match self.cgroups.get(process.cgroup_id) {
+            Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
+            Some(Answer::Host) => (Place::Host, How::Cgroup),
+            Some(Answer::Silent) | None => self.place_without_cgroup(process),
+        };
+        self.in_place(place, how, chain, false).0
+    }
+}
+
+/// Where a process is that was known, or whose parent was, seen now in these namespaces. What is in a container stays in
+/// it (a sandbox there is still there); what was on the host may have entered one if its namespaces have changed.
+pub(super) fn kept(entry: &Entry, spaces: Spaces) -> Option<Place> {
+    match entry.place {
+        Place::Container(_) => Some(entry.place),
+        Place::Host if entry.spaces.agrees(spaces) => Some(entry.place),
+        Place::Host | Place::Unknown => None,
+    }
+}

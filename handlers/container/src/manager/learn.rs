@@ -1,0 +1,248 @@
+//! What trackers tell of processes and cgroups.
+
+use std::time::Duration;
+
+use whalewatch_core::{Change, Container, Context, EventRef, Process, ProcessKey};
+
+use super::attribute::kept;
+use super::{ContainerManager, Inner, Message, Running};
+use crate::cgroups::{Answer, InPath, container_in};
+use crate::containers::{Naming, Serial};
+use crate::event::ContainerEventKind;
+use crate::options::RuntimeChoice;
+use crate::pids::{Entry, Place, Spaces};
+use crate::request::Request;
+
+impl ContainerManager {
+    /// Takes in what an event says of processes and cgroups.
+    pub(super) fn learn(
+        &mut self,
+        event: EventRef<'_>,
+        now: Duration,
+        cx: &mut Context<'_, Message>,
+    ) {
+        let Some(change) = event.change() else { return };
+        match change {
+            Change::CgroupMade { id, path } | Change::CgroupRenamed { id, path } => {
+                self.learn_cgroup(id, path, cx);
+            }
+            Change::CgroupRemoved { id } => self.lose_cgroup(id, now, cx),
+            Change::Moved { process, to } => self.move_process(process, to, cx),
+            Change::Existing | Change::Executed => {
+                event.process().map(|p| self.learn_process(p, p.parent_key(), now, cx));
+            }
+            Change::Forked { parent } => {
+                event.process().map(|p| self.learn_process(p, parent, now, cx));
+            }
+            Change::Exited => {
+                if let Some(process) = event.process() {
+                    self.lose_process(process, now, cx);
+                }
+            }
+        }
+    }
+
+    fn learn_process(
+        &mut self,
+        process: &Process,
+        parent: ProcessKey,
+        now: Duration,
+        cx: &mut Context<'_, Message>,
+    ) {
+        if process.pid == 0 {
+            return;
+        }
+        let place = match self.ask_cgroup(process.cgroup_id, cx) {
+            Some(Answer::Container(serial)) => Place::Container(serial),
+            Some(Answer::Host) => Place::Host,
+            Some(Answer::Silent) => self.find_place(process, parent, cx),
+            None => Place::Unknown, // the cgroup is about to be told
+        };
+        self.pids.insert(process.pid, Entry::new(process, place), now);
+        self.learn_namespaces(process.namespaces.into(), place);
+    }
+
+    /// Where a process is whose cgroup does not answer: it is known, or its parent is, or `/proc` tells, or the runtime
+    /// has to.
+    fn find_place(
+        &mut self,
+        process: &Process,
+        parent: ProcessKey,
+        cx: &mut Context<'_, Message>,
+    ) -> Place {
+        let spaces = Spaces::from(process.namespaces);
+        let known = self.pids.get(process.key()).and_then(|e| kept(e, spaces));
+        let inherited = || {
+            let parent = self.pids.get(parent).filter(|_| parent.pid != 0);
+            parent.and_then(|e| kept(e, spaces))
+        };
+        if let Some(place) = known.or_else(inherited) {
+            return place;
+        }
+        if self.is_hosts(spaces) {
+            return Place::Host;
+        }
+        if let Some(serial) = self.containers.by_mnt(spaces.mnt).filter(|_| spaces.mnt != 0) {
+            return Place::Container(serial);
+        }
+        if let Some(place) = self.ask_proc(process.key(), cx) {
+            return place;
+        }
+        self.want_refresh(cx);
+        Place::Unknown
+    }
+
+    /// What the process's own cgroup file says. Read here and now, from memory: only where no cgroup answers, and once
+    /// for a process that has entered other namespaces.
+    fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
+        let proc = self.world.proc.clone();
+        proc.container(key, |found| match found {
+            None => Some(Place::Host),
+            Some(found) => self.meet(found, cx).map(Place::Container),
+        })?
+    }
+
+    fn learn_namespaces(&mut self, spaces: Spaces, place: Place) {
+        // Before it enters its own, a container's first process still has the host's.
+        if let Place::Container(serial) = place
+            && spaces.mnt != 0
+            && spaces.mnt != self.host.mnt
+        {
+            self.containers.lives_in(serial, spaces.mnt);
+        }
+    }
+
+    fn move_process(&mut self, key: ProcessKey, to: u64, cx: &mut Context<'_, Message>) {
+        let place = match self.ask_cgroup(to, cx) {
+            Some(Answer::Container(serial)) => Some(Place::Container(serial)),
+            Some(Answer::Host) => Some(Place::Host),
+            Some(Answer::Silent) | None => None,
+        };
+        if let Some(entry) = self.pids.get_mut(key) {
+            entry.cgroup = to;
+            entry.place = place.unwrap_or(entry.place);
+        }
+    }
+
+    fn lose_process(&mut self, process: &Process, now: Duration, cx: &mut Context<'_, Message>) {
+        if self.pids.get(process.key()).is_none() {
+            // So that what comes late finds it, and nobody takes it for running.
+            self.learn_process(process, process.parent_key(), now, cx);
+        }
+        self.pids.end(process.key(), now);
+    }
+
+    /// Takes in a cgroup's path, and lets on what waited for it.
+    pub(super) fn learn_cgroup(
+        &mut self,
+        id: u64,
+        path: &[u8],
+        cx: &mut Context<'_, Message>,
+    ) -> Answer {
+        if let Some(serial) = self.take_in_cgroup(id, path) {
+            self.appear(serial, cx);
+        }
+        self.cgroup_told(id, cx);
+        self.cgroups.get(id).unwrap_or(Answer::Silent)
+    }
+
+    /// Takes in a cgroup's path; gives its container.
+    pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Option<Serial> {
+        let found = container_in(path);
+        let serial = found.and_then(|found| self.take_in(found));
+        let answer = match (found, serial) {
+            (Some(_), Some(serial)) => Answer::Container(serial),
+            (Some(_), None) => Answer::Silent, // no room for the container: never call it host
+            (None, _) => Answer::Host,
+        };
+        if let Some(Answer::Container(before)) = self.cgroups.get(id) {
+            let known = self.containers.get_mut(before).filter(|_| Some(before) != serial);
+            known.map(|k| k.cgroups.retain(|&c| c != id));
+        }
+        if !self.cgroups.insert(id, answer) {
+            return serial;
+        }
+        let known = serial.and_then(|s| self.containers.get_mut(s));
+        known.filter(|k| !k.cgroups.contains(&id)).map(|k| k.cgroups.push(id));
+        serial
+    }
+
+    fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
+        let Some(Answer::Container(serial)) = self.cgroups.remove(id, now) else { return };
+        let Some(known) = self.containers.get_mut(serial) else { return };
+        known.cgroups.retain(|&c| c != id);
+        if known.cgroups.is_empty() {
+            self.depart(serial, cx);
+        }
+    }
+
+    /// The container of that path: known, or known from now on and asked for.
+    fn take_in(&mut self, found: InPath<'_>) -> Option<Serial> {
+        if let Some(serial) = self.containers.by_id(found.id) {
+            return Some(serial);
+        }
+        let asked = found.dockers && self.options.runtime == RuntimeChoice::Docker;
+        let naming = if asked { Naming::Awaited } else { Naming::Hopeless };
+        self.containers.insert(Container::bare(found.id, found.runtime), naming, self.now())
+    }
+
+    /// As [`ContainerManager::take_in`], for a process that runs in it.
+    fn meet(&mut self, found: InPath<'_>, cx: &mut Context<'_, Message>) -> Option<Serial> {
+        let serial = self.take_in(found)?;
+        self.appear(serial, cx);
+        Some(serial)
+    }
+
+    /// A container is there: now, or again.
+    pub(super) fn appear(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
+        self.containers.stay(serial);
+        let Some(known) = self.containers.get_mut(serial).filter(|k| !k.present) else { return };
+        known.present = true;
+        if !known.named() && known.naming != Naming::Hopeless {
+            known.naming = Naming::Awaited;
+            self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
+        }
+        self.tell(ContainerEventKind::Found, serial, cx);
+    }
+
+    /// A container is gone. What it was called is kept for what comes late.
+    pub(super) fn depart(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
+        self.containers.leave(serial, self.now() + self.options.grace.0);
+        let Some(known) = self.containers.get_mut(serial).filter(|k| k.present) else { return };
+        known.present = false;
+        self.tell(ContainerEventKind::Gone, serial, cx);
+    }
+
+    /// A container may have appeared that nothing told of. Asked at most once an interval.
+    pub(super) fn want_refresh(&mut self, cx: &mut Context<'_, Message>) {
+        let now = self.now();
+        let next = self.refreshed_at.map_or(now, |at| at + self.options.refresh_interval.0);
+        if next <= now {
+            self.refreshed_at = Some(now);
+            self.world.helper.ask(Request::Refresh { processes: true });
+        } else if !self.refresh_waits {
+            self.refresh_waits = true;
+            cx.after(next - now, Message(Inner::Refresh));
+        }
+    }
+
+    /// Processes that ran at start: those that no tracker has told of.
+    pub(super) fn take_in_running(&mut self, running: Vec<Running>, cx: &mut Context<'_, Message>) {
+        let now = self.now();
+        for Running { seen, home } in running {
+            if self.pids.get(seen.key).is_some() {
+                continue;
+            }
+            let place = match &home {
+                None => Some(Place::Host),
+                Some((id, runtime, dockers)) => {
+                    let found = InPath { id, runtime: *runtime, dockers: *dockers };
+                    self.meet(found, cx).map(Place::Container)
+                }
+            };
+            let place = place.unwrap_or(Place::Unknown);
+            self.pids.insert(seen.key.pid, Entry::seen(&seen, place), now);
+            self.learn_namespaces(seen.namespaces.into(), place);
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! The manager: owns the pid map, says of each event which container did it, and never waits for anything.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `learn` | what trackers tell of processes and cgroups |
+//! | `news` | what the runtime's client tells of containers |
+//! | `attribute` | which container did it |
+//! | `tell` | what goes down the chains: what was held, and the manager's own events |
+
+mod attribute;
+mod learn;
+mod news;
+mod tell;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use whalewatch_core::{
+    Batch, BuildError, ChainId, Context, Event, Handler, HandlerError, Mailbox, Problem, Runtime,
+    Schema, Setup,
+};
+
+use crate::cgroups::{Cgroups, Hierarchy};
+use crate::clock::Clock;
+use crate::containers::Containers;
+use crate::docker;
+use crate::event::ContainerEvent;
+use crate::hold::{For, Room};
+use crate::options::{ContainerOptions, RuntimeChoice};
+use crate::pids::{Pids, Spaces};
+use crate::proc::{Proc, Seen};
+use crate::request::{Helper, News, Nobody, Request};
+
+/// A message to the manager, from its timers and helpers. Nobody else makes one.
+#[derive(Debug)]
+pub struct Message(pub(crate) Inner);
+
+#[derive(Debug)]
+pub(crate) enum Inner {
+    /// Tell of the containers that were there before.
+    Start,
+    /// The runtime's client has learnt something.
+    News(News),
+    /// Processes that run, read from `/proc` at start.
+    Running(Vec<Running>),
+    /// Something may have waited long enough.
+    Release,
+    /// Something may be forgotten.
+    Sweep,
+    /// A refresh was wanted too soon after the last.
+    Refresh,
+}
+
+/// A process that runs, and its container as its cgroups tell it: id, runtime, whether it can be Docker's.
+#[derive(Debug)]
+pub(crate) struct Running {
+    pub(crate) seen: Seen,
+    pub(crate) home: Option<(String, Runtime, bool)>,
+}
+
+/// What the manager needs of the world around it.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Clock,
+    pub(crate) proc: Proc,
+    pub(crate) hierarchy: Option<Hierarchy>,
+    /// Whether cgroup ids tell anything on this host.
+    pub(crate) cgroups_answer: bool,
+    pub(crate) helper: Box<dyn Helper>,
+}
+
+/// Says of each event which container did it. See the crate's own page.
+#[derive(Debug)]
+pub struct ContainerManager {
+    options: ContainerOptions,
+    name: Arc<str>,
+    world: World,
+    host: Spaces,
+    cgroups: Cgroups,
+    containers: Containers,
+    pids: Pids,
+    room: Room,
+    chains: Vec<ChainId>,
+    started: bool,
+    counts: Counts,
+    arrivals: u64,
+    /// What each event of the batch at hand is to wait for. Kept, so that a batch allocates nothing.
+    waits: Vec<Option<For>>,
+    /// The last cgroup id that nobody could tell, so that it is asked for once a batch.
+    untold: u64,
+    release_at: Option<Duration>,
+    sweep_at: Option<Duration>,
+    refreshed_at: Option<Duration>,
+    refresh_waits: bool,
+}
+
+/// Events that were attributed to no container; those of containers are counted with each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    host: u64,
+    unknown: u64,
+}
+
+impl ContainerManager {
+    pub(crate) fn new(
+        options: ContainerOptions,
+        name: Arc<str>,
+        chains: Vec<ChainId>,
+        world: World,
+    ) -> Self {
+        let grace = options.grace.0;
+        let mut manager = Self {
+            host: world.proc.host().into(),
+            cgroups: Cgroups::new(options.max_cgroups as usize, grace),
+            containers: Containers::new(options.max_containers as usize),
+            pids: Pids::new(options.max_processes as usize, grace),
+            room: Room::default(),
+            chains,
+            started: false,
+            counts: Counts::default(),
+            arrivals: 0,
+            waits: Vec::new(),
+            untold: 0,
+            release_at: None,
+            sweep_at: None,
+            refreshed_at: None,
+            refresh_waits: false,
+            options,
+            name,
+            world,
+        };
+        manager.scan();
+        manager
+    }
+
+    /// Takes in the cgroups that are there. Their containers are told of at the first call that can tell.
+    fn scan(&mut self) {
+        let Some(hierarchy) = &self.world.hierarchy else { return };
+        let there: Vec<_> = hierarchy.walk(self.options.max_cgroups as usize).collect();
+        for (_, id, path) in there {
+            self.take_in_cgroup(id, &path);
+        }
+    }
+
+    /// How many events went to whom: host, unknown, and each container that is known, with its id.
+    pub fn counts(&self) -> (u64, u64, Vec<(Arc<str>, u64)>) {
+        let of = |k: &crate::containers::Known| (Arc::clone(&k.snapshot.id), k.events);
+        let containers = self.containers.iter().map(|(_, known)| of(known)).collect();
+        (self.counts.host, self.counts.unknown, containers)
+    }
+
+    fn now(&self) -> Duration {
+        self.world.clock.now()
+    }
+
+    /// Sets timers for what waits and for what is to be forgotten. No timer runs while there is neither.
+    fn arm(&mut self, cx: &mut Context<'_, Message>) {
+        const LEAST: Duration = Duration::from_millis(250);
+        let release = self.room.next().filter(|&at| self.release_at.is_none_or(|set| at < set));
+        let sweep = match self.sweep_at {
+            None => self.next_sweep(),
+            Some(_) => None,
+        };
+        if release.is_none() && sweep.is_none() {
+            return;
+        }
+        let now = self.now();
+        if let Some(at) = release {
+            self.release_at = Some(at);
+            cx.after(at.saturating_sub(now), Message(Inner::Release));
+        }
+        if let Some(at) = sweep {
+            self.sweep_at = Some(at);
+            cx.after(at.saturating_sub(now).max(LEAST), Message(Inner::Sweep));
+        }
+    }
+
+    fn next_sweep(&self) -> Option<Duration> {
+        let all = [self.pids.next_sweep(), self.cgroups.next_sweep(), self.containers.next_sweep()];
+        all.into_iter().flatten().min()
+    }
+
+    fn sweep(&mut self, cx: &mut Context<'_, Message>) {
+        let now = self.now();
+        self.sweep_at = None;
+        self.pids.sweep(now);
+        self.cgroups.sweep(now);
+        while let Some((serial, known)) = self.containers.sweep(now) {
+            for id in known.cgroups {
+                self.cgroups.forget(id);
+            }
+            self.release(For::Name(serial), cx);
+            let id = Arc::clone(&known.snapshot.id);
+            tracing::debug!(%id, events = known.events, "container is forgotten");
+            self.world.helper.ask(Request::Forget(id));
+        }
+    }
+
+    fn message_inner(&mut self, message: Inner, cx: &mut Context<'_, Message>) {
+        match message {
+            Inner::Start => {}
+            Inner::News(news) => self.hear(news, cx),
+            Inner::Running(running) => self.take_in_running(running, cx),
+            Inner::Release => {
+                self.release_at = None;
+                self.release_due(cx);
+            }
+            Inner::Sweep => self.sweep(cx),
+            Inner::Refresh => {
+                self.refresh_waits = false;
+                self.want_refresh(cx);
+            }
+        }
+    }
+
+    fn log_counts(&self) {
+        tracing::debug!(
+            host = self.counts.host,
+            unknown = self.counts.unknown,
+            containers = self.containers.len(),
+            containers_refused = self.containers.refused(),
+            processes = self.pids.len(),
+            processes_evicted = self.pids.evicted(),
+            cgroups = self.cgroups.len(),
+            cgroups_refused = self.cgroups.refused(),
+            held = self.room.len(),
+            "container manager"
+        );
+    }
+}
+
+impl Handler for ContainerManager {
+    const ABOUT: &'static str = "says of each event which container did it";
+    const SHARED: bool = true;
+    type Options = ContainerOptions;
+    type Message = Message;
+
+    fn needs(_: &ContainerOptions) -> Vec<&'static str> {
+        vec!["process", "cgroup"]
+    }
+
+    fn adds() -> Vec<Schema> {
+        vec![Schema::of::<ContainerEvent>()]
+    }
+
+    fn check(options: &ContainerOptions, _: &[Schema]) -> Vec<Problem> {
+        options.problems()
+    }
+
+    fn build(options: &ContainerOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
+        let mailbox = setup.mailbox.clone();
+        let helper: Box<dyn Helper> = match options.runtime {
+            RuntimeChoice::Docker => {
+                let news = mailbox.clone();
+                let tell = move |news_item| news.send(Message(Inner::News(news_item)));
+                Box::new(docker::start(options, tell))
+            }
+            RuntimeChoice::None => Box::new(Nobody),
+        };
+        let hierarchy = Hierarchy::version_2();
+        let world = World {
+            clock: Clock::real(),
+            proc: Proc::default(),
+            cgroups_answer: hierarchy.is_some(),
+            hierarchy,
+            helper,
+        };
+        let manager =
+            Self::new(options.clone(), Arc::clone(&setup.name), setup.chains.clone(), world);
+        mailbox.send(Message(Inner::Start));
+        read_running(manager.world.proc.clone(), options.max_processes as usize, mailbox);
+        Ok(manager)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        self.start(cx);
+        self.attribute_batch(batch, cx);
+        self.arm(cx);
+        Ok(())
+    }
+
+    fn observe(
+        &mut self,
+        batch: &Batch,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(), HandlerError> {
+        self.start(cx);
+        // Our own events say nothing of processes.
+        if batch.event_name() != ContainerEvent::NAME {
+            let now = self.now();
+            for event in batch.iter() {
+                self.learn(event, now, cx);
+            }
+        }
+        self.arm(cx);
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        message: Message,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(), HandlerError> {
+        self.start(cx);
+        self.message_inner(message.0, cx);
+        self.arm(cx);
+        Ok(())
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        let chain = cx.chain();
+        self.release_chain(chain, cx);
+        self.chains.retain(|&c| c != chain);
+        self.log_counts();
+        Ok(())
+    }
+}
+
+/// Reads the processes that run, on a thread of its own: the manager needs them even where no tracker tells of them
+/// again, after it was built anew.
+fn read_running(proc: Proc, most: usize, mailbox: Mailbox<Message>) {
+    let read = move || {
+        let mut chunk = Vec::new();
+        for pid in proc.pids().take(most) {
+            let Some(seen) = proc.see(pid) else { continue };
+            let home = proc.container(seen.key, |found| {
+                found.map(|c| (c.id.to_owned(), c.runtime, c.dockers))
+            });
+            let Some(home) = home else { continue };
+            chunk.push(Running { seen, home });
+            if chunk.len() == 256 {
+                mailbox.send(Message(Inner::Running(std::mem::take(&mut chunk))));
+            }
+        }
+        mailbox.send(Message(Inner::Running(chunk)));
+    };
+    if let Err(error) = thread::Builder::new().name("running".into()).spawn(read) {
+        tracing::warn!(%error, "running processes could not be read: no thread");
+    }
+}

@@ -1,0 +1,149 @@
+//! What the runtime's client tells of containers.
+
+use rustc_hash::FxHashSet;
+use whalewatch_core::{Container, Context, Status};
+
+use super::{ContainerManager, Message};
+use crate::containers::{Naming, Serial};
+use crate::hold::For;
+use crate::pids::{Entry, Place};
+use crate::proc::Seen;
+use crate::request::{News, Request};
+
+impl ContainerManager {
+    /// Takes in what the runtime's client has learnt.
+    pub(super) fn hear(&mut self, news: News, cx: &mut Context<'_, Message>) {
+        match news {
+            News::Container(container) => self.hear_of(*container, cx),
+            News::Renamed { id, name } => self.with(&id, |this, serial| {
+                this.name(
+                    serial,
+                    |this| {
+                        this.containers.change(serial, |c| c.name = Some(name.into()));
+                    },
+                    cx,
+                );
+            }),
+            News::Status { id, status } => {
+                self.with(&id, |this, serial| this.hear_status(serial, status, cx));
+            }
+            News::Removed { id } => self.with(&id, |this, serial| this.remove(serial, cx)),
+            News::NotKnown { id } => self.with(&id, |this, serial| this.give_up(serial, cx)),
+            News::Processes { id, seen } => {
+                self.with(&id, |this, serial| this.hear_processes(serial, &seen));
+            }
+            News::Refreshed { running } => self.reconcile(&running, cx),
+        }
+    }
+
+    fn with(&mut self, id: &str, then: impl FnOnce(&mut Self, Serial)) {
+        if let Some(serial) = self.containers.by_id(id) {
+            then(self, serial);
+        }
+    }
+
+    fn hear_of(&mut self, container: Container, cx: &mut Context<'_, Message>) {
+        let status = container.status;
+        if let Some(serial) = self.containers.by_id(&container.id) {
+            self.name(serial, |this| this.containers.merge(serial, container), cx);
+            self.hear_status(serial, status, cx);
+        } else if is_there(status) {
+            let now = self.now();
+            let Some(serial) = self.containers.insert(container, Naming::Awaited, now) else {
+                return;
+            };
+            self.appear(serial, cx);
+            self.hear_status(serial, status, cx);
+        }
+    }
+
+    /// Makes a change that may bring the container's name, and follows it up if it has.
+    fn name(
+        &mut self,
+        serial: Serial,
+        change: impl FnOnce(&mut Self),
+        cx: &mut Context<'_, Message>,
+    ) {
+        let named = |this: &Self| this.containers.get(serial).is_some_and(|k| k.named());
+        let before = named(self);
+        change(self);
+        if !before && named(self) {
+            self.resolve(serial, cx);
+        }
+    }
+
+    fn hear_status(&mut self, serial: Serial, status: Status, cx: &mut Context<'_, Message>) {
+        let Some(known) = self.containers.get_mut(serial) else { return };
+        known.listed = is_there(status);
+        let (listed, cgroups) = (known.listed, known.cgroups.len());
+        if known.snapshot.status != status {
+            self.containers.change(serial, |c| c.status = status);
+        }
+        // Where cgroups answer, they say when it comes and goes; what the daemon says may be older.
+        if !listed && cgroups == 0 {
+            self.depart(serial, cx);
+        } else if listed && !self.world.cgroups_answer {
+            self.appear(serial, cx);
+        }
+    }
+
+    /// The runtime has removed it, so its cgroups are gone as well, even if nobody told.
+    fn remove(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
+        let now = self.now();
+        let Some(known) = self.containers.get_mut(serial) else { return };
+        known.listed = false;
+        for id in std::mem::take(&mut known.cgroups) {
+            self.cgroups.remove(id, now);
+        }
+        self.depart(serial, cx);
+    }
+
+    /// Nobody knows its name: nothing waits for it any more.
+    fn give_up(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
+        if let Some(known) = self.containers.get_mut(serial).filter(|k| !k.named()) {
+            known.naming = Naming::Hopeless;
+            self.release(For::Name(serial), cx);
+        }
+    }
+
+    fn hear_processes(&mut self, serial: Serial, seen: &[Seen]) {
+        let (now, place) = (self.now(), Place::Container(serial));
+        let silent = !self.world.cgroups_answer;
+        for seen in seen {
+            match self.pids.get_mut(seen.key) {
+                // What its cgroup said stands.
+                Some(entry) if entry.place == Place::Unknown || silent => entry.place = place,
+                Some(_) => {}
+                None => self.pids.insert(seen.key.pid, Entry::seen(seen, place), now),
+            }
+            if seen.namespaces.mnt != 0 && seen.namespaces.mnt != self.host.mnt {
+                self.containers.lives_in(serial, seen.namespaces.mnt);
+            }
+        }
+    }
+
+    /// All that run have been told: those that nothing else speaks for are gone, and those without a name are asked for
+    /// again.
+    fn reconcile(&mut self, running: &[String], cx: &mut Context<'_, Message>) {
+        let running: FxHashSet<&str> = running.iter().map(String::as_str).collect();
+        // What is younger than the listing can be is not missing from it.
+        let slack = self.options.request_timeout.0 + self.options.grace.0;
+        let old = self.now().saturating_sub(slack);
+        let mut gone = Vec::new();
+        for (serial, known) in self.containers.iter().filter(|(_, k)| k.present) {
+            let listed = running.contains(&*known.snapshot.id);
+            if !listed && known.cgroups.is_empty() && known.since < old {
+                gone.push(serial);
+            } else if !known.named() && known.naming != Naming::Hopeless {
+                self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
+            }
+        }
+        for serial in gone {
+            self.depart(serial, cx);
+        }
+    }
+}
+
+fn is_there(status: Status) -> bool {
+    matches!(status, Status::Created | Status::Running | Status::Paused | Status::Restarting)
+}

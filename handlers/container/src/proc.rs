@@ -1,0 +1,144 @@
+//! What `/proc` says of a process: only for those that no event has told of yet, and where cgroups do not answer.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use whalewatch_core::{Namespaces, ProcessKey};
+
+use crate::cgroups::{InPath, container_in};
+
+/// What a process's start time is rounded down to in `/proc/PID/stat`: a tick of `USER_HZ`, 100 a second.
+pub(crate) const TICK: u64 = 10_000_000;
+
+/// A process as `/proc` shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Its start time is rounded down to a [`TICK`].
+    pub(crate) key: ProcessKey,
+    pub(crate) parent: u32,
+    pub(crate) namespaces: Namespaces,
+}
+
+/// A mounted proc file system.
+#[derive(Clone, Debug)]
+pub(crate) struct Proc(PathBuf);
+
+impl Default for Proc {
+    fn default() -> Self {
+        Self("/proc".into())
+    }
+}
+
+impl Proc {
+    /// One that lies elsewhere.
+    #[cfg(test)]
+    pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
+        Self(root.into())
+    }
+
+    /// The namespaces of what runs in no container: those of process 1, or our own where that cannot be read.
+    pub(crate) fn host(&self) -> Namespaces {
+        let first = self.namespaces("1");
+        if first.mnt != 0 { first } else { self.namespaces("self") }
+    }
+
+    /// Every process.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + use<> {
+        fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+    }
+
+    /// What is to be known of a process; `None` if it is gone.
+    pub(crate) fn see(&self, pid: u32) -> Option<Seen> {
+        let (parent, start_time) = self.stat(pid)?;
+        let namespaces = self.namespaces(&pid.to_string());
+        Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
+    }
+
+    /// Gives `then` the container that the process's cgroups tell, `None` for a process of the host's. Nothing if the
+    /// process is gone or its number is another's by now.
+    pub(crate) fn container<T>(
+        &self,
+        key: ProcessKey,
+        then: impl FnOnce(Option<InPath<'_>>) -> T,
+    ) -> Option<T> {
+        let text = fs::read(self.0.join(key.pid.to_string()).join("cgroup")).ok()?;
+        let (_, start_time) = self.stat(key.pid)?;
+        (start_time / TICK == key.start_time / TICK).then(|| then(in_cgroup_file(&text)))
+    }
+
+    fn stat(&self, pid: u32) -> Option<(u32, u64)> {
+        parse_stat(&fs::read(self.0.join(pid.to_string()).join("stat")).ok()?)
+    }
+
+    fn namespaces(&self, pid: &str) -> Namespaces {
+        let dir = self.0.join(pid).join("ns");
+        let inode = |name| fs::metadata(dir.join(name)).map_or(0, |m| m.ino() as u32);
+        Namespaces { user: inode("user"), pid: inode("pid"), mnt: inode("mnt"), net: 0 }
+    }
+}
+
+/// Parent and start time. The command's name stands in parentheses and may itself hold some.
+fn parse_stat(stat: &[u8]) -> Option<(u32, u64)> {
+    let end = stat.iter().rposition(|&b| b == b')')?;
+    let text = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
+    let mut fields = text.split_ascii_whitespace(); // from the third field, the state, on
+    let parent = fields.nth(1)?.parse().ok()?;
+    let ticks: u64 = fields.nth(17)?.parse().ok()?;
+    Some((parent, ticks.saturating_mul(TICK)))
+}
+
+/// The container in the text of `/proc/PID/cgroup`: the v2 line before all others.
+fn in_cgroup_file(text: &[u8]) -> Option<InPath<'_>> {
+    let path = |line: &'_ [u8]| line.splitn(3, |&b| b == b':').nth(2).map(<[u8]>::len);
+    let lines = || text.split(|&b| b == b'\n');
+    let found = |line: &'_ [u8]| path(line).map(|len| line.len() - len);
+    let container = |line| found(line).and_then(|at| container_in(&line[at..]));
+    lines().filter(|l| l.starts_with(b"0::")).chain(lines()).find_map(container)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stat_is_read_whatever_the_command_is_called() {
+        let stat = |comm: &str| {
+            format!("42 ({comm}) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0\n")
+        };
+        for comm in ["sh", "a b", ") S 1 (", "((("] {
+            let parsed = parse_stat(stat(comm).as_bytes());
+            assert_eq!(parsed, Some((7, 123_450_000_000)), "{comm}");
+        }
+        for broken in ["", "42", "42 (sh", "42 (sh) S", "42 (sh) S x"] {
+            assert_eq!(parse_stat(broken.as_bytes()), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn the_container_is_found_in_any_line_of_the_cgroup_file_and_in_the_v2_line_first() {
+        let (a, b) = ("aa".repeat(32), "bb".repeat(32));
+        let id = |text: &str| in_cgroup_file(text.as_bytes()).map(|c| c.id.to_owned());
+        assert_eq!(id(&format!("8:pids:/docker/{a}\n1:cpu:/docker/{a}\n")), Some(a.clone()));
+        assert_eq!(id(&format!("8:pids:/docker/{a}\n0::/docker/{b}\n")), Some(b));
+        // A name with colons in it, as containerd makes them.
+        let odd = format!("0::/x/kubepods-pod1.slice:cri-containerd:{a}\n");
+        assert_eq!(id(&odd), Some(a));
+        assert_eq!(id("8:pids:/\n0::/\n"), None);
+        assert_eq!(id("rubbish\n::\n"), None);
+    }
+
+    #[test]
+    fn our_own_process_is_seen_and_a_reused_number_is_noticed() {
+        let proc = Proc::default();
+        let me = proc.see(std::process::id()).unwrap();
+        assert_ne!(me.namespaces.mnt, 0);
+        assert!(proc.container(me.key, |_| ()).is_some());
+        let other = ProcessKey { start_time: me.key.start_time + TICK, ..me.key };
+        assert!(proc.container(other, |_| ()).is_none());
+    }
+}

@@ -1,0 +1,79 @@
+//! What the manager and its helper, the runtime's client, say to each other.
+
+use std::fmt;
+use std::sync::Arc;
+
+use whalewatch_core::{Container, Status};
+
+use crate::proc::Seen;
+
+/// What the manager asks for. Asking never waits; answers come as [`News`], or never.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// List all containers.
+    Refresh {
+        /// And the processes of each: where cgroups do not answer.
+        processes: bool,
+    },
+    /// Tell of one.
+    Inspect(Arc<str>),
+    /// No more interest in one.
+    Forget(Arc<str>),
+}
+
+/// What the client has learnt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum News {
+    /// A container and what is known of it.
+    Container(Box<Container>),
+    /// It has another name.
+    Renamed {
+        /// Which.
+        id: String,
+        /// The new one.
+        name: String,
+    },
+    /// It has another state.
+    Status {
+        /// Which.
+        id: String,
+        /// The new one.
+        status: Status,
+    },
+    /// The runtime has removed it.
+    Removed {
+        /// Which.
+        id: String,
+    },
+    /// The runtime does not know it, though asked more than once.
+    NotKnown {
+        /// Which.
+        id: Arc<str>,
+    },
+    /// Processes of a container.
+    Processes {
+        /// Which.
+        id: String,
+        /// Some of them.
+        seen: Vec<Seen>,
+    },
+    /// All containers that run have been told.
+    Refreshed {
+        /// Their ids.
+        running: Vec<String>,
+    },
+}
+
+/// Takes requests without ever waiting: the runtime's client, or a script in tests.
+pub(crate) trait Helper: Send + fmt::Debug {
+    /// Asks for something.
+    fn ask(&self, request: Request);
+}
+
+/// Nobody to ask: `runtime = "none"`.
+#[derive(Debug)]
+pub(crate) struct Nobody;
+
+impl Helper for Nobody {
+    fn ask(&self, _: Request) {}
+}
