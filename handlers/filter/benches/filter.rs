@@ -1,0 +1,87 @@
+//! What it costs to test an event.
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use whalewatch_core::{
+    Attribution, Batch, ChainId, Container, Context, Event, Field, FieldInfo, Handler,
+    HandlerCounters, How, Process, Runtime, Timestamp, Type, Value,
+};
+use whalewatch_filter::Filter;
+
+#[derive(Clone)]
+struct Exec {
+    process: Process,
+    path: &'static str,
+}
+
+impl Event for Exec {
+    const NAME: &'static str = "process";
+    const KINDS: &'static [&'static str] = &["process.exec"];
+    const FIELDS: &'static [Field<Self>] = &[Field {
+        info: FieldInfo { name: "process.executable.path", ty: Type::Text, doc: "" },
+        get: |e| Value::Text(e.path.as_bytes()),
+    }];
+
+    fn kind(&self) -> &'static str {
+        "process.exec"
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(1_795_441_580_171_234_567)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
+    }
+}
+
+fn batch() -> Batch {
+    let container = Arc::new(Container {
+        name: Some("web-1".into()),
+        ..Container::bare("e0d4".repeat(16), Runtime::Docker)
+    });
+    let event = |i: u32| Exec {
+        process: Process { pid: 1000 + i, uid: i % 2, ..Process::default() },
+        path: "/usr/bin/true",
+    };
+    let mut batch = Batch::new("procs".into(), (0..256).map(event).collect());
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch
+}
+
+fn conditions(c: &mut Criterion) {
+    let batch = batch();
+    let counters = HandlerCounters::default();
+    let mut group = c.benchmark_group("filter");
+    group.throughput(Throughput::Elements(batch.len() as u64));
+    for (name, when) in [
+        ("equal", "process.user.id == 0"),
+        ("in", "process.user.id in [0, 33, 1000]"),
+        ("text", "container.name == 'web-1'"),
+        ("starts_with", "process.executable.path.startsWith('/usr/')"),
+        ("contains", "process.executable.path.contains('bin/')"),
+        (
+            "joined",
+            "kind == 'process.exec' && (process.user.id != 0 || container.name in ['a', 'web-1'])",
+        ),
+    ] {
+        let mut filter = Filter::new(when).expect("a condition");
+        group.bench_function(name, |b| {
+            b.iter_batched_ref(
+                || (Some(batch.clone()), Vec::with_capacity(1), Vec::new()),
+                |(batch, outgoing, timers)| {
+                    let mut cx = Context::new(ChainId(0), &counters, outgoing, timers);
+                    let batch = black_box(batch.take()).expect("each is used once");
+                    filter.handle(batch, &mut cx)
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, conditions);
+criterion_main!(benches);

@@ -1,0 +1,322 @@
+//! From a condition to a [`Test`] for events of one type: finds the fields and checks the types.
+
+use whalewatch_core::{Accessor, Problem, Schema, Type};
+
+use crate::names;
+use crate::program::{Flag, Number, Part, Test, Text};
+use crate::syntax::{Expr, Method, Node, Op};
+
+/// Compiles a condition for events that look like `schema`; a field that only others of the `known` schemas have is null
+/// in these. Without `known` every field that `schema` lacks is.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn compile(
+    condition: &Node,
+    schema: &Schema,
+    known: Option<&[Schema]>,
+) -> Result<Test, Vec<Problem>> {
+    let mut compiler = Compiler { schema, known, problems: Vec::new() };
+    let test = compiler.test(condition);
+    if compiler.problems.is_empty() { Ok(test) } else { Err(compiler.problems) }
+}
+
+struct Compiler<'a> {
+    schema: &'a Schema,
+    known: Option<&'a [Schema]>,
+    problems: Vec<Problem>,
+}
+
+/// What a part of a condition yields.
+#[derive(Clone)]
+enum Operand {
+    Null,
+    Flag(Flag),
+    Number(Number),
+    Text(Text),
+    Texts(Accessor),
+    Time(Accessor),
+    List(Vec<Node>),
+    /// Not a field but what several fields are in: `container`.
+    Object(Vec<Accessor>),
+    /// A field that these events never have.
+    Absent,
+    /// A problem with it is told already.
+    Wrong,
+}
+
+impl Operand {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null | Self::Absent | Self::Wrong => "null",
+            Self::Flag(_) => "a bool",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::Texts(_) | Self::List(_) => "a list",
+            Self::Time(_) => "a timestamp",
+            Self::Object(_) => "an object",
+        }
+    }
+
+    /// Holds if an event lacks it.
+    fn is_null(&self) -> Test {
+        match self {
+            Self::Null | Self::Absent => Test::Const(true),
+            Self::Flag(Flag::Field(field))
+            | Self::Number(Number::Field(field))
+            | Self::Text(Text::Field(field))
+            | Self::Texts(field)
+            | Self::Time(field) => Test::IsNull(*field),
+            Self::Object(fields) => Test::All(fields.iter().map(|f| Test::IsNull(*f)).collect()),
+            Self::Flag(_) | Self::Number(_) | Self::Text(_) | Self::List(_) | Self::Wrong => {
+                Test::Const(false)
+            }
+        }
+    }
+}
+
+impl Compiler<'_> {
+    /// Takes down a problem; the comma after what [`describe`] says last is left out.
+    fn problem(&mut self, at: usize, message: impl AsRef<str>) -> &mut Problem {
+        let message = message.as_ref().trim_end_matches(',');
+        self.problems.push(Problem::new("when", message).at(at));
+        let last = self.problems.len() - 1;
+        &mut self.problems[last]
+    }
+
+    /// A part that must hold or not.
+    fn test(&mut self, node: &Node) -> Test {
+        match self.operand(node) {
+            Operand::Flag(Flag::Test(test)) => *test,
+            Operand::Flag(Flag::Field(field)) => Test::Flag(field),
+            Operand::Absent | Operand::Wrong => Test::Const(false),
+            other => {
+                let message = format!("{} is no condition", describe(node, &other));
+                let hint = match other {
+                    Operand::Object(_) => "compare it: `… != null`",
+                    Operand::List(_) | Operand::Texts(_) => "ask for an element: `… in …`",
+                    _ => "compare it: `… == …`",
+                };
+                self.problem(node.at, message).hint = Some(hint.to_owned());
+                Test::Const(false)
+            }
+        }
+    }
+
+    fn tests(&mut self, nodes: &[Node]) -> Box<[Test]> {
+        nodes.iter().map(|node| self.test(node)).collect()
+    }
+
+    fn operand(&mut self, node: &Node) -> Operand {
+        let test = match &node.expr {
+            Expr::Null => return Operand::Null,
+            Expr::Number(number) => return Operand::Number(Number::Const(*number)),
+            Expr::Text(text) => return Operand::Text(Text::Const(text.as_bytes().into())),
+            Expr::List(items) => return Operand::List(items.clone()),
+            Expr::Path(path) => return self.field(path, node.at),
+            Expr::Bool(value) => Test::Const(*value),
+            Expr::Not(of) => Test::Not(Box::new(self.test(of))),
+            Expr::All(parts) => Test::All(self.tests(parts)),
+            Expr::Any(parts) => Test::Any(self.tests(parts)),
+            Expr::Compare(op, left, right) => {
+                let operands = (self.operand(left), self.operand(right));
+                self.compare(*op, (left, operands.0), (right, operands.1))
+            }
+            Expr::In(item, list) => self.contained(item, list),
+            Expr::Method(method) => self.method(method),
+            Expr::Has(path) => Test::Not(Box::new(self.operand(path).is_null())),
+        };
+        Operand::Flag(Flag::Test(Box::new(test)))
+    }
+
+    fn field(&mut self, path: &str, at: usize) -> Operand {
+        if let Some((info, accessor)) = self.schema.find(path) {
+            return match info.ty {
+                Type::Bool => Operand::Flag(Flag::Field(accessor)),
+                Type::Int | Type::Uint => Operand::Number(Number::Field(accessor)),
+                Type::Text => Operand::Text(Text::Field(accessor)),
+                Type::Texts => Operand::Texts(accessor),
+                Type::Time => Operand::Time(accessor),
+            };
+        }
+        let inner = |(name, _): &(&str, _)| names::is_within(name, path);
+        let fields = self.schema.fields.iter().map(|(info, accessor)| (info.name, *accessor));
+        let within: Vec<_> = fields.filter(inner).map(|(_, accessor)| accessor).collect();
+        if !within.is_empty() {
+            return Operand::Object(within);
+        }
+        let Some(known) = self.known else { return Operand::Absent };
+        if names::all(known).any(|name| name == path || names::is_within(name, path)) {
+            return Operand::Absent;
+        }
+        let hint = names::hint(path, known);
+        self.problem(at, format!("no event here has a field `{path}`")).hint = hint;
+        Operand::Wrong
+    }
+
+    fn compare(
+        &mut self,
+        op: Op,
+        (left_node, left): (&Node, Operand),
+        (right_node, right): (&Node, Operand),
+    ) -> Test {
+        match (left, right) {
+            (Operand::Wrong, _) | (_, Operand::Wrong) => Test::Const(false),
+            (Operand::Null, of) | (of, Operand::Null) if op.is_equality() => match op {
+                Op::Eq => of.is_null(),
+                _ => Test::Not(Box::new(of.is_null())),
+            },
+            (Operand::Absent, other) | (other, Operand::Absent)
+                if !matches!(other, Operand::Null) =>
+            {
+                Test::Const(op == Op::Ne)
+            }
+            (Operand::Number(left), Operand::Number(right)) => Test::Number(op, left, right),
+            (Operand::Text(left), Operand::Text(right)) => Test::Text(op, left, right),
+            (Operand::Time(left), Operand::Time(right)) => Test::Time(op, left, right),
+            (Operand::Flag(left), Operand::Flag(right)) if op.is_equality() => {
+                Test::Same(op == Op::Eq, left, right)
+            }
+            (left, right) => {
+                let message = format!(
+                    "`{}` cannot compare {} with {}",
+                    op.as_str(),
+                    describe(left_node, &left),
+                    describe(right_node, &right)
+                );
+                let hint = mismatch_hint(&left, &right, right_node)
+                    .or_else(|| mismatch_hint(&right, &left, left_node));
+                self.problem(left_node.at, message).hint = hint;
+                Test::Const(false)
+            }
+        }
+    }
+
+    /// `item in list`
+    fn contained(&mut self, item: &Node, list: &Node) -> Test {
+        match (self.operand(item), self.operand(list)) {
+            (operand, Operand::List(items)) => self.one_of(item, &operand, &items),
+            (Operand::Text(text), Operand::Texts(list)) => Test::Element(text, list),
+            (Operand::Wrong, _)
+            | (_, Operand::Wrong | Operand::Absent)
+            | (Operand::Absent, Operand::Texts(_)) => Test::Const(false),
+            (of, Operand::Texts(_)) => {
+                let of = describe(item, &of);
+                let list = describe_name(list).unwrap_or_default();
+                self.problem(item.at, format!("{list}a list of strings, cannot hold {of}"));
+                Test::Const(false)
+            }
+            (_, other) => {
+                let message =
+                    format!("right of `in` stands a list, not {}", describe(list, &other));
+                let text = matches!(other, Operand::Text(_));
+                self.problem(list.at, message).hint =
+                    text.then(|| "for a part of a text, write `text.contains(part)`".to_owned());
+                Test::Const(false)
+            }
+        }
+    }
+
+    /// `item in [a, b, …]`: sorted where all is known beforehand, else one comparison after the other.
+    fn one_of(&mut self, node: &Node, item: &Operand, items: &[Node]) -> Test {
+        if let Operand::Number(Number::Field(field)) = item
+            && let Some(mut numbers) = constants(items, |expr| match expr {
+                Expr::Number(number) => Some(*number),
+                _ => None,
+            })
+        {
+            numbers.sort_unstable();
+            return Test::NumberIn(*field, numbers.into());
+        }
+        if let Operand::Text(Text::Field(field)) = item
+            && let Some(mut texts) = constants(items, |expr| match expr {
+                Expr::Text(text) => Some(Box::<[u8]>::from(text.as_bytes())),
+                _ => None,
+            })
+        {
+            texts.sort_unstable();
+            return Test::TextIn(*field, texts.into());
+        }
+        let equal = |of: &Node| {
+            let right = self.operand(of);
+            self.compare(Op::Eq, (node, item.clone()), (of, right))
+        };
+        Test::Any(items.iter().map(equal).collect())
+    }
+
+    fn method(&mut self, method: &Method) -> Test {
+        let target = self.operand(&method.target);
+        let args: Vec<_> = method.args.iter().map(|arg| self.operand(arg)).collect();
+        let Some((_, part)) = Part::METHODS.iter().find(|(name, _)| *name == method.name) else {
+            let known = Part::METHODS.map(|(name, _)| name);
+            let hint = names::nearest(&method.name, known.into_iter())
+                .map_or_else(|| format!("there are {}", known.join(", ")), names::did_you_mean);
+            self.problem(method.name_at, format!("there is no method `{}`", method.name)).hint =
+                Some(hint);
+            return Test::Const(false);
+        };
+        let [arg] = &args[..] else {
+            self.problem(method.name_at, format!("`{}` takes one string", method.name));
+            return Test::Const(false);
+        };
+        let (name, target_node, arg_node) = (&method.name, &method.target, &method.args[0]);
+        match (target, arg.clone()) {
+            (Operand::Text(whole), Operand::Text(text)) => Test::Part(*part, whole, text),
+            (
+                Operand::Text(_) | Operand::Absent | Operand::Wrong,
+                Operand::Text(_) | Operand::Absent | Operand::Wrong,
+            ) => Test::Const(false),
+            (Operand::Text(_) | Operand::Absent | Operand::Wrong, arg) => {
+                let arg = describe(arg_node, &arg);
+                self.problem(arg_node.at, format!("`{name}` takes one string, not {arg}"));
+                Test::Const(false)
+            }
+            (target, _) => {
+                let list = matches!(target, Operand::Texts(_) | Operand::List(_));
+                let target = describe(target_node, &target);
+                let message = format!("`{name}` is a method of strings, not of {target}");
+                self.problem(method.name_at, message).hint =
+                    list.then(|| "for an element of a list, write `element in list`".to_owned());
+                Test::Const(false)
+            }
+        }
+    }
+}
+
+/// The value of each item, if each has such a value.
+fn constants<T>(items: &[Node], value: impl Fn(&Expr) -> Option<T>) -> Option<Vec<T>> {
+    items.iter().map(|item| value(&item.expr)).collect()
+}
+
+/// "`process.pid`, " for a field.
+fn describe_name(node: &Node) -> Option<String> {
+    match &node.expr {
+        Expr::Path(path) => Some(format!("`{path}`, ")),
+        _ => None,
+    }
+}
+
+/// "`process.pid`, a number," or "a number".
+fn describe(node: &Node, operand: &Operand) -> String {
+    let kind = operand.kind();
+    describe_name(node).map_or_else(|| kind.to_owned(), |name| format!("{name}{kind},"))
+}
+
+/// What to write instead of `right`, so that it can be compared with `left`.
+fn mismatch_hint(left: &Operand, right: &Operand, right_node: &Node) -> Option<String> {
+    match (left, right, &right_node.expr) {
+        (Operand::Number(_), Operand::Text(_), Expr::Text(text)) => {
+            text.parse::<i64>().ok().map(|number| format!("write {number} without quotes"))
+        }
+        (Operand::Text(_), _, Expr::Number(number)) => Some(format!("write '{number}' in quotes")),
+        (Operand::Flag(_), _, Expr::Number(_) | Expr::Text(_)) => {
+            Some("write true or false".to_owned())
+        }
+        (Operand::Object(_), ..) => Some("an object can be compared with null only".to_owned()),
+        (Operand::Texts(_), Operand::Text(_), _) => {
+            Some("for an element of a list, write `element in list`".to_owned())
+        }
+        (_, Operand::List(_), _) => Some("for one of several, write `… in [a, b]`".to_owned()),
+        _ => None,
+    }
+}

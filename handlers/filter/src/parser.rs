@@ -1,0 +1,386 @@
+//! From tokens to a condition: the part of CEL that conditions are made of, by recursive descent.
+//!
+//! Why not the `cel` crate's parser (0.15): it has positions, but brings the ANTLR runtime, a generated parser of many
+//! thousand lines, an interpreter and some twenty packages with it, of which a filter that compiles its conditions for
+//! itself uses next to nothing; and its messages are those of a grammar, where ours can say what to write instead. What
+//! is read here is a strict part of CEL, so a condition stays valid if that crate takes over one day.
+
+use crate::lexer::{Token, tokens};
+use crate::syntax::{Expr, Method, Node, Op, SyntaxError};
+
+/// How deep parentheses, lists, calls and negations may stand in each other: far more than a person writes, far less
+/// than a stack has room for, here and wherever the condition is walked later.
+const MAX_DEPTH: usize = 64;
+
+/// Reads a condition.
+pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
+    let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0 };
+    if *parser.peek() == Token::End {
+        return Err(SyntaxError::new(0, "a condition is expected")
+            .hint("write for example `process.user.id == 0`"));
+    }
+    let node = parser.any()?;
+    if *parser.peek() == Token::End { Ok(node) } else { Err(parser.unexpected("an operator")) }
+}
+
+struct Parser {
+    tokens: Vec<(Token, usize)>,
+    next: usize,
+    depth: usize,
+}
+
+type Parsed = Result<Node, SyntaxError>;
+
+impl Parser {
+    fn peek(&self) -> &Token {
+        &self.tokens[self.next].0
+    }
+
+    fn at(&self) -> usize {
+        self.tokens[self.next].1
+    }
+
+    /// Takes the next token; never goes past the end.
+    fn take(&mut self) -> Token {
+        let token = self.peek().clone();
+        if token != Token::End {
+            self.next += 1;
+        }
+        token
+    }
+
+    /// Takes the next token if it is this sign.
+    fn accept(&mut self, sign: &str) -> bool {
+        let found = matches!(self.peek(), Token::Sign(s) if *s == sign);
+        self.next += usize::from(found);
+        found
+    }
+
+    fn expect(&mut self, sign: &str) -> Result<(), SyntaxError> {
+        if self.accept(sign) { Ok(()) } else { Err(self.unexpected(&format!("`{sign}`"))) }
+    }
+
+    fn unexpected(&self, wanted: &str) -> SyntaxError {
+        let found = match self.peek() {
+            Token::Name(name) => format!("`{name}`"),
+            Token::Number(number, _) => format!("{number}"),
+            Token::Text(_) => "a text".to_owned(),
+            Token::Sign(sign) => format!("`{sign}`"),
+            Token::End => "the end".to_owned(),
+        };
+        let error = SyntaxError::new(self.at(), format!("{wanted} is expected here, not {found}"));
+        match self.peek() {
+            Token::Name(name) if name == "and" => error.hint("write `&&`"),
+            Token::Name(name) if name == "or" => error.hint("write `||`"),
+            Token::Name(name) if name == "not" => error.hint("write `!`"),
+            _ => error,
+        }
+    }
+
+    /// Goes one level deeper, where there is room.
+    fn nested<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
+    ) -> Result<T, SyntaxError> {
+        if self.depth == MAX_DEPTH {
+            let message = format!("nested too deep: {MAX_DEPTH} levels are the most");
+            return Err(SyntaxError::new(self.at(), message));
+        }
+        self.depth += 1;
+        let result = read(self);
+        self.depth -= 1;
+        result
+    }
+
+    fn any(&mut self) -> Parsed {
+        self.chain("||", Self::all, Expr::Any)
+    }
+
+    fn all(&mut self) -> Parsed {
+        self.chain("&&", Self::relation, Expr::All)
+    }
+
+    /// One part, or several joined by `sign`.
+    fn chain(
+        &mut self,
+        sign: &str,
+        part: fn(&mut Self) -> Parsed,
+        join: fn(Vec<Node>) -> Expr,
+    ) -> Parsed {
+        let first = part(self)?;
+        if !self.accept(sign) {
+            return Ok(first);
+        }
+        let at = first.at;
+        let mut parts = vec![first, part(self)?];
+        while self.accept(sign) {
+            parts.push(part(self)?);
+        }
+        Ok(Node { expr: join(parts), at })
+    }
+
+    fn relation(&mut self) -> Parsed {
+        let left = self.unary()?;
+        let at = left.at;
+        let relation = match self.peek() {
+            Token::Name(name) if name == "in" => None,
+            Token::Sign(sign) => match Op::parse(sign) {
+                Some(op) => Some(op),
+                None => return Ok(left),
+            },
+            _ => return Ok(left),
+        };
+        self.take();
+        let right = self.unary()?;
+        let (left, right) = (Box::new(left), Box::new(right));
+        let expr = match relation {
+            Some(op) => Expr::Compare(op, left, right),
+            None => Expr::In(left, right),
+        };
+        // CEL reads `a < b < c` as `(a < b) < c`, which nobody means.
+        if let Token::Sign(sign) = self.peek()
+            && Op::parse(sign).is_some()
+        {
+            let message = "comparisons cannot follow each other";
+            return Err(SyntaxError::new(self.at(), message)
+                .hint("join them with `&&`, or put one in parentheses"));
+        }
+        Ok(Node { expr, at })
+    }
+
+    fn unary(&mut self) -> Parsed {
+        let at = self.at();
+        if self.accept("!") {
+            let of = self.nested(Self::unary)?;
+            return Ok(Node { expr: Expr::Not(Box::new(of)), at });
+        }
+        self.member()
+    }
+
+    /// A value, and methods called on it.
+    fn member(&mut self) -> Parsed {
+        let mut node = self.primary()?;
+        while self.accept(".") {
+            let name_at = self.at();
+            let Token::Name(name) = self.take() else {
+                return Err(SyntaxError::new(name_at, "a name is expected after `.`"));
+            };
+            if !self.accept("(") {
+                match &mut node.expr {
+                    Expr::Path(path) => {
+                        path.push('.');
+                        path.push_str(&name);
+                        continue;
+                    }
+                    _ => return Err(SyntaxError::new(name_at, "only a field can have fields")),
+                }
+            }
+            // Refused here and not with the types, as it would be a way around the bound on depth.
+            if matches!(node.expr, Expr::Method(_)) {
+                let message = "no method can be called on what a method yields";
+                return Err(SyntaxError::new(name_at, message));
+            }
+            let args = self.nested(|parser| parser.list(")"))?;
+            let at = node.at;
+            let method = Method { target: node, name, name_at, args };
+            node = Node { expr: Expr::Method(Box::new(method)), at };
+        }
+        Ok(node)
+    }
+
+    fn primary(&mut self) -> Parsed {
+        let at = self.at();
+        let expr = match self.peek().clone() {
+            Token::Sign("(") => {
+                self.take();
+                let mut inner = self.nested(Self::any)?;
+                self.expect(")")?;
+                inner.at = at;
+                return Ok(inner);
+            }
+            Token::Sign("[") => {
+                self.take();
+                Expr::List(self.nested(|parser| parser.list("]"))?)
+            }
+            Token::Sign("-") => {
+                self.take();
+                match self.peek() {
+                    Token::Number(..) => self.number(true)?,
+                    _ => return Err(self.unexpected("a number")),
+                }
+            }
+            Token::Number(..) => self.number(false)?,
+            Token::Text(text) => {
+                self.take();
+                Expr::Text(text)
+            }
+            Token::Name(name) if name != "in" => {
+                self.take();
+                return self.named(name, at);
+            }
+            _ => return Err(self.unexpected("a value")),
+        };
+        Ok(Node { expr, at })
+    }
+
+    /// What a name begins: a literal, `has(…)` or a field.
+    fn named(&mut self, name: String, at: usize) -> Parsed {
+        let expr = match &*name {
+            "true" => Expr::Bool(true),
+            "false" => Expr::Bool(false),
+            "null" => Expr::Null,
+            _ if !self.accept("(") => Expr::Path(name),
+            "has" => {
+                let mut args = self.nested(|parser| parser.list(")"))?;
+                match args.pop() {
+                    Some(arg) if args.is_empty() && matches!(arg.expr, Expr::Path(_)) => {
+                        Expr::Has(Box::new(arg))
+                    }
+                    _ => {
+                        let hint = "write for example `has(container.name)`";
+                        return Err(SyntaxError::new(at, "`has` takes one field").hint(hint));
+                    }
+                }
+            }
+            _ => {
+                let message = format!("there is no function `{name}`");
+                let hint = "there are `has(field)` and the methods `.startsWith(text)`, \
+                            `.endsWith(text)` and `.contains(text)`";
+                return Err(SyntaxError::new(at, message).hint(hint));
+            }
+        };
+        Ok(Node { expr, at })
+    }
+
+    fn number(&mut self, negative: bool) -> Result<Expr, SyntaxError> {
+        let at = self.at();
+        let Token::Number(digits, unsigned) = self.take() else {
+            return Err(self.unexpected("a number"));
+        };
+        let value = if negative { -i128::from(digits) } else { i128::from(digits) };
+        if unsigned && negative {
+            return Err(SyntaxError::new(at, "a number with `u` cannot be negative"));
+        }
+        if !unsigned && i64::try_from(value).is_err() {
+            let message = format!("{value} is too large for an int: numbers have 64 bits");
+            let error = SyntaxError::new(at, message);
+            return Err(if negative { error } else { error.hint(format!("write {digits}u")) });
+        }
+        Ok(Expr::Number(value))
+    }
+
+    /// Values up to the closing sign; a comma may stand after the last.
+    fn list(&mut self, close: &str) -> Result<Vec<Node>, SyntaxError> {
+        let mut items = Vec::new();
+        while !self.accept(close) {
+            items.push(self.any()?);
+            if !self.accept(",") {
+                self.expect(close)?;
+                break;
+            }
+        }
+        Ok(items)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The condition with every part in parentheses.
+    fn shown(node: &Node) -> String {
+        let list = |nodes: &[Node], by: &str| nodes.iter().map(shown).collect::<Vec<_>>().join(by);
+        match &node.expr {
+            Expr::Null => "null".to_owned(),
+            Expr::Bool(value) => value.to_string(),
+            Expr::Number(value) => value.to_string(),
+            Expr::Text(text) => format!("{text:?}"),
+            Expr::List(items) => format!("[{}]", list(items, ", ")),
+            Expr::Path(path) => path.clone(),
+            Expr::Not(of) => format!("!{}", shown(of)),
+            Expr::All(parts) => format!("({})", list(parts, " && ")),
+            Expr::Any(parts) => format!("({})", list(parts, " || ")),
+            Expr::Compare(op, a, b) => format!("({} {} {})", shown(a), op.as_str(), shown(b)),
+            Expr::In(a, b) => format!("({} in {})", shown(a), shown(b)),
+            Expr::Method(m) => format!("{}.{}({})", shown(&m.target), m.name, list(&m.args, ", ")),
+            Expr::Has(path) => format!("has({})", shown(path)),
+        }
+    }
+
+    #[test]
+    fn operators_bind_as_in_cel() {
+        for (text, want) in [
+            ("a == 1 || b && !c", "((a == 1) || (b && !c))"),
+            ("(a || b) && c", "((a || b) && c)"),
+            ("a.b.c in [1, -2, 3u,]", "(a.b.c in [1, -2, 3])"),
+            ("!a.startsWith('x') == true", "(!a.startsWith(\"x\") == true)"),
+            ("has(a.b) && a.b != null", "(has(a.b) && (a.b != null))"),
+            ("'x' in a // why", "(\"x\" in a)"),
+            ("-9223372036854775808 <= a", "(-9223372036854775808 <= a)"),
+        ] {
+            assert_eq!(parse(text).map(|node| shown(&node)).as_deref(), Ok(want), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_say_where_and_what_was_expected() {
+        for (text, at, message, hint) in [
+            ("", 0, "a condition is expected", "process.user.id == 0"),
+            ("a = 1", 2, "`=` has no meaning here", "write `==`"),
+            ("a == ", 5, "a value is expected here, not the end", ""),
+            ("a and b", 2, "an operator is expected here, not `and`", "write `&&`"),
+            ("(a", 2, "`)` is expected here, not the end", ""),
+            ("a < b < c", 6, "comparisons cannot follow each other", "`&&`"),
+            ("a + 1", 2, "`+` is not supported", ""),
+            ("size(a) > 1", 0, "there is no function `size`", "startsWith"),
+            ("has(1)", 0, "`has` takes one field", "has(container.name)"),
+            ("a.1", 2, "a name is expected after `.`", ""),
+            ("'a'.b", 4, "only a field can have fields", ""),
+            ("9223372036854775808", 0, "too large for an int", "write 9223372036854775808u"),
+            ("-1u", 1, "cannot be negative", ""),
+            ("kind == 'x", 8, "no closing '", ""),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.at, at, "{text}: {error:?}");
+            assert!(error.message.contains(message), "{text}: {error:?}");
+            assert!(error.hint.unwrap_or_default().contains(hint), "{text}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
+        for open in ["(", "[", "!", "has(", "a.b(", "!(", "a in ["] {
+            let error = parse(&open.repeat(100_000)).unwrap_err();
+            assert!(error.message.contains("nested too deep"), "{open}: {error:?}");
+        }
+        let calls = format!("a{}", ".b()".repeat(100_000));
+        assert!(parse(&calls).unwrap_err().message.contains("no method can be called"));
+        let wide = vec!["a == 1"; 10_000].join(" || ");
+        assert!(parse(&wide).is_ok(), "long is not deep");
+        let deep = format!("{}a{}", "(".repeat(MAX_DEPTH), ")".repeat(MAX_DEPTH));
+        assert!(parse(&deep).is_ok());
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text: String) {
+            drop(parse(&text));
+        }
+
+        #[test]
+        fn no_mix_of_tokens_makes_the_parser_panic(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "a", ".b", "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[", "]", ",", "has(", "'x'",
+                "\"", "'''", "\\", "1", "-", "0x", "u", "null", "true", ".startsWith(", "//", "\n", "é", "r'",
+            ]), 0..40),
+            space in prop::sample::select(vec!["", " "]),
+        ) {
+            let text = parts.join(space);
+            if let Err(error) = parse(&text) {
+                prop_assert!(error.at <= text.len() && text.is_char_boundary(error.at));
+            }
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What a condition looks like once read.
+
+/// A part of a condition and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Node {
+    pub(crate) expr: Expr,
+    /// Byte offset of its start in the text.
+    pub(crate) at: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Expr {
+    Null,
+    Bool(bool),
+    /// An `int` or a `uint`: comparisons are between numbers, whichever of the two they are.
+    Number(i128),
+    Text(String),
+    List(Vec<Node>),
+    /// A dotted name.
+    Path(String),
+    Not(Box<Node>),
+    /// `a && b && …`
+    All(Vec<Node>),
+    /// `a || b || …`
+    Any(Vec<Node>),
+    Compare(Op, Box<Node>, Box<Node>),
+    In(Box<Node>, Box<Node>),
+    Method(Box<Method>),
+    /// `has(a.b)`
+    Has(Box<Node>),
+}
+
+/// `target.name(args)`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Method {
+    pub(crate) target: Node,
+    pub(crate) name: String,
+    pub(crate) name_at: usize,
+    pub(crate) args: Vec<Node>,
+}
+
+/// A comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+impl Op {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "==" => Self::Eq,
+            "!=" => Self::Ne,
+            "<" => Self::Lt,
+            "<=" => Self::Le,
+            ">" => Self::Gt,
+            ">=" => Self::Ge,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Eq => "==",
+            Self::Ne => "!=",
+            Self::Lt => "<",
+            Self::Le => "<=",
+            Self::Gt => ">",
+            Self::Ge => ">=",
+        }
+    }
+
+    /// Whether it asks only for equality.
+    pub(crate) fn is_equality(self) -> bool {
+        matches!(self, Self::Eq | Self::Ne)
+    }
+
+    pub(crate) fn holds<T: Ord + ?Sized>(self, left: &T, right: &T) -> bool {
+        match self {
+            Self::Eq => left == right,
+            Self::Ne => left != right,
+            Self::Lt => left < right,
+            Self::Le => left <= right,
+            Self::Gt => left > right,
+            Self::Ge => left >= right,
+        }
+    }
+}
+
+/// A text that is no condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SyntaxError {
+    /// Byte offset in the text.
+    pub(crate) at: usize,
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+}
+
+impl SyntaxError {
+    pub(crate) fn new(at: usize, message: impl Into<String>) -> Self {
+        Self { at, message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}

@@ -1,0 +1,287 @@
+//! What conditions mean, and what is said of wrong ones.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use proptest::prelude::*;
+use whalewatch_core::{
+    Attribution, ChainId, Container, Event, Field, FieldInfo, HandlerCounters, How, Process,
+    Runtime, Texts, Timestamp, Type, Value,
+};
+
+use super::*;
+
+#[derive(Clone, Default)]
+struct Ran {
+    process: Process,
+    args: Option<&'static [u8]>,
+    exit: Option<i64>,
+    flag: Option<bool>,
+}
+
+const fn field<E>(name: &'static str, ty: Type, get: fn(&E) -> Value<'_>) -> Field<E> {
+    Field { info: FieldInfo { name, ty, doc: "" }, get }
+}
+
+impl Event for Ran {
+    const NAME: &'static str = "ran";
+    const KINDS: &'static [&'static str] = &["process.exec"];
+    const FIELDS: &'static [Field<Self>] = &[
+        field("process.command_args", Type::Texts, |e| {
+            e.args.map_or(Value::Null, |args| Value::Texts(Texts(args)))
+        }),
+        field("process.exit.code", Type::Int, |e| e.exit.map_or(Value::Null, Value::Int)),
+        field("flag", Type::Bool, |e| e.flag.map_or(Value::Null, Value::Bool)),
+    ];
+
+    fn kind(&self) -> &'static str {
+        "process.exec"
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(1)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
+    }
+}
+
+/// An event with a field that [`Ran`] lacks.
+#[derive(Clone)]
+struct Opened;
+
+impl Event for Opened {
+    const NAME: &'static str = "opened";
+    const KINDS: &'static [&'static str] = &["file.open"];
+    const FIELDS: &'static [Field<Self>] =
+        &[field("file.path", Type::Text, |_| Value::Text(b"/etc/passwd"))];
+
+    fn kind(&self) -> &'static str {
+        "file.open"
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(1)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        None
+    }
+}
+
+fn ran() -> Ran {
+    let mut comm = [0; 16];
+    comm[..4].copy_from_slice(b"true");
+    let process = Process { pid: 7, uid: 33, comm, ..Process::default() };
+    Ran { process, args: Some(b"/bin/true\0-v\0"), exit: None, flag: Some(true) }
+}
+
+fn schemas() -> [Schema; 2] {
+    [Schema::of::<Ran>(), Schema::of::<Opened>()]
+}
+
+fn check(when: &str) -> Vec<Problem> {
+    Filter::check(&FilterOptions { when: when.to_owned() }, &schemas())
+}
+
+/// How many of a batch with one event the filter lets through, and how many it counts as filtered.
+fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u64) {
+    let counters = HandlerCounters::default();
+    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
+    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+    let mut batch = Batch::new("t".into(), vec![event]);
+    batch.attribute(|_| attribution.clone());
+    Filter::new(when).unwrap().handle(batch, &mut cx).unwrap();
+    (outgoing.iter().map(|(_, batch)| batch.len()).sum(), counters.filtered.load(Relaxed))
+}
+
+fn web() -> Attribution {
+    let bare = Container::bare("ab12", Runtime::Docker);
+    Attribution::container(Arc::new(Container { name: Some("web-1".into()), ..bare }), How::Cgroup)
+}
+
+#[test]
+fn conditions_mean_what_they_say() {
+    for (when, want) in [
+        ("process.user.id == 33", true),
+        ("process.user.id == 33u && process.pid < 8", true),
+        ("process.pid > -1", true),
+        ("process.pid >= 8", false),
+        ("process.pid <= process.user.id", true),
+        ("18446744073709551615u > process.pid", true),
+        ("process.comm == 'true'", true),
+        ("process.comm < 'u'", true),
+        ("kind in ['process.exit', 'process.exec']", true),
+        ("process.user.id in [0, 33]", true),
+        ("process.user.id in []", false),
+        ("process.pid in [process.user.id, 7]", true),
+        ("'-v' in process.command_args", true),
+        ("'v' in process.command_args", false),
+        ("'a' in ['a', process.comm]", true),
+        ("container.name.startsWith('web')", true),
+        ("container.name.endsWith('-2')", false),
+        ("container.name.contains('eb-')", true),
+        ("container.name.contains('')", true),
+        ("'web-1-long'.startsWith(container.name)", true),
+        ("flag", true),
+        ("!flag || flag == false", false),
+        ("flag == (process.pid == 7)", true),
+        ("flag != (process.pid == 7)", false),
+        ("attribution.state == 'resolved'", true),
+        ("time == time", true),
+        ("true", true),
+        ("(false || true) && !false", true),
+        ("has(container.name) && has(container)", true),
+        ("container != null", true),
+    ] {
+        assert_eq!(check(when), [], "{when}");
+        let (passed, filtered) = pass(when, ran(), &web());
+        assert_eq!((passed, filtered), (usize::from(want), u64::from(!want)), "{when}");
+    }
+}
+
+#[test]
+fn a_field_that_an_event_lacks_is_null() {
+    let event = Ran { flag: None, args: None, ..ran() };
+    for (when, want) in [
+        ("process.exit.code == 0", false),
+        ("process.exit.code != 0", true),
+        ("process.exit.code < 1", false),
+        ("process.exit.code >= 1", false),
+        ("process.exit.code in [0, 1]", false),
+        ("process.exit.code in [null, 1]", true),
+        ("!(process.exit.code == 0)", true),
+        ("process.exit.code == null", true),
+        ("null != process.exit.code", false),
+        ("has(process.exit.code)", false),
+        ("has(process.exit)", false),
+        ("flag", false),
+        ("!flag", true),
+        ("flag == false", false),
+        ("flag != true", true),
+        ("'x' in process.command_args", false),
+        ("container.name == 'web-1'", false),
+        ("container.name != 'web-1'", true),
+        ("container.name.startsWith('')", false),
+        ("container == null", true),
+        ("null == null", true),
+        ("'a' != null", true),
+        // Known to other events only.
+        ("file.path == 'x'", false),
+        ("file.path != 'x'", true),
+        ("file.path.contains('x')", false),
+        ("file.path == null", true),
+        ("has(file.path)", false),
+        ("has(file)", false),
+    ] {
+        assert_eq!(check(when), [], "{when}");
+        let passed = pass(when, event.clone(), &Attribution::host(How::Cgroup)).0;
+        assert_eq!(passed, usize::from(want), "{when}");
+    }
+    assert_eq!(pass("file.path.endsWith('passwd')", Opened, &web()).0, 1);
+    assert_eq!(pass("process.pid == 0", Opened, &web()).0, 0, "no process, no pid");
+}
+
+#[test]
+fn each_mistake_is_found_with_its_place_and_a_hint() {
+    for (when, at, message, hint) in [
+        ("process.uid == 0", 0, "no event here has a field `process.uid`", "`process.user.id`"),
+        ("true && pid == 1", 8, "no event here has a field `pid`", "`process.pid`"),
+        ("process.parent_pd == 1", 0, "`process.parent_pd`", "did you mean `process.parent_pid`?"),
+        ("kind == exec", 8, "no event here has a field `exec`", "write 'exec'"),
+        (
+            "process.pid == '7'",
+            0,
+            "`==` cannot compare `process.pid`, a number, with a string",
+            "write 7 without quotes",
+        ),
+        ("process.comm == 7", 0, "`process.comm`, a string, with a number", "write '7' in quotes"),
+        ("flag == 1", 0, "`flag`, a bool, with a number", "true or false"),
+        ("flag < true", 0, "`<` cannot compare", ""),
+        ("process.pid < null", 0, "with null", ""),
+        ("container == 'web'", 0, "`container`, an object,", "null only"),
+        ("process.comm == ['a']", 0, "with a list", "in [a, b]"),
+        ("process.command_args == 'a'", 0, "a list, with a string", "element in list"),
+        ("process.pid in ['7', 'a']", 0, "a number, with a string", "write 7 without quotes"),
+        ("process.pid in process.command_args", 0, "cannot hold `process.pid`, a number", ""),
+        ("'a' in process.comm", 7, "right of `in` stands a list", "text.contains(part)"),
+        ("process.pid", 0, "`process.pid`, a number, is no condition", "compare it"),
+        ("!process.comm", 1, "`process.comm`, a string, is no condition", "compare it"),
+        ("'a'", 0, "a string is no condition", ""),
+        ("null", 0, "null is no condition", ""),
+        ("process.comm.startWith('a')", 13, "no method `startWith`", "did you mean `startsWith`?"),
+        ("process.comm.matches('a')", 13, "no method `matches`", "startsWith, endsWith"),
+        ("process.comm.contains()", 13, "`contains` takes one string", ""),
+        ("process.comm.contains(7)", 22, "`contains` takes one string, not a number", ""),
+        ("process.pid.contains('7')", 12, "not of `process.pid`, a number", ""),
+        ("process.command_args.contains('a')", 21, "a list", "element in list"),
+        ("has(nothing.at.all)", 4, "no event here has a field `nothing.at.all`", ""),
+        ("a = 1", 2, "`=` has no meaning here", "write `==`"),
+    ] {
+        let problems = check(when);
+        let problem = problems.first().unwrap_or_else(|| panic!("{when} has a problem"));
+        assert_eq!((&*problem.key, problem.offset), ("when", Some(at)), "{when}: {problem:?}");
+        assert!(problem.message.contains(message), "{when}: {problem:?}");
+        assert!(!problem.message.ends_with(','), "{when}: {problem:?}");
+        assert!(problem.hint.as_deref().unwrap_or("").contains(hint), "{when}: {problem:?}");
+    }
+}
+
+#[test]
+fn all_mistakes_are_found_at_once_and_each_is_told_once() {
+    let problems = check("process.uid == 0 || process.pid == 'a' && kind || nope in [nope2]");
+    let at: Vec<_> = problems.iter().map(|problem| problem.offset.unwrap()).collect();
+    assert_eq!(at, [0, 20, 42, 50, 59], "{problems:?}");
+}
+
+#[test]
+fn a_type_that_differs_between_events_is_found() {
+    assert_eq!(check("file.path == 1").len(), 1, "of the events that have it");
+}
+
+#[test]
+fn a_batch_keeps_what_passes_in_order() {
+    let counters = HandlerCounters::default();
+    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
+    let mut cx = Context::new(ChainId(3), &counters, &mut outgoing, &mut timers);
+    let events = (0..10).map(|pid| {
+        let process = Process { pid, ..Process::default() };
+        Ran { process, ..Ran::default() }
+    });
+    let mut filter = Filter::new("process.pid in [9, 2, 4]").unwrap();
+    filter.handle(Batch::new("t".into(), events.collect()), &mut cx).unwrap();
+    let (chain, batch) = &outgoing[0];
+    let pids: Vec<_> = batch.iter().map(|event| event.process().unwrap().pid).collect();
+    assert_eq!((*chain, pids), (ChainId(3), vec![2, 4, 9]));
+    assert_eq!(counters.filtered.load(Relaxed), 7);
+}
+
+#[test]
+fn events_that_the_condition_was_not_checked_against_are_an_error() {
+    let counters = HandlerCounters::default();
+    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
+    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+    let mut filter = Filter::new("flag == 1").unwrap();
+    let error = filter.handle(Batch::new("t".into(), vec![ran()]), &mut cx).unwrap_err();
+    assert!(error.to_string().contains("does not fit ran events: `==` cannot compare"), "{error}");
+    assert!(outgoing.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn whatever_passes_the_check_can_be_run(
+        parts in prop::collection::vec(prop::sample::select(vec![
+            "process.pid", "process.comm", "flag", "file.path", "container", "process.command_args", "time",
+            "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[", "]", ",", "'x'", "7", "null", "true",
+            ".contains(", "has(",
+        ]), 0..12),
+    ) {
+        let when = parts.join(" ");
+        if check(&when).is_empty() {
+            let (passed, filtered) = pass(&when, ran(), &web());
+            prop_assert_eq!(passed as u64 + filtered, 1);
+            pass(&when, Opened, &Attribution::unknown());
+        }
+    }
+}
