@@ -63,13 +63,19 @@ pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     // Almost all text is plain, so this is the path to be fast on.
     let plain = text.iter().position(|&b| !PLAIN_IN_JSON[usize::from(b)]).unwrap_or(text.len());
     out.extend_from_slice(&text[..plain]);
-    for chunk in text[plain..].utf8_chunks() {
+    if plain < text.len() {
+        json_escaped(out, &text[plain..]);
+    }
+    out.push(b'"');
+}
+
+fn json_escaped(out: &mut Vec<u8>, text: &[u8]) {
+    for chunk in text.utf8_chunks() {
         chunk.valid().chars().for_each(|c| json_char(out, c));
         if !chunk.invalid().is_empty() {
             push_char(out, char::REPLACEMENT_CHARACTER);
         }
     }
-    out.push(b'"');
 }
 
 fn json_char(out: &mut Vec<u8>, c: char) {

@@ -1,6 +1,8 @@
 //! JSON: one line an event.
 
-use whalewatch_core::{Batch, EventRef, State, Value};
+use std::sync::Arc;
+
+use whalewatch_core::{Attribution, Batch, EventRef, State, Value};
 
 use crate::clock::Clock;
 use crate::escape::json_string;
@@ -14,13 +16,19 @@ pub(crate) struct Json {
     clock: Clock,
     /// By name of the event type: a handful, so a list is the fastest map.
     plans: Vec<(&'static str, Plan)>,
+    tails: Tails,
 }
 
 impl Json {
     pub(crate) fn new(host: &str) -> Self {
         let mut quoted = Vec::new();
         json_string(&mut quoted, host.as_bytes());
-        Self { host: quoted.into(), clock: Clock::new(), plans: Vec::new() }
+        Self {
+            host: quoted.into(),
+            clock: Clock::new(),
+            plans: Vec::new(),
+            tails: Tails::default(),
+        }
     }
 
     /// Makes ready for the events of a batch: the number of its plan.
@@ -40,18 +48,58 @@ impl Json {
         json_string(out, event.kind().as_bytes());
 
         let plan = &self.plans[plan].1;
-        let mut line =
-            Line { out, event, host: &self.host, clock: &mut self.clock, depth: 0, shared: 0 };
+        let (clock, host) = (&mut self.clock, &*self.host);
+        let mut line = Line { out, event, host, clock, depth: 0, shared: 0 };
         line.leaves(&plan.leaves[..plan.container.start]);
-        let any = line.leaves(&plan.leaves[plan.container.clone()]);
-        if !any && event.attribution().state != State::Unset {
-            line.close(0);
-            line.out.extend_from_slice(b",\"container\":null");
-        }
-        line.leaves(&plan.leaves[plan.container.end..]);
         line.close(0);
+        if plan.common_tail {
+            self.tails.write(&mut line, plan);
+        } else {
+            line.tail(plan);
+        }
         out.extend_from_slice(b"}\n");
     }
+}
+
+/// How many attributions' texts are kept.
+const TAILS: usize = 16;
+
+/// The ends of lines, container and attribution, as they were written last: events of one container share them.
+#[derive(Debug, Default)]
+struct Tails {
+    kept: Vec<(Attribution, Box<[u8]>)>,
+    /// Which one the next takes the place of.
+    oldest: usize,
+}
+
+impl Tails {
+    fn write(&mut self, line: &mut Line<'_>, plan: &Plan) {
+        let attribution = line.event.attribution();
+        if let Some((_, text)) = self.kept.iter().find(|(kept, _)| same(kept, attribution)) {
+            line.out.extend_from_slice(text);
+            return;
+        }
+        let start = line.out.len();
+        line.tail(plan);
+        let entry = (attribution.clone(), line.out[start..].into());
+        if self.kept.len() < TAILS {
+            self.kept.push(entry);
+        } else {
+            self.kept[self.oldest] = entry;
+            self.oldest = (self.oldest + 1) % TAILS;
+        }
+    }
+}
+
+/// Whether two attributions are written alike. Only the same snapshot of a container counts as the same: it never
+/// changes, and to look into two would cost more than to write one.
+fn same(a: &Attribution, b: &Attribution) -> bool {
+    let container = match (&a.container, &b.container) {
+        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+        (None, None) => true,
+        _ => false,
+    };
+    container && a.state == b.state && a.how == b.how
 }
 
 /// A line being written.
@@ -90,6 +138,17 @@ impl Line<'_> {
             self.shared = leaf.depth;
         }
         any
+    }
+
+    /// Writes the leaves from the container on, and closes every object.
+    fn tail(&mut self, plan: &Plan) {
+        let any = self.leaves(&plan.leaves[plan.container.clone()]);
+        self.close(0);
+        if !any && self.event.attribution().state != State::Unset {
+            self.out.extend_from_slice(b",\"container\":null");
+        }
+        self.leaves(&plan.leaves[plan.container.end..]);
+        self.close(0);
     }
 
     fn shows_null(&self, leaf: &Leaf) -> bool {
@@ -134,9 +193,7 @@ fn json_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use whalewatch_core::{Attribution, How, Status};
+    use whalewatch_core::{How, Status};
 
     use super::*;
     use crate::testing::{Odd, Ran, bare, example, named};
@@ -203,6 +260,33 @@ mod tests {
             format!("{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"unknown\"}}}}\n");
         assert_eq!(attributed(&Attribution::unknown()), unknown);
         assert_eq!(attributed(&Attribution::default()), format!("{EXAMPLE}}}\n"));
+    }
+
+    #[test]
+    fn each_event_gets_its_own_container_however_many_take_turns() {
+        let mut batch = Batch::new("procs".into(), vec![example(); 3 * TAILS * 3]);
+        let containers: Vec<_> = (0..3 * TAILS)
+            .map(|i| named(&format!("id{i}"), &format!("name{i}"), "i", Status::Running))
+            .collect();
+        let mut turn = 0;
+        batch.attribute(|_| {
+            turn += 1;
+            match turn % 7 {
+                0 => Attribution::host(How::Cgroup),
+                1 => Attribution::unknown(),
+                _ => {
+                    let container = &containers[turn * turn % containers.len()];
+                    Attribution::container(Arc::clone(container), How::Cgroup)
+                }
+            }
+        });
+        for (line, event) in lines(&batch).lines().zip(batch.iter()) {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let attribution = event.attribution();
+            let id = attribution.container.as_ref().map(|container| &*container.id);
+            assert_eq!(value["container"]["id"].as_str(), id);
+            assert_eq!(value["attribution"]["state"].as_str(), attribution.state.as_str());
+        }
     }
 
     #[test]

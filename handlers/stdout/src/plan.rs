@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) leaves: Vec<Leaf>,
     /// Which of the leaves are in the object `container`.
     pub(crate) container: Range<usize>,
+    /// Whether all from the container on depends on the attribution alone.
+    pub(crate) common_tail: bool,
 }
 
 impl Plan {
@@ -63,7 +65,11 @@ impl Plan {
         let within = |leaf: &&(Vec<&str>, Content)| leaf.0.len() > 1 && leaf.0[0] == "container";
         let start = leaves.iter().position(|l| within(&l)).unwrap_or(leaves.len());
         let container = start..start + leaves.iter().filter(within).count();
-        Self { leaves: lead(&leaves), container }
+        let common = |(_, content): &(_, Content)| {
+            matches!(content, Content::Field(Accessor::Attribution(_)))
+        };
+        let common_tail = leaves[container.start..].iter().all(common);
+        Self { leaves: lead(&leaves), container, common_tail }
     }
 }
 
