@@ -47,6 +47,8 @@ struct Details {
     /// The command line, which needs no name and says the path of the executable, too.
     args: Option<Accessor>,
     executable: Option<Accessor>,
+    /// Whether there are more arguments than these: an ellipsis says so, so their number need not.
+    more_args: Option<Accessor>,
     /// The type's other fields, by the name that is shown.
     others: Vec<(String, Accessor)>,
 }
@@ -213,6 +215,10 @@ impl Details {
                 (Accessor::Own(_), "process.executable.path", Type::Text) => {
                     details.executable = Some(*accessor);
                 }
+                (Accessor::Own(_), "process.args_truncated", Type::Bool) => {
+                    details.more_args = Some(*accessor);
+                }
+                (Accessor::Own(_), "process.args_count", _) => {}
                 (Accessor::Own(_), name, _) => details.others.push((label(name), *accessor)),
                 _ => {}
             }
@@ -226,6 +232,9 @@ impl Details {
             (Value::Texts(args), _) if args.iter().next().is_some() => words(out, args.iter()),
             (_, Value::Text(path)) => shell_word(out, path),
             _ => {}
+        }
+        if value(self.more_args) == Value::Bool(true) {
+            out.extend_from_slice(" …".as_bytes());
         }
         for (name, accessor) in &self.others {
             let value = event.value(*accessor);
@@ -315,6 +324,13 @@ mod tests {
             "13:46:20.171 web-1                      19920   19901     0 process.exit true            signal=9",
         ];
         assert_eq!(got, want);
+    }
+
+    #[test]
+    fn an_ellipsis_says_that_there_are_more_arguments() {
+        let event = Ran { args: Some(b"ls\0-l\0".to_vec()), args_count: Some(900), ..example() };
+        let row = row(event, &Attribution::default());
+        assert!(row.ends_with(" ls -l …"), "{row}");
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub(crate) struct Ran {
     pub(crate) process: Process,
     pub(crate) path: Option<&'static str>,
     pub(crate) args: Option<Vec<u8>>,
+    /// Given only where it is more than `args` holds.
+    pub(crate) args_count: Option<u64>,
     pub(crate) exit: Option<i64>,
     pub(crate) signal: Option<i64>,
 }
@@ -31,6 +33,10 @@ impl Event for Ran {
         }),
         field("process.command_args", Type::Texts, |e| {
             e.args.as_ref().map_or(Value::Null, |args| Value::Texts(Texts(args)))
+        }),
+        field("process.args_count", Type::Uint, |e| e.args_count.map_or(Value::Null, Value::Uint)),
+        field("process.args_truncated", Type::Bool, |e| {
+            e.args_count.map_or(Value::Null, |_| Value::Bool(true))
         }),
         field("process.exit.code", Type::Int, |e| e.exit.map_or(Value::Null, Value::Int)),
         field("process.exit.signal", Type::Int, |e| e.signal.map_or(Value::Null, Value::Int)),
@@ -73,6 +79,7 @@ pub(crate) fn example() -> Ran {
         },
         path: Some("/bin/true"),
         args: Some(b"/bin/true\0".to_vec()),
+        args_count: None,
         exit: None,
         signal: None,
     }
