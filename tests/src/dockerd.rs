@@ -74,6 +74,8 @@ impl Dockerd {
         let containerd = self.dir.join("exec/containerd/containerd.pid");
         if let Some(pid) = sweep::read_pid(&containerd) {
             wait::poll(STOP_LIMIT, || wait::when(!sweep::is_running(pid)));
+            // Where nobody has taken note of its end yet, it would be taken for running.
+            let _missing = fs::remove_file(&containerd);
         }
         self.child = spawn(&self.dir)?;
         self.wait_until_it_answers()

@@ -38,7 +38,7 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
             packages.join(" ")
         );
     }
-    println!("{}", packages.join(" "));
+    println!("   {}", packages.join(" "));
     // The lists of what there is may be missing or old: that shows in a failure, and is mended by `update`.
     if context.quiet(&mut install(&packages)).is_err() {
         context.quiet(Command::new("apt-get").args(["-q", "update"]))?;

@@ -3,6 +3,7 @@
 mod bench;
 mod docs;
 mod documents;
+mod ebpf;
 mod examples;
 mod machine;
 mod measure;
@@ -23,6 +24,7 @@ cargo xtask COMMAND
   test      Everything that CI checks, with all set-up (`cargo xtask test --help`)
   bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
   docs      Generate the reference pages from the program; --check only compares
+  ebpf      Compile the kernel side into trackers/objects/; --check only compares
   workload  Small programs to be watched, used by `bench`
 ";
 
@@ -43,6 +45,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "test" => test::main(rest),
         "bench" => bench::main(rest),
         "docs" => docs::main(rest),
+        "ebpf" => ebpf::main(rest),
         "workload" => workload::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -83,7 +83,7 @@ pub(crate) fn run_with(
     go_on()?;
     if !status.success() {
         if show == Show::OnFailure {
-            print!("\n{tail}");
+            print!("{tail}");
         }
         bail!("`{name}` failed: {status}; all it said is in {}", log.display());
     }

@@ -122,7 +122,6 @@ impl Context {
 
     /// Runs a command that runs tests, and counts them.
     fn tests(&mut self, command: &mut Command) -> Result<()> {
-        println!();
         let mut tests = self.tests;
         let result = run_with(command, &self.log, Show::Always, &mut |line, _| tests.count(line));
         self.tests = tests;

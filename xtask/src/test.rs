@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{self, Write as _};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -106,11 +105,10 @@ fn perform_one(step: &Step, context: &mut Context) -> Result<()> {
     fs::create_dir_all(log.parent().context("a log has a folder")?)?;
     fs::write(&log, "")?;
     context.log = log;
-    print!("== {}: {} ", step.name, step.about);
-    io::stdout().flush()?;
+    println!("== {}: {}", step.name, step.about);
     let begin = Instant::now();
     let result = (step.run)(context);
-    println!("== {}: {:.1} s", step.name, begin.elapsed().as_secs_f64());
+    println!("   {}: {:.1} s", step.name, begin.elapsed().as_secs_f64());
     result.with_context(|| format!("step `{}`", step.name))
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn install(context: &mut Context) -> Result<()> {
         if is_installed(&tool) {
             continue;
         }
-        println!("{} {}", tool.name, tool.version);
+        println!("   {} {}", tool.name, tool.version);
         let mut command = cargo(&["install", "--locked", "--version", tool.version, tool.name]);
         command.args(tool.options).arg("--root").arg(dir());
         context.quiet(&mut command)?;
