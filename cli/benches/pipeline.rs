@@ -7,8 +7,8 @@ use whalewatch_core::{
     Drain, Namespaces, Process, ProcessKey, Source, SourceCounts, SourceError, Timestamp,
 };
 use whalewatch_runtime::{Registry, System, config};
-use whalewatch_trackers::process::{Executed, ProcessEvent, What};
 use whalewatch_trackers::CgroupEvent;
+use whalewatch_trackers::process::{Executed, ProcessEvent, What};
 
 /// Events a run.
 const EVENTS: u64 = 2_000_000;
@@ -133,4 +133,3 @@ fn pipeline(criterion: &mut Criterion) {
 
 criterion_group!(benches, pipeline);
 criterion_main!(benches);
-

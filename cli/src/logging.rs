@@ -18,9 +18,8 @@ pub(crate) enum LogFormat {
 
 /// Starts them. Warnings and errors are shown unless `RUST_LOG` says otherwise.
 pub(crate) fn start(format: LogFormat) {
-    let filter = EnvFilter::builder()
-        .with_default_directive(LevelFilter::WARN.into())
-        .from_env_lossy();
+    let filter =
+        EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     // A second program in one process (tests) keeps the first one's settings.
     match format {

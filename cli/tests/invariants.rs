@@ -5,13 +5,17 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli/ stands in the repository").to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("cli/ stands in the repository")
+        .to_owned()
 }
 
 /// What a crate of the workspace depends on when others use it.
 fn dependencies(folder: &str) -> BTreeSet<String> {
     let manifest = root().join(folder).join("Cargo.toml");
-    let text = fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
+    let text =
+        fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
     let manifest: toml::Table = toml::from_str(&text).expect("a manifest is TOML");
     let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
     dependencies.into_iter().flat_map(|table| table.keys().cloned()).collect()

@@ -77,6 +77,11 @@ const fn uint(
     Field { info: FieldInfo { name, ty: Type::Uint, doc }, get }
 }
 
+/// 0 stands for what is not known.
+fn known(number: u64) -> Value<'static> {
+    if number == 0 { Value::Null } else { Value::Uint(number) }
+}
+
 /// The fields that every event with a process has, in the order they are printed.
 pub const PROCESS_FIELDS: &[Field<Process>] = &[
     uint("process.pid", "process id", |p| Value::Uint(p.pid.into())),
@@ -95,18 +100,16 @@ pub const PROCESS_FIELDS: &[Field<Process>] = &[
     uint("process.user.id", "effective user id", |p| Value::Uint(p.uid.into())),
     uint("process.group.id", "effective group id", |p| Value::Uint(p.gid.into())),
     uint("process.namespaces.user", "inode number of the user namespace", |p| {
-        Value::Uint(p.namespaces.user.into())
+        known(p.namespaces.user.into())
     }),
     uint("process.namespaces.pid", "inode number of the pid namespace", |p| {
-        Value::Uint(p.namespaces.pid.into())
+        known(p.namespaces.pid.into())
     }),
     uint("process.namespaces.mnt", "inode number of the mount namespace", |p| {
-        Value::Uint(p.namespaces.mnt.into())
+        known(p.namespaces.mnt.into())
     }),
     uint("process.namespaces.net", "inode number of the network namespace", |p| {
-        Value::Uint(p.namespaces.net.into())
+        known(p.namespaces.net.into())
     }),
-    uint("process.cgroup_id", "id of the cgroup in the default hierarchy", |p| {
-        Value::Uint(p.cgroup_id)
-    }),
+    uint("process.cgroup_id", "id of the cgroup in the default hierarchy", |p| known(p.cgroup_id)),
 ];

@@ -8,7 +8,7 @@ use whalewatch_core::{
     Attribution, Batch, ChainId, Container, Context, Event, Field, FieldInfo, Handler,
     HandlerCounters, How, Process, Runtime, Timestamp, Type, Value,
 };
-use whalewatch_filter::Filter;
+use whalewatch_filter::{Filter, FilterOptions};
 
 #[derive(Clone)]
 struct Exec {
@@ -67,7 +67,9 @@ fn conditions(c: &mut Criterion) {
             "kind == 'process.exec' && (process.user.id != 0 || container.name in ['a', 'web-1'])",
         ),
     ] {
-        let mut filter = Filter::new(when).expect("a condition");
+        let mut filter =
+            Filter::new(&FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() })
+                .expect("a condition");
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || (Some(batch.clone()), Vec::with_capacity(1), Vec::new()),

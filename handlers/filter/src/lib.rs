@@ -1,4 +1,4 @@
-//! The `filter` handler: keeps the events for which a condition holds.
+//! The `filter` handler: keeps the events of some containers, or those for which a condition holds, or both.
 //!
 //! The condition is written in a part of [CEL](https://cel.dev), the Common Expression Language:
 //!
@@ -17,6 +17,7 @@ use whalewatch_core::{
 };
 
 mod compile;
+mod containers;
 mod lexer;
 mod names;
 mod parser;
@@ -26,53 +27,71 @@ mod syntax;
 mod tests;
 
 use compile::compile;
+use containers::Containers;
 use program::Test;
 use syntax::Node;
 
 /// Options of the `filter` handler.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct FilterOptions {
     /// The condition that events must meet to go on, in CEL: `process.user.id == 0 && container.name.startsWith('web')`.
-    pub when: String,
+    pub when: Option<String>,
+    /// Keep only events of containers whose name or id matches one of these patterns (`web*`); those that begin with `!`
+    /// leave out. What is in no container is left out.
+    pub containers: Vec<String>,
 }
 
-/// Keeps the events for which a condition holds.
+/// Keeps the events of some containers, or those for which a condition holds, or both.
 #[derive(Debug)]
 pub struct Filter {
-    condition: Node,
+    containers: Option<Containers>,
+    condition: Option<Node>,
     /// The condition compiled, by name of the event type: a handful, so a list is the fastest map.
     tests: Vec<(&'static str, Test)>,
 }
 
 impl Filter {
-    /// A filter with the condition `when`.
+    /// A filter with these options.
     ///
     /// # Errors
-    /// If it is no condition. Fields and types are checked with [`Handler::check`], which knows the events.
-    pub fn new(when: &str) -> Result<Self, Problem> {
-        let condition = parse(when)?;
-        Ok(Self { condition, tests: Vec::new() })
+    /// If the condition or a pattern is none. Fields and types are checked with [`Handler::check`], which knows the events.
+    pub fn new(options: &FilterOptions) -> Result<Self, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let condition = options.when.as_deref().map(parse).transpose();
+        let condition = condition.map_err(|problem| problems.push(problem)).ok().flatten();
+        let patterns = &options.containers;
+        let containers = (!patterns.is_empty()).then(|| Containers::new(patterns)).transpose();
+        let containers = containers.map_err(|found| problems.extend(found)).ok().flatten();
+        if options.when.is_none() && patterns.is_empty() {
+            let hint = "set when = 'process.user.id == 0' or containers = [\"web*\"], or both";
+            problems.push(Problem::new("", "nothing says what to keep").hint(hint));
+        }
+        if problems.is_empty() {
+            Ok(Self { containers, condition, tests: Vec::new() })
+        } else {
+            Err(problems)
+        }
     }
 
-    /// Makes ready for the events of a batch: the number of its test.
-    fn test(&mut self, batch: &Batch) -> Result<usize, HandlerError> {
+    /// The condition made ready for the events of a batch, if there is one.
+    fn test(&mut self, batch: &Batch) -> Result<Option<&Test>, HandlerError> {
+        let Some(condition) = &self.condition else { return Ok(None) };
         let name = batch.event_name();
-        if let Some(found) = self.tests.iter().position(|(known, _)| *known == name) {
-            return Ok(found);
-        }
-        let test = compile(&self.condition, &batch.schema(), None).map_err(|problems| {
-            let problems: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
-            HandlerError::Failed {
-                message: format!(
-                    "the condition does not fit {name} events: {}",
-                    problems.join("; ")
-                ),
-                source: None,
+        let found = match self.tests.iter().position(|(known, _)| *known == name) {
+            Some(found) => found,
+            None => {
+                let test = compile(condition, &batch.schema(), None).map_err(|problems| {
+                    let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
+                    let problems = problems.join("; ");
+                    let message = format!("the condition does not fit {name} events: {problems}");
+                    HandlerError::Failed { message, source: None }
+                })?;
+                self.tests.push((name, test));
+                self.tests.len() - 1
             }
-        })?;
-        self.tests.push((name, test));
-        Ok(self.tests.len() - 1)
+        };
+        Ok(Some(&self.tests[found].1))
     }
 }
 
@@ -86,7 +105,8 @@ fn parse(when: &str) -> Result<Node, Problem> {
 }
 
 impl Handler for Filter {
-    const ABOUT: &'static str = "keeps the events for which a condition over their fields holds";
+    const ABOUT: &'static str =
+        "keeps the events of some containers, or those for which a condition holds, or both";
     type Options = FilterOptions;
     type Message = Never;
 
@@ -94,9 +114,10 @@ impl Handler for Filter {
     const ON_FAILURE: OnFailure = OnFailure::Stop;
 
     fn check(options: &FilterOptions, input: &[Schema]) -> Vec<Problem> {
-        let condition = match parse(&options.when) {
-            Ok(condition) => condition,
-            Err(problem) => return vec![problem],
+        let condition = match Self::new(options) {
+            Ok(Self { condition: Some(condition), .. }) => condition,
+            Ok(_) => return Vec::new(),
+            Err(problems) => return problems,
         };
         let mut problems = Vec::new();
         for schema in input {
@@ -111,7 +132,10 @@ impl Handler for Filter {
     }
 
     fn build(options: &FilterOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
-        Self::new(&options.when).map_err(|problem| BuildError(problem.message))
+        Self::new(options).map_err(|problems| {
+            let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
+            BuildError(messages.join("; "))
+        })
     }
 
     fn handle(
@@ -119,9 +143,12 @@ impl Handler for Filter {
         mut batch: Batch,
         cx: &mut Context<'_, Never>,
     ) -> Result<(), HandlerError> {
-        let index = self.test(&batch)?;
-        let test = &self.tests[index].1;
-        cx.filtered(batch.retain(|event| test.holds(event)));
+        if let Some(containers) = &mut self.containers {
+            cx.filtered(batch.retain(|event| containers.hold(event.attribution())));
+        }
+        if let Some(test) = self.test(&batch)? {
+            cx.filtered(batch.retain(|event| test.holds(event)));
+        }
         cx.emit(batch);
         Ok(())
     }

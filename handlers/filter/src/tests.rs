@@ -81,8 +81,12 @@ fn schemas() -> [Schema; 2] {
     [Schema::of::<Ran>(), Schema::of::<Opened>()]
 }
 
+fn only(when: &str) -> FilterOptions {
+    FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() }
+}
+
 fn check(when: &str) -> Vec<Problem> {
-    Filter::check(&FilterOptions { when: when.to_owned() }, &schemas())
+    Filter::check(&only(when), &schemas())
 }
 
 /// How many of a batch with one event the filter lets through, and how many it counts as filtered.
@@ -92,7 +96,7 @@ fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u6
     let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
     let mut batch = Batch::new("t".into(), vec![event]);
     batch.attribute(|_| attribution.clone());
-    Filter::new(when).unwrap().handle(batch, &mut cx).unwrap();
+    Filter::new(&only(when)).unwrap().handle(batch, &mut cx).unwrap();
     (outgoing.iter().map(|(_, batch)| batch.len()).sum(), counters.filtered.load(Relaxed))
 }
 
@@ -249,7 +253,7 @@ fn a_batch_keeps_what_passes_in_order() {
         let process = Process { pid, ..Process::default() };
         Ran { process, ..Ran::default() }
     });
-    let mut filter = Filter::new("process.pid in [9, 2, 4]").unwrap();
+    let mut filter = Filter::new(&only("process.pid in [9, 2, 4]")).unwrap();
     filter.handle(Batch::new("t".into(), events.collect()), &mut cx).unwrap();
     let (chain, batch) = &outgoing[0];
     let pids: Vec<_> = batch.iter().map(|event| event.process().unwrap().pid).collect();
@@ -262,7 +266,7 @@ fn events_that_the_condition_was_not_checked_against_are_an_error() {
     let counters = HandlerCounters::default();
     let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
     let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-    let mut filter = Filter::new("flag == 1").unwrap();
+    let mut filter = Filter::new(&only("flag == 1")).unwrap();
     let error = filter.handle(Batch::new("t".into(), vec![ran()]), &mut cx).unwrap_err();
     assert!(error.to_string().contains("does not fit ran events: `==` cannot compare"), "{error}");
     assert!(outgoing.is_empty());
