@@ -104,6 +104,12 @@ impl Room {
         out
     }
 
+    /// How many of the manager's own wait.
+    #[cfg(test)]
+    pub(crate) fn own(&self) -> usize {
+        self.groups.values().flat_map(|g| &g.held).filter(|h| h.own).map(|h| h.batch.len()).sum()
+    }
+
     /// How many events wait.
     pub(crate) fn len(&self) -> usize {
         self.events

@@ -19,6 +19,13 @@ mod pids;
 mod proc;
 mod request;
 
+#[cfg(test)]
+mod failures;
+#[cfg(test)]
+mod hold_order;
+#[cfg(test)]
+mod testing;
+
 pub use event::{ContainerEvent, ContainerEventKind};
 pub use manager::{ContainerManager, Message};
 pub use options::{ContainerOptions, RuntimeChoice};

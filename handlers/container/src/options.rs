@@ -134,7 +134,7 @@ mod tests {
     fn every_value_out_of_range_is_told_with_what_was_expected() {
         let options = ContainerOptions {
             endpoint: "tcp://1.2.3.4:2375".into(),
-            hold: HumanDuration(Duration::from_secs(60)),
+            hold: HumanDuration(Duration::from_mins(1)),
             grace: HumanDuration(Duration::ZERO),
             max_held: u32::MAX,
             max_processes: 1,

@@ -19,6 +19,8 @@ const FILEID_KERNFS: i32 = 0xfe;
 pub(crate) struct Hierarchy {
     mount: PathBuf,
     root: OwnedFd,
+    /// Whether the kernel lets us ask by id.
+    asks: bool,
 }
 
 /// `struct file_handle` of `open_by_handle_at(2)` with the handle itself.
@@ -41,8 +43,11 @@ impl Hierarchy {
     }
 
     pub(crate) fn open(mount: PathBuf) -> Option<Self> {
-        let root = fs::File::open(&mount).ok()?.into();
-        Some(Self { mount, root })
+        let root = fs::File::open(&mount).ok()?;
+        let id = root.metadata().ok()?.ino();
+        let mut hierarchy = Self { mount, root: root.into(), asks: false };
+        hierarchy.asks = hierarchy.open_by_id(id).is_ok();
+        Some(hierarchy)
     }
 
     /// The cgroups below and with the root, at most `limit`: the directory, its id, its path in the hierarchy.
@@ -72,6 +77,11 @@ impl Hierarchy {
             link.truncate(link.len() - b" (deleted)".len());
         }
         below(&self.mount, Path::new(OsStr::from_bytes(&link)))
+    }
+
+    /// Whether there is certainly no cgroup with this id.
+    pub(crate) fn lacks(&self, id: u64) -> bool {
+        self.asks && self.open_by_id(id).is_err()
     }
 
     fn open_by_id(&self, id: u64) -> io::Result<OwnedFd> {
@@ -153,7 +163,7 @@ mod tests {
         assert_eq!(found(hybrid, b"cgroup"), [PathBuf::from("/sys/fs/cgroup/pids")]);
         let odd = b"none /mnt/my\\040cgroups cgroup2 rw 0 0";
         assert_eq!(found(odd, b"cgroup2"), [PathBuf::from("/mnt/my cgroups")]);
-        assert_eq!(found(b"\n\nx\n/dev/sda / ext4 rw 0 0\n", b"cgroup2"), [PathBuf::new(); 0]);
+        assert_eq!(found(b"\n\nx\n/dev/sda / ext4 rw 0 0\n", b"cgroup2"), Vec::<PathBuf>::new());
     }
 
     #[test]
@@ -190,6 +200,8 @@ mod tests {
             // With the capability the root is found by its id; without it nothing is, and nothing fails.
             let (_, root, _) = tree.walk(1).next().unwrap();
             assert!(matches!(tree.path_of(root).as_deref(), None | Some(b"/")));
+            assert!(!tree.lacks(root));
+            assert_eq!(tree.lacks(u64::MAX), tree.asks);
         }
     }
 }

@@ -72,8 +72,8 @@ enum Outcome {
 }
 
 impl DockerActor {
-    pub(super) fn inspect(&mut self, id: Arc<str>, ctx: &mut Context<Self>) {
-        if self.inspections.want(&id) {
+    pub(super) fn inspect(&mut self, id: &Arc<str>, ctx: &mut Context<Self>) {
+        if self.inspections.want(id) {
             self.pump(ctx);
         }
     }
@@ -117,26 +117,27 @@ impl DockerActor {
                     (self.tell)(News::NotKnown { id });
                 }
                 // One that is just being made is there within milliseconds.
-                Some(denials) => self.again(id, Duration::from_millis(5 << (2 * denials)), ctx),
+                Some(denials) => again(id, Duration::from_millis(5 << (2 * denials)), ctx),
                 None => {}
             },
             Outcome::Failed => {
                 if let Some(failures) = self.inspections.failed(&id) {
-                    self.again(id, pause(failures), ctx);
+                    again(id, pause(failures), ctx);
                 }
             }
         }
         self.pump(ctx);
     }
+}
 
-    fn again(&mut self, id: Arc<str>, after: Duration, ctx: &mut Context<Self>) {
-        ctx.run_later(after, move |this, ctx| {
-            if this.inspections.wanted.contains_key(&id) {
-                this.inspections.queue.push_back(id);
-                this.pump(ctx);
-            }
-        });
-    }
+/// Queues it once more after a pause, if it is still wanted then.
+fn again(id: Arc<str>, after: Duration, ctx: &mut Context<DockerActor>) {
+    ctx.run_later(after, move |this, ctx| {
+        if this.inspections.wanted.contains_key(&id) {
+            this.inspections.queue.push_back(id);
+            this.pump(ctx);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ mod answers;
 mod follow;
 mod inspect;
 mod refresh;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;
@@ -116,7 +118,7 @@ impl Handler<Request> for DockerActor {
         }
         match request {
             Request::Refresh { processes } => self.refresh(processes, ctx),
-            Request::Inspect(id) => self.inspect(id, ctx),
+            Request::Inspect(id) => self.inspect(&id, ctx),
             Request::Forget(id) => self.inspections.forget(&id),
         }
     }
@@ -158,7 +160,7 @@ impl DockerActor {
         }
         (self.tell)(happened.news);
         if let Some(id) = happened.look_at {
-            self.inspect(id, ctx);
+            self.inspect(&id, ctx);
         }
     }
 }

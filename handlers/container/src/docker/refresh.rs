@@ -6,7 +6,7 @@ use std::time::Duration;
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptionsBuilder, TopOptionsBuilder};
-use rustc_hash::FxHashMap;
+use rustc_hash::FxHashSet;
 use tokio::time::{Instant, timeout};
 use whalewatch_core::{Container, Status};
 
@@ -53,7 +53,7 @@ impl Refresh {
             return None;
         }
         self.busy = true;
-        let since = self.began.map_or(self.interval, |began| began.elapsed());
+        let since = self.began.as_ref().map_or(self.interval, Instant::elapsed);
         Some(self.interval.saturating_sub(since).max(self.retry_pause()))
     }
 
@@ -135,7 +135,7 @@ async fn list(docker: Docker, limit: Duration, processes: bool, tell: Tell) -> R
 
 /// The processes in each container's cgroups; the daemon is asked where those cannot be read.
 async fn list_processes(docker: &Docker, limit: Duration, running: Vec<String>, tell: &Tell) {
-    let wanted: FxHashMap<String, ()> = running.into_iter().map(|id| (id, ())).collect();
+    let wanted: FxHashSet<String> = running.into_iter().collect();
     // Thousands of small files: on another thread, so that events of the daemon go on being read.
     let read = tokio::task::spawn_blocking({
         let tell = tell.clone();
@@ -154,19 +154,19 @@ async fn list_processes(docker: &Docker, limit: Duration, running: Vec<String>, 
 }
 
 /// Tells what can be read; gives the containers of which nothing could.
-fn read_cgroups(mut wanted: FxHashMap<String, ()>, tell: &Tell) -> Vec<String> {
+fn read_cgroups(mut wanted: FxHashSet<String>, tell: &Tell) -> Vec<String> {
     for hierarchy in [Hierarchy::version_2(), Hierarchy::version_1()].into_iter().flatten() {
         if wanted.is_empty() {
             break;
         }
-        for (id, pids) in hierarchy.processes(|id| wanted.contains_key(id)) {
+        for (id, pids) in hierarchy.processes(|id| wanted.contains(id)) {
             if !pids.is_empty() {
                 tell_processes(&id, &pids, tell);
                 wanted.remove(&id);
             }
         }
     }
-    wanted.into_keys().collect()
+    wanted.into_iter().collect()
 }
 
 fn tell_processes(id: &str, pids: &[u32], tell: &Tell) {

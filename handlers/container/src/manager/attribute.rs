@@ -135,13 +135,13 @@ impl ContainerManager {
 
     /// An event that no process did: what it says of a cgroup is that cgroup's.
     fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
-        let id = match event.change() {
-            Some(
-                Change::CgroupMade { id, .. }
-                | Change::CgroupRemoved { id }
-                | Change::CgroupRenamed { id, .. },
-            ) => id,
-            _ => return (Place::Unknown, How::None),
+        let Some(
+            Change::CgroupMade { id, .. }
+            | Change::CgroupRemoved { id }
+            | Change::CgroupRenamed { id, .. },
+        ) = event.change()
+        else {
+            return (Place::Unknown, How::None);
         };
         match self.cgroups.get(id) {
             Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),

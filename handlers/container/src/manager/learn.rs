@@ -28,15 +28,12 @@ impl ContainerManager {
             }
             Change::CgroupRemoved { id } => self.lose_cgroup(id, now, cx),
             Change::Moved { process, to } => self.move_process(process, to, cx),
-            Change::Existing | Change::Executed => {
-                event.process().map(|p| self.learn_process(p, p.parent_key(), now, cx));
-            }
-            Change::Forked { parent } => {
-                event.process().map(|p| self.learn_process(p, parent, now, cx));
-            }
-            Change::Exited => {
-                if let Some(process) = event.process() {
-                    self.lose_process(process, now, cx);
+            Change::Existing | Change::Forked { .. } | Change::Executed | Change::Exited => {
+                let Some(process) = event.process() else { return };
+                match change {
+                    Change::Exited => self.lose_process(process, now, cx),
+                    Change::Forked { parent } => self.learn_process(process, parent, now, cx),
+                    _ => self.learn_process(process, process.parent_key(), now, cx),
                 }
             }
         }
@@ -155,19 +152,22 @@ impl ContainerManager {
             (Some(_), None) => Answer::Silent, // no room for the container: never call it host
             (None, _) => Answer::Host,
         };
-        if let Some(Answer::Container(before)) = self.cgroups.get(id) {
-            let known = self.containers.get_mut(before).filter(|_| Some(before) != serial);
-            known.map(|k| k.cgroups.retain(|&c| c != id));
+        if let Some(Answer::Container(before)) = self.cgroups.get(id)
+            && Some(before) != serial
+            && let Some(known) = self.containers.get_mut(before)
+        {
+            known.cgroups.retain(|&c| c != id);
         }
-        if !self.cgroups.insert(id, answer) {
-            return serial;
+        if self.cgroups.insert(id, answer)
+            && let Some(known) = serial.and_then(|s| self.containers.get_mut(s))
+            && !known.cgroups.contains(&id)
+        {
+            known.cgroups.push(id);
         }
-        let known = serial.and_then(|s| self.containers.get_mut(s));
-        known.filter(|k| !k.cgroups.contains(&id)).map(|k| k.cgroups.push(id));
         serial
     }
 
-    fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
+    pub(super) fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
         let Some(Answer::Container(serial)) = self.cgroups.remove(id, now) else { return };
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.cgroups.retain(|&c| c != id);
@@ -217,12 +217,13 @@ impl ContainerManager {
     pub(super) fn want_refresh(&mut self, cx: &mut Context<'_, Message>) {
         let now = self.now();
         let next = self.refreshed_at.map_or(now, |at| at + self.options.refresh_interval.0);
-        if next <= now {
+        let wait = next.saturating_sub(now);
+        if wait.is_zero() {
             self.refreshed_at = Some(now);
             self.world.helper.ask(Request::Refresh { processes: true });
         } else if !self.refresh_waits {
             self.refresh_waits = true;
-            cx.after(next - now, Message(Inner::Refresh));
+            cx.after(wait, Message(Inner::Refresh));
         }
     }
 

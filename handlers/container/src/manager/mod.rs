@@ -150,6 +150,23 @@ impl ContainerManager {
         (self.counts.host, self.counts.unknown, containers)
     }
 
+    /// How many containers, processes, cgroups and held events there are.
+    #[cfg(test)]
+    pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
+        (self.containers.len(), self.pids.len(), self.cgroups.len(), self.room.len())
+    }
+
+    /// How many events of the manager's own are held.
+    #[cfg(test)]
+    pub(crate) fn held_own(&self) -> usize {
+        self.room.own()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_host(&mut self, host: whalewatch_core::Namespaces) {
+        self.host = host.into();
+    }
+
     fn now(&self) -> Duration {
         self.world.clock.now()
     }

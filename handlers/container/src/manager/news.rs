@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 use whalewatch_core::{Container, Context, Status};
 
 use super::{ContainerManager, Message};
-use crate::containers::{Naming, Serial};
+use crate::containers::{Known, Naming, Serial};
 use crate::hold::For;
 use crate::pids::{Entry, Place};
 use crate::proc::Seen;
@@ -64,7 +64,7 @@ impl ContainerManager {
         change: impl FnOnce(&mut Self),
         cx: &mut Context<'_, Message>,
     ) {
-        let named = |this: &Self| this.containers.get(serial).is_some_and(|k| k.named());
+        let named = |this: &Self| this.containers.get(serial).is_some_and(Known::named);
         let before = named(self);
         change(self);
         if !before && named(self) {
@@ -130,6 +130,7 @@ impl ContainerManager {
         let slack = self.options.request_timeout.0 + self.options.grace.0;
         let old = self.now().saturating_sub(slack);
         let mut gone = Vec::new();
+        let mut cgroups_gone = Vec::new();
         for (serial, known) in self.containers.iter().filter(|(_, k)| k.present) {
             let listed = running.contains(&*known.snapshot.id);
             if !listed && known.cgroups.is_empty() && known.since < old {
@@ -137,6 +138,13 @@ impl ContainerManager {
             } else if !known.named() && known.naming != Naming::Hopeless {
                 self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
             }
+            if let Some(hierarchy) = self.world.hierarchy.as_ref().filter(|_| !listed) {
+                // Removed before the tracepoints were live, or the kernel could not tell.
+                cgroups_gone.extend(known.cgroups.iter().filter(|&&id| hierarchy.lacks(id)));
+            }
+        }
+        for id in cgroups_gone {
+            self.lose_cgroup(id, self.now(), cx);
         }
         for serial in gone {
             self.depart(serial, cx);

@@ -1,0 +1,239 @@
+//! The client against a fake daemon: a thread that speaks just enough HTTP on a Unix socket, and does wrong as told.
+//! (What the real daemon does is tested in the repository's end-to-end tests.)
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Client, start};
+use crate::options::ContainerOptions;
+use crate::request::{Helper as _, News, Request};
+use crate::testing::{id, ms};
+
+/// How the fake daemon treats requests.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Accepts and never answers.
+    Hangs,
+    /// Answers.
+    Serves,
+    /// Serves lists and events; knows no container when asked for one.
+    Denies,
+}
+
+struct FakeDaemon {
+    socket: PathBuf,
+    manner: Arc<Mutex<Manner>>,
+    name: Arc<Mutex<String>>,
+    lists: Arc<AtomicUsize>,
+    inspections: Arc<AtomicUsize>,
+    dead: Arc<AtomicBool>,
+    streams: Arc<Mutex<Vec<UnixStream>>>,
+}
+
+impl FakeDaemon {
+    fn at(socket: PathBuf, manner: Manner) -> Self {
+        let daemon = Self {
+            socket,
+            manner: Arc::new(Mutex::new(manner)),
+            name: Arc::new(Mutex::new("web".into())),
+            lists: Arc::default(),
+            inspections: Arc::default(),
+            dead: Arc::default(),
+            streams: Arc::default(),
+        };
+        let listener = UnixListener::bind(&daemon.socket).unwrap();
+        let (manner, name) = (daemon.manner.clone(), daemon.name.clone());
+        let (lists, inspections) = (daemon.lists.clone(), daemon.inspections.clone());
+        let (dead, streams) = (daemon.dead.clone(), daemon.streams.clone());
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if dead.load(SeqCst) {
+                    break;
+                }
+                streams.lock().unwrap().push(stream.try_clone().unwrap());
+                let serve = Serve {
+                    stream,
+                    manner: manner.clone(),
+                    name: name.clone(),
+                    lists: lists.clone(),
+                    inspections: inspections.clone(),
+                };
+                thread::spawn(move || serve.run());
+            }
+        });
+        daemon
+    }
+
+    /// As SIGKILL would: connections break, the socket refuses.
+    fn die(self) {
+        self.dead.store(true, SeqCst);
+        std::fs::remove_file(&self.socket).unwrap();
+        for stream in self.streams.lock().unwrap().drain(..) {
+            // One that is closed already is as good.
+            let _: Result<(), _> = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+}
+
+struct Serve {
+    stream: UnixStream,
+    manner: Arc<Mutex<Manner>>,
+    name: Arc<Mutex<String>>,
+    lists: Arc<AtomicUsize>,
+    inspections: Arc<AtomicUsize>,
+}
+
+impl Serve {
+    fn run(mut self) {
+        let mut text = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Ok(read @ 1..) = self.stream.read(&mut chunk) {
+            text.extend_from_slice(&chunk[..read]);
+            while let Some(end) = text.windows(4).position(|w| w == b"\r\n\r\n") {
+                let request = String::from_utf8_lossy(&text[..end]).into_owned();
+                text.drain(..end + 4);
+                if *self.manner.lock().unwrap() != Manner::Hangs {
+                    self.answer(request.lines().next().unwrap());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: &str) {
+        let name = self.name.lock().unwrap().clone();
+        let (status, body) = if request.contains("/version") {
+            ("200 OK", r#"{"ApiVersion":"1.41","Version":"20.10.0"}"#.to_owned())
+        } else if request.contains("/events") {
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            self.stream.write_all(head.as_bytes()).unwrap_or_default();
+            return;
+        } else if request.contains("/containers/json") {
+            self.lists.fetch_add(1, SeqCst);
+            let id = id(7);
+            let body = format!(r#"[{{"Id":"{id}","Names":["/{name}"],"State":"running"}}]"#);
+            ("200 OK", body)
+        } else if *self.manner.lock().unwrap() == Manner::Denies || request.contains("/top") {
+            self.inspections.fetch_add(1, SeqCst);
+            ("404 Not Found", r#"{"message":"No such container"}"#.to_owned())
+        } else {
+            self.inspections.fetch_add(1, SeqCst);
+            let id = request.split("/containers/").nth(1).unwrap().split('/').next().unwrap();
+            ("200 OK", format!(r#"{{"Id":"{id}","Name":"/{name}"}}"#))
+        };
+        let answer = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(answer.as_bytes()).unwrap_or_default();
+    }
+}
+
+/// Runs a client in an actix system of its own, and gives the test its news.
+fn with_client(socket: &std::path::Path, test: impl FnOnce(&Client, &mpsc::Receiver<News>)) {
+    let options = ContainerOptions {
+        endpoint: format!("unix://{}", socket.display()),
+        request_timeout: ms(300),
+        refresh_interval: ms(50),
+        ..ContainerOptions::default()
+    };
+    let (sender, news) = mpsc::channel();
+    let system = actix::System::new();
+    let client = system.block_on(async { start(&options, move |n| sender.send(n).unwrap_or(())) });
+    test(&client, &news);
+}
+
+fn name_told(news: &mpsc::Receiver<News>, within: Duration) -> Option<String> {
+    let until = Instant::now() + within;
+    while let Ok(item) = news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+        if let News::Container(container) = item {
+            return container.name.as_deref().map(str::to_owned);
+        }
+    }
+    None
+}
+
+const LONG: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Hangs);
+    with_client(&daemon.socket, |client, news| {
+        let before = Instant::now();
+        for n in 0..1000 {
+            client.ask(Request::Inspect(id(n).into()));
+            client.ask(Request::Refresh { processes: true });
+        }
+        assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
+        assert_eq!(name_told(news, Duration::from_millis(700)), None);
+        *daemon.manner.lock().unwrap() = Manner::Serves; // it wakes up
+        assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
+    });
+}
+
+#[test]
+fn a_late_daemon_is_noticed_and_at_once_when_a_container_appears() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    with_client(&socket, |client, news| {
+        thread::sleep(Duration::from_millis(1500)); // the pauses have grown meanwhile
+        let _daemon = FakeDaemon::at(socket.clone(), Manner::Serves);
+        let before = Instant::now();
+        client.ask(Request::Inspect(id(7).into()));
+        assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
+        assert!(before.elapsed() < Duration::from_millis(400), "{:?}", before.elapsed());
+    });
+}
+
+#[test]
+fn a_daemon_that_dies_and_comes_back_is_listed_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("s");
+    let daemon = FakeDaemon::at(socket.clone(), Manner::Serves);
+    with_client(&socket, |_, news| {
+        assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
+        daemon.die();
+        thread::sleep(Duration::from_millis(100));
+        while news.try_recv().is_ok() {}
+        let daemon = FakeDaemon::at(socket.clone(), Manner::Denies);
+        *daemon.name.lock().unwrap() = "renamed".into();
+        assert_eq!(name_told(news, LONG).as_deref(), Some("renamed"));
+    });
+}
+
+#[test]
+fn what_the_daemon_does_not_know_is_told_after_a_few_tries_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Denies);
+    with_client(&daemon.socket, |client, news| {
+        for _ in 0..100 {
+            client.ask(Request::Inspect(id(8).into()));
+        }
+        let not_known = || news.recv_timeout(LONG).unwrap() == News::NotKnown { id: id(8).into() };
+        while !not_known() {}
+        let asked = daemon.inspections.load(SeqCst);
+        assert!((5..=6).contains(&asked), "{asked}"); // 5, and perhaps one `top`
+    });
+}
+
+#[test]
+fn a_storm_of_refreshes_is_a_handful_of_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Serves);
+    with_client(&daemon.socket, |client, news| {
+        assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
+        let before = Instant::now();
+        while before.elapsed() < Duration::from_millis(500) {
+            client.ask(Request::Refresh { processes: false });
+            thread::sleep(Duration::from_micros(100));
+        }
+        thread::sleep(Duration::from_millis(100));
+        let lists = daemon.lists.load(SeqCst);
+        assert!((2..=14).contains(&lists), "{lists} in 0.6 s, at 50 ms each");
+    });
+}
