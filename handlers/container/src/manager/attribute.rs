@@ -29,7 +29,6 @@ impl ContainerManager {
         }
         self.waits = waits;
         cx.emit(batch);
-        self.release_beyond(cx);
     }
 
     /// Takes out what has to wait, each container's events together.

@@ -171,9 +171,11 @@ impl ContainerManager {
         self.world.clock.now()
     }
 
-    /// Sets timers for what waits and for what is to be forgotten. No timer runs while there is neither.
-    fn arm(&mut self, cx: &mut Context<'_, Message>) {
+    /// Ends a call: what waits beyond the bound goes on, and timers are set for what waits and what is to be forgotten.
+    /// No timer runs while there is neither.
+    fn finish(&mut self, cx: &mut Context<'_, Message>) {
         const LEAST: Duration = Duration::from_millis(250);
+        self.release_beyond(cx);
         let release = self.room.next().filter(|&at| self.release_at.is_none_or(|set| at < set));
         let sweep = match self.sweep_at {
             None => self.next_sweep(),
@@ -293,7 +295,7 @@ impl Handler for ContainerManager {
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         self.start(cx);
         self.attribute_batch(batch, cx);
-        self.arm(cx);
+        self.finish(cx);
         Ok(())
     }
 
@@ -310,7 +312,7 @@ impl Handler for ContainerManager {
                 self.learn(event, now, cx);
             }
         }
-        self.arm(cx);
+        self.finish(cx);
         Ok(())
     }
 
@@ -321,7 +323,7 @@ impl Handler for ContainerManager {
     ) -> Result<(), HandlerError> {
         self.start(cx);
         self.message_inner(message.0, cx);
-        self.arm(cx);
+        self.finish(cx);
         Ok(())
     }
 
