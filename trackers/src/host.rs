@@ -32,7 +32,7 @@ pub fn check_lockdown() -> Result<(), LoadError> {
 }
 
 /// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one that programs see.
-pub(crate) fn in_initial_pid_namespace() -> bool {
+pub fn in_initial_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }
 

@@ -40,28 +40,28 @@ const OFFSETS: *const CgroupOffsets = &raw const SETTINGS.cgroup;
 
 /// A cgroup was made.
 #[btf_tracepoint(function = "cgroup_mkdir")]
-pub fn cgroup_mkdir(ctx: BtfTracePointContext) -> u32 {
+fn cgroup_mkdir(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup and its path.
     unsafe { emit(&ctx, KIND_CGROUP_MKDIR, core::ptr::null()) }
 }
 
 /// A cgroup was removed.
 #[btf_tracepoint(function = "cgroup_rmdir")]
-pub fn cgroup_rmdir(ctx: BtfTracePointContext) -> u32 {
+fn cgroup_rmdir(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup and its path.
     unsafe { emit(&ctx, KIND_CGROUP_RMDIR, core::ptr::null()) }
 }
 
 /// A cgroup has a new name.
 #[btf_tracepoint(function = "cgroup_rename")]
-pub fn cgroup_rename(ctx: BtfTracePointContext) -> u32 {
+fn cgroup_rename(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup and its path.
     unsafe { emit(&ctx, KIND_CGROUP_RENAME, core::ptr::null()) }
 }
 
 /// A process or thread moved to the cgroup.
 #[btf_tracepoint(function = "cgroup_attach_task")]
-pub fn cgroup_attach(ctx: BtfTracePointContext) -> u32 {
+fn cgroup_attach(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup, its path, the task, and whether its whole process moved.
     unsafe { emit(&ctx, KIND_CGROUP_ATTACH, argument(&ctx, 2)) }
 }

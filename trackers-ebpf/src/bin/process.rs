@@ -70,7 +70,7 @@ unsafe fn skipped(task: Kernel) -> bool {
 
 /// A process or thread was made.
 #[btf_tracepoint(function = "sched_process_fork")]
-pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
+fn process_fork(ctx: BtfTracePointContext) -> u32 {
     let (maker, child) = (argument(&ctx, 0), argument(&ctx, 1));
     // SAFETY: the tracepoint's arguments are the task that forks and the new one; the reserved record is this program's alone.
     unsafe {
@@ -103,7 +103,7 @@ pub fn process_fork(ctx: BtfTracePointContext) -> u32 {
 
 /// A process runs another program.
 #[btf_tracepoint(function = "sched_process_exec")]
-pub fn process_exec(ctx: BtfTracePointContext) -> u32 {
+fn process_exec(ctx: BtfTracePointContext) -> u32 {
     let (task, bprm) = (argument(&ctx, 0), argument(&ctx, 2));
     let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
     // SAFETY: the tracepoint's arguments are the task and what is being executed; the scratch is this CPU's alone.
@@ -171,7 +171,7 @@ unsafe fn read_args(to: *mut u8, from: u64, total: u32) -> (u32, u16) {
 
 /// A thread ended, perhaps a process's last.
 #[btf_tracepoint(function = "sched_process_exit")]
-pub fn process_exit(ctx: BtfTracePointContext) -> u32 {
+fn process_exit(ctx: BtfTracePointContext) -> u32 {
     let task = argument(&ctx, 0);
     // SAFETY: the tracepoint's first argument is the ending task; the reserved record is this program's alone.
     unsafe {

@@ -56,6 +56,8 @@ pub struct CgroupScratch {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CgroupSettings {
+    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    pub record: [CgroupRecord; 0],
     /// How to use the ring buffer.
     pub ring: RingSettings,
     /// 1 to report the version 1 hierarchies too.
@@ -66,8 +68,12 @@ pub struct CgroupSettings {
 
 impl CgroupSettings {
     /// What stands in the object before the loader sets it.
-    pub const UNSET: Self =
-        Self { ring: RingSettings::UNSET, all_hierarchies: 0, cgroup: CgroupOffsets::UNSET };
+    pub const UNSET: Self = Self {
+        record: [],
+        ring: RingSettings::UNSET,
+        all_hierarchies: 0,
+        cgroup: CgroupOffsets::UNSET,
+    };
 }
 
 const _: () = {

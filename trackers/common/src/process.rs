@@ -76,6 +76,12 @@ pub struct ExecScratch {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessSettings {
+    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    pub fork: [ForkRecord; 0],
+    /// As `fork`.
+    pub exec_record: [ExecRecord; 0],
+    /// As `fork`.
+    pub exit: [ExitRecord; 0],
     /// How to use the ring buffer.
     pub ring: RingSettings,
     /// A process whose doings, and whose children's, are passed over; 0 for none.
@@ -91,6 +97,9 @@ pub struct ProcessSettings {
 impl ProcessSettings {
     /// What stands in the object before the loader sets it.
     pub const UNSET: Self = Self {
+        fork: [],
+        exec_record: [],
+        exit: [],
         ring: RingSettings::UNSET,
         skip_pid: 0,
         exit_tells_group: 0,

@@ -81,6 +81,7 @@ pub fn open(options: &CgroupOptions) -> Result<RingSource<CgroupDecoder>, LoadEr
         ring: ring_settings(ring_bytes),
         all_hierarchies: u32::from(options.all_hierarchies),
         cgroup: kernel.offsets(CgroupOffsets::MEMBERS)?,
+        ..CgroupSettings::UNSET
     };
     let attached = PROGRAM.load(&kernel, &settings, ring_bytes)?;
     Ok(RingSource::new(attached, CgroupDecoder, options.interval.0))

@@ -85,6 +85,7 @@ pub fn open(options: &ProcessOptions) -> Result<RingSource<ProcessDecoder>, Load
         exit_tells_group: u32::from(exit.is_some_and(|exit| exit.arguments > 1)),
         task: kernel.offsets(TaskOffsets::MEMBERS)?,
         exec: kernel.offsets(ExecOffsets::MEMBERS)?,
+        ..ProcessSettings::UNSET
     };
     let attached = PROGRAM.load(&kernel, &settings, ring_bytes)?;
     Ok(RingSource::new(attached, ProcessDecoder, options.interval.0))

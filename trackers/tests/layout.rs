@@ -1,0 +1,93 @@
+//! The records as user space knows them against the type information inside the compiled objects: an object that was
+//! built from other records is found here, not by wrong events.
+
+use std::env;
+use std::fs;
+use std::mem::offset_of;
+use std::path::{Path, PathBuf};
+
+use object::{Object as _, ObjectSection as _};
+use whalewatch_trackers::btf::Btf;
+use whalewatch_trackers_common::{
+    CgroupRecord, CgroupSettings, ExecRecord, ExitRecord, ForkRecord, ProcessHeader,
+    ProcessSettings, RecordHeader, RingSettings,
+};
+
+/// Where the objects are: those in the repository, or those that `cargo xtask ebpf --check` has rebuilt.
+fn objects() -> PathBuf {
+    env::var_os("WHALEWATCH_OBJECTS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("objects"), PathBuf::from)
+}
+
+fn types(name: &str) -> Btf {
+    let path = objects().join(name);
+    let data = fs::read(&path).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+    let file = object::File::parse(&*data).expect("an ELF file");
+    let section = file.section_by_name(".BTF").expect("type information");
+    Btf::parse(section.data().expect("readable").to_vec()).expect("well-formed")
+}
+
+/// Asserts size and offsets of a record: `check!(btf, Record { field, nested.field })`.
+macro_rules! check {
+    ($btf:expr, $record:ident { $($($field:ident).+),+ $(,)? }) => {{
+        let name = stringify!($record);
+        assert_eq!($btf.size(name).expect(name) as usize, size_of::<$record>(), "size of {name}");
+        $({
+            let path = concat!($(stringify!($field), "."),+).trim_end_matches('.');
+            let there = $btf.offset(name, path).expect(path) as usize;
+            assert_eq!(there, offset_of!($record, $($field).+), "offset of {name}.{path}");
+        })+
+    }};
+}
+
+#[test]
+fn process_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("process.o");
+    check!(btf, RecordHeader { length, kind, flags, time });
+    check!(
+        btf,
+        ProcessHeader {
+            record,
+            pid,
+            tid,
+            parent_pid,
+            namespace_pid,
+            start_time,
+            parent_start_time,
+            cgroup_id,
+            uid,
+            gid,
+            user_namespace,
+            pid_namespace,
+            mnt_namespace,
+            net_namespace,
+            comm,
+        }
+    );
+    check!(btf, ForkRecord { process, process.comm, maker_start_time, maker_pid, padding });
+    check!(btf, ExecRecord { process, path_length, args_length, args_total, args_count });
+    check!(btf, ExitRecord { process, status, padding });
+    check!(btf, ProcessSettings { ring, ring.wake_to, skip_pid, exit_tells_group, task, exec });
+}
+
+#[test]
+fn cgroup_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("cgroup.o");
+    check!(btf, RecordHeader { length, kind, flags, time });
+    check!(btf, RingSettings { wake_from, wake_to });
+    check!(
+        btf,
+        CgroupRecord {
+            record,
+            cgroup_id,
+            start_time,
+            hierarchy,
+            level,
+            pid,
+            tid,
+            path_length,
+            padding,
+        }
+    );
+    check!(btf, CgroupSettings { ring, all_hierarchies, cgroup, cgroup.task_group_leader });
+}

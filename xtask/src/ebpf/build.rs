@@ -1,0 +1,90 @@
+//! Compiling the kernel side.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use object::build::elf::{Builder, SectionData};
+use object::elf::SHT_STRTAB;
+
+use super::toolchain::{Toolchain, cargo_home};
+use crate::paths;
+
+/// The objects, each from the program file of its name.
+pub(super) const OBJECTS: [&str; 2] = ["cgroup.o", "process.o"];
+
+/// Options that decide what the objects are. `debuginfo` is what the linker makes type information from.
+pub(super) const FLAGS: [&str; 3] = ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort"];
+
+/// Compiles the kernel side; each object's name with its bytes.
+pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(&'static str, Vec<u8>)>> {
+    let target = paths::target().join("ebpf");
+    // Cargo takes its own part from the stable toolchain; only the compiler is another.
+    let mut cargo = Command::new("cargo");
+    cargo
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--package",
+            "whalewatch-trackers-ebpf",
+            "--bins",
+        ])
+        .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
+        .arg(&target)
+        .current_dir(paths::root())
+        .env("RUSTC", &toolchain.rustc)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?)
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
+        .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
+        .env_remove("RUSTFLAGS");
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "the kernel side does not compile: what cargo said is above");
+    let made = target.join("bpfel-unknown-none/release");
+    OBJECTS
+        .into_iter()
+        .map(|name| Ok((name, strip(&made.join(name.trim_end_matches(".o")))?)))
+        .collect()
+}
+
+/// The compiler's flags. No path of this machine gets into the objects, so that every machine makes the same.
+fn flags(toolchain: &Toolchain) -> Result<String> {
+    let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
+    flags.push(format!("-Clinker={}", toolchain.linker.display()));
+    let library = toolchain.library.parent().unwrap_or(&toolchain.library);
+    for (from, to) in
+        [(paths::root().as_path(), "/whalewatch"), (&cargo_home()?, "/cargo"), (library, "/rust")]
+    {
+        flags.push(format!("--remap-path-prefix={}={to}", from.display()));
+    }
+    Ok(flags.join("\x1f"))
+}
+
+/// The object without what only a debugger needs, some 95 % of it. Type information stays.
+fn strip(path: &Path) -> Result<Vec<u8>> {
+    let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut elf = Builder::read(&*data).context("the object is not an ELF file")?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    elf.delete_orphans();
+    // The linker keeps the names of sections and symbols in one table; the writer wants two.
+    for section in &mut elf.sections {
+        if section.name.as_slice() == b".strtab" {
+            section.data = SectionData::String;
+        }
+    }
+    let names = elf.sections.add();
+    names.name = b".shstrtab".as_slice().into();
+    names.sh_type = SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = SectionData::SectionString;
+    let mut stripped = Vec::new();
+    elf.write(&mut stripped).context("the object cannot be written")?;
+    Ok(stripped)
+}

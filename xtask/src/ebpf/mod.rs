@@ -1,0 +1,108 @@
+//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that what lies there is fresh.
+
+mod build;
+mod manifest;
+mod toolchain;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::paths;
+use build::{OBJECTS, build};
+use manifest::{Manifest, hash, source_hash};
+use toolchain::Toolchain;
+
+const HELP: &str = "\
+cargo xtask ebpf [--check]
+
+Compiles the kernel side (trackers-ebpf/) into trackers/objects/, with a manifest of what it was made from and by.
+It needs a compiler with its library's sources: a nightly with rust-src, or Debian's rustc-web with rust-web-src;
+bpf-linker is built into target/tools if it is missing.
+
+  --check  change nothing; fail if the objects there are not what the sources make. Byte for byte where the compiler is
+           the manifest's; else by the sources' hash, and the objects compiled here must pass the tests too
+";
+
+/// What an object that no longer fits is answered with.
+const MEND: &str = "run `cargo xtask ebpf` and commit trackers/objects/";
+
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => rebuild(),
+        ["--check"] => check(),
+        ["--help" | "-h"] => {
+            print!("{HELP}");
+            Ok(())
+        }
+        _ => bail!("unknown arguments\n\n{HELP}"),
+    }
+}
+
+fn rebuild() -> Result<()> {
+    let folder = paths::root().join("trackers/objects");
+    let toolchain = Toolchain::find(None)?;
+    let objects = build(&toolchain)?;
+    fs::create_dir_all(&folder)?;
+    let mut manifest = Manifest::new(source_hash()?, &toolchain);
+    for (name, data) in &objects {
+        manifest.objects.insert((*name).to_owned(), hash(data));
+        write(&folder.join(name), data)?;
+        println!("trackers/objects/{name}: {} bytes", data.len());
+    }
+    manifest.write(&folder)
+}
+
+fn check() -> Result<()> {
+    let folder = paths::root().join("trackers/objects");
+    let manifest = Manifest::read(&folder)?;
+    ensure!(
+        manifest.source == source_hash()?,
+        "the kernel side's sources have changed since its objects were compiled: {MEND}"
+    );
+    for name in OBJECTS {
+        let data = read(&folder.join(name))?;
+        ensure!(
+            manifest.objects.get(name) == Some(&hash(&data)),
+            "trackers/objects/{name} is not the object that its manifest tells of: {MEND}"
+        );
+    }
+    let toolchain = Toolchain::find(Some(&manifest))?;
+    let objects = build(&toolchain)?;
+    if !toolchain.made(&manifest) {
+        println!("the objects are from {}; this is {}", manifest.rustc, toolchain.version);
+        return test_rebuilt(&objects);
+    }
+    for (name, data) in &objects {
+        ensure!(
+            manifest.objects.get(*name) == Some(&hash(data)),
+            "trackers/objects/{name} is not what its sources make: {MEND}"
+        );
+    }
+    println!("the kernel side's objects are what their sources make, byte for byte");
+    Ok(())
+}
+
+/// Another compiler makes other bytes; what can be asked of them is that they fit the user side.
+fn test_rebuilt(objects: &[(&'static str, Vec<u8>)]) -> Result<()> {
+    let folder = paths::target().join("ebpf/rebuilt");
+    fs::create_dir_all(&folder)?;
+    for (name, data) in objects {
+        write(&folder.join(name), data)?;
+    }
+    let mut test = Command::new("cargo");
+    test.args(["test", "--quiet", "--package", "whalewatch-trackers", "--test", "layout"]);
+    let status = test.current_dir(paths::root()).env("WHALEWATCH_OBJECTS", &folder).status()?;
+    ensure!(status.success(), "the objects as compiled here do not fit the user side");
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}: {MEND}", path.display()))
+}
+
+fn write(path: &Path, data: &[u8]) -> Result<()> {
+    fs::write(path, data).with_context(|| format!("cannot write {}", path.display()))
+}
