@@ -101,7 +101,7 @@ impl Btf {
             name: of.to_owned(),
             member: of.to_owned(),
         })?;
-        Ok(self.raw.get(id)?.size_or_type)
+        Ok(self.raw.get(id)?.operand)
     }
 
     /// The id of the type by which programs attach to a tracepoint, and how many arguments the tracepoint has; `None` if
@@ -113,8 +113,8 @@ impl Btf {
         let Some(id) = self.raw.typedef_named(&format!("btf_trace_{name}")) else {
             return Ok(None);
         };
-        let pointer = self.raw.get(self.raw.get(id)?.size_or_type)?;
-        let function = self.raw.get(pointer.size_or_type)?;
+        let pointer = self.raw.get(self.raw.get(id)?.operand)?;
+        let function = self.raw.get(pointer.operand)?;
         if pointer.kind != Kind::Pointer || function.kind != Kind::FunctionType {
             return Ok(None);
         }
@@ -186,7 +186,7 @@ impl Btf {
             if !found.kind.is_alias() {
                 return Ok((id, found.kind));
             }
-            id = found.size_or_type;
+            id = found.operand;
         }
         Err(BtfError::Malformed("typedef chain"))
     }

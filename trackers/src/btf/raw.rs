@@ -83,7 +83,7 @@ pub(super) struct Type {
     kind_flag: bool,
     name: u32,
     /// Its size, or the type that it refers to.
-    pub(super) size_or_type: u32,
+    pub(super) operand: u32,
 }
 
 /// A member of a struct or union.
@@ -154,7 +154,7 @@ impl Raw {
                 count: info as u16,
                 kind_flag: info >> 31 != 0,
                 name: word(&self.data, at)?,
-                size_or_type: word(&self.data, at + 8)?,
+                operand: word(&self.data, at + 8)?,
             })
         };
         read().ok_or(BtfError::Malformed("types"))

@@ -79,7 +79,7 @@ fn sample() -> Builder {
         "outer",
         &[("a", int, 0), ("", anonymous, 128), ("named", tagged, 320), ("b", int, 512)],
     );
-    b.add_struct(true, "flags", &[("plain", int, 32), ("bit", int, 1 << 24 | 65)]);
+    b.add_struct(true, "flags", &[("plain", int, 32), ("bit", int, 0x0100_0041)]);
     b
 }
 

@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(of(0), (Some(0), None, None));
         assert_eq!(of(3 << 8), (Some(3), None, None));
         assert_eq!(of(9), (None, Some(9), Some(false)));
-        assert_eq!(of(11 | 0x80), (None, Some(11), Some(true)));
+        assert_eq!(of(0x8b), (None, Some(11), Some(true)));
     }
 
     #[test]

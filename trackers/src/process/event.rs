@@ -71,7 +71,8 @@ impl ProcessEvent {
 
     /// The exit code, of a process that ended by itself.
     pub fn exit_code(&self) -> Option<u32> {
-        self.status().filter(|status| status & 0x7f == 0).map(|status| (status >> 8) & 0xff)
+        let ended_by_itself = self.exit_signal().is_none();
+        self.status().filter(|_| ended_by_itself).map(|status| (status >> 8) & 0xff)
     }
 
     /// The signal that ended the process.

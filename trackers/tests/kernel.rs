@@ -1,0 +1,217 @@
+//! The programs in the running kernel. Needs root, and fails without it:
+//! `cargo test -p whalewatch-trackers --features kernel-tests --test kernel`.
+#![cfg(feature = "kernel-tests")]
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use whalewatch_core::{Drain, Event, Namespaces, Source, Texts};
+use whalewatch_trackers::process::What;
+use whalewatch_trackers::{
+    CgroupEvent, CgroupOptions, Kernel, LoadError, ProcessEvent, ProcessOptions, cgroup, process,
+};
+
+fn open() -> Box<dyn Source<ProcessEvent>> {
+    let options = ProcessOptions { include_own: true, ..ProcessOptions::default() };
+    Box::new(process::open(&options).unwrap_or_else(|e| panic!("{e}")))
+}
+
+/// Detaches, takes all there is, and checks that the counts add up.
+fn finish<E: Event>(mut source: Box<dyn Source<E>>) -> Vec<E> {
+    source.detach();
+    let mut events = Vec::new();
+    let begun = Instant::now();
+    while source.drain(&mut events, 256).expect("a sound source") != Drain::Ended {
+        assert!(begun.elapsed() < Duration::from_secs(5), "a detached source comes to an end");
+    }
+    let counts = source.counts();
+    assert_eq!((counts.lost, counts.invalid), (0, 0));
+    assert_eq!(counts.generated, events.len() as u64, "generated = delivered");
+    events
+}
+
+fn of(events: &[ProcessEvent], pid: u32) -> Vec<&ProcessEvent> {
+    events.iter().filter(|event| event.process.pid == pid).collect()
+}
+
+fn wait(mut child: Child) -> u32 {
+    child.wait().expect("a child can be waited for");
+    child.id()
+}
+
+fn run(command: &str) -> u32 {
+    wait(Command::new("/bin/sh").args(["-c", command]).spawn().expect("/bin/sh is there"))
+}
+
+#[test]
+fn a_process_is_told_from_fork_to_exit() {
+    let source = open();
+    let pid = run("exit 3");
+    let events = finish(source);
+    let events = of(&events, pid);
+    let kinds: Vec<_> = events.iter().map(|event| event.kind()).collect();
+    assert_eq!(kinds, ["process.fork", "process.exec", "process.exit"]);
+    assert!(events.is_sorted_by_key(|event| event.time));
+    for event in &events {
+        assert_eq!(event.process.parent_pid, std::process::id());
+        assert_eq!(event.process.key(), events[0].process.key());
+        assert_eq!(event.process.parent_key(), events[0].process.parent_key());
+    }
+    let What::Executed(executed) = &events[1].what else { panic!("{:?}", events[1]) };
+    assert_eq!(&executed.path[..], b"/bin/sh");
+    let args: Vec<_> = Texts(&executed.args).iter().collect();
+    assert_eq!(args, [&b"/bin/sh"[..], b"-c", b"exit 3"]);
+    assert_eq!((executed.args_count, events[1].process.comm()), (3, &b"sh"[..]));
+    assert_eq!((events[2].exit_code(), events[2].exit_signal()), (Some(3), None));
+}
+
+#[test]
+fn a_signal_that_ends_a_process_is_told() {
+    let source = open();
+    let pid = run("kill -9 $$");
+    let events = finish(source);
+    let last = of(&events, pid).last().copied().expect("it ended");
+    assert_eq!((last.exit_signal(), last.exit_code()), (Some(9), None));
+}
+
+#[test]
+fn long_arguments_are_cut_and_flagged() {
+    let source = open();
+    let long = "x".repeat(10_000);
+    let pid = wait(Command::new("/bin/true").arg(&long).spawn().expect("/bin/true is there"));
+    let events = finish(source);
+    let exec = of(&events, pid).into_iter().find_map(|event| match &event.what {
+        What::Executed(executed) => Some(executed.clone()),
+        _ => None,
+    });
+    let exec = exec.expect("it was executed");
+    assert!(exec.args_truncated && !exec.path_truncated);
+    assert_eq!((exec.args.len(), exec.args_total), (4096, 10_000 + 11));
+}
+
+#[test]
+fn threads_are_not_processes() {
+    let source = open();
+    let own = std::process::id();
+    for _ in 0..20 {
+        thread::spawn(|| ()).join().expect("it does nothing");
+    }
+    let events = finish(source);
+    assert!(of(&events, own).is_empty(), "no thread of ours is told as a process");
+}
+
+#[test]
+fn processes_that_run_already_are_listed_as_proc_tells() {
+    let child = Command::new("/bin/sleep").arg("30").spawn().expect("/bin/sleep is there");
+    let mut child = Kill(child);
+    let pid = child.0.id();
+    // The child has its name once it runs its program.
+    while fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm != "sleep\n") {
+        thread::sleep(Duration::from_millis(1));
+    }
+    let mut source = open();
+    let mut events = Vec::new();
+    source.existing(&mut events).expect("root can list");
+    let found = of(&events, pid);
+    assert_eq!(found.len(), 1);
+    let process = found[0].process;
+    let namespace = |name: &str| {
+        fs::metadata(format!("/proc/{pid}/ns/{name}")).expect("ours to see").ino() as u32
+    };
+    let namespaces = Namespaces {
+        user: namespace("user"),
+        pid: namespace("pid"),
+        mnt: namespace("mnt"),
+        net: namespace("net"),
+    };
+    assert_eq!(process.namespaces, namespaces);
+    assert_eq!((process.parent_pid, process.comm()), (std::process::id(), &b"sleep"[..]));
+    assert_eq!(process.cgroup_id, cgroup_of(pid));
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("ours to see");
+    let ticks: u64 = stat.split(' ').nth(21).and_then(|t| t.parse().ok()).expect("a number");
+    assert_eq!(process.start_time / 10_000_000, ticks);
+    child.0.kill().expect("ours to kill");
+}
+
+struct Kill(Child);
+
+impl Drop for Kill {
+    fn drop(&mut self) {
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Where the default hierarchy is mounted.
+fn cgroup_root() -> String {
+    let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
+    let line = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    line.and_then(|line| line.split(' ').nth(1)).expect("cgroup2 is mounted").to_owned()
+}
+
+fn cgroup_of(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("ours to see");
+    let path = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a default hierarchy");
+    fs::metadata(format!("{}{path}", cgroup_root())).expect("it is there").ino()
+}
+
+#[test]
+fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
+    let source: Box<dyn Source<CgroupEvent>> =
+        Box::new(cgroup::open(&CgroupOptions::default()).unwrap_or_else(|e| panic!("{e}")));
+    let processes = open();
+    let name = format!("whalewatch-test-{}", std::process::id());
+    let folder = format!("{}/{name}", cgroup_root());
+    fs::create_dir(&folder).expect("root can make cgroups");
+    let id = fs::metadata(&folder).expect("just made").ino();
+    let pid = run(&format!("echo $$ > {folder}/cgroup.procs"));
+    let removed = (0..100).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        fs::remove_dir(&folder).is_ok()
+    });
+    assert!(removed, "an empty cgroup can be removed");
+    let events = finish(source);
+    let told: HashMap<_, _> =
+        events.iter().filter(|event| event.id == id).map(|event| (event.kind(), event)).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(&told["cgroup.mkdir"].path[..], format!("/{name}").as_bytes());
+    assert_eq!(told["cgroup.rmdir"].level, 1);
+    let processes = finish(processes);
+    let last = of(&processes, pid).last().copied().expect("it ended");
+    let moved = whalewatch_core::Change::Moved { process: last.process.key(), to: id };
+    assert_eq!(told["cgroup.attach"].change(), Some(moved));
+    assert_eq!(last.process.cgroup_id, id);
+}
+
+#[test]
+fn a_full_ring_counts_every_loss() {
+    let options = ProcessOptions { ring_kib: 64, include_own: true, ..ProcessOptions::default() };
+    let mut source = process::open(&options).unwrap_or_else(|e| panic!("{e}"));
+    for _ in 0..400 {
+        wait(Command::new("/bin/true").spawn().expect("/bin/true is there"));
+    }
+    source.detach();
+    let mut events = Vec::new();
+    while source.drain(&mut events, 256).expect("a sound source") != Drain::Ended {}
+    let counts = source.counts();
+    assert!(counts.lost > 0, "64 KiB are not enough for 1200 records");
+    assert_eq!(counts.generated, events.len() as u64 + counts.lost);
+    assert_eq!(counts.lost_by_cgroup.values().sum::<u64>(), counts.lost);
+}
+
+#[test]
+fn both_trackers_watch_soon() {
+    let begun = Instant::now();
+    let kernel: Result<Arc<Kernel>, LoadError> = Kernel::shared();
+    let process = process::open(&ProcessOptions::default());
+    let cgroup = cgroup::open(&CgroupOptions::default());
+    let took = begun.elapsed();
+    assert!(kernel.is_ok() && process.is_ok() && cgroup.is_ok());
+    // A release build takes a tenth of a second; this one is slower, and shares the machine with the other tests.
+    assert!(took < Duration::from_secs(3), "{took:?}");
+}
