@@ -36,7 +36,9 @@ async fn host(options: ContainerOptions) {
         for event in outgoing.iter().flat_map(|(_, batch)| batch.iter()) {
             println!("{} {:?}", event.kind(), event.attribution());
         }
-        timers.into_iter().for_each(|(after, message)| later(&sender, after, message));
+        for (after, message) in timers {
+            later(&sender, after, message);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use whalewatch_core::{ChainId, Container};
+use whalewatch_core::{ChainId, Container, Status};
 
 /// A container for short. Never used again, so that what refers to a forgotten one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -159,7 +159,7 @@ impl Containers {
             name: told.name.or_else(|| old.name.clone()),
             image: told.image.or_else(|| old.image.clone()),
             runtime: told.runtime,
-            status: told.status,
+            status: newer(old.status, told.status),
             labels: if told.labels.is_empty() { old.labels.clone() } else { told.labels },
             init_pid: told.init_pid.or(old.init_pid),
             started_at: told.started_at.or(old.started_at),
@@ -238,6 +238,15 @@ impl Containers {
             self.by_init.remove(&pid);
         }
         Some(known)
+    }
+}
+
+/// The daemon's answers may be older than what is known: no container goes back to `created`.
+pub(crate) fn newer(known: Status, told: Status) -> Status {
+    match (known, told) {
+        (Status::Unknown, told) => told,
+        (known, Status::Unknown | Status::Created) => known,
+        (_, told) => told,
     }
 }
 

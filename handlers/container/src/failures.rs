@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use whalewatch_core::{How, Namespaces, Process, ProcessKey, State};
+use whalewatch_core::{Container, How, Namespaces, Process, ProcessKey, State, Status};
 
 use crate::options::{ContainerOptions, RuntimeChoice};
 use crate::request::{News, Request};
@@ -316,7 +316,7 @@ fn where_cgroups_do_not_answer_pid_parent_namespace_and_runtime_do() {
         |pid| crate::proc::Seen { key: process(pid, 5_000, 0).key(), parent: 1, namespaces: INNER };
     rig.hear(News::Processes { id: id(7), seen: vec![seen(60)] });
     let init = crate::testing::named(8, "db");
-    let init = whalewatch_core::Container { init_pid: Some(80), ..init };
+    let init = Container { init_pid: Some(80), ..init };
     rig.hear(News::Container(Box::new(init)));
     let inner = |pid| Process { namespaces: INNER, ..process(pid, 5_000, 0) };
     let child = Process { parent_pid: 60, parent_start_time: 5_000, ..inner(61) };
@@ -343,6 +343,32 @@ fn where_cgroups_do_not_answer_pid_parent_namespace_and_runtime_do() {
             (State::Host, How::Namespace, None),
         ]
     );
+}
+
+#[test]
+fn a_container_runs_as_soon_as_a_program_does_whatever_the_daemon_still_says() {
+    let mut rig = Rig::new();
+    let created = Container { status: Status::Created, ..crate::testing::named(7, "web") };
+    rig.hear(News::Container(Box::new(created.clone())));
+    rig.observe(vec![made(7, 7)]);
+    let status = |rig: &Rig| rig.manager.status(&id(7)).unwrap();
+    assert_eq!(status(&rig), Status::Created);
+    rig.track(vec![event(process(60, 5, 7), Says::Executed)]);
+    assert_eq!(status(&rig), Status::Running);
+    rig.hear(News::Container(Box::new(created))); // an answer from before
+    assert_eq!(status(&rig), Status::Running);
+    rig.hear(News::Status { id: id(7), status: Status::Paused });
+    assert_eq!(status(&rig), Status::Paused);
+}
+
+#[test]
+fn a_full_table_of_cgroups_names_no_container_host() {
+    let mut rig = Rig::with(ContainerOptions { max_cgroups: 1, ..options() }, true);
+    rig.observe(vec![made(7, 7), made(8, 8)]);
+    rig.hear_name(8, "web");
+    rig.handle(0, vec![act(Process { namespaces: INNER, ..process(60, 5, 8) })]);
+    rig.advance(100);
+    assert_eq!(rig.told(), ["unknown"]);
 }
 
 #[test]

@@ -59,7 +59,8 @@ proptest! {
         let mut rig = Rig::with(options, true);
         let mut came = 0;
         // By chain and cgroup: the numbers in the order in which they came.
-        let mut sent: std::collections::BTreeMap<(u16, u64), Vec<u64>> = Default::default();
+        let mut sent: std::collections::BTreeMap<(u16, u64), Vec<u64>> =
+            std::collections::BTreeMap::default();
         for step in steps {
             let before = rig.numbers();
             let batch = run(&mut rig, step);

@@ -194,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_is_found_by_its_id_as_long_as_it_is_there() {
+        let Some(tree) = Hierarchy::version_2().filter(|t| t.asks) else { return };
+        let name = format!("ww-test-{}", std::process::id());
+        let dir = tree.mount.join(&name);
+        if fs::create_dir(&dir).is_err() {
+            return; // without privileges there is nothing to find
+        }
+        let id = fs::metadata(&dir).unwrap().ino();
+        let found = (tree.path_of(id), tree.lacks(id));
+        fs::remove_dir(&dir).unwrap();
+        assert_eq!(found, (Some(format!("/{name}").into_bytes()), false));
+        assert_eq!((tree.path_of(id), tree.lacks(id)), (None, true));
+    }
+
+    #[test]
     fn an_id_that_no_cgroup_has_finds_nothing() {
         if let Some(tree) = Hierarchy::version_2() {
             assert_eq!(tree.path_of(u64::MAX), None);

@@ -85,8 +85,9 @@ impl Daemon {
     /// Waits before the next try: growing with each failure, cut short by a nudge, but never none at all.
     async fn rest(&self, failures: u32) {
         const LEAST: Duration = Duration::from_millis(10);
+        const MOST: Duration = Duration::from_secs(2);
         sleep(LEAST).await;
         // Either way it is time to try again.
-        let _: Result<(), _> = timeout(pause(failures), self.nudge.notified()).await;
+        let _: Result<(), _> = timeout(pause(failures).min(MOST), self.nudge.notified()).await;
     }
 }

@@ -66,7 +66,7 @@ impl DockerActor {
     /// A listing is wanted.
     pub(super) fn refresh(&mut self, processes: bool, ctx: &mut Context<Self>) {
         if let Some(after) = self.refresh.want(processes, self.docker.is_some()) {
-            ctx.run_later(after, |this, ctx| this.list(ctx));
+            ctx.run_later(after, DockerActor::list);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use whalewatch_core::{Change, Container, Context, EventRef, Process, ProcessKey};
+use whalewatch_core::{Change, Container, Context, EventRef, Process, ProcessKey, Status};
 
 use super::attribute::kept;
 use super::{ContainerManager, Inner, Message, Running};
@@ -32,8 +32,13 @@ impl ContainerManager {
                 let Some(process) = event.process() else { return };
                 match change {
                     Change::Exited => self.lose_process(process, now, cx),
-                    Change::Forked { parent } => self.learn_process(process, parent, now, cx),
-                    _ => self.learn_process(process, process.parent_key(), now, cx),
+                    Change::Forked { parent } => {
+                        self.learn_process(process, parent, now, cx);
+                    }
+                    _ => {
+                        let place = self.learn_process(process, process.parent_key(), now, cx);
+                        self.runs(place);
+                    }
                 }
             }
         }
@@ -45,9 +50,9 @@ impl ContainerManager {
         parent: ProcessKey,
         now: Duration,
         cx: &mut Context<'_, Message>,
-    ) {
+    ) -> Place {
         if process.pid == 0 {
-            return;
+            return Place::Host;
         }
         let place = match self.ask_cgroup(process.cgroup_id, cx) {
             Some(Answer::Container(serial)) => Place::Container(serial),
@@ -57,6 +62,17 @@ impl ContainerManager {
         };
         self.pids.insert(process.pid, Entry::new(process, place), now);
         self.learn_namespaces(process.namespaces.into(), place);
+        place
+    }
+
+    /// A program runs there. The daemon says so only once the container's first program is long under way.
+    fn runs(&mut self, place: Place) {
+        if let Place::Container(serial) = place
+            && let Some(known) = self.containers.get(serial)
+            && matches!(known.snapshot.status, Status::Created | Status::Unknown)
+        {
+            self.containers.change(serial, |c| c.status = Status::Running);
+        }
     }
 
     /// Where a process is whose cgroup does not answer: it is known, or its parent is, or `/proc` tells, or the runtime
@@ -136,15 +152,16 @@ impl ContainerManager {
         path: &[u8],
         cx: &mut Context<'_, Message>,
     ) -> Answer {
-        if let Some(serial) = self.take_in_cgroup(id, path) {
+        let answer = self.take_in_cgroup(id, path);
+        if let Answer::Container(serial) = answer {
             self.appear(serial, cx);
         }
         self.cgroup_told(id, cx);
-        self.cgroups.get(id).unwrap_or(Answer::Silent)
+        answer
     }
 
-    /// Takes in a cgroup's path; gives its container.
-    pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Option<Serial> {
+    /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
+    pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
         let found = container_in(path);
         let serial = found.and_then(|found| self.take_in(found));
         let answer = match (found, serial) {
@@ -164,7 +181,7 @@ impl ContainerManager {
         {
             known.cgroups.push(id);
         }
-        serial
+        answer
     }
 
     pub(super) fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {

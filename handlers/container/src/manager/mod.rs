@@ -156,6 +156,11 @@ impl ContainerManager {
         (self.containers.len(), self.pids.len(), self.cgroups.len(), self.room.len())
     }
 
+    #[cfg(test)]
+    pub(crate) fn status(&self, id: &str) -> Option<whalewatch_core::Status> {
+        Some(self.containers.get(self.containers.by_id(id)?)?.snapshot.status)
+    }
+
     /// How many events of the manager's own are held.
     #[cfg(test)]
     pub(crate) fn held_own(&self) -> usize {

@@ -4,7 +4,7 @@ use rustc_hash::FxHashSet;
 use whalewatch_core::{Container, Context, Status};
 
 use super::{ContainerManager, Message};
-use crate::containers::{Known, Naming, Serial};
+use crate::containers::{Known, Naming, Serial, newer};
 use crate::hold::For;
 use crate::pids::{Entry, Place};
 use crate::proc::Seen;
@@ -76,6 +76,7 @@ impl ContainerManager {
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.listed = is_there(status);
         let (listed, cgroups) = (known.listed, known.cgroups.len());
+        let status = newer(known.snapshot.status, status);
         if known.snapshot.status != status {
             self.containers.change(serial, |c| c.status = status);
         }
