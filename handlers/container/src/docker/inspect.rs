@@ -1,12 +1,13 @@
 //! Inspecting single containers: each once at a time, few at once, each with a time limit, again while unknown.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
+use bollard::Docker;
 use bollard::errors::Error;
-use bollard::query_parameters::InspectContainerOptions;
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
 use rustc_hash::FxHashMap;
 use tokio::time::timeout;
 use whalewatch_core::Container;
@@ -78,29 +79,33 @@ impl DockerActor {
         }
     }
 
-    /// Asks for as many as may be asked for.
+    /// Asks for as many as may be asked for. The name comes from a list of one: the daemon answers an inspection only when
+    /// it has done with starting the container, a list at once.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else { return };
         while let Some(id) = self.inspections.next() {
-            let (docker, limit, asked) = (docker.clone(), self.timeout, Arc::clone(&id));
-            let ask = async move {
-                let answer = docker.inspect_container(&asked, None::<InspectContainerOptions>);
-                match timeout(limit, answer).await {
-                    Ok(Ok(answer)) => match answers::inspected(answer) {
-                        Some(container) => Outcome::Told(Box::new(container)),
-                        None => Outcome::Failed,
-                    },
-                    Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => {
-                        Outcome::NotThere
-                    }
-                    Ok(Err(_)) | Err(_) => Outcome::Failed,
+            let ask = look_up(docker.clone(), self.timeout, Arc::clone(&id));
+            let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| match outcome {
+                Outcome::Told(container) if this.inspections.wanted.contains_key(&id) => {
+                    (this.tell)(News::Container(container));
+                    this.inspect_further(id, ctx);
                 }
-            };
-            let done = move |outcome, this: &mut Self, ctx: &mut Context<Self>| {
-                this.inspected(id, outcome, ctx);
+                other => this.inspected(id, other, ctx),
             };
             ctx.spawn(ask.into_actor(self).map(done));
         }
+    }
+
+    /// Its name is told; now the rest.
+    fn inspect_further(&mut self, id: Arc<str>, ctx: &mut Context<Self>) {
+        let Some(docker) = self.docker.clone() else {
+            return self.inspected(id, Outcome::Failed, ctx);
+        };
+        let ask = inspect(docker, self.timeout, Arc::clone(&id));
+        let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| {
+            this.inspected(id, outcome, ctx);
+        };
+        ctx.spawn(ask.into_actor(self).map(done));
     }
 
     fn inspected(&mut self, id: Arc<str>, outcome: Outcome, ctx: &mut Context<Self>) {
@@ -127,6 +132,27 @@ impl DockerActor {
             }
         }
         self.pump(ctx);
+    }
+}
+
+async fn look_up(docker: Docker, limit: Duration, id: Arc<str>) -> Outcome {
+    let this = HashMap::from([("id", vec![&*id])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&this).build();
+    let Ok(Ok(answer)) = timeout(limit, docker.list_containers(Some(options))).await else {
+        return Outcome::Failed;
+    };
+    // The filter takes the beginning of an id as well.
+    let found = answer.into_iter().filter_map(answers::listed).find(|c| c.id == id);
+    found.map_or(Outcome::NotThere, |container| Outcome::Told(Box::new(container)))
+}
+
+async fn inspect(docker: Docker, limit: Duration, id: Arc<str>) -> Outcome {
+    let answer = docker.inspect_container(&id, None::<InspectContainerOptions>);
+    match timeout(limit, answer).await {
+        Ok(Ok(answer)) => answers::inspected(answer)
+            .map_or(Outcome::Failed, |container| Outcome::Told(Box::new(container))),
+        Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Outcome::NotThere,
+        Ok(Err(_)) | Err(_) => Outcome::Failed,
     }
 }
 

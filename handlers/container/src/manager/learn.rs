@@ -215,9 +215,13 @@ impl ContainerManager {
         self.containers.stay(serial);
         let Some(known) = self.containers.get_mut(serial).filter(|k| !k.present) else { return };
         known.present = true;
+        let back = matches!(known.snapshot.status, Status::Exited | Status::Dead);
         if !known.named() && known.naming != Naming::Hopeless {
             known.naming = Naming::Awaited;
             self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
+        }
+        if back {
+            self.containers.change(serial, |c| c.status = Status::Unknown);
         }
         self.tell(ContainerEventKind::Found, serial, cx);
     }
