@@ -1,6 +1,7 @@
 //! One compiled object: what it needs of the kernel, and how it is loaded and attached.
 
 use std::fs::File;
+use std::io;
 
 use aya::maps::{MapData, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
@@ -13,6 +14,9 @@ use crate::{LoadError, host};
 
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 8;
+
+/// How often loading a program is tried again when a signal interrupts it.
+const INTERRUPTIONS: u32 = 100;
 
 /// A compiled object: its programs and what they need.
 #[derive(Clone, Copy, Debug)]
@@ -116,14 +120,14 @@ fn attach(
     types: &AyaBtf,
 ) -> Result<(), LoadError> {
     let program = find::<BtfTracePoint>(ebpf, name)?;
-    program.load(tracepoint, types).map_err(|error| refusal(name, error))?;
+    verify(name, || program.load(tracepoint, types))?;
     program.attach().map_err(|error| LoadError::failed(format!("attach program {name}"), error))?;
     Ok(())
 }
 
 fn load_iterator(ebpf: &mut Ebpf, name: &'static str, types: &AyaBtf) -> Result<(), LoadError> {
     let program = find::<Iter>(ebpf, name)?;
-    program.load("task", types).map_err(|error| refusal(name, error))
+    verify(name, || program.load("task", types))
 }
 
 /// The program of that name. The object is our own, so it is there.
@@ -135,6 +139,22 @@ where
     program
         .and_then(TryInto::try_into)
         .map_err(|error| LoadError::failed(format!("find program {name}"), error))
+}
+
+/// Loads a program: again where a signal to this process (a child that ends, say) has interrupted the verifier.
+fn verify(
+    program: &'static str,
+    mut load: impl FnMut() -> Result<(), ProgramError>,
+) -> Result<(), LoadError> {
+    for _ in 0..INTERRUPTIONS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(refusal(program, error)),
+            Ok(()) => return Ok(()),
+        }
+    }
+    load().map_err(|error| refusal(program, error))
 }
 
 /// What the kernel means by refusing a program.
@@ -180,9 +200,11 @@ impl Attached {
         })
     }
 
-    /// Detaches and unloads the programs. What they submitted stays to be read.
+    /// Detaches and unloads the programs, and waits until none is at work any more (some 10 ms). What they submitted stays
+    /// to be read.
     pub(crate) fn detach(&mut self) {
         self.ebpf = None;
+        wait_for_running_programs();
     }
 
     /// Whether the programs are gone.
@@ -198,6 +220,18 @@ impl Attached {
         let link = program.attach().and_then(|id| program.take_link(id));
         let link = link.map_err(|error| LoadError::failed("attach the task iterator", error))?;
         link.into_file().map_err(|error| LoadError::failed("start the task iterator", error))
+    }
+}
+
+/// Waits for an RCU grace period. A detached program may still be at work on another CPU, or just about to be: were the
+/// counts read now, they could be short by its record.
+fn wait_for_running_programs() {
+    #[expect(unsafe_code, reason = "a system call that has no safe wrapper")]
+    // SAFETY: it takes no pointers.
+    let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if waited != 0 {
+        // Refused with `nohz_full`: then longer than any program takes.
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
 

@@ -16,7 +16,7 @@ use crate::program::Attached;
 
 /// Bytes that an arena asks for at a time.
 const ARENA_BYTES: usize = 32 * 1024;
-/// How long after the programs are gone one of them may still be at work on another CPU.
+/// How long after the programs are gone what they counted is waited for, should the counts not add up.
 const LAST_RECORDS: Duration = Duration::from_millis(100);
 
 /// What a ring buffer may take.
