@@ -128,11 +128,12 @@ impl<H: Handler> Stage<H> {
 
     fn build(&mut self, ctx: &Context<Self>) -> Result<(), String> {
         let (address, life) = (ctx.address(), self.life);
+        let open = self.lanes.iter().filter(|lane| lane.from.is_some());
         let setup = Setup {
             name: Arc::clone(&self.name),
             host: Arc::clone(&self.host),
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
-            chains: self.lanes.iter().map(|lane| lane.chain).collect(),
+            chains: open.map(|lane| lane.chain).collect(),
         };
         let built = catch_unwind(AssertUnwindSafe(|| H::build(&self.options, &setup)))
             .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
