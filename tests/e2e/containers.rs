@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use whalewatch_tests::docker::{Container, Docker};
 use whalewatch_tests::oracle::Oracle;
 use whalewatch_tests::output::Event;
-use whalewatch_tests::tracer::Tracer;
+use whalewatch_tests::tracer::{Finished, Tracer};
 use whalewatch_tests::{config, environment, wait};
 
 const ROUNDS: usize = 50;
@@ -55,7 +55,7 @@ fn host_true(oracle: &Mutex<Oracle>) -> String {
 
 /// Stops the tracer when all marked processes have ended in its output, and judges.
 #[track_caller]
-fn judge(mut tracer: Tracer, oracle: &Oracle) {
+fn judge(mut tracer: Tracer, oracle: &Oracle) -> Finished {
     let seen = wait::poll(Duration::from_secs(30), || {
         let verdict = oracle.judge(tracer.events());
         wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
@@ -68,6 +68,7 @@ fn judge(mut tracer: Tracer, oracle: &Oracle) {
     assert!(verdict.in_containers > 0 || verdict.on_host > 0, "nothing was judged");
     finished.totals.assert_complete();
     finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
+    finished
 }
 
 #[test]
@@ -112,6 +113,26 @@ fn fifty_docker_execs() {
         oracle.in_container(&mark, &container.id, &container.name);
     }
     judge(tracer, &oracle);
+}
+
+#[test]
+fn children_of_a_container_s_processes_are_the_container_s() {
+    const CHILDREN: usize = 20;
+    let tracer = tracer("children");
+    let marks: Vec<String> = (0..CHILDREN).map(|_| mark("child")).collect();
+    let script = format!("/bin/true {};", marks.join("; /bin/true "));
+    // A shell of a shell, so that some are grandchildren; the last command keeps it from running the script in its place.
+    let script = format!("sh -c '{script} :'; :");
+    let container = docker().start("children", &environment::image(), &["/bin/sh", "-c", &script]);
+    let mut oracle = Oracle::default();
+    for mark in &marks {
+        oracle.in_container(mark, &container.id, &container.name);
+    }
+    let finished = judge(tracer, &oracle);
+    let of_container = |event: &&Event| event.container_id() == Some(&container.id);
+    let forks = finished.events.iter().filter(|event| event.kind() == "process.fork");
+    let forks = forks.filter(of_container).count();
+    assert!(forks > CHILDREN, "{forks} forks for {CHILDREN} children and a shell");
 }
 
 /// A container of 20 processes whose first one runs `/bin/true MARK` on SIGUSR1.

@@ -185,3 +185,90 @@ fn own_cgroup() -> Option<u64> {
     })?;
     Some(fs::metadata(root.join(Path::new(path))).ok()?.ino())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn process(kind: &str, pid: u32, cgroup: u64, container: &Value, state: &str) -> Event {
+        Event(json!({"kind": kind, "process": {"pid": pid, "start_time": 1, "cgroup_id": cgroup},
+                     "container": container, "attribution": {"state": state}}))
+    }
+
+    fn exec(mark: &str, pid: u32, cgroup: u64, container: &Value, state: &str) -> Event {
+        let mut event = process("process.exec", pid, cgroup, container, state);
+        event.0["process"]["command_args"] = json!(["/bin/true", mark]);
+        event
+    }
+
+    /// A container `c` with the process 1 in cgroup 7, and a host process 2 in cgroup 9.
+    fn oracle() -> Oracle {
+        let mut oracle = Oracle::default();
+        oracle.in_container("in", "c", "name");
+        oracle.on_host("out");
+        oracle
+    }
+
+    fn all_right() -> Vec<Event> {
+        let container = json!({"id": "c", "name": "name"});
+        vec![
+            exec("in", 1, 7, &container, "resolved"),
+            exec("out", 2, 9, &Value::Null, "host"),
+            process("process.exit", 1, 7, &container, "resolved"),
+            process("process.exit", 2, 9, &Value::Null, "host"),
+        ]
+    }
+
+    #[test]
+    fn what_is_right_is_right() {
+        let verdict = oracle().judge(&all_right());
+        verdict.assert_right();
+        assert_eq!((verdict.in_containers, verdict.named_at_once, verdict.on_host), (2, 2, 2));
+    }
+
+    #[test]
+    fn a_container_s_event_shown_as_the_host_s_is_wrong() {
+        let mut events = all_right();
+        events[2] = process("process.exit", 1, 7, &Value::Null, "host");
+        assert_eq!(oracle().judge(&events).wrong.len(), 1);
+    }
+
+    #[test]
+    fn a_host_s_event_shown_as_a_container_s_is_wrong() {
+        let mut events = all_right();
+        for (id, state) in [("c", "resolved"), ("another", "pending")] {
+            events[3] = process("process.exit", 2, 9, &json!({"id": id}), state);
+            assert_eq!(oracle().judge(&events).wrong.len(), 1, "{id}");
+        }
+        events[3] = process("process.exit", 2, 9, &Value::Null, "unknown");
+        assert_eq!(oracle().judge(&events).wrong.len(), 1, "unknown is not host");
+    }
+
+    #[test]
+    fn another_container_and_another_name_are_wrong() {
+        let mut events = all_right();
+        for container in [json!({"id": "d", "name": "name"}), json!({"id": "c", "name": "nam"})] {
+            events[2] = process("process.exit", 1, 7, &container, "resolved");
+            assert_eq!(oracle().judge(&events).wrong.len(), 1, "{container}");
+        }
+    }
+
+    #[test]
+    fn a_missing_exit_is_missed() {
+        let mut events = all_right();
+        events.pop();
+        assert_eq!(oracle().judge(&events).missing, ["out"]);
+    }
+
+    #[test]
+    fn a_name_may_come_later_but_must_come() {
+        let mut events = all_right();
+        events[2] = process("process.exit", 1, 7, &json!({"id": "c"}), "pending");
+        let verdict = oracle().judge(&events);
+        assert_eq!((verdict.named_at_once, verdict.never_named.len()), (1, 1));
+        events.push(Event(json!({"kind": "container.resolved", "container": {"id": "c"}})));
+        assert!(oracle().judge(&events).never_named.is_empty());
+    }
+}

@@ -29,6 +29,9 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
         packages.extend(KERNEL_SIDE.iter().filter(|package| !is_installed(package)));
     }
     packages.dedup();
+    if busybox().is_some_and(|file| !is_static(&file)) {
+        packages.push("busybox-static");
+    }
     if packages.is_empty() {
         return Ok(());
     }
@@ -66,6 +69,17 @@ fn nightly_has_sources() -> bool {
         let sysroot = PathBuf::from(String::from_utf8_lossy(&done.stdout).trim());
         done.status.success() && sysroot.join("lib/rustlib/src/rust/library").is_dir()
     })
+}
+
+fn busybox() -> Option<PathBuf> {
+    paths::find("busybox")
+}
+
+/// Whether a program asks for no loader, and so runs in a root that has nothing else.
+fn is_static(program: &Path) -> bool {
+    let Ok(bytes) = fs::read(program) else { return false };
+    let start = &bytes[..bytes.len().min(4096)];
+    !start.windows(4).any(|word| word == b"/ld-")
 }
 
 /// The kernel's file systems that Whalewatch looks at: type and place.
@@ -115,7 +129,7 @@ pub(crate) fn image_tar(dir: &Path) -> Result<PathBuf> {
     let root = dir.join("image");
     let bin = root.join("bin");
     fs::create_dir_all(&bin)?;
-    let busybox = paths::find("busybox").context("busybox-static is not installed")?;
+    let busybox = busybox().context("busybox-static is not installed")?;
     fs::copy(&busybox, bin.join("busybox"))?;
     let applets = Command::new(&busybox).arg("--list").output()?;
     for applet in String::from_utf8_lossy(&applets.stdout).lines().filter(|name| *name != "busybox")

@@ -7,14 +7,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use whalewatch_tests::docker::Docker;
 use whalewatch_tests::dockerd::Dockerd;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, sweep, wait};
 
 use crate::bench::{Aim, Figure, median};
-use crate::machine::Mounts;
+use crate::machine::{self, Mounts};
 use crate::paths;
-use crate::steps::cargo;
+use crate::steps::{IMAGE, cargo};
 
 /// How long nothing is done when wake-ups are counted.
 const IDLE: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ const DRAINS_PER_SECOND: f64 = 100.0;
 pub(crate) struct Bench {
     config: String,
     dir: PathBuf,
-    _dockerd: Dockerd,
+    dockerd: Dockerd,
     _mounts: Mounts,
 }
 
@@ -42,15 +43,31 @@ impl Bench {
         sweep::sweep(&scratch.join("d"))?;
         let dockerd = Dockerd::start(&scratch.join("d"))
             .context("`cargo xtask test --only packages` installs what is missing")?;
+        dockerd.import(&machine::image_tar(&scratch)?, IMAGE)?;
         let dir = scratch.join("t");
         fs::create_dir_all(&dir)?;
         let config = config::json_chain_with_docker(&dockerd.socket());
-        Ok(Self { config, dir, _dockerd: dockerd, _mounts: mounts })
+        Ok(Self { config, dir, dockerd, _mounts: mounts })
+    }
+
+    /// Runs so many short containers, 8 at once.
+    fn run_containers(&self, count: usize) -> Result<()> {
+        const LANES: usize = 8;
+        let client = self.dockerd.client();
+        thread::scope(|scope| {
+            let lane = || (0..count / LANES).try_for_each(|_| run_true(&client));
+            let lanes: Vec<_> = (0..LANES).map(|_| scope.spawn(lane)).collect();
+            lanes.into_iter().try_for_each(|lane| lane.join().expect("a lane does not panic"))
+        })
     }
 
     fn tracer(&self) -> Tracer {
         Tracer::start(&paths::program(), &self.dir, &self.config)
     }
+}
+
+fn run_true(client: &Docker) -> Result<()> {
+    client.run(&["run", "--rm", IMAGE, "/bin/true"]).map(drop)
 }
 
 /// From start to watching.
@@ -79,6 +96,26 @@ pub(crate) fn idling(bench: &Bench) -> Result<Figure> {
     Ok(Figure { name: "wake-ups when idle", value: wakeups, unit: "per s", aim })
 }
 
+/// What short-lived containers leave in memory: nothing, so more of them need no more.
+pub(crate) fn containers_come_and_go(bench: &Bench) -> Result<Vec<Figure>> {
+    const FIRST: usize = 24;
+    const MORE: usize = 400;
+    let mut tracer = bench.tracer();
+    bench.run_containers(FIRST)?;
+    wait_until_calm(&mut tracer);
+    let before = Memory::of(tracer.pid())?.now;
+    bench.run_containers(MORE)?;
+    wait_until_calm(&mut tracer);
+    let after = Memory::of(tracer.pid())?.now;
+    tracer.stop();
+    let figure = |name, value, aim| Figure { name, value, unit: "MB", aim };
+    Ok(vec![
+        figure("memory after 424 short containers", after, Aim::AtMost(25.0)),
+        // What is gone lingers for a while, so that late events still find it: that much may stay.
+        figure("of that, grown over the last 400", after - before, Aim::AtMost(4.0)),
+    ])
+}
+
 /// What a workload's rounds told.
 #[derive(Debug, Default)]
 struct Rounds {
@@ -87,7 +124,26 @@ struct Rounds {
     cpu: f64,
     delivered: u64,
     lost: u64,
-    resident: f64,
+    resident: Memory,
+}
+
+/// Memory in MB: now, and the most there ever was.
+#[derive(Clone, Copy, Debug, Default)]
+struct Memory {
+    now: f64,
+    peak: f64,
+}
+
+impl Memory {
+    fn of(pid: u32) -> Result<Self> {
+        let file = format!("/proc/{pid}/status");
+        let megabytes = |name| Ok::<_, anyhow::Error>(status_number(&file, name)? as f64 * 1024e-6);
+        Ok(Self { now: megabytes("VmRSS")?, peak: megabytes("VmHWM")? })
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self { now: self.now.max(other.now), peak: self.peak.max(other.peak) }
+    }
 }
 
 impl Rounds {
@@ -116,7 +172,7 @@ impl Rounds {
         let time = time(workload, count)?;
         wait_until_calm(&mut tracer);
         self.cpu += cpu_seconds(tracer.pid())? - before;
-        self.resident = self.resident.max(resident_mebibytes(tracer.pid())?);
+        self.resident = self.resident.max(Memory::of(tracer.pid())?);
         let finished = tracer.stop();
         self.delivered += finished.totals.tracker("procs", "delivered");
         self.lost += finished.totals.tracker("procs", "lost");
@@ -130,6 +186,7 @@ pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figur
     let fork = Rounds::run(bench, "fork", "10000", rounds)?;
     let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
     let cpu = (spawn.cpu + fork.cpu) * 1e6 / (spawn.delivered + fork.delivered) as f64;
+    let resident = spawn.resident.max(fork.resident);
     Ok(vec![
         figure("3,000 × spawn and exec, bare", median(spawn.bare), "s", Aim::None),
         figure(
@@ -143,7 +200,8 @@ pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figur
         figure("own CPU for a million events", cpu, "s", Aim::AtMost(5.0)),
         figure("events delivered", (spawn.delivered + fork.delivered) as f64, "", Aim::None),
         figure("events lost", (spawn.lost + fork.lost) as f64, "", Aim::AtMost(0.0)),
-        figure("resident memory", spawn.resident.max(fork.resident), "MiB", Aim::AtMost(25.0)),
+        figure("resident memory", resident.now, "MB", Aim::AtMost(25.0)),
+        figure("resident memory, at its peak", resident.peak, "MB", Aim::None),
     ])
 }
 
@@ -185,11 +243,6 @@ fn status_number(file: &str, name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     let number = line.trim_start_matches(':').split_whitespace().next();
     number.and_then(|number| number.parse().ok()).with_context(|| format!("no {name} in {file}"))
-}
-
-/// The most memory that it ever had, in MiB.
-fn resident_mebibytes(pid: u32) -> Result<f64> {
-    Ok(status_number(&format!("/proc/{pid}/status"), "VmHWM")? as f64 / 1024.0)
 }
 
 /// How often any of its threads has gone to sleep of its own will, and so was woken.

@@ -13,7 +13,7 @@ use crate::run::{Show, run, run_with};
 use crate::{documents, examples, paths, tools};
 
 /// Name of the image that the tests' containers are made from.
-const IMAGE: &str = "whalewatch-test:1";
+pub(crate) const IMAGE: &str = "whalewatch-test:1";
 
 /// One step.
 #[derive(Debug)]
