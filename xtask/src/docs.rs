@@ -24,8 +24,8 @@ const INTRODUCTION: &str = "\
 
 A configuration is one TOML file. `[trackers.NAME]` says what is watched, `[handlers.NAME]` what can become of events; each has
 a `type` and the options of that type, below. `[[chains]]` joins them: `from` names trackers, `through` names handlers in
-their order, and more than one chain may name the same. The container manager has a table of its own, `[container]`, and is
-named `container` in chains. `whalewatch check FILE` tells every mistake with its line and column, and what was expected.
+their order, and more than one chain may name the same. A part that needs no options needs no table: chains can name its type.
+The container manager has a table of its own, `[container]`, and is named `container` in chains. `whalewatch check FILE` tells every mistake with its line and column, and what was expected.
 
 ```toml
 [trackers.procs]

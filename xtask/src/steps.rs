@@ -42,6 +42,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("deny", "licences, bans and sources of all dependencies", &["tools"], deny),
     step("ebpf", "the kernel side's objects fit their sources", &["tools"], ebpf),
     step("release", "build the program as users get it", &[], release),
+    step("kernel", "the kernel side runs in this kernel", &["mounts"], kernel),
     step("reference", "the generated pages are what the program says", &["release"], reference),
     step("examples", "every example runs", &["mounts", "release"], run_examples),
     step("readme", "commands in the documents run", &["packages", "mounts", "release"], readme),
@@ -173,7 +174,8 @@ fn format(context: &mut Context) -> Result<()> {
 
 fn clippy(context: &mut Context) -> Result<()> {
     let mut command = cargo(&["clippy", "--locked", "--all-targets"]);
-    command.args(["--features", "whalewatch-tests/e2e", "--", "-D", "warnings"]);
+    command.args(["--features", "whalewatch-tests/e2e,whalewatch-trackers/kernel-tests"]);
+    command.args(["--", "-D", "warnings"]);
     context.quiet(&mut command)
 }
 
@@ -209,6 +211,13 @@ fn ebpf(context: &mut Context) -> Result<()> {
 
 fn release(context: &mut Context) -> Result<()> {
     context.quiet(&mut cargo(&["build", "--locked", "--release", "--package", "whalewatch"]))
+}
+
+fn kernel(context: &mut Context) -> Result<()> {
+    let mut command = cargo(&["test", "--locked", "--package", "whalewatch-trackers"]);
+    command.args(["--features", "kernel-tests", "--test", "kernel"]);
+    // One at a time: each watches the whole machine.
+    context.tests(command.args(["--", "--test-threads=1"]))
 }
 
 fn reference(_: &mut Context) -> Result<()> {
