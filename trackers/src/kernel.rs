@@ -40,6 +40,7 @@ impl Kernel {
     }
 
     fn read() -> Result<Self, LoadError> {
+        keep_large_memory_apart();
         let btf = Btf::read(Path::new(KERNEL_BTF)).map_err(|error| match error {
             BtfError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 LoadError::NoBtf
@@ -116,6 +117,22 @@ pub(crate) struct AttachType {
 impl AttachType {
     pub(crate) const TYPEDEF: u32 = 8 << 24;
     pub(crate) const FUNCTION: u32 = 12 << 24;
+}
+
+/// Has the C library map large pieces of memory by themselves, so that they go back to the system when they are freed.
+///
+/// Left alone, it raises the size from which it does so to the largest piece that was freed; what is read after that stays
+/// with the program for good. Measured: 8.4 MB resident without this, 1.1 MB with it.
+fn keep_large_memory_apart() {
+    #[cfg(target_env = "gnu")]
+    {
+        const FROM_BYTES: libc::c_int = 128 * 1024; // The library's own default.
+        #[expect(unsafe_code, reason = "the C library's function, which has no safe wrapper")]
+        // SAFETY: it takes no pointers, and the allocator locks itself.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, FROM_BYTES);
+        }
+    }
 }
 
 /// Has the allocator return what was freed to the system: it keeps some 20 MB otherwise.

@@ -12,7 +12,7 @@ use whalewatch_core::TrackerSpec;
 use whalewatch_trackers::process::{ProcessOptions, ProcessTracker};
 use whalewatch_trackers::{Kernel, LoadError, Program, cgroup, host, process};
 
-use crate::commands::TextOrJson;
+use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 
 /// How long the Docker daemon may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -25,8 +25,7 @@ pub(crate) struct Doctor {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
-    /// The Docker daemon's socket [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = ENDPOINT_HELP)]
     endpoint: Option<String>,
 }
 
@@ -215,9 +214,8 @@ fn pid_namespace() -> Finding {
 
 fn docker(endpoint: Option<String>) -> Finding {
     const NAME: &str = "docker";
-    let from_environment = || std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
     let endpoint = endpoint
-        .or_else(from_environment)
+        .or_else(docker_host)
         .unwrap_or_else(|| String::from("unix:///var/run/docker.sock"));
     let Some(path) = endpoint.strip_prefix("unix://") else {
         let found = format!("{endpoint} is no local socket and was not tried");

@@ -28,7 +28,7 @@ use crate::logging::LogFormat;
 #[derive(Parser)]
 #[command(name = "whalewatch", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How the program's own diagnostics are written to standard error; RUST_LOG chooses which
+    /// How the program's own diagnostics are written to standard error; `RUST_LOG` chooses which
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
     #[command(subcommand)]
@@ -44,6 +44,15 @@ enum Command {
     Graph(graph::Graph),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
+}
+
+/// What `--endpoint` means, wherever it stands.
+const ENDPOINT_HELP: &str =
+    "The Docker daemon's socket [default: $DOCKER_HOST, else unix:///var/run/docker.sock]";
+
+/// The environment variable that the `docker` command goes by too.
+fn docker_host() -> Option<String> {
+    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
 /// Output for people or for programs.

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use whalewatch_runtime::{Registry, config};
 
 use crate::BAD_USAGE;
-use crate::commands::duration;
+use crate::commands::{ENDPOINT_HELP, docker_host, duration};
 use crate::running::{self, RunOptions};
 
 /// Watch now, with no configuration: by default each process that starts and ends, with its container
@@ -31,8 +31,7 @@ pub(crate) struct Trace {
     /// A table for people or JSON lines for programs
     #[arg(long, value_enum, default_value_t)]
     format: Format,
-    /// The Docker daemon's socket [default: $DOCKER_HOST, else unix:///var/run/docker.sock]
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", help = ENDPOINT_HELP)]
     endpoint: Option<String>,
     /// Stop after this time, counted from the line `watching: …`; for example 10s or 5m
     #[arg(long, value_parser = duration, value_name = "TIME")]
@@ -111,11 +110,6 @@ impl Trace {
         .ok();
         text
     }
-}
-
-/// The environment variable that the `docker` command goes by too.
-fn docker_host() -> Option<String> {
-    std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
 
 /// As a TOML string.
