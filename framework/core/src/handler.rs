@@ -1,5 +1,6 @@
 //! Handlers: what becomes of events.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use crate::batch::Batch;
 use crate::field::Schema;
 use crate::options::{Options, Problem};
-use crate::stats::HandlerCounters;
+use crate::stats::{ContainerCounts, HandlerCounters};
 
 /// Message type of a handler that has no messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +241,11 @@ impl<'a, M> Context<'a, M> {
     /// Counts events that this handler, the end of its chain, has delivered.
     pub fn delivered(&self, count: u64) {
         HandlerCounters::add(&self.counters.output, count);
+    }
+
+    /// Replaces what this handler counted by container id; `host` and `unknown` stand beside the ids.
+    pub fn count_containers(&self, counts: BTreeMap<Arc<str>, ContainerCounts>) {
+        self.counters.set_containers(counts);
     }
 
     /// Has `message` come to the handler after `delay`.

@@ -29,7 +29,7 @@ pub use handler::{
 pub use options::{HumanDuration, Options, Problem};
 pub use process::{Namespaces, Process, ProcessKey};
 pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpec};
-pub use stats::HandlerCounters;
+pub use stats::{ContainerCounts, HandlerCounters};
 pub use time::Timestamp;
 
 // What appears in this crate's own signatures, so that an author needs no second version of it.

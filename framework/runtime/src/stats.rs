@@ -18,6 +18,20 @@ pub struct Totals {
     pub trackers: BTreeMap<String, TrackerTotals>,
     /// By name of the handler.
     pub handlers: BTreeMap<String, HandlerTotals>,
+    /// By container id, and `host` and `unknown`, as a container manager counted at the end of the run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, ContainerTotals>,
+}
+
+/// Totals of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerTotals {
+    /// Its name, where known.
+    pub name: Option<String>,
+    /// Events that were attributed to it.
+    pub events: u64,
+    /// Events of its cgroups that the kernel could not hand over.
+    pub lost: u64,
 }
 
 /// Totals of a tracker.
@@ -103,7 +117,7 @@ impl fmt::Display for Totals {
 }
 
 /// Where the parts of a running system count.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(crate) trackers: Vec<(Arc<str>, Arc<TrackerCounters>)>,
     /// A handler that stands in several chains and is not shared has counters for each.
@@ -136,6 +150,67 @@ impl Counters {
             t.errors += c.errors.load(Relaxed);
             t.restarts += c.restarts.load(Relaxed);
         }
+        totals.containers = self.containers(&totals.trackers);
         totals
+    }
+
+    /// Joins what container managers counted with what trackers lost, by cgroup.
+    fn containers(
+        &self,
+        trackers: &BTreeMap<String, TrackerTotals>,
+    ) -> BTreeMap<String, ContainerTotals> {
+        let mut containers: BTreeMap<String, ContainerTotals> = BTreeMap::new();
+        let mut owners = BTreeMap::new();
+        for (id, counts) in self.handlers.iter().flat_map(|(_, c)| c.containers()) {
+            let totals = containers.entry(id.to_string()).or_default();
+            totals.name = counts.name.map(|name| name.to_string());
+            totals.events += counts.events;
+            owners.extend(counts.cgroups.into_iter().map(|cgroup| (cgroup, id.to_string())));
+        }
+        if containers.is_empty() {
+            return containers; // No container manager stood in any chain.
+        }
+        for (cgroup, lost) in trackers.values().flat_map(|t| &t.lost_by_cgroup) {
+            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
+            containers.entry(owner.to_owned()).or_default().lost += lost;
+        }
+        containers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whalewatch_core::{ContainerCounts, SourceCounts};
+
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_told_by_container() {
+        let manager = HandlerCounters::default();
+        let web = ContainerCounts { name: Some("web".into()), events: 7, cgroups: vec![12, 13] };
+        let host = ContainerCounts { events: 5, ..ContainerCounts::default() };
+        manager.set_containers([("ab".into(), web), ("host".into(), host)].into());
+        let tracker = TrackerCounters::default();
+        let lost_by_cgroup = [(12, 3), (13, 1), (99, 2)].into();
+        let counts = SourceCounts { generated: 6, lost: 6, lost_by_cgroup, ..Default::default() };
+        tracker.write(counts, 0);
+        let counters = Counters {
+            trackers: vec![("process".into(), Arc::new(tracker))],
+            handlers: vec![("container".into(), Arc::new(manager))],
+        };
+        let told: Vec<_> = counters
+            .totals()
+            .containers
+            .into_iter()
+            .map(|(id, c)| (id, c.name, c.events, c.lost))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (String::from("ab"), Some(String::from("web")), 7, 4),
+                (String::from("host"), None, 5, 0),
+                (String::from("unknown"), None, 0, 2),
+            ]
+        );
     }
 }

@@ -36,7 +36,7 @@ impl TrackerCounters {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn write(&self, counts: SourceCounts, delivered: u64) {
+    pub(crate) fn write(&self, counts: SourceCounts, delivered: u64) {
         *self.counts.lock().unwrap_or_else(PoisonError::into_inner) = (counts, delivered);
     }
 }

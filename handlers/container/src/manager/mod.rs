@@ -12,13 +12,14 @@ mod learn;
 mod news;
 mod tell;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, BuildError, ChainId, Context, Event, Handler, HandlerError, Mailbox, Problem, Runtime,
-    Schema, Setup,
+    Batch, BuildError, ChainId, ContainerCounts, Context, Event, Handler, HandlerError, Mailbox,
+    Problem, Runtime, Schema, Setup,
 };
 
 use crate::cgroups::{Cgroups, Hierarchy};
@@ -100,6 +101,8 @@ pub struct ContainerManager {
 struct Counts {
     host: u64,
     unknown: u64,
+    /// Of containers that are known no more.
+    forgotten: u64,
 }
 
 impl ContainerManager {
@@ -143,11 +146,21 @@ impl ContainerManager {
         }
     }
 
-    /// How many events went to whom: host, unknown, and each container that is known, with its id.
-    pub fn counts(&self) -> (u64, u64, Vec<(Arc<str>, u64)>) {
-        let of = |k: &crate::containers::Known| (Arc::clone(&k.snapshot.id), k.events);
-        let containers = self.containers.iter().map(|(_, known)| of(known)).collect();
-        (self.counts.host, self.counts.unknown, containers)
+    /// How many events went to whom, by container id; `host`, `unknown`, and `forgotten` for containers long gone.
+    pub fn counts(&self) -> BTreeMap<Arc<str>, ContainerCounts> {
+        let known = self.containers.iter().map(|(_, known)| {
+            let name = known.snapshot.name.clone();
+            let (events, cgroups) = (known.events, known.cgroups.clone());
+            (Arc::clone(&known.snapshot.id), ContainerCounts { name, events, cgroups })
+        });
+        let counts = &self.counts;
+        let none =
+            [("host", counts.host), ("unknown", counts.unknown), ("forgotten", counts.forgotten)];
+        let none = none.into_iter().filter(|(word, events)| *word == "host" || *events > 0);
+        let none = none.map(|(word, events)| {
+            (word.into(), ContainerCounts { events, ..ContainerCounts::default() })
+        });
+        known.chain(none).collect()
     }
 
     /// How many containers, processes, cgroups and held events there are.
@@ -215,6 +228,7 @@ impl ContainerManager {
                 self.cgroups.forget(id);
             }
             self.release(For::Name(serial), cx);
+            self.counts.forgotten += known.events;
             let id = Arc::clone(&known.snapshot.id);
             tracing::debug!(%id, events = known.events, "container is forgotten");
             self.world.helper.ask(Request::Forget(id));
@@ -337,6 +351,7 @@ impl Handler for ContainerManager {
         self.release_chain(chain, cx);
         self.chains.retain(|&c| c != chain);
         self.log_counts();
+        cx.count_containers(self.counts());
         Ok(())
     }
 }
