@@ -24,10 +24,22 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions<'_>) -> ExitCode {
         Ok(End::Done | End::Closed) => ExitCode::SUCCESS,
         Ok(End::Aborted) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes on one line. A cause that is in the text already (some errors tell their cause's) is not told again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 fn try_run(plan: &Plan, options: &RunOptions<'_>) -> anyhow::Result<End> {
@@ -72,4 +84,18 @@ fn report(totals: &Totals, options: &RunOptions<'_>) -> anyhow::Result<()> {
     let json = serde_json::to_string_pretty(totals).context("totals cannot be written as JSON")?;
     fs::write(path, json + "\n")
         .with_context(|| format!("totals cannot be written to {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn no_cause_is_told_twice() {
+        let error = anyhow!("not permitted").context("no map: not permitted").context("no tracker");
+        assert_eq!(with_causes(&error), "no tracker: no map: not permitted");
+        assert_eq!(with_causes(&anyhow!("alone")), "alone");
+    }
 }

@@ -12,6 +12,11 @@ pub enum LoadError {
         "no permission to load programs into the kernel: run whalewatch as root, or give it the capabilities CAP_BPF and CAP_PERFMON"
     )]
     NoPrivileges,
+    /// The process has a user namespace of its own, as in a rootless container: what it may do there counts for nothing here.
+    #[error(
+        "no permission to load programs into the kernel from a user namespace: run whalewatch as the host's root, not in a rootless container or one with userns-remap"
+    )]
+    UserNamespace,
     /// The kernel has no type information.
     #[error(
         "this kernel has no type information at /sys/kernel/btf/vmlinux: whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (all big distributions' kernels since 2021 are)"

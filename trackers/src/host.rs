@@ -8,11 +8,17 @@ const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
+
 /// Whether this process may load programs.
 ///
 /// # Errors
-/// [`LoadError::NoPrivileges`] if it may not.
+/// [`LoadError::NoPrivileges`] or [`LoadError::UserNamespace`] if it may not.
 pub fn check_privileges() -> Result<(), LoadError> {
+    if is_elsewhere("/proc/self/ns/user", "user:[4026531837]") {
+        // Root of such a namespace has all capabilities, but none that counts here.
+        return Err(LoadError::UserNamespace);
+    }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     // Without /proc nothing is known: then the kernel's answer decides.
     match effective_capabilities(&status) {
@@ -26,14 +32,24 @@ pub fn check_privileges() -> Result<(), LoadError> {
 /// # Errors
 /// [`LoadError::Lockdown`] if it does not.
 pub fn check_lockdown() -> Result<(), LoadError> {
-    // Where securityfs is not mounted, the verifier's answer tells (see `Program::load`).
-    let text = fs::read_to_string("/sys/kernel/security/lockdown").unwrap_or_default();
+    // Where it cannot be read, the verifier's answer tells (see `Program::load`).
+    let text = fs::read_to_string(LOCKDOWN).unwrap_or_default();
     if is_confidential(&text) { Err(LoadError::Lockdown) } else { Ok(()) }
+}
+
+/// Whether this host says if its kernel is locked down: securityfs may not be mounted.
+pub fn tells_lockdown() -> bool {
+    fs::read_to_string(LOCKDOWN).is_ok()
 }
 
 /// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one that programs see.
 pub fn in_initial_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
+}
+
+/// Whether a link to a namespace is there and does not point to the kernel's first one of its kind.
+fn is_elsewhere(link: &str, first: &str) -> bool {
+    fs::read_link(link).is_ok_and(|found| found.as_os_str() != first)
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {

@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
-use whalewatch_core::TrackerSpec;
-use whalewatch_trackers::process::{ProcessOptions, ProcessTracker};
+use whalewatch_trackers::process::ProcessOptions;
 use whalewatch_trackers::{Kernel, LoadError, Program, cgroup, host, process};
 
 use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
@@ -135,6 +134,10 @@ fn privileges() -> Finding {
 
 fn lockdown() -> Finding {
     match host::check_lockdown() {
+        Ok(()) if !host::tells_lockdown() => {
+            let found = "this host does not say (securityfs is not mounted); attaching shows it";
+            Finding::ok("lockdown", found)
+        }
         Ok(()) => Finding::ok("lockdown", "the kernel lets programs read its memory"),
         Err(error) => Finding::error("lockdown", &error),
     }
@@ -165,12 +168,9 @@ fn loading(before: &[Finding]) -> Finding {
     if before.iter().any(|finding| finding.state == State::Error) {
         return Finding::warning(NAME, "not tried", "mend the errors above first");
     }
-    match ProcessTracker::open(&ProcessOptions::default()) {
+    match process::open(&ProcessOptions::default()) {
         Ok(_) => Finding::ok(NAME, "tried with the process tracker: it works"),
-        Err(error) => {
-            let found = error.to_string();
-            Finding { name: NAME, state: State::Error, found, mend: None }
-        }
+        Err(error) => Finding::error(NAME, &error),
     }
 }
 
