@@ -128,7 +128,8 @@ impl<E: Event> Tracker<E> {
         self.last_batch = events.len();
         self.delivered += events.len() as u64;
         self.send(events);
-        if drained != Drain::More {
+        // A source that yields nothing has lost nothing either: loss is for want of room.
+        if drained != Drain::More && self.last_batch > 0 {
             self.count();
         }
         match drained {
