@@ -209,14 +209,13 @@ impl Running {
             fed.extend((0..).zip(trackers).map(|(feed, t)| (t, feed, address.clone())));
         }
         running.await_built(running.actors, reports).await?;
-        let epoch = Instant::now();
         let ends = wires.feeds.into_iter().zip(wires.chains);
         for (index, (opened, (feeds, chains))) in opened.into_iter().zip(ends).enumerate() {
             let name: Arc<str> = plan.trackers[index].name.as_str().into();
             let counters = Arc::new(TrackerCounters::default());
             running.counters.trackers.push((Arc::clone(&name), Arc::clone(&counters)));
             let reports = reports_to.clone();
-            let links = Links { name, feeds, chains, counters, reports, epoch };
+            let links = Links { name, feeds, chains, counters, reports };
             let TrackerControl { stop, existing } = opened.start(links);
             running.trackers.push(stop);
             running.actors += 1;

@@ -2,6 +2,7 @@
 
 pub(crate) mod outlet;
 pub(crate) mod stage;
+mod ticker;
 pub(crate) mod tracker;
 
 use std::sync::Arc;

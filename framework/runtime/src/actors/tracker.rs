@@ -1,20 +1,18 @@
 //! `Tracker<E>`: drives a source and sends its events on in batches.
 
-use std::future::Future;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, Message};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::time::{Instant, Sleep, sleep_until};
 use whalewatch_core::{Batch, Drain, Event, Source, SourceCounts, SourceError};
 
 use super::Report;
 use super::outlet::{Outlet, Sent};
+use super::ticker::{Ticker, watch};
 
 /// Events in a batch at most. Measured on a prototype of three actors: 16 a batch 15 M events/s, 256 and more 30 M/s.
 const BATCH: usize = 256;
@@ -62,10 +60,10 @@ pub(crate) struct Tracker<E: Event> {
     chains: Vec<Outlet>,
     counters: Arc<TrackerCounters>,
     reports: flume::Sender<Report>,
-    /// Drains of all trackers fall on multiples of their interval since this instant, so that one wake-up serves several.
-    epoch: Instant,
+    /// There once the actor has started.
+    ticker: Option<Ticker>,
     wake: Option<AsyncFd<OwnedFd>>,
-    sleep: Pin<Box<Sleep>>,
+    /// Whether there was nothing more at the last drain, so that the next one waits for a tick.
     waiting: bool,
     stopping: bool,
     delivered: u64,
@@ -82,7 +80,6 @@ pub(crate) struct Links {
     pub(crate) chains: Vec<flume::Sender<Batch>>,
     pub(crate) counters: Arc<TrackerCounters>,
     pub(crate) reports: flume::Sender<Report>,
-    pub(crate) epoch: Instant,
 }
 
 impl<E: Event> Tracker<E> {
@@ -96,9 +93,8 @@ impl<E: Event> Tracker<E> {
             chains: outlets(links.chains),
             counters: links.counters,
             reports: links.reports,
-            epoch: links.epoch,
+            ticker: None,
             wake: None,
-            sleep: Box::pin(sleep_until(links.epoch)),
             waiting: false,
             stopping: false,
             delivered: 0,
@@ -135,7 +131,7 @@ impl<E: Event> Tracker<E> {
         match drained {
             Drain::More => {}
             Drain::Empty if self.stopping => return Ok(false),
-            Drain::Empty => self.wait(),
+            Drain::Empty => self.waiting = true,
             Drain::Ended => return Ok(false),
         }
         Ok(true)
@@ -168,14 +164,6 @@ impl<E: Event> Tracker<E> {
         }
     }
 
-    fn wait(&mut self) {
-        let interval = self.source.interval().max(Duration::from_millis(1));
-        let passed = self.epoch.elapsed().as_nanos() / interval.as_nanos() + 1;
-        let next = interval.saturating_mul(u32::try_from(passed).unwrap_or(u32::MAX));
-        self.sleep.as_mut().reset(self.epoch + next);
-        self.waiting = true;
-    }
-
     /// Sends what is in line. Pending while a channel is full: nothing more is taken from the source until there is room.
     fn poll_outlets(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let mut pending = false;
@@ -194,7 +182,9 @@ impl<E: Event> Tracker<E> {
             self.waiting = false;
             return Poll::Ready(());
         }
-        ready!(self.sleep.as_mut().poll(task));
+        if let Some(ticker) = &mut self.ticker {
+            ready!(ticker.poll(task));
+        }
         self.waiting = false;
         Poll::Ready(())
     }
@@ -236,8 +226,16 @@ impl<E: Event> Actor for Tracker<E> {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let wake = self.source.wake().and_then(|fd| fd.try_clone_to_owned().ok());
-        self.wake = wake.and_then(watch);
-        let result = self.send_existing(0..self.feeds.len()).map_err(|e| e.to_string());
+        self.wake = wake.and_then(|fd| watch(fd).ok());
+        let ticker = Ticker::new(self.source.interval().max(Duration::from_millis(1)));
+        let existing = self.send_existing(0..self.feeds.len()).map_err(|e| e.to_string());
+        let result = match ticker {
+            Ok(ticker) => {
+                self.ticker = Some(ticker);
+                existing
+            }
+            Err(error) => Err(format!("no timer for its drains: {error}")),
+        };
         self.report(Report::Built { name: Arc::clone(&self.name), result });
         ctx.spawn(Pump);
     }
@@ -246,16 +244,6 @@ impl<E: Event> Actor for Tracker<E> {
         self.count();
         self.report(Report::Ended);
     }
-}
-
-/// Has the reactor watch a descriptor; without one, drains keep to their interval.
-#[expect(
-    unsafe_code,
-    reason = "tokio asks for a promise about the descriptor that types do not give"
-)]
-fn watch(fd: OwnedFd) -> Option<AsyncFd<OwnedFd>> {
-    // SAFETY: the descriptor is owned by the `AsyncFd` alone, which deregisters it before it is closed.
-    unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.ok()
 }
 
 /// Drives the tracker until its source has ended.
