@@ -36,6 +36,8 @@ impl Ticker {
     /// Ready once for each tick, or for several that nobody asked for in time.
     pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if let Ok(mut guard) = ready!(self.timer.poll_read_ready(task)) {
+            // The kernel starts the timer again when the count of its ticks is read. That it was read already is no error.
+            rustix::io::read(guard.get_inner(), &mut [0; 8]).ok();
             guard.clear_ready();
         }
         Poll::Ready(())
@@ -50,4 +52,25 @@ impl Ticker {
 pub(crate) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the `AsyncFd` alone, which deregisters it before it is closed.
     unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }.map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn it_ticks_again_and_again() {
+        actix::System::new().block_on(async {
+            let mut ticker = Ticker::new(Duration::from_millis(2)).unwrap();
+            let begin = Instant::now();
+            for _ in 0..20 {
+                poll_fn(|task| ticker.poll(task)).await;
+            }
+            // The first may come at once, and one that waited for its reader counts twice.
+            assert!(begin.elapsed() >= Duration::from_millis(2 * 10), "{:?}", begin.elapsed());
+        });
+    }
 }
