@@ -163,7 +163,7 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
         return LoadError::failed(format!("load program {program}"), error);
     };
     let log = verifier_log.to_string();
-    if log.contains("unknown func bpf_probe_read") || host::check_lockdown().is_err() {
+    if is_lockdown(&log) || host::check_lockdown().is_err() {
         return LoadError::Lockdown;
     }
     if log.trim().is_empty() {
@@ -172,11 +172,19 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     LoadError::Refused { program, log: last_lines(&log, LOG_LINES), source: io_error }
 }
 
+/// Whether the verifier refuses to read the kernel's memory, which it lets programs of our kinds do but under lockdown. Linux 6.1
+/// says `unknown func bpf_probe_read#4` then, and 6.12 `program of this type cannot use helper bpf_probe_read#4`.
+fn is_lockdown(log: &str) -> bool {
+    let told = |line: &str| line.contains("unknown func ") || line.contains("cannot use helper ");
+    log.lines().any(|line| told(line) && line.contains("bpf_probe_read"))
+}
+
 /// The last lines of a log, without the verifier's closing statistics.
 fn last_lines(log: &str, count: usize) -> String {
+    const STATISTICS: [&str; 3] = ["processed ", "verification time ", "stack depth "];
     let lines: Vec<&str> = log
         .lines()
-        .filter(|line| !line.trim().is_empty() && !line.starts_with("processed "))
+        .filter(|line| !line.trim().is_empty() && !STATISTICS.iter().any(|s| line.starts_with(s)))
         .collect();
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
@@ -241,9 +249,20 @@ mod tests {
 
     #[test]
     fn an_error_shows_the_end_of_the_verifiers_log() {
-        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nprocessed 2 insns (limit 1000000)\n\n";
+        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nverification time 9 usec\nstack depth 32+0\nprocessed 2 insns (limit 1000000)\n\n";
         assert_eq!(last_lines(log, 2), "1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines(log, 9), "0: r1 = 1\n1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines("", 3), "");
+    }
+
+    #[test]
+    fn every_kernels_word_for_lockdown_is_known() {
+        let log =
+            |last: &str| format!("188: (b7) r2 = 16\n189: (85) call bpf_probe_read#4\n{last}\n");
+        assert!(is_lockdown(&log("unknown func bpf_probe_read#4")));
+        assert!(is_lockdown(&log("unknown func bpf_probe_read_kernel#113")));
+        assert!(is_lockdown(&log("program of this type cannot use helper bpf_probe_read#4")));
+        assert!(!is_lockdown(&log("R1 invalid mem access 'scalar'")));
+        assert!(!is_lockdown(&log("unknown func bpf_get_current_task#35")));
     }
 }
