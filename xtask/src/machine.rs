@@ -11,11 +11,12 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("busybox-static", "busybox"),
     ("util-linux", "setpriv"),
+    ("qemu-system-x86", "qemu-system-x86_64"),
 ];
 
 /// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable toolchain comes without.
@@ -71,7 +72,7 @@ fn nightly_has_sources() -> bool {
     })
 }
 
-fn busybox() -> Option<PathBuf> {
+pub(crate) fn busybox() -> Option<PathBuf> {
     paths::find("busybox")
 }
 

@@ -5,6 +5,7 @@ mod docs;
 mod documents;
 mod ebpf;
 mod examples;
+mod kernels;
 mod machine;
 mod measure;
 mod paths;
@@ -25,6 +26,7 @@ cargo xtask COMMAND
   bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
+  kernels   The program on other kernels, each in an emulated machine
   workload  Small programs to be watched, used by `bench`
 ";
 
@@ -46,6 +48,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "bench" => bench::main(rest),
         "docs" => docs::main(rest),
         "ebpf" => ebpf::main(rest),
+        "kernels" => kernels::main(rest),
         "workload" => workload::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use whalewatch_tests::dockerd::Dockerd;
 use whalewatch_tests::{environment, sweep};
 
 use crate::machine::{self, Mounts};
 use crate::run::{Show, run, run_with};
-use crate::{documents, examples, paths, tools};
+use crate::{documents, examples, kernels, paths, tools};
 
 /// Name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "whalewatch-test:1";
@@ -45,6 +45,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("kernel", "the kernel side runs in this kernel", &["mounts"], kernel),
     step("reference", "the generated pages are what the program says", &["release"], reference),
     step("examples", "every example runs", &["mounts", "release"], run_examples),
+    step("kernels", "other kernels, in emulated machines", &["packages", "release"], run_kernels),
     step("readme", "commands in the documents run", &["packages", "mounts", "release"], readme),
     step("e2e", "end to end: this kernel, a real dockerd", &["packages", "mounts", "release"], e2e),
 ];
@@ -226,6 +227,14 @@ fn reference(_: &mut Context) -> Result<()> {
 
 fn run_examples(context: &mut Context) -> Result<()> {
     examples::run_all(context)
+}
+
+fn run_kernels(context: &mut Context) -> Result<()> {
+    let count = kernels::run_all(&context.log, "")?;
+    context.tests.passed += count.passed;
+    context.tests.failed += count.failed;
+    ensure!(count.failed == 0, "checks on other kernels failed");
+    Ok(())
 }
 
 fn readme(context: &mut Context) -> Result<()> {

@@ -1,0 +1,157 @@
+//! What must be true of what a guest reported.
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use super::report::Report;
+use super::{fails, workload};
+
+/// A check's name and how it went.
+pub(super) type Outcome = (String, Result<()>);
+
+/// Findings of `doctor` that tell whether watching is possible.
+const NEEDED: [&str; 7] = [
+    "kernel",
+    "privileges",
+    "lockdown",
+    "type information (BTF)",
+    "tracker process",
+    "tracker cgroup",
+    "attaching",
+];
+
+/// Where something is out of the ordinary and everything works: what else `doctor` says, as finding, state, and what was found.
+const WORKS: [(&str, &str, [&str; 3]); 4] = [
+    ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's own"]),
+    (
+        "pid-namespace",
+        "in a pid namespace",
+        [
+            "pid namespace",
+            "warning",
+            "not the host's own: pids in events are the host's, and whalewatch cannot leave itself out",
+        ],
+    ),
+    ("tracefs", "with tracefs", ["tracefs", "ok", "mounted; no tracker needs it"]),
+    (
+        "no-cgroups",
+        "without version 2 cgroups",
+        [
+            "cgroups",
+            "warning",
+            "there is no version 2 hierarchy, so containers are told by process and namespace only",
+        ],
+    ),
+];
+
+/// All checks of what a boot of that name reported.
+pub(super) fn all(boot: &str, release: &str, report: &Report) -> Vec<Outcome> {
+    let outcome = |name: &str, result| (name.to_owned(), result);
+    let mut outcomes = Vec::new();
+    match boot {
+        "everything" => {
+            outcomes.push(outcome("doctor: all is there", doctor(report, release)));
+            outcomes.extend(workload::all(report));
+            for (case, name, finding) in WORKS {
+                outcomes.push(outcome(name, works(report, case, finding)));
+            }
+        }
+        "integrity" => {
+            let lockdown = ["lockdown", "ok", "the kernel lets programs read its memory"];
+            outcomes.push(outcome("lockdown=integrity", works(report, "integrity", lockdown)));
+        }
+        _ => {}
+    }
+    outcomes.extend(fails::all(boot, report));
+    outcomes
+}
+
+fn doctor(report: &Report, release: &str) -> Result<()> {
+    is_fit(report, "whole")?;
+    has_finding(report, "whole", ["kernel", "ok", &format!("Linux {release}")])?;
+    has_finding(report, "whole", ["tracefs", "ok", "not mounted; no tracker needs it"])?;
+    has_finding(report, "whole", ["cgroups", "ok", "version 2 at /sys/fs/cgroup"])?;
+    has_finding(report, "whole", ["pid namespace", "ok", "the host's own"])
+}
+
+/// `doctor` finds that watching is possible.
+fn is_fit(report: &Report, case: &str) -> Result<()> {
+    let findings = report.findings(case)?;
+    for name in NEEDED {
+        let finding = findings.iter().find(|finding| finding.name == name);
+        let finding = finding.with_context(|| format!("doctor does not speak of {name}"))?;
+        ensure!(finding.state == "ok", "doctor: {finding:?}");
+    }
+    let code = report.text(&format!("{case}.doctor.code"))?;
+    ensure!(code == "0", "doctor: exit code {code}");
+    Ok(())
+}
+
+fn has_finding(report: &Report, case: &str, [name, state, found]: [&str; 3]) -> Result<()> {
+    let findings = report.findings(case)?;
+    let finding = findings.iter().find(|finding| finding.name == name);
+    let finding = finding.with_context(|| format!("doctor does not speak of {name}"))?;
+    ensure!(finding.state == state && finding.found == found, "doctor: {finding:?}");
+    Ok(())
+}
+
+fn works(report: &Report, case: &str, finding: [&str; 3]) -> Result<()> {
+    is_fit(report, case)?;
+    has_finding(report, case, finding)?;
+    ended_well(report, case)?;
+    workload::single_echo(report, case)
+}
+
+/// `trace` ended with code 0, and its totals add up without a loss.
+pub(super) fn ended_well(report: &Report, case: &str) -> Result<()> {
+    let code = report.text(&format!("{case}.trace.code"))?;
+    let said = report.text(&format!("{case}.trace.err"))?;
+    ensure!(code == "0", "trace: exit code {code}: {said}");
+    let totals = report.json(&format!("{case}.trace.stats"))?;
+    let printed = report.events(case)?.len() as u64;
+    conserved(&totals, printed).with_context(|| format!("totals: {totals}"))
+}
+
+/// Generated is delivered, that is what the container manager took in, and all it gave out was printed.
+fn conserved(totals: &Value, printed: u64) -> Result<()> {
+    let number = |value: &Value| value.as_u64().context("a number is missing");
+    let mut delivered = 0;
+    for name in ["process", "cgroup"] {
+        let tracker = &totals["trackers"][name];
+        ensure!(number(&tracker["lost"])? == 0 && number(&tracker["invalid"])? == 0, "{name} lost");
+        ensure!(number(&tracker["generated"])? == number(&tracker["delivered"])?, "{name}: sum");
+        delivered += number(&tracker["delivered"])?;
+    }
+    let container = &totals["handlers"]["container"];
+    let out = &totals["handlers"]["out"];
+    ensure!(number(&container["in"])? == delivered, "between trackers and container manager");
+    let all = delivered + number(&container["added"])?;
+    ensure!(number(&container["out"])? == all, "the container manager's sum");
+    ensure!(number(&out["in"])? == all && number(&out["out"])? == all, "the output's sum");
+    ensure!(printed == all, "{printed} lines are not {all}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn totals(lost: u64, delivered: u64) -> Value {
+        let tracker = json!({"generated": 5, "delivered": delivered, "lost": lost, "invalid": 0});
+        json!({
+            "trackers": {"process": tracker, "cgroup": tracker},
+            "handlers": {"container": {"in": 10, "added": 1, "out": 11}, "out": {"in": 11, "out": 11}},
+        })
+    }
+
+    #[test]
+    fn totals_that_do_not_add_up_are_found() {
+        assert!(conserved(&totals(0, 5), 11).is_ok());
+        assert!(conserved(&totals(1, 4), 9).is_err());
+        assert!(conserved(&totals(0, 4), 11).is_err());
+        assert!(conserved(&totals(0, 5), 10).is_err());
+        assert!(conserved(&json!({}), 0).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! `cargo xtask kernels`: the program on other kernels than this machine's, each in a virtual machine that is emulated, so that
+//! neither virtualisation nor root is needed.
+
+mod checks;
+mod fails;
+mod guest;
+mod packages;
+mod report;
+mod workload;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::run::{self, Show};
+use crate::steps::cargo;
+use crate::{machine, paths};
+
+const HELP: &str = "\
+cargo xtask kernels [--only WORD]
+
+  --only   Only kernels whose release has this in it
+
+Boots Debian's kernels under qemu, runs the program there, and tells what was found: a line for each kernel and check. Consoles and
+reports are kept in target/kernels.
+";
+
+/// What the kernel is told to start with, and what the guest does then.
+struct Boot {
+    /// What its files are named after.
+    name: &'static str,
+    /// For the kernel's command line.
+    options: &'static str,
+}
+
+/// A lockdown lasts until the next boot, so that there is one boot for each.
+const BOOTS: [Boot; 3] = [
+    Boot { name: "everything", options: "checks=everything" },
+    Boot { name: "lockdown", options: "checks=lockdown lsm=lockdown lockdown=confidentiality" },
+    Boot { name: "integrity", options: "checks=integrity lsm=lockdown lockdown=integrity" },
+];
+
+/// How checks went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Count {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let only = match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => "",
+        ["--only", word] => word,
+        ["--help" | "-h"] => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        _ => bail!("no such options\n\n{HELP}"),
+    };
+    run::end_children_on_interrupt()?;
+    fs::create_dir_all(dir())?;
+    let log = dir().join("xtask.log");
+    fs::write(&log, "")?;
+    let build = ["build", "--locked", "--release", "--package", "whalewatch"];
+    run::run(&mut cargo(&build), &log, Show::OnFailure)?;
+    let count = run_all(&log, only)?;
+    println!("{} passed, {} failed", count.passed, count.failed);
+    ensure!(count.failed == 0, "checks failed: what the guests said is in {}", dir().display());
+    Ok(())
+}
+
+/// Where everything is kept.
+fn dir() -> PathBuf {
+    paths::target().join("kernels")
+}
+
+/// Runs every check on every kernel whose release has `only` in it. The program has been built.
+pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
+    let mut count = Count::default();
+    if std::env::consts::ARCH != "x86_64" {
+        println!("   left out: there are kernels for x86-64 only");
+        return Ok(count);
+    }
+    let dir = dir();
+    fs::create_dir_all(&dir)?;
+    let initrd = guest::make_initrd(&dir, log)?;
+    let kernels = packages::fetch(&dir, log)?;
+    for kernel in kernels.iter().filter(|kernel| kernel.release.contains(only)) {
+        for boot in &BOOTS {
+            let name = format!("{}.{}", kernel.release, boot.name);
+            let report = guest::boot(&dir.join(name), &kernel.image, &initrd, boot.options, log)
+                .with_context(|| format!("{} with {}", kernel.release, boot.options))?;
+            for (check, result) in checks::all(boot.name, &kernel.release, &report) {
+                match result {
+                    Ok(()) => count.passed += 1,
+                    Err(_) => count.failed += 1,
+                }
+                let verdict =
+                    result.map_or_else(|error| format!("FAILED: {error:#}"), |()| "ok".into());
+                println!("   {:30} {check:55} {verdict}", kernel.release);
+            }
+        }
+    }
+    ensure!(count.passed + count.failed > 0, "no kernel has {only:?} in its release");
+    Ok(count)
+}
+
+/// The static busybox of the guest.
+fn busybox() -> Result<PathBuf> {
+    machine::busybox().context("busybox-static is not installed")
+}

@@ -1,0 +1,100 @@
+//! Debian's kernels: found by the packages that always depend on the newest of a kind, and kept once fetched.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::run::{Show, run};
+
+/// Each depends on the newest kernel of its kind; what a distribution does not have is left out.
+const NEWEST: [&str; 4] = [
+    "linux-image-cloud-amd64",
+    "linux-image-rt-amd64",
+    "linux-image-6.12-cloud-amd64",
+    // Ubuntu's.
+    "linux-image-virtual",
+];
+
+/// A kernel to boot.
+pub(super) struct Kernel {
+    /// As `uname -r` says there.
+    pub(super) release: String,
+    pub(super) image: PathBuf,
+}
+
+/// Fetches what is not there yet.
+pub(super) fn fetch(dir: &Path, log: &Path) -> Result<Vec<Kernel>> {
+    let mut releases = releases();
+    if releases.is_empty() {
+        run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
+        releases = self::releases();
+    }
+    ensure!(!releases.is_empty(), "apt has none of {}", NEWEST.join(", "));
+    releases.into_iter().map(|release| fetch_one(dir, release, log)).collect()
+}
+
+fn releases() -> Vec<String> {
+    let mut releases: Vec<String> = NEWEST.iter().filter_map(|package| release(package)).collect();
+    releases.dedup();
+    releases
+}
+
+fn release(newest: &str) -> Option<String> {
+    let done = Command::new("apt-cache").args(["depends", "--important", newest]).output().ok()?;
+    dependency(&String::from_utf8_lossy(&done.stdout))
+}
+
+/// The release of the kernel that is depended on.
+fn dependency(said: &str) -> Option<String> {
+    let mut packages = said.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
+    packages.find_map(|package| package.strip_prefix("linux-image-")).map(str::to_owned)
+}
+
+fn fetch_one(dir: &Path, release: String, log: &Path) -> Result<Kernel> {
+    let image = dir.join(format!("vmlinuz-{release}"));
+    if !image.exists() {
+        let package = format!("linux-image-{release}");
+        let packages = dir.join(&package);
+        fs::create_dir_all(&packages)?;
+        if download(&packages, &package, log).is_err() {
+            // The lists of what there is name a version that is no longer there.
+            run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
+            download(&packages, &package, log)?;
+        }
+        unpack(&packages, &image, log).with_context(|| format!("{package} has no kernel"))?;
+        fs::remove_dir_all(&packages)?;
+    }
+    Ok(Kernel { release, image })
+}
+
+fn download(dir: &Path, package: &str, log: &Path) -> Result<()> {
+    let mut command = Command::new("apt-get");
+    command.current_dir(dir).args(["-q", "download", package]);
+    run(&mut command, log, Show::OnFailure)
+}
+
+/// Takes the kernel alone out of the package: its modules are a hundred times as much.
+fn unpack(packages: &Path, image: &Path, log: &Path) -> Result<()> {
+    const SCRIPT: &str = "set -e
+        dpkg-deb --fsys-tarfile *.deb | tar -xO --wildcards './boot/vmlinuz*' >part
+        test -s part
+        mv part \"$1\"";
+    let mut command = Command::new("sh");
+    command.current_dir(packages).args(["-c", SCRIPT, "sh"]).arg(image);
+    run(&mut command, log, Show::OnFailure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_that_is_depended_on_is_found() {
+        let said = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
+        assert_eq!(dependency(said).as_deref(), Some("6.1.0-56-cloud-amd64"));
+        assert_eq!(dependency("linux-image-cloud-amd64\n  Depends: linux-base\n"), None);
+        assert_eq!(dependency(""), None);
+    }
+}
