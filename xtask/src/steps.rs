@@ -1,6 +1,6 @@
 //! The steps of `cargo xtask test`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -100,16 +100,35 @@ pub(crate) struct Context {
     mounts: Mounts,
     dockerd: Option<Dockerd>,
     scratch: PathBuf,
+    /// Held while the scratch folder is ours.
+    lock: Option<File>,
 }
 
 impl Context {
-    pub(crate) fn new() -> Result<Self> {
-        // Short names: Unix sockets lie below, and their paths have 107 bytes at most.
-        let scratch = paths::target().join("e2e");
-        clear(&scratch)?;
-        fs::create_dir_all(&scratch)?;
-        let log = paths::target().join("xtask.log");
-        Ok(Self { log, tests: Tests::default(), mounts: Mounts::default(), dockerd: None, scratch })
+    /// For steps that need nothing of the machine.
+    pub(crate) fn of_units() -> Self {
+        Self {
+            log: paths::target().join("xtask.log"),
+            tests: Tests::default(),
+            mounts: Mounts::default(),
+            dockerd: None,
+            // Short names: Unix sockets lie below, and their paths have 107 bytes at most.
+            scratch: paths::target().join("e2e"),
+            lock: None,
+        }
+    }
+
+    /// For all steps. What an earlier run left when it was cut short is cleared first.
+    pub(crate) fn of_machine() -> Result<Self> {
+        let mut context = Self::of_units();
+        fs::create_dir_all(paths::target())?;
+        let lock = File::create(paths::target().join("e2e.lock"))?;
+        // Two at once would clear each other's daemons.
+        lock.try_lock().context("another `cargo xtask test` is at work in this folder")?;
+        context.lock = Some(lock);
+        clear(&context.scratch)?;
+        fs::create_dir_all(&context.scratch)?;
+        Ok(context)
     }
 
     /// Takes down what was set up, and tells how many tests there were.
@@ -147,6 +166,9 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         self.dockerd = None;
+        if self.lock.is_none() {
+            return;
+        }
         if let Err(error) = clear(&self.scratch) {
             eprintln!("cannot clear {}: {error:#}", self.scratch.display());
         }

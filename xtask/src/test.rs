@@ -88,7 +88,7 @@ fn perform(steps: &[&Step]) -> Result<()> {
     );
     run::end_children_on_interrupt()?;
     let begin = Instant::now();
-    let mut context = Context::new()?;
+    let mut context = if needs_root { Context::of_machine()? } else { Context::of_units() };
     let result = steps.iter().try_for_each(|step| perform_one(step, &mut context));
     // Takes down what was set up, before the last word is said.
     let tests = context.finish();
