@@ -32,6 +32,9 @@ pub(super) fn fetch(dir: &Path, log: &Path) -> Result<Vec<Kernel>> {
         releases = self::releases();
     }
     ensure!(!releases.is_empty(), "apt has none of {}", NEWEST.join(", "));
+    for package in NEWEST.iter().filter(|package| release(package).is_none()) {
+        println!("   left out: apt has no {package}");
+    }
     releases.into_iter().map(|release| fetch_one(dir, release, log)).collect()
 }
 
