@@ -9,7 +9,7 @@ use whalewatch_core::{Container, How, Namespaces, Process, ProcessKey, State, St
 use crate::options::{ContainerOptions, RuntimeChoice};
 use crate::request::{News, Request};
 use crate::testing::{
-    HOST, Rig, Says, act, event, id, made, made_host, ms, options, process, removed,
+    HOST, Rig, Says, act, event, id, made, made_host, moved, ms, options, process, removed,
 };
 
 const INNER: Namespaces = Namespaces { user: 1, pid: 92, mnt: 93, net: 94 };
@@ -380,4 +380,22 @@ fn a_hold_of_zero_holds_nothing() {
     assert_eq!(rig.told(), ["pending 7", "host"]);
     rig.hear_name(7, "web");
     assert_eq!(rig.told(), ["resolved: resolved web"]);
+}
+
+#[test]
+fn a_process_that_moves_is_where_it_went() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made(7, 7), made_host(8)]);
+    rig.hear_name(7, "web");
+    let at_first = process(60, 5, 8);
+    rig.track(vec![event(at_first, Says::Existing)]);
+    rig.track(vec![moved(&at_first, 7)]);
+    assert_eq!(rig.told().pop().as_deref(), Some("resolved web"), "the move is the new cgroup's");
+    // An event that knows its process and not its cgroup goes by the pid map, and that has moved too.
+    let unknown_cgroup = Process { cgroup_id: 0, ..at_first };
+    rig.handle(0, vec![act(unknown_cgroup)]);
+    assert_eq!(rig.told(), ["resolved web"]);
+    rig.track(vec![moved(&at_first, 8)]);
+    rig.handle(0, vec![act(unknown_cgroup)]);
+    assert_eq!(rig.told().pop().as_deref(), Some("host"));
 }

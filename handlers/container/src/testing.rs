@@ -38,6 +38,7 @@ pub(crate) enum Says {
     Exited,
     Made(u64, String),
     Removed(u64),
+    Moved(ProcessKey, u64),
 }
 
 /// A scripted event.
@@ -74,6 +75,7 @@ impl Event for Scripted {
             Says::Exited => Change::Exited,
             Says::Made(id, path) => Change::CgroupMade { id: *id, path: path.as_bytes() },
             Says::Removed(id) => Change::CgroupRemoved { id: *id },
+            Says::Moved(process, to) => Change::Moved { process: *process, to: *to },
         })
     }
 }
@@ -97,6 +99,10 @@ pub(crate) fn made_host(cgroup: u64) -> Scripted {
 
 pub(crate) fn removed(cgroup: u64) -> Scripted {
     Scripted { process: None, says: Says::Removed(cgroup), number: 0 }
+}
+
+pub(crate) fn moved(process: &Process, to: u64) -> Scripted {
+    Scripted { process: None, says: Says::Moved(process.key(), to), number: 0 }
 }
 
 /// An event that went on.

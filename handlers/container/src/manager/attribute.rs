@@ -132,12 +132,13 @@ impl ContainerManager {
         spaces == self.host && spaces.user != 0 && spaces.pid != 0 && spaces.mnt != 0
     }
 
-    /// An event that no process did: what it says of a cgroup is that cgroup's.
+    /// An event that no process did: what it says of a cgroup is that cgroup's; of a process that moved, where it went.
     fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
         let Some(
             Change::CgroupMade { id, .. }
             | Change::CgroupRemoved { id }
-            | Change::CgroupRenamed { id, .. },
+            | Change::CgroupRenamed { id, .. }
+            | Change::Moved { to: id, .. },
         ) = event.change()
         else {
             return (Place::Unknown, How::None);
