@@ -4,8 +4,8 @@
 //!
 //! 1. **validate**: [`config::validate`] reads a TOML text against a [`Registry`] and yields a [`Plan`], or every mistake at
 //!    once. It touches nothing but the text.
-//! 2. **build**: [`System::build`] makes handlers, opens trackers, joins them.
-//! 3. **run**: [`System::run`] until it is told to stop, a source ends, or something fails for good.
+//! 2. **build**: [`System::run`] opens trackers, makes handlers, joins them;
+//! 3. **run**: and runs them until it is told to stop, all sources have ended, or something fails for good.
 
 mod actors;
 pub mod config;

@@ -1,4 +1,4 @@
-//! The configuration: a TOML text read against a [`Registry`](crate::Registry) into a [`Plan`](crate::Plan).
+//! The configuration: a TOML text read against a [`Registry`] into a [`Plan`].
 
 pub(crate) mod describe;
 mod diagnostics;
