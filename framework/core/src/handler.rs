@@ -75,7 +75,8 @@ pub trait Handler: Sized + Send + 'static {
         Vec::new()
     }
 
-    /// Checks options for what their types do not say, against what events come in. Touches nothing else.
+    /// Checks options for what their types do not say, against what events come in; `input` is empty where that is not
+    /// known. Touches nothing else.
     fn check(options: &Self::Options, input: &[Schema]) -> Vec<Problem> {
         let _ = (options, input);
         Vec::new()

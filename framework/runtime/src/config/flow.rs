@@ -16,9 +16,7 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
     for (handler, input) in inputs.iter().enumerate() {
         let part = &reader.handlers[handler];
         let Some(configured) = &part.configured else { continue };
-        if input.is_empty() {
-            continue; // It stands in broken chains only.
-        }
+        // Where it stands in broken chains only, nothing is known of its input, and it checks what needs none.
         let problems = configured.check(input).into_iter().map(|p| (Position::Option, p)).collect();
         let (name, values) = (part.name.clone(), part.values.clone());
         reader.report("handler", &name, &values, problems);
