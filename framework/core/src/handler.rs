@@ -193,6 +193,7 @@ pub struct Context<'a, M> {
     counters: &'a HandlerCounters,
     outgoing: &'a mut Vec<(ChainId, Batch)>,
     timers: &'a mut Vec<(Duration, M)>,
+    behind: bool,
 }
 
 impl<'a, M> Context<'a, M> {
@@ -203,12 +204,25 @@ impl<'a, M> Context<'a, M> {
         outgoing: &'a mut Vec<(ChainId, Batch)>,
         timers: &'a mut Vec<(Duration, M)>,
     ) -> Self {
-        Self { chain, counters, outgoing, timers }
+        Self { chain, counters, outgoing, timers, behind: false }
+    }
+
+    /// Says whether events are waiting to come to the handler. For the runtime, and for tests of a handler alone.
+    #[must_use]
+    pub fn with_behind(mut self, behind: bool) -> Self {
+        self.behind = behind;
+        self
     }
 
     /// The chain that the call is about. Without meaning in [`Handler::observe`] and [`Handler::message`].
     pub fn chain(&self) -> ChainId {
         self.chain
+    }
+
+    /// Whether events that happened a while ago may still be on their way to this handler: a slow reader further down holds
+    /// a chain up, or a tracker has not caught up. Who keeps things for events that come late keeps them while this holds.
+    pub fn behind(&self) -> bool {
+        self.behind
     }
 
     /// Passes a batch on along the chain that it came from. An empty one goes nowhere.

@@ -63,7 +63,7 @@ pub trait Source<E: Event>: Send {
     /// What it has counted.
     fn counts(&self) -> SourceCounts;
 
-    /// Stops new events; what happened before can still be drained.
+    /// Stops new events; what happened before can still be drained, and then the answer is [`Drain::Ended`].
     fn detach(&mut self) {}
 }
 
@@ -80,6 +80,13 @@ pub trait TrackerSpec: 'static {
     fn check(options: &Self::Options) -> Vec<Problem> {
         let _ = options;
         Vec::new()
+    }
+
+    /// Whether handlers that need this tracker can live on what it yields with these options: everything that it yields by
+    /// default, and nothing that would mislead them. If not, they get one of their own.
+    fn whole(options: &Self::Options) -> bool {
+        let _ = options;
+        false
     }
 
     /// Opens the source: loads and attaches what there is to attach. Events may come from now on.

@@ -131,6 +131,8 @@ pub(crate) trait TrackerType: Send + Sync {
 
 /// A tracker with its options.
 pub(crate) trait ConfiguredTracker: Send + Sync {
+    /// Whether handlers that need the type can live on this one.
+    fn whole(&self) -> bool;
     /// Loads and attaches. May take a while: not for a thread that has other things to do.
     fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError>;
 }
@@ -177,6 +179,10 @@ struct SpecConfigured<T: TrackerSpec> {
 }
 
 impl<T: TrackerSpec> ConfiguredTracker for SpecConfigured<T> {
+    fn whole(&self) -> bool {
+        T::whole(&self.options)
+    }
+
     fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
         Ok(Box::new(Opened { source: T::open(&self.options)? }))
     }
@@ -225,6 +231,10 @@ impl<E: Event> TrackerType for Given<E> {
 }
 
 impl<E: Event> ConfiguredTracker for Given<E> {
+    fn whole(&self) -> bool {
+        true
+    }
+
     fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
         Ok(Box::new(Opened { source: (self.open)() }))
     }

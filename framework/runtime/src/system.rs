@@ -123,8 +123,9 @@ struct Running {
 }
 
 /// Receiving and sending ends by handler, while the plan is being joined.
-#[derive(Default)]
 struct Wires {
+    /// For each tracker.
+    counters: Vec<Arc<TrackerCounters>>,
     /// For each tracker: where its batches go.
     feeds: Vec<Vec<flume::Sender<Batch>>>,
     chains: Vec<Vec<flume::Sender<Batch>>>,
@@ -141,6 +142,7 @@ struct WiredStage {
 impl Wires {
     fn of(plan: &Plan) -> Self {
         let mut wires = Self {
+            counters: plan.trackers.iter().map(|_| Arc::default()).collect(),
             feeds: plan.trackers.iter().map(|_| Vec::new()).collect(),
             chains: plan.trackers.iter().map(|_| Vec::new()).collect(),
             stages: Vec::new(),
@@ -155,8 +157,12 @@ impl Wires {
                 let next = flume::bounded(CHANNEL);
                 to = next.0;
                 let last = place + 1 == chain.through.len();
-                let lane =
-                    LaneSetup { chain: ChainId(number), from, to: (!last).then(|| to.clone()) };
+                let lane = LaneSetup {
+                    chain: ChainId(number),
+                    from,
+                    to: (!last).then(|| to.clone()),
+                    trackers: chain.from.iter().map(|&t| Arc::clone(&wires.counters[t])).collect(),
+                };
                 from = next.1;
                 wires.lane(plan, handler, lane);
             }
@@ -180,7 +186,9 @@ impl Wires {
     fn feed(&mut self, tracker: usize, handler: usize) {
         for stage in self.stages.iter_mut().filter(|stage| stage.handler == handler) {
             let (to, from) = flume::bounded(CHANNEL);
-            stage.feeds.push((tracker, FeedSetup { from, index: self.feeds[tracker].len() }));
+            let counters = Arc::clone(&self.counters[tracker]);
+            let index = self.feeds[tracker].len();
+            stage.feeds.push((tracker, FeedSetup { from, index, tracker: counters }));
             self.feeds[tracker].push(to);
         }
     }
@@ -212,7 +220,7 @@ impl Running {
         let ends = wires.feeds.into_iter().zip(wires.chains);
         for (index, (opened, (feeds, chains))) in opened.into_iter().zip(ends).enumerate() {
             let name: Arc<str> = plan.trackers[index].name.as_str().into();
-            let counters = Arc::new(TrackerCounters::default());
+            let counters = Arc::clone(&wires.counters[index]);
             running.counters.trackers.push((Arc::clone(&name), Arc::clone(&counters)));
             let reports = reports_to.clone();
             let links = Links { name, feeds, chains, counters, reports };

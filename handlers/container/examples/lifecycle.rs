@@ -10,10 +10,8 @@ use whalewatch_container::{ContainerManager, ContainerOptions, Message};
 use whalewatch_core::{ChainId, Context, Handler, HandlerCounters, Mailbox, Setup};
 
 fn main() {
-    let options = ContainerOptions {
-        endpoint: std::env::args().nth(1).unwrap_or(ContainerOptions::default().endpoint),
-        ..ContainerOptions::default()
-    };
+    let options =
+        ContainerOptions { endpoint: std::env::args().nth(1), ..ContainerOptions::default() };
     actix::System::new().block_on(host(options));
 }
 

@@ -34,6 +34,10 @@ pub(crate) struct Known {
     pub(crate) listed: bool,
     /// Its cgroups and those below them.
     pub(crate) cgroups: Vec<u64>,
+    /// The last of those that it had.
+    pub(crate) former_cgroups: Vec<u64>,
+    /// Whether it has, or had, a cgroup that is not below another container's.
+    pub(crate) stands_alone: bool,
     /// Its mount namespace, once a process of it was seen in one that is not the host's.
     pub(crate) mnt: u32,
     /// Chains that got an event of it without its name.
@@ -140,6 +144,8 @@ impl Containers {
             present: false,
             listed: false,
             cgroups: Vec::new(),
+            former_cgroups: Vec::new(),
+            stands_alone: false,
             mnt: 0,
             unnamed_in: Vec::new(),
             events: 0,
@@ -165,7 +171,10 @@ impl Containers {
             started_at: told.started_at.or(old.started_at),
         };
         if merged.init_pid != old.init_pid {
-            old.init_pid.map(|pid| self.by_init.remove(&pid));
+            // The pid may be another container's by now.
+            if let Some(pid) = old.init_pid.filter(|pid| self.by_init.get(pid) == Some(&serial)) {
+                self.by_init.remove(&pid);
+            }
             merged.init_pid.map(|pid| self.by_init.insert(pid, serial));
         }
         if merged != *old {

@@ -9,12 +9,13 @@ use whalewatch_core::{Container, How, Namespaces, Process, ProcessKey, State, St
 use crate::options::{ContainerOptions, RuntimeChoice};
 use crate::request::{News, Request};
 use crate::testing::{
-    HOST, Rig, Says, act, event, id, made, made_host, moved, ms, options, process, removed,
+    HOST, Rig, Says, Scripted, act, event, id, made, made_host, moved, ms, options, process,
+    removed,
 };
 
 const INNER: Namespaces = Namespaces { user: 1, pid: 92, mnt: 93, net: 94 };
 
-fn forked(child: Process, parent: ProcessKey) -> crate::testing::Scripted {
+fn forked(child: Process, parent: ProcessKey) -> Scripted {
     let child = Process { parent_pid: parent.pid, parent_start_time: parent.start_time, ..child };
     event(child, Says::Forked(parent))
 }
@@ -284,8 +285,7 @@ fn without_a_runtime_nothing_waits_for_a_name_that_cannot_come() {
     // Nor does with Docker what another runtime's cgroup holds, or what Docker does not know.
     let mut rig = Rig::new();
     let podman = format!("/machine.slice/libpod-{}.scope", id(8));
-    let made_podman =
-        crate::testing::Scripted { process: None, says: Says::Made(8, podman), number: 0 };
+    let made_podman = Scripted { process: None, says: Says::Made(8, podman), number: 0 };
     rig.observe(vec![made_podman, made(9, 9)]);
     rig.handle(0, vec![act(process(61, 5, 8)), act(process(62, 5, 9))]);
     assert_eq!(rig.told(), ["pending 8"]);
@@ -398,4 +398,41 @@ fn a_process_that_moves_is_where_it_went() {
     rig.track(vec![moved(&at_first, 8)]);
     rig.handle(0, vec![act(unknown_cgroup)]);
     assert_eq!(rig.told().pop().as_deref(), Some("host"));
+}
+
+#[test]
+fn a_cgroup_named_after_another_container_is_its_makers() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made(7, 7), made(8, 8)]);
+    rig.hear_name(7, "victim");
+    rig.hear_name(8, "maker");
+    let path = |inner| format!("/docker/{}/{}", id(8), id(inner));
+    let said = |cgroup, path| Scripted { process: None, says: Says::Made(cgroup, path), number: 0 };
+    rig.observe(vec![said(9, path(7)), said(10, path(99))]);
+    rig.handle(0, vec![act(process(60, 5, 9))]);
+    assert_eq!(rig.told(), ["resolved maker"]);
+    // One that nobody knows otherwise may run in there: containers in containers.
+    rig.handle(0, vec![act(process(61, 6, 10))]);
+    rig.end(0);
+    assert_eq!(rig.told(), ["pending 99"]);
+}
+
+#[test]
+fn nothing_is_forgotten_while_a_slow_reader_holds_events_up() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made(7, 7)]);
+    rig.hear_name(7, "web");
+    rig.observe(vec![removed(7)]);
+    rig.hear(News::Removed { id: id(7) });
+    rig.set_behind(true);
+    rig.advance(600_000);
+    rig.handle(0, vec![act(process(60, 5, 7))]);
+    assert_eq!(rig.told(), ["resolved web"], "ten minutes late, and still known");
+    rig.set_behind(false);
+    rig.advance(600_000);
+    assert_eq!(rig.manager.sizes().0, 0);
+    let counts = rig.manager.counts();
+    let former = &counts[&*id(7)];
+    assert_eq!((former.name.as_deref(), former.events), (Some("web"), 1), "its counts stay");
+    assert_eq!(former.cgroups, [7]);
 }

@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem};
 
+/// Where Docker's daemon listens if nobody says otherwise.
+const DEFAULT_ENDPOINT: &str = "unix:///var/run/docker.sock";
+
 /// Which container runtime is asked for names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -23,8 +26,9 @@ pub enum RuntimeChoice {
 pub struct ContainerOptions {
     /// Which container runtime is asked for names: "docker", or "none" for ids alone.
     pub runtime: RuntimeChoice,
-    /// Where the runtime's daemon listens: a Unix socket. It need not be there at start, and may come and go.
-    pub endpoint: String,
+    /// Where the runtime's daemon listens: a Unix socket, written `unix:///path`. It need not be there at start, and may come
+    /// and go. Not set: the environment's `DOCKER_HOST` where that is such a socket, else `unix:///var/run/docker.sock`.
+    pub endpoint: Option<String>,
     /// How long an event waits at most for its container's name; "0s" for not at all. At most 10s.
     pub hold: HumanDuration,
     /// How long ended processes, removed cgroups and removed containers are remembered, for events that come late.
@@ -51,7 +55,7 @@ impl Default for ContainerOptions {
         let ms = |ms| HumanDuration(Duration::from_millis(ms));
         Self {
             runtime: RuntimeChoice::Docker,
-            endpoint: "unix:///var/run/docker.sock".into(),
+            endpoint: None,
             hold: ms(100),
             grace: ms(5_000),
             request_timeout: ms(2_000),
@@ -86,17 +90,35 @@ impl ContainerOptions {
         .collect()
     }
 
+    /// Where the daemon listens: as set, or as the environment has it for the `docker` command too, or Docker's default.
+    pub(crate) fn endpoint(&self) -> String {
+        if let Some(endpoint) = &self.endpoint {
+            return endpoint.clone();
+        }
+        match std::env::var("DOCKER_HOST") {
+            Ok(host) if host.starts_with("unix:///") => return host,
+            Ok(host) if !host.is_empty() => {
+                tracing::warn!(
+                    "DOCKER_HOST is {host:?}, no local socket: {DEFAULT_ENDPOINT} is used"
+                );
+            }
+            _ => {}
+        }
+        DEFAULT_ENDPOINT.to_owned()
+    }
+
     fn endpoint_problem(&self) -> Option<Problem> {
-        let path = self.endpoint.strip_prefix("unix://");
+        let endpoint = self.endpoint.as_ref()?;
+        let path = endpoint.strip_prefix("unix://");
         let problem = match path {
             Some(path) if path.starts_with('/') => return None,
             Some(_) => Problem::new(
                 "endpoint",
-                format!("{:?} is not an absolute path behind unix://", self.endpoint),
+                format!("{endpoint:?} is not an absolute path behind unix://"),
             ),
             None => Problem::new(
                 "endpoint",
-                format!("{:?} is not a Unix socket: only unix:// is spoken", self.endpoint),
+                format!("{endpoint:?} is not a Unix socket: only unix:// is spoken"),
             ),
         };
         Some(problem.hint("write for example \"unix:///var/run/docker.sock\""))
@@ -133,7 +155,7 @@ mod tests {
     #[test]
     fn every_value_out_of_range_is_told_with_what_was_expected() {
         let options = ContainerOptions {
-            endpoint: "tcp://1.2.3.4:2375".into(),
+            endpoint: Some("tcp://1.2.3.4:2375".into()),
             hold: HumanDuration(Duration::from_mins(1)),
             grace: HumanDuration(Duration::ZERO),
             max_held: u32::MAX,
@@ -157,7 +179,7 @@ mod tests {
     #[test]
     fn a_relative_socket_is_refused() {
         let options =
-            ContainerOptions { endpoint: "unix://docker.sock".into(), ..Default::default() };
+            ContainerOptions { endpoint: Some("unix://docker.sock".into()), ..Default::default() };
         let problems = options.problems();
         assert_eq!(problems.len(), 1);
         assert!(problems[0].message.contains("absolute path"), "{problems:?}");

@@ -135,6 +135,7 @@ pub(crate) struct Rig {
     timers: Vec<(u64, Message)>,
     outgoing: Vec<(ChainId, Batch)>,
     number: u64,
+    behind: bool,
     _proc: tempfile::TempDir,
 }
 
@@ -177,6 +178,7 @@ impl Rig {
             timers: Vec::new(),
             outgoing: Vec::new(),
             number: 0,
+            behind: false,
             _proc: proc,
         }
     }
@@ -187,7 +189,8 @@ impl Rig {
         call: impl FnOnce(&mut ContainerManager, &mut Context<'_, Message>),
     ) {
         let mut timers = Vec::new();
-        let mut cx = Context::new(ChainId(chain), &self.counters, &mut self.outgoing, &mut timers);
+        let cx = Context::new(ChainId(chain), &self.counters, &mut self.outgoing, &mut timers);
+        let mut cx = cx.with_behind(self.behind);
         call(&mut self.manager, &mut cx);
         let now = self.ms.load(Relaxed);
         let due = |after: Duration| now + after.as_millis() as u64;
@@ -236,6 +239,11 @@ impl Rig {
         let batch = self.batch(events);
         self.call(9, |m, cx| m.observe(&batch, cx).unwrap());
         self.call(0, |m, cx| m.handle(batch, cx).unwrap());
+    }
+
+    /// From now on, whether a slow reader holds events up.
+    pub(crate) fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
     }
 
     pub(crate) fn hear(&mut self, news: News) {

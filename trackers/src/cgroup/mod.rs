@@ -65,6 +65,10 @@ impl TrackerSpec for CgroupTracker {
         check_ring(options.ring_kib, options.interval)
     }
 
+    fn whole(options: &CgroupOptions) -> bool {
+        !options.all_hierarchies // Cgroups of other hierarchies have ids and paths of their own.
+    }
+
     fn open(options: &CgroupOptions) -> Result<Box<dyn Source<CgroupEvent>>, OpenError> {
         Ok(Box::new(open(options).map_err(OpenError::from_error)?))
     }

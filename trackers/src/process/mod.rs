@@ -64,6 +64,10 @@ impl TrackerSpec for ProcessTracker {
         check_ring(options.ring_kib, options.interval)
     }
 
+    fn whole(_: &ProcessOptions) -> bool {
+        true // No option leaves a process out but Whalewatch itself.
+    }
+
     fn open(options: &ProcessOptions) -> Result<Box<dyn Source<ProcessEvent>>, OpenError> {
         Ok(Box::new(open(options).map_err(OpenError::from_error)?))
     }

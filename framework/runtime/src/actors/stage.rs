@@ -18,10 +18,14 @@ use whalewatch_core::{
 
 use super::Report;
 use super::outlet::{Outlet, Sent};
-use super::tracker::SendExisting;
+use super::tracker::{SendExisting, TrackerCounters};
 
 /// Batches handled in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
+
+/// Events in line for a full channel from which on no more are taken. A lane that is held up takes in none, so these are what
+/// the handler makes or lets go by itself: on timers, messages, feeds.
+const MOST_WAITING: u64 = 16_384;
 
 /// What a stage is made with.
 pub(crate) struct StageSetup {
@@ -39,6 +43,8 @@ pub(crate) struct LaneSetup {
     pub(crate) from: flume::Receiver<Batch>,
     /// None at the end of a chain.
     pub(crate) to: Option<flume::Sender<Batch>>,
+    /// Those that the chain's events come from.
+    pub(crate) trackers: Vec<Arc<TrackerCounters>>,
 }
 
 /// A tracker that the handler needs.
@@ -46,6 +52,7 @@ pub(crate) struct FeedSetup {
     pub(crate) from: flume::Receiver<Batch>,
     /// Which of the tracker's feeds this is.
     pub(crate) index: usize,
+    pub(crate) tracker: Arc<TrackerCounters>,
 }
 
 struct Lane {
@@ -88,6 +95,8 @@ pub(crate) struct Stage<H: Handler> {
     feeds: Vec<Feed>,
     counters: Arc<HandlerCounters>,
     reports: flume::Sender<Report>,
+    /// All trackers that events come from, by chains and by feeds.
+    trackers: Vec<Arc<TrackerCounters>>,
     /// Counts the handler's incarnations; messages for an earlier one are void.
     life: u32,
     failures: VecDeque<Instant>,
@@ -98,6 +107,9 @@ pub(crate) struct Stage<H: Handler> {
 
 impl<H: Handler> Stage<H> {
     pub(crate) fn new(options: H::Options, setup: StageSetup) -> Self {
+        let by_chains = setup.lanes.iter().flat_map(|lane| &lane.trackers);
+        let by_feeds = setup.feeds.iter().map(|feed| &feed.tracker);
+        let trackers = by_chains.chain(by_feeds).cloned().collect();
         let lanes = setup.lanes.into_iter().map(|lane| Lane {
             chain: lane.chain,
             from: Some(lane.from.into_stream()),
@@ -118,6 +130,7 @@ impl<H: Handler> Stage<H> {
             feeds: feeds.collect(),
             counters: setup.counters,
             reports: setup.reports,
+            trackers,
             life: 0,
             failures: VecDeque::new(),
             unflushed: false,
@@ -148,8 +161,20 @@ impl<H: Handler> Stage<H> {
         ctx: &mut Context<Self>,
         call: impl FnOnce(&mut H, &mut Call<'_, H::Message>) -> Result<(), HandlerError>,
     ) {
+        self.call_behind(chain, false, ctx, call);
+    }
+
+    /// As [`Stage::call`], told whether events from a while ago may still come.
+    fn call_behind(
+        &mut self,
+        chain: ChainId,
+        behind: bool,
+        ctx: &mut Context<Self>,
+        call: impl FnOnce(&mut H, &mut Call<'_, H::Message>) -> Result<(), HandlerError>,
+    ) {
         let Some(handler) = &mut self.handler else { return };
-        let mut cx = Call::new(chain, &self.counters, &mut self.outgoing, &mut self.timers);
+        let cx = Call::new(chain, &self.counters, &mut self.outgoing, &mut self.timers);
+        let mut cx = cx.with_behind(behind);
         match catch_unwind(AssertUnwindSafe(|| call(handler, &mut cx))) {
             Ok(Ok(())) => self.carry_out(ctx),
             Ok(Err(HandlerError::Closed)) => {
@@ -166,8 +191,11 @@ impl<H: Handler> Stage<H> {
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
         for (chain, batch) in self.outgoing.drain(..) {
             match self.lanes.iter_mut().find(|lane| lane.chain == chain) {
-                Some(Lane { to: Some(outlet), .. }) => outlet.push(batch),
-                // The end of a chain, or a chain that has ended: nobody is there to take it.
+                Some(Lane { to: Some(outlet), .. }) if outlet.waiting() < MOST_WAITING => {
+                    outlet.push(batch);
+                }
+                // The end of a chain, or a chain that has ended: nobody is there to take it. Or a reader has stopped, and
+                // what the handler adds meanwhile has no room.
                 _ => HandlerCounters::add(&self.counters.dropped, batch.len() as u64),
             }
         }
@@ -225,8 +253,21 @@ impl<H: Handler> Stage<H> {
 
     fn deliver(&mut self, deliver: Deliver<H::Message>, ctx: &mut Context<Self>) {
         if deliver.life == self.life {
-            self.call(ChainId(0), ctx, |handler, cx| handler.message(deliver.message, cx));
+            let behind = self.behind();
+            let message = deliver.message;
+            self.call_behind(ChainId(0), behind, ctx, |handler, cx| handler.message(message, cx));
         }
+    }
+
+    /// Whether events that happened a while ago may still be on their way here.
+    fn behind(&self) -> bool {
+        let waits = |lane: &Lane| {
+            lane.from.as_ref().is_some_and(|from| !from.is_empty())
+                || lane.to.as_ref().is_some_and(|to| to.waiting() > 0)
+        };
+        self.lanes.iter().any(waits)
+            || self.feeds.iter().any(|feed| !feed.from.is_empty())
+            || self.trackers.iter().any(|tracker| tracker.behind())
     }
 
     /// Lets the handler see all that the trackers it needs have sent: they send to it before they send to a chain, so it has

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll, ready};
 use std::time::{Duration, Instant};
@@ -22,16 +23,26 @@ const TURN: usize = 16;
 /// How often at most a tracker says that events were lost.
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
+/// How long a source that was detached may go without saying that it has ended.
+const LAST_DRAIN: Duration = Duration::from_secs(1);
+
 /// What a tracker has counted, for statistics.
 #[derive(Debug, Default)]
 pub(crate) struct TrackerCounters {
     counts: Mutex<(SourceCounts, u64)>,
+    /// Whether a full channel keeps the tracker from taking what its source has.
+    behind: AtomicBool,
 }
 
 impl TrackerCounters {
     /// What the source counted when it was last asked, and how many of its events went on.
     pub(crate) fn read(&self) -> (SourceCounts, u64) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the source may hold events from a while ago.
+    pub(crate) fn behind(&self) -> bool {
+        self.behind.load(Relaxed)
     }
 
     pub(crate) fn write(&self, counts: SourceCounts, delivered: u64) {
@@ -65,7 +76,7 @@ pub(crate) struct Tracker<E: Event> {
     wake: Option<AsyncFd<OwnedFd>>,
     /// Whether there was nothing more at the last drain, so that the next one waits for a tick.
     waiting: bool,
-    stopping: bool,
+    stopping: Option<Instant>,
     delivered: u64,
     last_batch: usize,
     /// Losses that have been told of, and when that was.
@@ -96,7 +107,7 @@ impl<E: Event> Tracker<E> {
             ticker: None,
             wake: None,
             waiting: false,
-            stopping: false,
+            stopping: None,
             delivered: 0,
             last_batch: 0,
             told: 0,
@@ -130,8 +141,13 @@ impl<E: Event> Tracker<E> {
         }
         match drained {
             Drain::More => {}
-            Drain::Empty if self.stopping => return Ok(false),
-            Drain::Empty => self.waiting = true,
+            Drain::Empty if self.stopping.is_some_and(|since| since.elapsed() > LAST_DRAIN) => {
+                return Ok(false);
+            }
+            Drain::Empty => {
+                self.waiting = true;
+                self.counters.behind.store(false, Relaxed);
+            }
             Drain::Ended => return Ok(false),
         }
         Ok(true)
@@ -171,7 +187,11 @@ impl<E: Event> Tracker<E> {
             // A chain that has ended early has counted what was on its way; a tracker only counts what it handed over.
             pending |= outlet.poll_flush(task, &mut Sent::default()).is_pending();
         }
-        if pending { Poll::Pending } else { Poll::Ready(()) }
+        if pending {
+            self.counters.behind.store(true, Relaxed);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 
     fn poll_wait(&mut self, task: &mut Task<'_>) -> Poll<()> {
@@ -268,9 +288,9 @@ impl<E: Event> Handler<Stop> for Tracker<E> {
     type Result = ();
 
     fn handle(&mut self, _: Stop, _: &mut Self::Context) {
-        if !self.stopping {
+        if self.stopping.is_none() {
             self.source.detach();
-            self.stopping = true;
+            self.stopping = Some(Instant::now());
             self.waiting = false;
         }
     }

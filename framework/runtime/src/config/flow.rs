@@ -87,9 +87,11 @@ fn needs(reader: &mut Reader<'_>) -> Vec<Vec<usize>> {
                 continue;
             }
             // One with options set may leave out what the handler needs.
-            let plain =
-                |part: &super::parts::TrackerPart| part.plain && part.type_name == type_name;
-            let tracker = reader.trackers.iter().position(plain).or_else(|| {
+            let fits = |part: &super::parts::TrackerPart| {
+                let whole = part.plain || part.configured.as_ref().is_some_and(|t| t.whole());
+                whole && part.type_name == type_name
+            };
+            let tracker = reader.trackers.iter().position(fits).or_else(|| {
                 let taken = reader.trackers.iter().any(|part| part.name == type_name);
                 let own =
                     if taken { format!("{type_name} for {name}") } else { type_name.to_owned() };

@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use crate::containers::Serial;
 
 pub(crate) use hierarchy::Hierarchy;
-pub(crate) use path::{InPath, container_in};
+pub(crate) use path::{InPath, container_in, outermost_in};
 
 /// What a cgroup says of the processes in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +94,11 @@ impl Cgroups {
     /// When there is something to sweep.
     pub(crate) fn next_sweep(&self) -> Option<Duration> {
         self.leaving.front().map(|&(when, _)| when)
+    }
+
+    /// All that are known, with what they say.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Answer)> {
+        self.entries.iter().map(|(&id, entry)| (id, entry.answer))
     }
 
     pub(crate) fn len(&self) -> usize {

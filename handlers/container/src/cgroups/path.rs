@@ -25,14 +25,23 @@ const PREFIXES: &[(&str, Runtime)] = &[
 
 /// The innermost container in whose cgroup, or below it, `path` is; `None` for the host's cgroups.
 pub(crate) fn container_in(path: &[u8]) -> Option<InPath<'_>> {
-    let mut inwards = path.rsplit(|&b| b == b'/').filter(|c| !c.is_empty()).peekable();
-    while let Some(component) = inwards.next() {
-        let parent = inwards.peek().copied().unwrap_or_default();
-        if let Some(found) = in_component(std::str::from_utf8(component).unwrap_or(""), parent) {
-            return Some(found);
-        }
-    }
-    None
+    outwards(path).next()
+}
+
+/// The outermost one: the same as the innermost where containers do not run in containers.
+pub(crate) fn outermost_in(path: &[u8]) -> Option<InPath<'_>> {
+    outwards(path).last()
+}
+
+fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
+    let mut components = path.rsplit(|&b| b == b'/').filter(|c| !c.is_empty()).peekable();
+    std::iter::from_fn(move || {
+        let component = components.next()?;
+        Some((component, components.peek().copied().unwrap_or_default()))
+    })
+    .filter_map(|(component, parent)| {
+        in_component(std::str::from_utf8(component).unwrap_or(""), parent)
+    })
 }
 
 fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {

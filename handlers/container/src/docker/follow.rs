@@ -59,10 +59,10 @@ impl Daemon {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let docker = Docker::connect_with_unix(&self.endpoint, seconds, API_DEFAULT_VERSION)
-            .map_err(|e| e.to_string())?;
+            .map_err(|e| causes(&e))?;
         match timeout(self.timeout, docker.negotiate_version()).await {
             Ok(Ok(docker)) => Ok((docker, since)),
-            Ok(Err(error)) => Err(error.to_string()),
+            Ok(Err(error)) => Err(causes(&error)),
             Err(_) => Err(format!("no answer within {:?}", self.timeout)),
         }
     }
@@ -76,7 +76,7 @@ impl Daemon {
         loop {
             match events.next().await {
                 Some(Ok(event)) => self.actor.do_send(Link::Event(Box::new(event))),
-                Some(Err(error)) => return error.to_string(),
+                Some(Err(error)) => return causes(&error),
                 None => return "its event stream has ended".into(),
             }
         }
@@ -90,4 +90,18 @@ impl Daemon {
         // Either way it is time to try again.
         let _: Result<(), _> = timeout(pause(failures).min(MOST), self.nudge.notified()).await;
     }
+}
+
+/// An error with all that lies behind it: the client's own words do not say why it could not connect.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

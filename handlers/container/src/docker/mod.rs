@@ -40,7 +40,7 @@ pub(crate) fn start(
     tell: impl Fn(News) + Send + Sync + 'static,
 ) -> Client {
     let arbiter = Arbiter::new();
-    let endpoint = options.endpoint.clone();
+    let endpoint = options.endpoint();
     let (timeout, interval) = (options.request_timeout.0, options.refresh_interval.0);
     let actor = DockerActor::start_in_arbiter(&arbiter.handle(), move |_| DockerActor {
         endpoint,

@@ -136,7 +136,7 @@ impl Serve {
 /// Runs a client in an actix system of its own, and gives the test its news.
 fn with_client(socket: &std::path::Path, test: impl FnOnce(&Client, &mpsc::Receiver<News>)) {
     let options = ContainerOptions {
-        endpoint: format!("unix://{}", socket.display()),
+        endpoint: Some(format!("unix://{}", socket.display())),
         request_timeout: ms(300),
         refresh_interval: ms(50),
         ..ContainerOptions::default()

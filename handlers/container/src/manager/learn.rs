@@ -6,7 +6,7 @@ use whalewatch_core::{Change, Container, Context, EventRef, Process, ProcessKey,
 
 use super::attribute::kept;
 use super::{ContainerManager, Inner, Message, Running};
-use crate::cgroups::{Answer, InPath, container_in};
+use crate::cgroups::{Answer, InPath, container_in, outermost_in};
 use crate::containers::{Naming, Serial};
 use crate::event::ContainerEventKind;
 use crate::options::RuntimeChoice;
@@ -162,8 +162,19 @@ impl ContainerManager {
 
     /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
     pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
-        let found = container_in(path);
+        let (inner, outer) = (container_in(path), outermost_in(path));
+        let nested = inner.map(|c| c.id) != outer.map(|c| c.id);
+        // A container that may make cgroups could name one after another container, and pass for it. One that has a cgroup
+        // of its own elsewhere does not run in here: whoever made this one does.
+        let elsewhere = |c: InPath<'_>| {
+            let known = self.containers.by_id(c.id).and_then(|serial| self.containers.get(serial));
+            known.is_some_and(|known| known.stands_alone)
+        };
+        let found = if nested && inner.is_some_and(elsewhere) { outer } else { inner };
         let serial = found.and_then(|found| self.take_in(found));
+        if let Some(known) = serial.and_then(|s| self.containers.get_mut(s)) {
+            known.stands_alone |= !nested;
+        }
         let answer = match (found, serial) {
             (Some(_), Some(serial)) => Answer::Container(serial),
             (Some(_), None) => Answer::Silent, // no room for the container: never call it host
@@ -188,6 +199,9 @@ impl ContainerManager {
         let Some(Answer::Container(serial)) = self.cgroups.remove(id, now) else { return };
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.cgroups.retain(|&c| c != id);
+        if known.former_cgroups.len() < super::MOST_FORMER_CGROUPS {
+            known.former_cgroups.push(id);
+        }
         if known.cgroups.is_empty() {
             self.depart(serial, cx);
         }
@@ -221,7 +235,7 @@ impl ContainerManager {
             self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
         }
         if back {
-            self.containers.change(serial, |c| c.status = Status::Unknown);
+            self.containers.change(serial, |c| c.status = Status::Created);
         }
         self.tell(ContainerEventKind::Found, serial, cx);
     }
@@ -231,6 +245,13 @@ impl ContainerManager {
         self.containers.leave(serial, self.now() + self.options.grace.0);
         let Some(known) = self.containers.get_mut(serial).filter(|k| k.present) else { return };
         known.present = false;
+        let ended = matches!(
+            known.snapshot.status,
+            Status::Running | Status::Paused | Status::Restarting | Status::Unknown
+        );
+        if ended {
+            self.containers.change(serial, |c| c.status = Status::Exited);
+        }
         self.tell(ContainerEventKind::Gone, serial, cx);
     }
 

@@ -22,9 +22,9 @@ use whalewatch_core::{
     Problem, Runtime, Schema, Setup,
 };
 
-use crate::cgroups::{Cgroups, Hierarchy};
+use crate::cgroups::{Answer, Cgroups, Hierarchy};
 use crate::clock::Clock;
-use crate::containers::Containers;
+use crate::containers::{Containers, Known};
 use crate::docker;
 use crate::event::ContainerEvent;
 use crate::hold::{For, Room};
@@ -94,7 +94,14 @@ pub struct ContainerManager {
     sweep_at: Option<Duration>,
     refreshed_at: Option<Duration>,
     refresh_waits: bool,
+    /// What containers that are forgotten had.
+    former: BTreeMap<Arc<str>, ContainerCounts>,
 }
+
+/// Containers long gone whose counts are kept for the statistics; about 200 bytes each.
+const MOST_FORMER: usize = 4096;
+/// Former cgroups that are remembered of one container: what was lost is known by cgroup.
+pub(crate) const MOST_FORMER_CGROUPS: usize = 16;
 
 /// Events that were attributed to no container; those of containers are counted with each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,6 +136,7 @@ impl ContainerManager {
             sweep_at: None,
             refreshed_at: None,
             refresh_waits: false,
+            former: BTreeMap::new(),
             options,
             name,
             world,
@@ -146,21 +154,47 @@ impl ContainerManager {
         }
     }
 
-    /// How many events went to whom, by container id; `host`, `unknown`, and `forgotten` for containers long gone.
+    /// How many events went to whom, by container id, and with which cgroups; `host` and `unknown` stand beside the ids,
+    /// and `forgotten` for containers beyond those that there is room to tell of.
     pub fn counts(&self) -> BTreeMap<Arc<str>, ContainerCounts> {
-        let known = self.containers.iter().map(|(_, known)| {
-            let name = known.snapshot.name.clone();
-            let (events, cgroups) = (known.events, known.cgroups.clone());
-            (Arc::clone(&known.snapshot.id), ContainerCounts { name, events, cgroups })
-        });
+        let mut all = self.former.clone();
         let counts = &self.counts;
-        let none =
+        let words =
             [("host", counts.host), ("unknown", counts.unknown), ("forgotten", counts.forgotten)];
-        let none = none.into_iter().filter(|(word, events)| *word == "host" || *events > 0);
-        let none = none.map(|(word, events)| {
-            (word.into(), ContainerCounts { events, ..ContainerCounts::default() })
-        });
-        known.chain(none).collect()
+        for (word, events) in words.into_iter().filter(|(word, n)| *word == "host" || *n > 0) {
+            all.entry(word.into()).or_default().events += events;
+        }
+        for (_, known) in self.containers.iter() {
+            let container = all.entry(Arc::clone(&known.snapshot.id)).or_default();
+            container.name.clone_from(&known.snapshot.name);
+            container.events += known.events;
+        }
+        for (cgroup, answer) in self.cgroups.iter() {
+            let owner = match answer {
+                Answer::Container(serial) => {
+                    self.containers.get(serial).map(|known| Arc::clone(&known.snapshot.id))
+                }
+                Answer::Host => Some("host".into()),
+                Answer::Silent => None,
+            };
+            if let Some(owner) = owner {
+                all.entry(owner).or_default().cgroups.push(cgroup);
+            }
+        }
+        all
+    }
+
+    /// Keeps a container's counts beyond its own end.
+    fn remember_counts(&mut self, known: Known) {
+        let id = known.snapshot.id.clone();
+        if self.former.len() >= MOST_FORMER && !self.former.contains_key(&id) {
+            self.counts.forgotten += known.events;
+            return;
+        }
+        let former = self.former.entry(id).or_default();
+        former.name = known.snapshot.name.clone().or(former.name.take());
+        former.events += known.events;
+        former.cgroups.extend(known.former_cgroups);
     }
 
     /// How many containers, processes, cgroups and held events there are.
@@ -218,20 +252,25 @@ impl ContainerManager {
         all.into_iter().flatten().min()
     }
 
+    /// Forgets what is gone for longer than the grace period. Not while a slow reader holds events up: those that come then
+    /// may be older than that.
     fn sweep(&mut self, cx: &mut Context<'_, Message>) {
         let now = self.now();
         self.sweep_at = None;
+        if cx.behind() {
+            return; // `finish` sets the next timer.
+        }
         self.pids.sweep(now);
         self.cgroups.sweep(now);
         while let Some((serial, known)) = self.containers.sweep(now) {
-            for id in known.cgroups {
+            for &id in &known.cgroups {
                 self.cgroups.forget(id);
             }
             self.release(For::Name(serial), cx);
-            self.counts.forgotten += known.events;
             let id = Arc::clone(&known.snapshot.id);
             tracing::debug!(%id, events = known.events, "container is forgotten");
             self.world.helper.ask(Request::Forget(id));
+            self.remember_counts(known);
         }
     }
 
