@@ -21,9 +21,12 @@
 //! }
 //! ```
 
+#![warn(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads: see `say`.
+
 mod commands;
 mod logging;
 mod running;
+mod say;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -96,7 +99,7 @@ impl Program {
     /// Runs it with the arguments given; the first is the program's name.
     pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         if let Some(error) = self.error {
-            eprintln!("error: {error}");
+            say::say(format_args!("error: {error}"));
             return ExitCode::from(BAD_USAGE);
         }
         let parsed = Cli::command()

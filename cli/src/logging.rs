@@ -20,7 +20,10 @@ pub(crate) enum LogFormat {
 pub(crate) fn start(format: LogFormat) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .log_internal_errors(false); // It would say on standard error that nobody reads standard error.
     // A second program in one process (tests) keeps the first one's settings.
     match format {
         LogFormat::Text => {

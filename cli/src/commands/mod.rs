@@ -8,7 +8,8 @@ mod list;
 mod run;
 mod trace;
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use whalewatch_runtime::{Plan, Registry, config};
 
 use crate::BAD_USAGE;
 use crate::logging::LogFormat;
+use crate::say::say;
 
 /// Tells, for everything that happens on this host, which container did it.
 ///
@@ -81,22 +83,46 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         // Whoever read the output has seen enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            say(format_args!("error: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
+/// Bytes that a configuration may have: far more than anyone writes, and an end to reading what has none.
+const MOST_BYTES: u64 = 4 << 20;
+
 /// Reads and checks a configuration file; mistakes go to standard error.
 pub(crate) fn load(registry: &Registry, path: &Path) -> Result<Plan, ExitCode> {
     let shown = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        eprintln!("error: {shown} cannot be read: {error}");
+    let text = read(path).map_err(|error| {
+        say(format_args!("error: {shown} cannot be read: {error}"));
         ExitCode::from(BAD_USAGE)
     })?;
     config::validate(registry, &shown, &text).map_err(|mistakes| {
-        eprintln!("{mistakes}");
+        say(mistakes);
         ExitCode::from(BAD_USAGE)
+    })
+}
+
+/// A file's text. The error says how to mend it.
+fn read(path: &Path) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    let file = File::open(path);
+    file.and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::NotFound => format!("{error}: is the path right?"),
+            io::ErrorKind::IsADirectory => format!("{error}: name a file in it"),
+            _ => error.to_string(),
+        }
+    })?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(String::from("it has more than 4 MiB: that is no configuration"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = good.split(|&b| b == b'\n').count();
+        format!("line {line} is not UTF-8: save the file as UTF-8")
     })
 }
 

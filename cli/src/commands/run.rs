@@ -10,6 +10,7 @@ use whalewatch_runtime::Registry;
 use crate::BAD_USAGE;
 use crate::commands::{duration, load};
 use crate::running::{self, RunOptions};
+use crate::say::say;
 
 /// Where a configuration is looked for when none is named.
 const PLACES: [&str; 2] = ["whalewatch.toml", "/etc/whalewatch/whalewatch.toml"];
@@ -21,7 +22,7 @@ pub(crate) struct Run {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Stop after this time, counted from the line `watching: …`; for example 10s or 5m
-    #[arg(long, value_parser = duration, value_name = "TIME")]
+    #[arg(long, value_parser = duration, allow_hyphen_values = true, value_name = "TIME")]
     duration: Option<Duration>,
     /// Write the totals to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
@@ -33,7 +34,9 @@ impl Run {
         let found = || PLACES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
         let Some(path) = self.config.clone().or_else(found) else {
             let places = PLACES.join(" or ");
-            eprintln!("error: there is no {places}: name a configuration with --config FILE");
+            say(format_args!(
+                "error: there is no {places}: name a configuration with --config FILE"
+            ));
             return ExitCode::from(BAD_USAGE);
         };
         let options =

@@ -10,8 +10,9 @@ use clap::{Args, ValueEnum};
 use whalewatch_runtime::{Registry, config};
 
 use crate::BAD_USAGE;
-use crate::commands::{ENDPOINT_HELP, docker_host, duration};
+use crate::commands::{ENDPOINT_HELP, duration};
 use crate::running::{self, RunOptions};
+use crate::say::say;
 
 /// Watch now, with no configuration: by default each process that starts and ends, with its container
 ///
@@ -34,7 +35,7 @@ pub(crate) struct Trace {
     #[arg(long, value_name = "URL", help = ENDPOINT_HELP)]
     endpoint: Option<String>,
     /// Stop after this time, counted from the line `watching: …`; for example 10s or 5m
-    #[arg(long, value_parser = duration, value_name = "TIME")]
+    #[arg(long, value_parser = duration, allow_hyphen_values = true, value_name = "TIME")]
     duration: Option<Duration>,
     /// Write the totals to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
@@ -56,6 +57,13 @@ enum Format {
 impl Trace {
     pub(super) fn run(&self, registry: &Registry) -> ExitCode {
         let text = self.config();
+        let plan = match config::validate(registry, "the command line's configuration", &text) {
+            Ok(plan) => plan,
+            Err(mistakes) => {
+                say(mistakes);
+                return ExitCode::from(BAD_USAGE);
+            }
+        };
         if self.print_config {
             return match io::stdout().write_all(text.as_bytes()) {
                 Ok(()) => ExitCode::SUCCESS,
@@ -63,13 +71,6 @@ impl Trace {
                 Err(_) => ExitCode::FAILURE,
             };
         }
-        let plan = match config::validate(registry, "the command line's configuration", &text) {
-            Ok(plan) => plan,
-            Err(mistakes) => {
-                eprintln!("{mistakes}");
-                return ExitCode::from(BAD_USAGE);
-            }
-        };
         let options =
             RunOptions { duration: self.duration, stats_file: self.stats_file.as_deref() };
         running::run(&plan, &options)
@@ -78,9 +79,8 @@ impl Trace {
     /// The configuration that does what the arguments say. Writing to a string cannot fail.
     fn config(&self) -> String {
         let mut text = String::new();
-        let endpoint = self.endpoint.clone().or_else(docker_host);
-        if let Some(endpoint) = endpoint {
-            writeln!(text, "[container]\nendpoint = {}\n", quoted(&endpoint)).ok();
+        if let Some(endpoint) = &self.endpoint {
+            writeln!(text, "[container]\nendpoint = {}\n", quoted(endpoint)).ok();
         }
         let filtered = !self.container.is_empty() || self.when.is_some();
         if filtered {

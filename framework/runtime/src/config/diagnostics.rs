@@ -59,24 +59,18 @@ impl Diagnostics {
 impl fmt::Display for Diagnostics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (line, column, diagnostic) in self.iter() {
-            writeln!(f, "error: {}:{line}:{column}: {}", self.file, diagnostic.message)?;
+            let message = plain(&diagnostic.message);
+            writeln!(f, "error: {}:{line}:{column}: {message}", self.file)?;
             if let Some(source) = self.text.lines().nth(line - 1) {
                 let width = underline(&self.text, &diagnostic.span, source, column);
+                let (shown, before, width) = window(source, column - 1, width);
                 let gutter = line.to_string();
-                // Tabs count as one column here, so they are shown as one space: the mark stands below its place.
-                writeln!(f, "  {gutter} | {}", source.replace('\t', " "))?;
-                writeln!(
-                    f,
-                    "  {:gutter$} | {:skip$}{}",
-                    "",
-                    "",
-                    "^".repeat(width),
-                    gutter = gutter.len(),
-                    skip = column - 1,
-                )?;
+                let margin = " ".repeat(gutter.len());
+                writeln!(f, "  {gutter} | {shown}")?;
+                writeln!(f, "  {margin} | {}{}", " ".repeat(before), "^".repeat(width))?;
             }
             if let Some(hint) = &diagnostic.hint {
-                writeln!(f, "  hint: {hint}")?;
+                writeln!(f, "  hint: {}", plain(hint))?;
             }
         }
         let count = self.found.len();
@@ -103,6 +97,45 @@ fn underline(text: &str, span: &Span, line: &str, column: usize) -> usize {
     marked.chars().count().min(rest).max(1)
 }
 
+/// Characters of a line that are shown before and behind the place of a mistake.
+const AROUND: usize = 60;
+
+/// The part of a line around a mark: what is shown, and where and how wide the mark is in it.
+fn window(line: &str, mark: usize, width: usize) -> (String, usize, usize) {
+    let skip = mark.saturating_sub(AROUND);
+    let mut shown = String::from(if skip > 0 { "…" } else { "" });
+    let before = mark - skip + usize::from(skip > 0);
+    // One column each, so that the mark stands below its place.
+    let visible = |c: char| match c {
+        '\t' => ' ',
+        c if c.is_control() => '·',
+        c => c,
+    };
+    let mut rest = line.chars().skip(skip);
+    shown.extend(rest.by_ref().take(mark - skip + AROUND).map(visible));
+    if rest.next().is_some() {
+        shown.push('…');
+    }
+    (shown, before, width.min(AROUND))
+}
+
+/// Text that may quote the file, made harmless for a terminal, and not longer than anyone reads.
+fn plain(text: &str) -> String {
+    const MOST: usize = 1000;
+    let mut plain = String::new();
+    for c in text.chars().take(MOST) {
+        if c.is_control() {
+            plain.extend(c.escape_default());
+        } else {
+            plain.push(c);
+        }
+    }
+    if text.chars().nth(MOST).is_some() {
+        plain.push('…');
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,5 +157,26 @@ mod tests {
             |span| Diagnostics::new("f", "a\nb", vec![Diagnostic::new(span, "m")]).to_string();
         assert!(shown(3..3).starts_with("error: f:2:2: m"), "{}", shown(3..3));
         assert!(shown(9..12).starts_with("error: f:2:2: m"), "{}", shown(9..12));
+    }
+
+    #[test]
+    fn of_a_long_line_only_what_is_around_the_mark_is_shown() {
+        let text = format!("x = '{}' y", "a".repeat(70_000));
+        let at = text.len() - 1;
+        let shown =
+            Diagnostics::new("f", &text, vec![Diagnostic::new(at..at + 1, "m")]).to_string();
+        assert!(shown.starts_with("error: f:1:70008: m\n"), "{shown}");
+        let lines: Vec<&str> = shown.lines().collect();
+        assert!(lines[1].chars().count() < 140, "{shown}");
+        let mark = lines[2].chars().position(|c| c == '^');
+        assert_eq!(mark.and_then(|at| lines[1].chars().nth(at)), Some('y'), "{shown}");
+    }
+
+    #[test]
+    fn no_escape_of_a_file_reaches_the_terminal() {
+        let text = "a = \u{1b}]0;pwned\u{7}";
+        let found = vec![Diagnostic::new(4..5, "no \"\u{1b}\" here").hint("\u{7}")];
+        let shown = Diagnostics::new("f", text, found).to_string();
+        assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
     }
 }

@@ -1,0 +1,77 @@
+//! The command line where nothing but the program is needed: what it says, and its exit codes.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+fn whalewatch(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whalewatch"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    whalewatch(arguments).output().expect("the program starts")
+}
+
+#[track_caller]
+fn refused(arguments: &[&str], said: &str) {
+    let done = run(arguments);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(done.stdout.is_empty(), "only data goes to standard output");
+}
+
+#[test]
+fn a_full_standard_error_changes_no_exit_code() {
+    let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
+    let status = whalewatch(&["check", "/nowhere.toml"]).stderr(full()).status();
+    assert_eq!(status.expect("it starts").code(), Some(2));
+    let done = whalewatch(&["list"]).stderr(full()).output().expect("it starts");
+    assert_eq!(done.status.code(), Some(0));
+}
+
+#[test]
+fn a_configuration_without_end_is_refused() {
+    refused(&["check", "/dev/zero"], "/dev/zero cannot be read: it has more than 4 MiB");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_with_how_to_mend_it() {
+    refused(&["check", "/"], "name a file in it");
+    refused(&["check", "/nowhere.toml"], "is the path right?");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("latin-1.toml");
+    std::fs::write(&path, b"a = 1\nb = \"\xfc\"\n").expect("it can be written");
+    let path = path.to_str().expect("the target folder's path is UTF-8");
+    refused(&["check", path], "line 2 is not UTF-8: save the file as UTF-8");
+}
+
+#[test]
+fn totals_that_have_nowhere_to_go_are_told_before_anything_is_watched() {
+    refused(
+        &["trace", "--duration", "1s", "--stats-file", "/nowhere/stats.json"],
+        "totals cannot be written to /nowhere/stats.json",
+    );
+}
+
+#[test]
+fn a_printed_configuration_is_a_valid_one() {
+    refused(&["trace", "--print-config", "--when", "kind =="], "when");
+    let done = run(&["trace", "--print-config", "--container", "web*", "--format", "json"]);
+    assert_eq!(done.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(text.contains("containers = [\"web*\"]"), "{text}");
+}
+
+#[test]
+fn a_duration_that_is_none_is_told_as_such() {
+    refused(&["trace", "--duration", "-1s"], "is no duration");
+}
+
+#[test]
+fn completions_are_for_the_program() {
+    let done = run(&["completions", "bash"]);
+    assert_eq!(done.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&done.stdout).contains("_whalewatch"));
+}
