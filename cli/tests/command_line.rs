@@ -75,3 +75,11 @@ fn completions_are_for_the_program() {
     assert_eq!(done.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&done.stdout).contains("_whalewatch"));
 }
+
+#[test]
+fn a_tracker_with_options_that_leave_nothing_out_is_shared_with_the_handler_that_needs_it() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/two-chains.toml");
+    let done = run(&["check", example]);
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("trackers: groups, procs\n"), "{said}");
+}

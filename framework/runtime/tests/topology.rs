@@ -298,3 +298,29 @@ fn an_abort_does_not_wait_for_what_is_blocked() {
     note("abort", "go");
     assert_eq!(end, End::Aborted);
 }
+
+#[test]
+fn a_handler_is_told_while_a_slow_reader_holds_events_up() {
+    let (_, totals) = run_with(
+        "
+        [handlers.later]
+        type = 'later'
+        note = 'behind'
+        [handlers.slow]
+        type = 'block'
+        note = 'behind-slow'
+        [[chains]]
+        from = ['many']
+        through = ['later', 'slow']
+        ",
+        |controller| {
+            await_note("behind", "a timer, behind");
+            note("behind-slow", "go");
+            await_note("behind", "a timer, not behind");
+            controller.send(Control::Stop).unwrap();
+        },
+    )
+    .unwrap();
+    assert!(totals.add_up(), "{totals}");
+    assert_eq!(totals.handlers["slow"].output, 100_000, "what was given at once is taken whole");
+}

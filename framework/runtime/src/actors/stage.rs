@@ -59,6 +59,8 @@ struct Lane {
     chain: ChainId,
     from: Option<RecvStream<'static, Batch>>,
     to: Option<Outlet>,
+    /// Whether so much is in line that what the handler makes by itself is refused.
+    full: bool,
 }
 
 struct Feed {
@@ -114,6 +116,7 @@ impl<H: Handler> Stage<H> {
             chain: lane.chain,
             from: Some(lane.from.into_stream()),
             to: lane.to.map(Outlet::new),
+            full: false,
         });
         let feeds = setup.feeds.into_iter().map(|feed| Feed {
             from: feed.from.into_stream(),
@@ -189,11 +192,13 @@ impl<H: Handler> Stage<H> {
     }
 
     fn carry_out(&mut self, ctx: &mut Context<Self>) {
+        // What one call gives is taken whole or not at all.
+        for lane in &mut self.lanes {
+            lane.full = lane.to.as_ref().is_some_and(|to| to.waiting() >= MOST_WAITING);
+        }
         for (chain, batch) in self.outgoing.drain(..) {
             match self.lanes.iter_mut().find(|lane| lane.chain == chain) {
-                Some(Lane { to: Some(outlet), .. }) if outlet.waiting() < MOST_WAITING => {
-                    outlet.push(batch);
-                }
+                Some(Lane { to: Some(outlet), full: false, .. }) => outlet.push(batch),
                 // The end of a chain, or a chain that has ended: nobody is there to take it. Or a reader has stopped, and
                 // what the handler adds meanwhile has no room.
                 _ => HandlerCounters::add(&self.counters.dropped, batch.len() as u64),

@@ -323,6 +323,12 @@ impl Handler for Later {
     ) -> Result<(), HandlerError> {
         note(&self.note, message);
         if message == "timer" {
+            if cx.behind() {
+                note(&self.note, "a timer, behind");
+                cx.after(Duration::from_millis(1), "timer");
+            } else {
+                note(&self.note, "a timer, not behind");
+            }
             for (chain, batch) in self.held.drain(..) {
                 cx.emit_to(chain, batch);
             }
@@ -343,7 +349,7 @@ pub(crate) fn ticks(count: u64) -> Box<dyn Source<Tick>> {
     Box::new(Scripted::new((0..count).map(Tick)).existing(vec![Tick(1000)]))
 }
 
-/// All the handlers, and the tracker types `ticks` (1,000 events, then the end), `open` (100 events, then nothing until it is
+/// All the handlers, and the tracker types `many` (100,000 events, then nothing until it is told to stop), `ticks` (1,000 events, then the end), `open` (100 events, then nothing until it is
 /// told to stop) and `tacks`.
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::new();
@@ -352,6 +358,11 @@ pub(crate) fn registry() -> Registry {
         .and_then(|r| {
             r.source("open", || -> Box<dyn Source<Tick>> {
                 Box::new(Scripted::new((0..100).map(Tick)).keep_open())
+            })
+        })
+        .and_then(|r| {
+            r.source("many", || -> Box<dyn Source<Tick>> {
+                Box::new(Scripted::new((0..100_000).map(Tick)).keep_open())
             })
         })
         .and_then(|r| {
