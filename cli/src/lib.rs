@@ -38,8 +38,6 @@ use whalewatch_filter::Filter;
 use whalewatch_null::Null;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
-use whalewatch_trackers::cgroup::CgroupTracker;
-use whalewatch_trackers::process::ProcessTracker;
 
 use commands::Cli;
 
@@ -58,12 +56,19 @@ impl Default for Program {
     }
 }
 
+impl whalewatch_trackers::Trackers for Program {
+    fn take<T: TrackerSpec>(&mut self, name: &'static str) {
+        let added = self.registry.tracker::<T>(name).map(drop);
+        self.error = self.error.take().or(added.err());
+    }
+}
+
 impl Program {
     /// The stock program.
     pub fn new() -> Self {
-        Self { registry: Registry::new(), error: None }
-            .tracker::<ProcessTracker>("process")
-            .tracker::<CgroupTracker>("cgroup")
+        let mut program = Self { registry: Registry::new(), error: None };
+        whalewatch_trackers::each(&mut program);
+        program
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
             .handler::<Null>("null")

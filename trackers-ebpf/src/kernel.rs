@@ -46,6 +46,15 @@ pub fn number(ctx: &BtfTracePointContext, n: usize) -> u64 {
     unsafe { ctx.as_ptr().cast::<u64>().add(n).read_volatile() }
 }
 
+/// The same number, of which the compiler knows nothing any more: so that it checks a bound on the very number that it uses then, as
+/// the verifier wants to see it.
+#[inline(always)]
+pub fn opaque(mut number: u64) -> u64 {
+    // SAFETY: it copies a register to itself.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack)) };
+    number
+}
+
 /// A map's address as helpers want it.
 #[inline(always)]
 pub fn map_address<T>(map: &T) -> *mut c_void {

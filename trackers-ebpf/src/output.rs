@@ -1,20 +1,35 @@
 //! Handing records to user space, and counting those that it could not take.
 
+use core::ffi::c_void;
+
 use aya_ebpf::{
     bindings::{
         BPF_F_NO_PREALLOC, BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP,
     },
-    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::{bpf_ktime_get_boot_ns, bpf_ringbuf_output, bpf_ringbuf_query},
     macros::map,
     maps::{PerCpuArray, PerCpuHashMap, RingBuf},
 };
-use whalewatch_trackers_common::{Counters, RecordHeader, RingSettings};
+use whalewatch_trackers_common::{Counters, RecordHeader, SCRATCH_BYTES};
 
-use crate::kernel::{global, map_address};
+use crate::{
+    COMMON,
+    atomic::add,
+    budget,
+    kernel::{global, map_address, opaque},
+};
 
 /// Records on their way to user space; the loader sets the size.
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// Where a record with a variable tail is put together: its fixed part first, then the pieces of its tail.
+#[repr(C, align(8))]
+pub struct Scratch(pub [u8; SCRATCH_BYTES]);
+
+/// One for each CPU. Only programs that run in processes use it: none of them interrupts another.
+#[map]
+pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
 /// What happened to the records, by CPU.
 #[map]
@@ -29,17 +44,26 @@ static LOST_BY_CGROUP: PerCpuHashMap<u64, u64> =
 #[inline(always)]
 pub fn count_generated() {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the map's own memory for this CPU, on which no second program of this tracker can run.
-        unsafe { (*counters).generated += 1 };
+        // SAFETY: the map's own memory for this CPU.
+        unsafe { add(&raw mut (*counters).generated, 1) };
     }
 }
 
-/// Counts a record that the ring buffer had no room for.
+/// Counts a record that a budget refused.
+#[inline(always)]
+pub fn count_refused() {
+    if let Some(counters) = COUNTERS.get_ptr_mut(0) {
+        // SAFETY: as in `count_generated`.
+        unsafe { add(&raw mut (*counters).refused, 1) };
+    }
+}
+
+/// Counts a record that the ring buffer, or a table, had no room for.
 #[inline(never)]
 pub fn count_lost(cgroup_id: u64) -> u32 {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
         // SAFETY: as in `count_generated`.
-        unsafe { (*counters).lost += 1 };
+        unsafe { add(&raw mut (*counters).lost, 1) };
     }
     if LOST_BY_CGROUP.get_ptr_mut(cgroup_id).is_none() {
         // Another CPU may have been quicker; a full map leaves the loss in the total alone.
@@ -47,23 +71,63 @@ pub fn count_lost(cgroup_id: u64) -> u32 {
     }
     if let Some(lost) = LOST_BY_CGROUP.get_ptr_mut(cgroup_id) {
         // SAFETY: as above.
-        unsafe { *lost += 1 };
+        unsafe { add(lost, 1) };
     }
     0
 }
 
-/// The flags to submit a record with: wake user space only past the fill mark, and not for every record there.
+/// Whether a record of this cgroup may be made: what a budget refuses is counted. To be asked last, when the record will
+/// be made if this says so.
+#[inline(always)]
+pub fn begin(cgroup_id: u64) -> bool {
+    count_generated();
+    // SAFETY: a global of this object.
+    if unsafe { budget::refuses(cgroup_id) } {
+        count_refused();
+        return false;
+    }
+    true
+}
+
+/// Submits a record that was put together in the scratch.
 ///
 /// # Safety
 ///
-/// `ring` must point into a read-only global of this object.
+/// `record` must point to `length` initialised bytes.
 #[inline(always)]
-pub unsafe fn submit_flags(ring: *const RingSettings) -> u64 {
-    // SAFETY: a map of this object.
-    let waiting = unsafe { bpf_ringbuf_query(map_address(&RECORDS), u64::from(BPF_RB_AVAIL_DATA)) };
+pub unsafe fn submit(record: *mut c_void, length: u32, cgroup_id: u64) -> u32 {
     // SAFETY: the caller's.
-    let (from, to) =
-        unsafe { (global(&raw const (*ring).wake_from), global(&raw const (*ring).wake_to)) };
+    if unsafe { submit_note(record, length) } { 0 } else { count_lost(cgroup_id) }
+}
+
+/// As [`submit`], of what is no event and so is not counted; whether there was room.
+///
+/// # Safety
+///
+/// As [`submit`].
+#[inline(always)]
+pub unsafe fn submit_note(record: *mut c_void, length: u32) -> bool {
+    let length = opaque(length.into());
+    if length > SCRATCH_BYTES as u64 {
+        return false; // It cannot be; the verifier wants to see it.
+    }
+    // SAFETY: the caller's, and a map of this object.
+    let result =
+        unsafe { bpf_ringbuf_output(map_address(&RECORDS), record, length, submit_flags()) };
+    result == 0
+}
+
+/// The flags to submit a record with: wake user space only past the fill mark, and not for every record there.
+#[inline(always)]
+pub fn submit_flags() -> u64 {
+    // SAFETY: a map of this object, and its globals.
+    let (waiting, from, to) = unsafe {
+        (
+            bpf_ringbuf_query(map_address(&RECORDS), u64::from(BPF_RB_AVAIL_DATA)),
+            global(&raw const COMMON.ring.wake_from),
+            global(&raw const COMMON.ring.wake_to),
+        )
+    };
     if waiting >= from && waiting < to {
         u64::from(BPF_RB_FORCE_WAKEUP)
     } else {

@@ -1,29 +1,71 @@
 //! Whalewatch's trackers: what happens on a Linux host, as events, from programs in the kernel.
 //!
-//! A tracker is one program file in the kernel (`trackers-ebpf/`), one module here with its events, options and the
-//! decoding of its records, and one line where it is registered. What trackers share is here too:
+//! A tracker is one program file in the kernel (`trackers-ebpf/src/bin/`), with one file of records that both sides compile
+//! (`trackers/common/`), one module here with its events, options and the decoding of its records, and one line in [`Trackers`] where
+//! it is listed. `docs/writing-a-tracker.md` tells how. What trackers share is here too:
 //!
 //! * [`btf`]: where the running kernel keeps what the programs read;
 //! * [`Kernel`]: type information, read once and shared while trackers are opened;
 //! * [`Program`]: one compiled object: what it needs, and how it is loaded and attached;
 //! * [`RingSource`]: records from a ring buffer, decoded into events, with every loss counted;
+//! * [`options`]: scope and budget, which the kernel keeps to;
 //! * [`host`]: what this host allows, for clear errors.
 
+mod budget;
+mod calls;
 mod clock;
+mod errno;
 mod error;
+mod header;
 mod kernel;
 mod objects;
+mod open;
+mod path;
 mod program;
 mod ring;
+mod scope;
+mod sums;
 
 pub mod btf;
-pub mod cgroup;
 pub mod host;
-pub mod process;
+pub mod options;
 
-pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};
 pub use error::LoadError;
 pub use kernel::Kernel;
-pub use process::{ProcessEvent, ProcessOptions, ProcessTracker};
-pub use program::{Attached, Program};
+pub use path::FilePath;
+pub use program::{Attached, Program, Uses};
 pub use ring::{Arena, Decode, DecodeError, RingSource};
+pub use sums::Epochs;
+
+use objects::object;
+
+/// Takes each of the built-in trackers in turn: a registry is one.
+pub trait Trackers {
+    /// Takes one, under the name that configurations know it by.
+    fn take<T: whalewatch_core::TrackerSpec>(&mut self, name: &'static str);
+}
+
+/// Declares the built-in trackers: one line each, with the module and its type.
+macro_rules! trackers {
+    ($($module:ident: $spec:ident, $about:literal;)+) => {
+        $(#[doc = $about] pub mod $module;)+
+
+        /// The programs of each built-in tracker, by its name: for whoever wants to know what a host lacks for them.
+        pub const PROGRAMS: &[(&str, &Program)] =
+            &[$((stringify!($module), &$module::PROGRAM),)+];
+
+        /// Gives each built-in tracker to `trackers`.
+        pub fn each(trackers: &mut impl Trackers) {
+            $(trackers.take::<$module::$spec>(stringify!($module));)+
+        }
+    };
+}
+
+trackers! {
+    process: ProcessTracker, "Processes that start, run another program, and end.";
+    cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
+    files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
+}
+
+pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};
+pub use process::{ProcessEvent, ProcessOptions, ProcessTracker};

@@ -2,12 +2,15 @@
 
 /// Bytes where the loader wants them: it reads them as a file header.
 #[repr(C, align(32))]
-struct Aligned<Bytes: ?Sized>(Bytes);
+pub(crate) struct Aligned<Bytes: ?Sized>(pub(crate) Bytes);
 
-static PROCESS_ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../objects/process.o"));
-static CGROUP_ALIGNED: &Aligned<[u8]> = &Aligned(*include_bytes!("../objects/cgroup.o"));
-
-/// `trackers-ebpf/src/bin/process.rs`.
-pub(crate) static PROCESS: &[u8] = &PROCESS_ALIGNED.0;
-/// `trackers-ebpf/src/bin/cgroup.rs`.
-pub(crate) static CGROUP: &[u8] = &CGROUP_ALIGNED.0;
+/// The object that `trackers-ebpf/src/bin/` has the source of, by its name.
+macro_rules! object {
+    ($name:literal) => {{
+        static ALIGNED: &$crate::objects::Aligned<[u8]> = &$crate::objects::Aligned(
+            *include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/objects/", $name, ".o")),
+        );
+        &ALIGNED.0
+    }};
+}
+pub(crate) use object;

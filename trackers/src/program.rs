@@ -3,14 +3,17 @@
 use std::fs::File;
 use std::io;
 
-use aya::maps::{MapData, PerCpuArray, PerCpuHashMap, RingBuf};
+use aya::maps::{Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf};
 use aya::programs::{BtfTracePoint, Iter, ProgramError};
 use aya::{Btf as AyaBtf, Ebpf};
 use bytemuck::NoUninit;
-use whalewatch_trackers_common::{Member, RingSettings};
+use whalewatch_trackers_common::{
+    BUDGET_CGROUPS, BudgetSettings, CommonSettings, Member, SCOPE_CGROUPS, ScopeSettings,
+    TaskOffsets,
+};
 
 use crate::kernel::{AttachType, Kernel, types_to_attach};
-use crate::{LoadError, host};
+use crate::{LoadError, calls, host, options, path};
 
 /// Lines of the verifier's log that an error shows.
 const LOG_LINES: usize = 8;
@@ -29,6 +32,22 @@ pub struct Program {
     pub iterator: Option<&'static str>,
     /// Members of the kernel's structs that the programs read.
     pub members: &'static [&'static [Member]],
+    /// What the programs use of what all programs share.
+    pub uses: Uses,
+}
+
+/// What programs use of what all programs share, beyond the process.
+#[derive(Clone, Copy, Debug)]
+pub struct Uses {
+    /// Paths of files (`trackers-ebpf/src/path.rs`).
+    pub paths: bool,
+    /// System calls (`trackers-ebpf/src/syscall.rs`).
+    pub syscalls: bool,
+}
+
+impl Uses {
+    /// Nothing.
+    pub const NOTHING: Self = Self { paths: false, syscalls: false };
 }
 
 /// A loaded object whose programs are attached.
@@ -37,14 +56,16 @@ pub struct Attached {
     ebpf: Option<Ebpf>,
     iterator: Option<&'static str>,
     pub(crate) records: RingBuf<MapData>,
-    pub(crate) counters: PerCpuArray<MapData, [u64; 2]>,
+    pub(crate) counters: PerCpuArray<MapData, [u64; 3]>,
     pub(crate) lost_by_cgroup: PerCpuHashMap<MapData, u64, u64>,
 }
 
-/// How to use a ring buffer of so many bytes: wake user space from half full, and tell it for a sixteenth more.
-pub(crate) fn ring_settings(bytes: u32) -> RingSettings {
-    let (half, window) = (u64::from(bytes) / 2, u64::from(bytes) / 16);
-    RingSettings { wake_from: half, wake_to: half + window }
+/// What all trackers' programs are told, and how large their maps are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setup {
+    pub(crate) ring_kib: u32,
+    pub(crate) scope: ScopeSettings,
+    pub(crate) budget: BudgetSettings,
 }
 
 impl Program {
@@ -54,30 +75,55 @@ impl Program {
             .tracepoints
             .iter()
             .filter_map(|(_, tracepoint)| attach_type(kernel, tracepoint).err());
-        let members = self.members.iter().copied().flatten().filter_map(|member| {
+        let members = self.members.iter().copied().chain([TaskOffsets::MEMBERS]).flatten();
+        let members = members.filter_map(|member| {
             kernel.btf().offset(member.of, member.path).err().map(LoadError::Btf)
         });
+        let shared = [
+            self.uses.paths.then(|| path::offsets(kernel).err()).flatten(),
+            self.uses.syscalls.then(|| calls::offsets(kernel).err()).flatten(),
+        ];
         let iterator = self.iterator.and_then(|_| iterator_type(kernel).err());
-        tracepoints.chain(members).chain(iterator).collect()
+        tracepoints.chain(members).chain(iterator).chain(shared.into_iter().flatten()).collect()
     }
 
     /// Loads the object with its settings (as the programs' `SETTINGS` has them) and attaches its programs.
     ///
     /// # Errors
     /// If the kernel lacks something or refuses; the text says what to do.
-    pub fn load<S: NoUninit>(
+    pub(crate) fn load<S: NoUninit>(
         &self,
         kernel: &Kernel,
         settings: &S,
-        ring_bytes: u32,
+        setup: &Setup,
     ) -> Result<Attached, LoadError> {
-        // The loader that trackers share keeps settings by reference: some hundred bytes, once a tracker.
+        let common = CommonSettings {
+            counters: [],
+            bucket: [],
+            ring: options::ring_settings(setup.ring_kib),
+            scope: setup.scope,
+            budget: setup.budget,
+            task: kernel.offsets(TaskOffsets::MEMBERS)?,
+            padding: 0,
+        };
+        // The loader that trackers share keeps settings by reference: about a kilobyte, once a tracker.
         let settings: &'static [u8] = bytemuck::bytes_of(settings).to_vec().leak();
+        let common: &'static [u8] = bytemuck::bytes_of(&common).to_vec().leak();
+        let paths = self.uses.paths.then(|| path::offsets(kernel)).transpose()?;
+        let paths = bytemuck::bytes_of(&paths.unwrap_or_default()).to_vec().leak();
+        let syscalls = self.uses.syscalls.then(|| calls::offsets(kernel)).transpose()?;
+        let syscalls = bytemuck::bytes_of(&syscalls.unwrap_or_default()).to_vec().leak();
+        let used = |count: u32, used: bool| if used { count } else { 1 };
         let mut ebpf = kernel
             .with_loader(|loader| {
                 loader
                     .override_global("SETTINGS", settings, true)
-                    .map_max_entries("RECORDS", ring_bytes)
+                    .override_global("COMMON", common, true)
+                    .override_global("PATH_OFFSETS", &*paths, self.uses.paths)
+                    .override_global("SYSCALL_OFFSETS", &*syscalls, self.uses.syscalls)
+                    .map_max_entries("RECORDS", setup.ring_kib.saturating_mul(1024))
+                    .map_max_entries("SCOPE", used(SCOPE_CGROUPS, setup.scope.by_cgroup != 0))
+                    .map_max_entries("BUDGETS", used(BUDGET_CGROUPS, setup.budget.cost != 0))
                     .load(self.object)
             })
             .map_err(|error| LoadError::failed("load the kernel programs", error))?;
@@ -191,21 +237,22 @@ fn last_lines(log: &str, count: usize) -> String {
 
 impl Attached {
     fn new(mut ebpf: Ebpf, iterator: Option<&'static str>) -> Result<Self, LoadError> {
-        fn map<T: TryFrom<aya::maps::Map, Error = aya::maps::MapError>>(
-            ebpf: &mut Ebpf,
-            name: &str,
-        ) -> Result<T, LoadError> {
-            let map = ebpf.take_map(name).ok_or(aya::maps::MapError::ElementNotFound);
-            map.and_then(T::try_from)
-                .map_err(|error| LoadError::failed(format!("open map {name}"), error))
-        }
         Ok(Self {
-            records: map(&mut ebpf, "RECORDS")?,
-            counters: map(&mut ebpf, "COUNTERS")?,
-            lost_by_cgroup: map(&mut ebpf, "LOST_BY_CGROUP")?,
+            records: take_map(&mut ebpf, "RECORDS")?,
+            counters: take_map(&mut ebpf, "COUNTERS")?,
+            lost_by_cgroup: take_map(&mut ebpf, "LOST_BY_CGROUP")?,
             ebpf: Some(ebpf),
             iterator,
         })
+    }
+
+    /// One of the object's maps; each can be had once.
+    pub(crate) fn map<T: TryFrom<Map, Error = MapError>>(
+        &mut self,
+        name: &str,
+    ) -> Result<T, LoadError> {
+        let missing = || LoadError::failed(format!("open map {name}"), MapError::ElementNotFound);
+        take_map(self.ebpf.as_mut().ok_or_else(missing)?, name)
     }
 
     /// Detaches and unloads the programs, and waits until none is at work any more (some 10 ms). What they submitted stays
@@ -231,9 +278,17 @@ impl Attached {
     }
 }
 
+fn take_map<T: TryFrom<Map, Error = MapError>>(
+    ebpf: &mut Ebpf,
+    name: &str,
+) -> Result<T, LoadError> {
+    let map = ebpf.take_map(name).ok_or(MapError::ElementNotFound);
+    map.and_then(T::try_from).map_err(|error| LoadError::failed(format!("open map {name}"), error))
+}
+
 /// Waits for an RCU grace period. A detached program may still be at work on another CPU, or just about to be: were the
 /// counts read now, they could be short by its record.
-fn wait_for_running_programs() {
+pub(crate) fn wait_for_running_programs() {
     #[expect(unsafe_code, reason = "a system call that has no safe wrapper")]
     // SAFETY: it takes no pointers.
     let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };

@@ -1,28 +1,22 @@
 //! Records from a ring buffer, decoded into events.
 
-use std::collections::HashMap;
-use std::ops::RangeInclusive;
+use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use bytemuck::AnyBitPattern;
 use bytes::{Bytes, BytesMut};
-use whalewatch_core::{
-    Drain, Event, HumanDuration, Problem, Source, SourceCounts, SourceError, Timestamp,
-};
+use whalewatch_core::{BudgetEvent, Drain, Event, Source, SourceCounts, SourceError, Timestamp};
 
+use crate::budget::Budgets;
 use crate::clock::BootClock;
 use crate::program::Attached;
+use crate::sums::Epochs;
 
 /// Bytes that an arena asks for at a time.
 const ARENA_BYTES: usize = 32 * 1024;
 /// How long after the programs are gone what they counted is waited for, should the counts not add up.
 const LAST_RECORDS: Duration = Duration::from_millis(100);
-
-/// What a ring buffer may take.
-const RING_KIB: RangeInclusive<u32> = 64..=1 << 20;
-/// How often it may be drained.
-const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 
 /// How a tracker's records become events.
 pub trait Decode: Send + 'static {
@@ -35,6 +29,32 @@ pub trait Decode: Send + 'static {
     /// # Errors
     /// If the record is too short or of an unknown kind.
     fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<Self::Event, DecodeError>;
+
+    /// Takes a record that is no event but something to know (the name of what is summed, say), which the programs do not count.
+    /// Says whether it was one.
+    fn note(&mut self, record: &[u8]) -> bool {
+        let _ = record;
+        false
+    }
+
+    /// The tables of sums that the programs keep, if they keep any.
+    fn epochs(&mut self) -> Option<&mut Epochs> {
+        None
+    }
+
+    /// Appends what was summed in a table, 0 or 1, and empties it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn report(
+        &mut self,
+        table: usize,
+        arena: &mut Arena,
+        out: &mut VecDeque<Self::Event>,
+    ) -> Result<(), SourceError> {
+        let _ = (table, arena, out);
+        Ok(())
+    }
 
     /// Appends what was there before the programs were attached.
     ///
@@ -59,12 +79,14 @@ pub struct DecodeError;
 /// Where the variable parts of a batch's events live: one allocation for hundreds of them.
 pub struct Arena {
     bytes: BytesMut,
+    /// Where a piece is put together.
+    scratch: Vec<u8>,
     clock: BootClock,
 }
 
 impl Default for Arena {
     fn default() -> Self {
-        Self { bytes: BytesMut::new(), clock: BootClock::now() }
+        Self { bytes: BytesMut::new(), scratch: Vec::new(), clock: BootClock::now() }
     }
 }
 
@@ -79,6 +101,16 @@ impl Arena {
         }
         self.bytes.extend_from_slice(bytes);
         self.bytes.split().freeze()
+    }
+
+    /// Keeps what `write` appends to an empty piece.
+    pub(crate) fn build(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        self.scratch.clear();
+        write(&mut self.scratch);
+        let written = std::mem::take(&mut self.scratch);
+        let kept = self.keep(&written);
+        self.scratch = written;
+        kept
     }
 
     /// The point in time that is so many nanoseconds after boot.
@@ -97,73 +129,130 @@ pub(crate) fn tail<T>(record: &[u8], length: usize) -> Result<&[u8], DecodeError
     record.get(size_of::<T>()..).and_then(|tail| tail.get(..length)).ok_or(DecodeError)
 }
 
-/// Checks the options that every ring buffer has.
-pub(crate) fn check_ring(kib: u32, interval: HumanDuration) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if !kib.is_power_of_two() || !RING_KIB.contains(&kib) {
-        let message = format!("{kib} is no power of two from 64 to 1048576");
-        let nearest = kib.clamp(*RING_KIB.start(), *RING_KIB.end()).next_power_of_two();
-        problems.push(Problem::new("ring_kib", message).hint(format!("write {nearest}")));
-    }
-    if !INTERVAL.contains(&interval.0) {
-        let message = format!("{interval} is not between 1ms and 1s");
-        problems.push(Problem::new("interval", message).hint("write \"10ms\""));
-    }
-    problems
-}
-
-/// A source of events from a ring buffer.
+/// A source of events from a ring buffer, and of what is summed beside it.
 pub struct RingSource<D: Decode> {
     attached: Attached,
     decoder: D,
     arena: Arena,
-    interval: Duration,
+    drain_interval: Duration,
+    report_interval: Duration,
+    budgets: Option<Budgets>,
     /// Records taken from the ring buffer.
     taken: u64,
     invalid: u64,
+    /// Events made from sums: those that wait to be drained, and how many there ever were.
+    sums: VecDeque<D::Event>,
+    summed: u64,
+    reported_at: Instant,
     detached_at: Option<Instant>,
+    ended: bool,
 }
 
 impl<D: Decode> RingSource<D> {
-    /// A source of what attached programs report, to be drained every `interval`.
-    pub fn new(attached: Attached, decoder: D, interval: Duration) -> Self {
+    /// A source of what attached programs report, to be drained every `drain_interval`; sums are reported every `report_interval`.
+    pub(crate) fn new(
+        attached: Attached,
+        decoder: D,
+        drain_interval: Duration,
+        report_interval: Duration,
+    ) -> Self {
         Self {
             attached,
             decoder,
             arena: Arena::default(),
-            interval,
+            drain_interval,
+            report_interval,
+            budgets: None,
             taken: 0,
             invalid: 0,
+            sums: VecDeque::new(),
+            summed: 0,
+            reported_at: Instant::now(),
             detached_at: None,
+            ended: false,
         }
     }
 
-    /// Records made and lost, over all CPUs.
-    fn totals(&self) -> (u64, u64) {
-        let Ok(by_cpu) = self.attached.counters.get(&0, 0) else { return (0, 0) };
-        by_cpu
-            .iter()
-            .fold((0, 0), |(made, lost), counters| (made + counters[0], lost + counters[1]))
+    /// Has it tell what budgets refuse.
+    pub(crate) fn with_budgets(mut self, budgets: Budgets) -> Self {
+        self.budgets = Some(budgets);
+        self
+    }
+
+    /// Records made, lost and refused, over all CPUs.
+    fn totals(&self) -> [u64; 3] {
+        let mut totals = [0; 3];
+        let Ok(by_cpu) = self.attached.counters.get(&0, 0) else { return totals };
+        for counters in by_cpu.iter() {
+            totals.iter_mut().zip(counters).for_each(|(total, count)| *total += count);
+        }
+        totals
     }
 
     /// An empty ring buffer is at its end once the programs are gone and all that they made has been taken.
-    fn when_empty(&self) -> Drain {
-        let Some(detached_at) = self.detached_at else { return Drain::Empty };
-        let (made, lost) = self.totals();
-        if self.taken + lost >= made || detached_at.elapsed() > LAST_RECORDS {
-            return Drain::Ended;
+    fn is_over(&self) -> bool {
+        let Some(detached_at) = self.detached_at else { return false };
+        let [made, lost, refused] = self.totals();
+        self.taken + lost + refused >= made || detached_at.elapsed() > LAST_RECORDS
+    }
+
+    /// With nothing more in the ring buffer: what was summed, in its time and at the end.
+    fn when_empty(&mut self) -> Result<Drain, SourceError> {
+        if self.is_over() && !self.ended {
+            self.ended = true;
+            if self.decoder.epochs().is_some() {
+                // The programs are gone, so both tables are still.
+                for table in [0, 1] {
+                    self.report(table)?;
+                }
+            }
+        } else if !self.ended {
+            self.turn()?;
         }
-        Drain::Empty
+        Ok(if !self.sums.is_empty() {
+            Drain::More
+        } else if self.ended {
+            Drain::Ended
+        } else {
+            Drain::Empty
+        })
+    }
+
+    fn turn(&mut self) -> Result<(), SourceError> {
+        let due = self.reported_at.elapsed() >= self.report_interval;
+        let Some(epochs) = self.decoder.epochs() else { return Ok(()) };
+        if let Some(table) = epochs.take_settled() {
+            return self.report(table);
+        }
+        if due && !epochs.is_turning() && self.detached_at.is_none() {
+            epochs.turn();
+            self.reported_at = Instant::now();
+        }
+        Ok(())
+    }
+
+    fn report(&mut self, table: usize) -> Result<(), SourceError> {
+        let before = self.sums.len();
+        self.decoder.report(table, &mut self.arena, &mut self.sums)?;
+        self.summed += (self.sums.len() - before) as u64;
+        Ok(())
     }
 }
 
 impl<D: Decode> Source<D::Event> for RingSource<D> {
     fn drain(&mut self, out: &mut Vec<D::Event>, max: usize) -> Result<Drain, SourceError> {
         self.arena.clock = BootClock::now();
-        for _ in 0..max {
+        let mut left = max;
+        while left > 0 {
             let Some(record) = self.attached.records.next() else {
-                return Ok(self.when_empty());
+                let sums = self.sums.len().min(left);
+                out.extend(self.sums.drain(..sums));
+                return self.when_empty();
             };
+            left -= 1;
+            if self.decoder.note(&record) {
+                continue;
+            }
             self.taken += 1;
             match self.decoder.decode(&record, &mut self.arena) {
                 Ok(event) => out.push(event),
@@ -178,8 +267,15 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
         self.decoder.existing(&mut self.attached, &mut self.arena, out)
     }
 
+    fn budgets(&mut self, out: &mut Vec<BudgetEvent>) {
+        let [_, _, refused] = if self.budgets.is_some() { self.totals() } else { return };
+        if let Some(budgets) = &mut self.budgets {
+            budgets.tell(refused, self.ended && self.sums.is_empty(), out);
+        }
+    }
+
     fn interval(&self) -> Duration {
-        self.interval
+        self.drain_interval
     }
 
     fn wake(&self) -> Option<BorrowedFd<'_>> {
@@ -187,14 +283,24 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
     }
 
     fn counts(&self) -> SourceCounts {
-        let (generated, lost) = self.totals();
+        let [made, lost, refused] = self.totals();
         let mut lost_by_cgroup = HashMap::new();
         if lost > 0 {
             for (cgroup, by_cpu) in self.attached.lost_by_cgroup.iter().flatten() {
                 lost_by_cgroup.insert(cgroup, by_cpu.iter().sum());
             }
         }
-        SourceCounts { generated, lost, invalid: self.invalid, lost_by_cgroup }
+        let budgets = self.budgets.as_ref();
+        // What waits to be drained has not been handed over yet.
+        let summed = self.summed - self.sums.len() as u64;
+        SourceCounts {
+            generated: made + summed + budgets.map_or(0, |budgets| budgets.events),
+            lost,
+            refused,
+            invalid: self.invalid,
+            lost_by_cgroup,
+            refused_by_cgroup: budgets.map(Budgets::by_cgroup).unwrap_or_default(),
+        }
     }
 
     fn detach(&mut self) {
@@ -208,18 +314,6 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn bad_ring_options_are_found_with_a_hint() {
-        let check = |kib, ms| check_ring(kib, HumanDuration(Duration::from_millis(ms)));
-        assert_eq!(check(4096, 10), []);
-        assert_eq!(check(1 << 20, 1), []);
-        let problems = check(5000, 0);
-        assert_eq!(problems[0].message, "5000 is no power of two from 64 to 1048576");
-        assert_eq!(problems[0].hint.as_deref(), Some("write 8192"));
-        assert_eq!(problems[1].message, "0s is not between 1ms and 1s");
-        assert_eq!(check(u32::MAX, 10)[0].hint.as_deref(), Some("write 1048576"));
-    }
 
     #[test]
     fn an_arena_keeps_what_it_is_given_in_few_allocations() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use whalewatch_core::{Drain, Event, Namespaces, Source, Texts};
+use whalewatch_core::{Directory, Drain, Event, Namespaces, Source, Texts};
 use whalewatch_trackers::process::What;
 use whalewatch_trackers::{
     CgroupEvent, CgroupOptions, Kernel, LoadError, ProcessEvent, ProcessOptions, cgroup, process,
@@ -18,7 +18,7 @@ use whalewatch_trackers::{
 
 fn open() -> Box<dyn Source<ProcessEvent>> {
     let options = ProcessOptions { include_own: true, ..ProcessOptions::default() };
-    Box::new(process::open(&options).unwrap_or_else(|e| panic!("{e}")))
+    Box::new(process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}")))
 }
 
 /// Detaches, takes all there is, and checks that the counts add up.
@@ -191,7 +191,8 @@ fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
 #[test]
 fn a_full_ring_counts_every_loss() {
     let options = ProcessOptions { ring_kib: 64, include_own: true, ..ProcessOptions::default() };
-    let mut source = process::open(&options).unwrap_or_else(|e| panic!("{e}"));
+    let mut source =
+        process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}"));
     for _ in 0..400 {
         wait(Command::new("/bin/true").spawn().expect("/bin/true is there"));
     }
@@ -208,7 +209,7 @@ fn a_full_ring_counts_every_loss() {
 fn both_trackers_watch_soon() {
     let begun = Instant::now();
     let kernel: Result<Arc<Kernel>, LoadError> = Kernel::shared();
-    let process = process::open(&ProcessOptions::default());
+    let process = process::open(&ProcessOptions::default(), &Directory::default());
     let cgroup = cgroup::open(&CgroupOptions::default());
     let took = begun.elapsed();
     let errors = [kernel.err(), process.err(), cgroup.err()];

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 
 use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
+use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
 use whalewatch_trackers_common::{
-    CgroupRecord, CgroupSettings, ExecRecord, ExitRecord, ForkRecord, ProcessHeader,
-    ProcessSettings, RecordHeader, RingSettings,
+    Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
+    ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
 };
 
 /// Where the objects are: those in the repository, or those that `cargo xtask ebpf --check` has rebuilt.
@@ -67,14 +68,16 @@ fn process_records_are_laid_out_alike_on_both_sides() {
     check!(btf, ForkRecord { process, process.comm, maker_start_time, maker_pid, padding });
     check!(btf, ExecRecord { process, path_length, args_length, args_total, args_count });
     check!(btf, ExitRecord { process, status, padding });
-    check!(btf, ProcessSettings { ring, ring.wake_to, skip_pid, exit_tells_group, task, exec });
+    check!(btf, ProcessSettings { exit_tells_group, exec });
+    check!(btf, CommonSettings { ring, ring.wake_to, budget, budget.room, scope, scope.comms, task });
+    check!(btf, Counters { generated, lost, refused });
+    check!(btf, Budget { full_at, refused });
 }
 
 #[test]
 fn cgroup_records_are_laid_out_alike_on_both_sides() {
     let btf = types("cgroup.o");
     check!(btf, RecordHeader { length, kind, flags, time });
-    check!(btf, RingSettings { wake_from, wake_to });
     check!(
         btf,
         CgroupRecord {
@@ -89,5 +92,29 @@ fn cgroup_records_are_laid_out_alike_on_both_sides() {
             padding,
         }
     );
-    check!(btf, CgroupSettings { ring, all_hierarchies, cgroup, cgroup.task_group_leader });
+    check!(btf, CgroupSettings { all_hierarchies, cgroup, cgroup.task_group_leader });
+}
+
+#[test]
+fn file_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("files.o");
+    check!(
+        btf,
+        FileRecord {
+            process,
+            result,
+            inode,
+            device,
+            inode_mode,
+            flags,
+            mode,
+            group,
+            padding,
+            pieces
+        }
+    );
+    check!(btf, IoKey { start_time, inode, pid, device });
+    check!(btf, IoSums { read_bytes, reads, written_bytes, writes });
+    check!(btf, IoNote { process, key, table, names });
+    check!(btf, FilesSettings { actions, calls });
 }

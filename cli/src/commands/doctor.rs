@@ -1,5 +1,6 @@
 //! `whalewatch doctor`
 
+use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
@@ -8,8 +9,9 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use whalewatch_core::Directory;
 use whalewatch_trackers::process::ProcessOptions;
-use whalewatch_trackers::{Kernel, LoadError, Program, cgroup, host, process};
+use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, Program, host, process};
 
 use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 
@@ -31,7 +33,7 @@ pub(crate) struct Doctor {
 /// What one look at the host found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
-    name: &'static str,
+    name: Cow<'static, str>,
     state: State,
     /// What was found.
     found: String,
@@ -52,22 +54,27 @@ enum State {
 }
 
 impl Finding {
-    fn ok(name: &'static str, found: impl Into<String>) -> Self {
-        Self { name, state: State::Ok, found: found.into(), mend: None }
+    fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
+        Self { name: name.into(), state: State::Ok, found: found.into(), mend: None }
     }
 
-    fn warning(name: &'static str, found: impl Into<String>, mend: &str) -> Self {
-        Self { name, state: State::Warning, found: found.into(), mend: Some(mend.to_owned()) }
+    fn warning(name: impl Into<Cow<'static, str>>, found: impl Into<String>, mend: &str) -> Self {
+        Self {
+            name: name.into(),
+            state: State::Warning,
+            found: found.into(),
+            mend: Some(mend.to_owned()),
+        }
     }
 
     /// Our errors say what is wrong, and after the colon how to mend it.
-    fn error(name: &'static str, error: &LoadError) -> Self {
+    fn error(name: impl Into<Cow<'static, str>>, error: &LoadError) -> Self {
         let text = error.to_string();
         let (found, mend) = match text.split_once(": ") {
             Some((found, mend)) => (found.to_owned(), Some(mend.to_owned())),
             None => (text, None),
         };
-        Self { name, state: State::Error, found, mend }
+        Self { name: name.into(), state: State::Error, found, mend }
     }
 }
 
@@ -149,16 +156,17 @@ fn type_information() -> Vec<Finding> {
         Ok(kernel) => kernel,
         Err(error) => return vec![Finding::error(NAME, &error)],
     };
-    let tracker = |name: &'static str, program: &Program| {
+    let tracker = |name: String, program: &Program| -> Vec<Finding> {
         let missing = program.missing(&kernel);
         if missing.is_empty() {
             return vec![Finding::ok(name, "tracepoints and struct members are there")];
         }
-        missing.iter().map(|error| Finding::error(name, error)).collect()
+        missing.iter().map(|error| Finding::error(name.clone(), error)).collect()
     };
     let mut findings = vec![Finding::ok(NAME, "the kernel has it")];
-    findings.extend(tracker("tracker process", &process::PROGRAM));
-    findings.extend(tracker("tracker cgroup", &cgroup::PROGRAM));
+    for (name, program) in PROGRAMS {
+        findings.extend(tracker(format!("tracker {name}"), program));
+    }
     findings
 }
 
@@ -168,7 +176,7 @@ fn loading(before: &[Finding]) -> Finding {
     if before.iter().any(|finding| finding.state == State::Error) {
         return Finding::warning(NAME, "not tried", "mend the errors above first");
     }
-    match process::open(&ProcessOptions::default()) {
+    match process::open(&ProcessOptions::default(), &Directory::default()) {
         Ok(_) => Finding::ok(NAME, "tried with the process tracker: it works"),
         Err(error) => Finding::error(NAME, &error),
     }

@@ -203,23 +203,27 @@ pub struct Attribution {
     pub state: State,
     /// How it is known.
     pub how: How,
+    /// The container that it was done to, where the event has a [target](crate::Event::target) in one.
+    pub target: Option<Arc<Container>>,
+    /// How much is known of that; unset for an event without a target.
+    pub target_state: State,
 }
 
 impl Attribution {
     /// In no container.
     pub fn host(how: How) -> Self {
-        Self { container: None, state: State::Host, how }
+        Self { state: State::Host, how, ..Self::default() }
     }
 
     /// It could not be told.
     pub fn unknown() -> Self {
-        Self { container: None, state: State::Unknown, how: How::None }
+        Self { state: State::Unknown, ..Self::default() }
     }
 
     /// In this container: resolved if its name is known, else pending.
     pub fn container(container: Arc<Container>, how: How) -> Self {
         let state = if container.name.is_some() { State::Resolved } else { State::Pending };
-        Self { container: Some(container), state, how }
+        Self { container: Some(container), state, how, ..Self::default() }
     }
 }
 
@@ -249,6 +253,15 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     }),
     field("container.status", "state of the container: created, running, exited, …", |a| {
         text(a.container.as_ref().map(|c| c.status.as_str()))
+    }),
+    field("target.container.id", "id of the container that it was done to", |a| {
+        text(a.target.as_ref().map(|c| &*c.id))
+    }),
+    field("target.container.name", "name of the container that it was done to", |a| {
+        text(a.target.as_ref().and_then(|c| c.name.as_deref()))
+    }),
+    field("target.attribution.state", "resolved, pending, unknown or host", |a| {
+        text(a.target_state.as_str())
     }),
     field("attribution.state", "resolved, pending, unknown or host", |a| text(a.state.as_str())),
     field("attribution.source", "cgroup, pid, parent, namespace or runtime", |a| {

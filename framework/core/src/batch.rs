@@ -26,6 +26,10 @@ pub trait Events: Any + Send + Sync {
     fn time(&self, index: usize) -> Timestamp;
     /// [`Event::process`] of one.
     fn process(&self, index: usize) -> Option<&Process>;
+    /// [`Event::target`] of one.
+    fn target(&self, index: usize) -> Option<&Process>;
+    /// [`Event::cgroup`] of one.
+    fn cgroup(&self, index: usize) -> Option<u64>;
     /// [`Event::change`] of one.
     fn change(&self, index: usize) -> Option<Change<'_>>;
     /// Value of one of the type's own fields.
@@ -55,6 +59,14 @@ impl<E: Event> Events for Vec<E> {
 
     fn process(&self, index: usize) -> Option<&Process> {
         self[index].process()
+    }
+
+    fn target(&self, index: usize) -> Option<&Process> {
+        self[index].target()
+    }
+
+    fn cgroup(&self, index: usize) -> Option<u64> {
+        self[index].cgroup()
     }
 
     fn change(&self, index: usize) -> Option<Change<'_>> {
@@ -211,6 +223,16 @@ impl<'a> EventRef<'a> {
     /// [`Event::process`].
     pub fn process(&self) -> Option<&'a Process> {
         self.events.process(self.index)
+    }
+
+    /// [`Event::target`].
+    pub fn target(&self) -> Option<&'a Process> {
+        self.events.target(self.index)
+    }
+
+    /// [`Event::cgroup`].
+    pub fn cgroup(&self) -> Option<u64> {
+        self.events.cgroup(self.index)
     }
 
     /// [`Event::change`].

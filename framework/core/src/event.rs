@@ -22,6 +22,14 @@ pub trait Event: Clone + Send + Sync + 'static {
     fn time(&self) -> Timestamp;
     /// Who did it; `None` for what no process did.
     fn process(&self) -> Option<&Process>;
+    /// The process that it was done to, where there is one besides: who got a signal, say.
+    fn target(&self) -> Option<&Process> {
+        None
+    }
+    /// The cgroup that it is about, of an event that no process did: what was counted for a whole cgroup, say.
+    fn cgroup(&self) -> Option<u64> {
+        None
+    }
     /// What it says of processes and cgroups themselves; by default nothing. Handlers that keep a picture of the host
     /// (the container manager) live on this and need not know the event's type.
     fn change(&self) -> Option<Change<'_>> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::Batch;
+use crate::directory::Directory;
 use crate::field::Schema;
 use crate::options::{Options, Problem};
 use crate::stats::{ContainerCounts, HandlerCounters};
@@ -58,6 +59,8 @@ pub trait Handler: Sized + Send + 'static {
     const OUTPUT: bool = false;
     /// Whether it may block its thread and so needs one of its own.
     const BLOCKING: bool = false;
+    /// Whether it publishes in the [`Directory`] who lives in which cgroup.
+    const PUBLISHES: bool = false;
     /// What is done when it fails.
     const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
     /// Which events it can take.
@@ -153,6 +156,8 @@ pub struct Setup<M> {
     pub host: Arc<str>,
     /// Sends messages to the handler itself; for its helpers.
     pub mailbox: Mailbox<M>,
+    /// Where to publish, or to hear, who lives in which cgroup.
+    pub directory: Directory,
     /// Chains that it stands in.
     pub chains: Vec<ChainId>,
 }

@@ -10,10 +10,13 @@
 
 pub mod attribution;
 pub mod batch;
+pub mod budget;
+pub mod directory;
 pub mod event;
 pub mod field;
 pub mod handler;
 pub mod options;
+pub mod patterns;
 pub mod process;
 pub mod source;
 pub mod stats;
@@ -21,12 +24,15 @@ pub mod time;
 
 pub use attribution::{Attribution, Container, How, Runtime, State, Status};
 pub use batch::{Batch, EventRef, Events};
+pub use budget::{BudgetEvent, BudgetState};
+pub use directory::{Directory, Resident};
 pub use event::{Change, Event};
 pub use field::{Accessor, Field, FieldInfo, Schema, Texts, Type, Value};
 pub use handler::{
     Accepts, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure, Setup,
 };
 pub use options::{HumanDuration, Options, Problem};
+pub use patterns::ContainerPatterns;
 pub use process::{Namespaces, Process, ProcessKey};
 pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpec};
 pub use stats::{ContainerCounts, HandlerCounters};

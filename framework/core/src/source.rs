@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::budget::BudgetEvent;
+use crate::directory::Directory;
 use crate::event::Event;
 use crate::options::{Options, Problem};
 
@@ -22,14 +24,18 @@ pub enum Drain {
 /// What a source has counted since it was opened.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceCounts {
-    /// Events that happened and were to be reported: those handed over and those lost.
+    /// Events that happened and were to be reported: those handed over, lost, and refused.
     pub generated: u64,
     /// Events that could not be handed over, for want of room.
     pub lost: u64,
+    /// Events that a budget refused.
+    pub refused: u64,
     /// Records that could not be read: too short, or of an unknown kind.
     pub invalid: u64,
     /// `lost` by cgroup id, for the cgroups that there was room to remember.
     pub lost_by_cgroup: HashMap<u64, u64>,
+    /// `refused` by cgroup id, for the cgroups that there was room to remember.
+    pub refused_by_cgroup: HashMap<u64, u64>,
 }
 
 /// Where events come from: an eBPF ring buffer, a recording, a script.
@@ -48,6 +54,12 @@ pub trait Source<E: Event>: Send {
     fn existing(&mut self, out: &mut Vec<E>) -> Result<(), SourceError> {
         let _ = out;
         Ok(())
+    }
+
+    /// Appends what there is to tell of budgets: at most every `interval`, and what is left once it has ended. Such events count as
+    /// generated, too.
+    fn budgets(&mut self, out: &mut Vec<BudgetEvent>) {
+        let _ = out;
     }
 
     /// How long to wait between drains once empty.
@@ -89,11 +101,26 @@ pub trait TrackerSpec: 'static {
         false
     }
 
+    /// Whether it must hear from the directory who lives in which cgroup. A configuration in which nobody publishes that is refused.
+    fn needs_directory(options: &Self::Options) -> bool {
+        let _ = options;
+        false
+    }
+
+    /// Whether it has a budget, so that it may yield [`BudgetEvent`]s.
+    fn has_budget(options: &Self::Options) -> bool {
+        let _ = options;
+        false
+    }
+
     /// Opens the source: loads and attaches what there is to attach. Events may come from now on.
     ///
     /// # Errors
     /// If this host cannot run it; the error says how to mend that.
-    fn open(options: &Self::Options) -> Result<Box<dyn Source<Self::Event>>, OpenError>;
+    fn open(
+        options: &Self::Options,
+        directory: &Directory,
+    ) -> Result<Box<dyn Source<Self::Event>>, OpenError>;
 }
 
 /// A source could not be opened.

@@ -6,7 +6,10 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use actix::{Actor, ArbiterHandle, Recipient};
-use whalewatch_core::{Accepts, Event, Handler, OpenError, Problem, Schema, Source, TrackerSpec};
+use whalewatch_core::{
+    Accepts, BudgetEvent, Directory, Event, Handler, OpenError, Problem, Schema, Source,
+    TrackerSpec,
+};
 
 use crate::actors::stage::{FeedFrom, Stage, StageSetup};
 use crate::actors::tracker::{Links, SendExisting, Stop, Tracker};
@@ -133,8 +136,16 @@ pub(crate) trait TrackerType: Send + Sync {
 pub(crate) trait ConfiguredTracker: Send + Sync {
     /// Whether handlers that need the type can live on this one.
     fn whole(&self) -> bool;
+    /// Whether it must hear who lives in which cgroup.
+    fn needs_directory(&self) -> bool {
+        false
+    }
+    /// What it may yield beside its own events.
+    fn extra(&self) -> Option<Schema> {
+        None
+    }
     /// Loads and attaches. May take a while: not for a thread that has other things to do.
-    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError>;
+    fn open(&self, directory: &Directory) -> Result<Box<dyn OpenedTracker>, OpenError>;
 }
 
 /// A tracker whose source is open.
@@ -183,8 +194,16 @@ impl<T: TrackerSpec> ConfiguredTracker for SpecConfigured<T> {
         T::whole(&self.options)
     }
 
-    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
-        Ok(Box::new(Opened { source: T::open(&self.options)? }))
+    fn needs_directory(&self) -> bool {
+        T::needs_directory(&self.options)
+    }
+
+    fn extra(&self) -> Option<Schema> {
+        T::has_budget(&self.options).then(Schema::of::<BudgetEvent>)
+    }
+
+    fn open(&self, directory: &Directory) -> Result<Box<dyn OpenedTracker>, OpenError> {
+        Ok(Box::new(Opened { source: T::open(&self.options, directory)? }))
     }
 }
 
@@ -235,7 +254,7 @@ impl<E: Event> ConfiguredTracker for Given<E> {
         true
     }
 
-    fn open(&self) -> Result<Box<dyn OpenedTracker>, OpenError> {
+    fn open(&self, _: &Directory) -> Result<Box<dyn OpenedTracker>, OpenError> {
         Ok(Box::new(Opened { source: (self.open)() }))
     }
 }
@@ -246,6 +265,7 @@ pub(crate) trait HandlerType: Send + Sync {
     fn options(&self) -> Vec<OptionInfo>;
     fn shared(&self) -> bool;
     fn output(&self) -> bool;
+    fn publishes(&self) -> bool;
     fn accepts(&self) -> Accepts;
     fn adds(&self) -> Vec<Schema>;
     /// Reads options. `None` if there were mistakes, which are added to `problems`.
@@ -283,6 +303,10 @@ impl<H: Handler> HandlerType for Kind<H> {
 
     fn output(&self) -> bool {
         H::OUTPUT
+    }
+
+    fn publishes(&self) -> bool {
+        H::PUBLISHES
     }
 
     fn accepts(&self) -> Accepts {

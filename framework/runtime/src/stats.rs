@@ -11,7 +11,7 @@ use whalewatch_core::HandlerCounters;
 use crate::actors::tracker::TrackerCounters;
 
 /// Totals by part of the configuration. At the end of a run they add up: for each tracker
-/// `generated = delivered + lost`, for each handler `in + added = out + filtered + dropped + errors`.
+/// `generated = delivered + lost + refused + invalid`, for each handler `in + added = out + filtered + dropped + errors`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
     /// By name of the tracker.
@@ -32,6 +32,9 @@ pub struct ContainerTotals {
     pub events: u64,
     /// Events of its cgroups that the kernel could not hand over.
     pub lost: u64,
+    /// Events of its cgroups that a budget refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
 }
 
 /// Totals of a tracker.
@@ -41,6 +44,9 @@ pub struct TrackerTotals {
     pub generated: u64,
     /// Events that the kernel could not hand over.
     pub lost: u64,
+    /// Events that a budget refused.
+    #[serde(default)]
+    pub refused: u64,
     /// Events that went on to handlers.
     pub delivered: u64,
     /// Records that could not be read.
@@ -48,6 +54,14 @@ pub struct TrackerTotals {
     /// `lost` by cgroup id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub lost_by_cgroup: BTreeMap<u64, u64>,
+    /// `refused` by cgroup id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused_by_cgroup: BTreeMap<u64, u64>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// Totals of a handler, over all chains that it stands in.
@@ -74,8 +88,10 @@ pub struct HandlerTotals {
 impl Totals {
     /// Whether every event is accounted for. True at the end of a run; in the middle of one, events are on their way.
     pub fn add_up(&self) -> bool {
-        let trackers =
-            self.trackers.values().all(|t| t.generated == t.delivered + t.lost + t.invalid);
+        let trackers = self
+            .trackers
+            .values()
+            .all(|t| t.generated == t.delivered + t.lost + t.refused + t.invalid);
         let handlers = self
             .handlers
             .values()
@@ -92,6 +108,9 @@ impl fmt::Display for Totals {
                 "tracker {name}: {} generated, {} delivered, {} lost",
                 t.generated, t.delivered, t.lost
             )?;
+            if t.refused > 0 {
+                writeln!(f, "tracker {name}: {} refused by its budget", t.refused)?;
+            }
             if t.invalid > 0 {
                 writeln!(f, "tracker {name}: {} records could not be read", t.invalid)?;
             }
@@ -134,9 +153,11 @@ impl Counters {
                 TrackerTotals {
                     generated: counts.generated,
                     lost: counts.lost,
+                    refused: counts.refused,
                     delivered,
                     invalid: counts.invalid,
                     lost_by_cgroup: counts.lost_by_cgroup.into_iter().collect(),
+                    refused_by_cgroup: counts.refused_by_cgroup.into_iter().collect(),
                 },
             );
         }
@@ -173,6 +194,10 @@ impl Counters {
         for (cgroup, lost) in trackers.values().flat_map(|t| &t.lost_by_cgroup) {
             let owner = owners.get(cgroup).map_or("unknown", String::as_str);
             containers.entry(owner.to_owned()).or_default().lost += lost;
+        }
+        for (cgroup, refused) in trackers.values().flat_map(|t| &t.refused_by_cgroup) {
+            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
+            containers.entry(owner.to_owned()).or_default().refused += refused;
         }
         containers
     }

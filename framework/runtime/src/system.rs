@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{Arbiter, Recipient};
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout_at};
-use whalewatch_core::{Batch, ChainId, HandlerCounters, OpenError};
+use whalewatch_core::{Batch, ChainId, Directory, HandlerCounters, OpenError};
 
 use crate::actors::Report;
 use crate::actors::stage::{FeedFrom, FeedSetup, LaneSetup, StageSetup};
@@ -117,6 +117,7 @@ struct Running {
     trackers: Vec<Recipient<Stop>>,
     actors: usize,
     counters: Counters,
+    directory: Directory,
     /// What came in while the rest was still being built.
     early: VecDeque<Report>,
     threads: Vec<Arbiter>,
@@ -201,11 +202,13 @@ impl Running {
         reports_to: flume::Sender<Report>,
         reports: &flume::Receiver<Report>,
     ) -> Result<Self, RunError> {
-        let opened = open_all(plan)?;
+        let directory = Directory::default();
+        let opened = open_all(plan, &directory)?;
         let mut running = Self {
             trackers: Vec::new(),
             actors: 0,
             counters: Counters::default(),
+            directory,
             early: VecDeque::new(),
             threads: Vec::new(),
         };
@@ -249,6 +252,7 @@ impl Running {
         let setup = StageSetup {
             name,
             host: Arc::clone(host),
+            directory: self.directory.clone(),
             lanes: stage.lanes,
             feeds: stage.feeds.into_iter().map(|(_, feed)| feed).collect(),
             counters,
@@ -338,12 +342,12 @@ impl Running {
 }
 
 /// Opens all trackers, each on a thread of its own: loading into the kernel takes most of the time of a start.
-fn open_all(plan: &Plan) -> Result<Vec<Box<dyn OpenedTracker>>, RunError> {
+fn open_all(plan: &Plan, directory: &Directory) -> Result<Vec<Box<dyn OpenedTracker>>, RunError> {
     std::thread::scope(|scope| {
         let opening: Vec<_> = plan
             .trackers
             .iter()
-            .map(|planned| scope.spawn(move || planned.tracker.open()))
+            .map(|planned| scope.spawn(move || planned.tracker.open(directory)))
             .collect();
         let opened = opening.into_iter().zip(&plan.trackers).map(|(thread, planned)| {
             let result = thread

@@ -5,8 +5,8 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_container::{ContainerManager, ContainerOptions, Message, RuntimeChoice};
 use whalewatch_core::{
-    Batch, ChainId, Change, Context, Event, Field, Handler, HandlerCounters, Mailbox, Namespaces,
-    Process, Setup, Timestamp,
+    Batch, ChainId, Change, Context, Directory, Event, Field, Handler, HandlerCounters, Mailbox,
+    Namespaces, Process, Setup, Timestamp,
 };
 
 const BATCH: usize = 256;
@@ -53,6 +53,7 @@ fn manager() -> ContainerManager {
         name: "container".into(),
         host: "bench".into(),
         mailbox: Mailbox::<Message>::new(drop),
+        directory: Directory::default(),
         chains: vec![ChainId(0)],
     };
     ContainerManager::build(&options, &setup).expect("it builds without a runtime")

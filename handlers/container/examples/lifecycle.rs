@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use whalewatch_container::{ContainerManager, ContainerOptions, Message};
-use whalewatch_core::{ChainId, Context, Handler, HandlerCounters, Mailbox, Setup};
+use whalewatch_core::{ChainId, Context, Directory, Handler, HandlerCounters, Mailbox, Setup};
 
 fn main() {
     let options =
@@ -23,6 +23,7 @@ async fn host(options: ContainerOptions) {
         host: "here".into(),
         // A handler that has ended takes no more.
         mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
+        directory: Directory::default(),
         chains: vec![ChainId(0)],
     };
     let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");

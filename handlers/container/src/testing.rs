@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, ChainId, Change, Container, Context, Event, Field, Handler as _, HandlerCounters, How,
-    HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status, Timestamp,
+    Batch, ChainId, Change, Container, Context, Directory, Event, Field, Handler as _,
+    HandlerCounters, How, HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status,
+    Timestamp,
 };
 
 use crate::clock::Clock;
@@ -165,6 +166,7 @@ impl Rig {
             hierarchy: None,
             cgroups_answer,
             helper: Box::new(notes.clone()),
+            directory: Directory::default(),
         };
         let chains = vec![ChainId(0), ChainId(1)];
         let mut manager = ContainerManager::new(options, "container".into(), chains, world);

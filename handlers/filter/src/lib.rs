@@ -37,8 +37,8 @@ use syntax::Node;
 pub struct FilterOptions {
     /// The condition that events must meet to go on, in CEL: `process.user.id == 0 && container.name.startsWith('web')`.
     pub when: Option<String>,
-    /// Keep only events of containers whose name or id matches one of these patterns (`web*`); those that begin with `!`
-    /// leave out. What is in no container is left out.
+    /// Keep only events of containers that one of these patterns fits: `web*` for a name or an id, `image:nginx*`,
+    /// `label:tier` or `label:tier=front*`; those that begin with `!` leave out. What is in no container is left out.
     pub containers: Vec<String>,
 }
 

@@ -13,28 +13,22 @@
 use core::mem::size_of;
 
 use aya_ebpf::{
-    helpers::{bpf_ringbuf_output, generated::bpf_probe_read_kernel_str},
-    macros::{btf_tracepoint, map},
-    maps::PerCpuArray,
+    helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
 use whalewatch_trackers_common::{
-    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupScratch, CgroupSettings,
-    FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
-    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
+    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupSettings, FLAG_PATH_TRUNCATED,
+    FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME,
+    KIND_CGROUP_RMDIR,
 };
 use whalewatch_trackers_ebpf::{
-    kernel::{Kernel, argument, global, load, map_address, number},
-    output::{RECORDS, count_generated, count_lost, submit_flags, write_header},
+    kernel::{Kernel, argument, global, load, number},
+    output::{SCRATCH, count_generated, submit, write_header},
 };
 
 /// Set by the loader.
 #[unsafe(no_mangle)]
 static SETTINGS: CgroupSettings = CgroupSettings::UNSET;
-
-/// Where a record is put together before its length is known.
-#[map]
-static SCRATCH: PerCpuArray<CgroupScratch> = PerCpuArray::with_max_entries(1, 0);
 
 const OFFSETS: *const CgroupOffsets = &raw const SETTINGS.cgroup;
 
@@ -71,6 +65,7 @@ fn cgroup_attach(ctx: BtfTracePointContext) -> u32 {
 unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
     let cgroup = argument(ctx, 0);
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let scratch = scratch.cast::<u8>();
     // SAFETY: the cgroup and the task are known to the verifier; the scratch is this CPU's alone.
     unsafe {
         let root: Kernel = load(cgroup, &raw const (*OFFSETS).root);
@@ -82,8 +77,8 @@ unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
         let node: Kernel = load(cgroup, &raw const (*OFFSETS).node);
         let id: u64 = load(node, &raw const (*OFFSETS).node_id);
         let (path_length, mut flags) =
-            read_path((&raw mut (*scratch).tail).cast(), argument(ctx, 1));
-        let record = &raw mut (*scratch).record;
+            read_path(scratch.add(size_of::<CgroupRecord>()), argument(ctx, 1));
+        let record = scratch.cast::<CgroupRecord>();
         if kind == KIND_CGROUP_ATTACH {
             if number(ctx, 3) & 0xff != 0 {
                 flags |= FLAG_WHOLE_PROCESS;
@@ -104,13 +99,8 @@ unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
         (*record).level = load(cgroup, &raw const (*OFFSETS).level);
         (*record).path_length = path_length;
         (*record).padding = 0;
-        let flags = submit_flags(&raw const SETTINGS.ring);
-        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0
-        {
-            return count_lost(id);
-        }
+        submit(scratch.cast(), length, id)
     }
-    0
 }
 
 /// Copies the cgroup's path; its length without the NUL byte, and a flag if it was longer.

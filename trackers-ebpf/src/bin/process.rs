@@ -15,23 +15,24 @@ use core::{ffi::c_void, mem::size_of};
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     helpers::{
-        bpf_ringbuf_output, bpf_seq_write,
+        bpf_seq_write,
         generated::{bpf_probe_read_kernel_str, bpf_probe_read_user},
     },
     macros::{btf_tracepoint, map},
-    maps::{LruHashMap, PerCpuArray},
+    maps::LruHashMap,
     programs::BtfTracePointContext,
 };
 use whalewatch_trackers_common::{
-    ARGS_MAX, ExecOffsets, ExecRecord, ExecScratch, ExitRecord, FLAG_ARGS_TRUNCATED,
-    FLAG_ARGS_UNREADABLE, FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT,
-    KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessHeader, ProcessSettings,
-    TaskOffsets,
+    ARGS_MAX, ExecOffsets, ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE,
+    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
+    KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessHeader, ProcessSettings,
 };
 use whalewatch_trackers_ebpf::{
-    kernel::{Kernel, argument, global, load, map_address, number},
-    output::{RECORDS, count_generated, count_lost, submit_flags},
+    TASK,
+    kernel::{Kernel, argument, global, load, number},
+    output::{RECORDS, SCRATCH, begin, count_lost, submit, submit_flags},
     process::{Subject, cgroup_id, write_process},
+    scope::watches,
 };
 
 /// `SIGNAL_GROUP_EXIT`.
@@ -41,32 +42,12 @@ const GROUP_EXIT: u32 = 4;
 #[unsafe(no_mangle)]
 static SETTINGS: ProcessSettings = ProcessSettings::UNSET;
 
-/// Where an exec record is put together before its length is known.
-#[map]
-static EXEC_SCRATCH: PerCpuArray<ExecScratch> = PerCpuArray::with_max_entries(1, 0);
-
 /// Processes whose end was told, by start time: where the tracepoint does not say which thread is the last, the last two
 /// may both seem to be.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
-const TASK: *const TaskOffsets = &raw const SETTINGS.task;
 const EXEC: *const ExecOffsets = &raw const SETTINGS.exec;
-
-/// Whether a task is of the process to pass over, or a child of it.
-#[inline(always)]
-unsafe fn skipped(task: Kernel) -> bool {
-    // SAFETY: `task` is known to the verifier.
-    unsafe {
-        let skip = global(&raw const SETTINGS.skip_pid);
-        if skip == 0 {
-            return false;
-        }
-        let parent: Kernel = load(task, &raw const (*TASK).real_parent);
-        load::<u32>(task, &raw const (*TASK).tgid) == skip
-            || load::<u32>(parent, &raw const (*TASK).tgid) == skip
-    }
-}
 
 /// A process or thread was made.
 #[btf_tracepoint(function = "sched_process_fork")]
@@ -76,11 +57,10 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
     unsafe {
         let thread = load::<u32>(child, &raw const (*TASK).pid)
             != load::<u32>(child, &raw const (*TASK).tgid);
-        if thread || skipped(child) {
+        let subject = Subject { task: child, leader: child, cgroup_id: cgroup_id(child) };
+        if thread || !watches(&subject, false) || !begin(subject.cgroup_id) {
             return 0;
         }
-        count_generated();
-        let subject = Subject { task: child, leader: child, cgroup_id: cgroup_id(child, TASK) };
         let Some(mut record) = RECORDS.reserve::<ForkRecord>(0) else {
             return count_lost(subject.cgroup_id);
         };
@@ -88,7 +68,6 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
         write_process(
             &raw mut (*out).process,
             &subject,
-            TASK,
             size_of::<ForkRecord>(),
             KIND_PROCESS_FORK,
         );
@@ -96,7 +75,7 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
         (*out).maker_start_time = load(leader, &raw const (*TASK).start_boottime);
         (*out).maker_pid = load(maker, &raw const (*TASK).tgid);
         (*out).padding = 0;
-        record.submit(submit_flags(&raw const SETTINGS.ring));
+        record.submit(submit_flags());
     }
     0
 }
@@ -105,25 +84,25 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> u32 {
     let (task, bprm) = (argument(&ctx, 0), argument(&ctx, 2));
-    let Some(scratch) = EXEC_SCRATCH.get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let scratch = scratch.cast::<u8>();
     // SAFETY: the tracepoint's arguments are the task and what is being executed; the scratch is this CPU's alone.
     unsafe {
-        if skipped(task) {
+        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task) };
+        if !watches(&subject, false) || !begin(subject.cgroup_id) {
             return 0;
         }
-        count_generated();
         // The header comes first: what follows has several outcomes, and the verifier goes through what comes after them
         // once for each.
-        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task, TASK) };
-        let record = &raw mut (*scratch).record;
-        write_process(&raw mut (*record).process, &subject, TASK, 0, KIND_PROCESS_EXEC);
+        let record = scratch.cast::<ExecRecord>();
+        write_process(&raw mut (*record).process, &subject, 0, KIND_PROCESS_EXEC);
         (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
         let filename: Kernel = load(bprm, &raw const (*EXEC).bprm_filename);
         let mm: Kernel = load(task, &raw const (*EXEC).mm);
         let args_start: u64 = load(mm, &raw const (*EXEC).mm_arg_start);
         let args_end: u64 = load(mm, &raw const (*EXEC).mm_arg_end);
 
-        let tail = (&raw mut (*scratch).tail).cast::<u8>();
+        let tail = scratch.add(size_of::<ExecRecord>());
         let (path_length, path_flag) = read_path(tail, filename);
         let args_total = args_end.wrapping_sub(args_start) as u32;
         (*record).args_total = args_total;
@@ -134,13 +113,8 @@ fn process_exec(ctx: BtfTracePointContext) -> u32 {
         (*record).process.record.flags |= path_flag | args_flag;
         (*record).path_length = path_length;
         (*record).args_length = args_length;
-        let flags = submit_flags(&raw const SETTINGS.ring);
-        if bpf_ringbuf_output(map_address(&RECORDS), scratch.cast(), u64::from(length), flags) != 0
-        {
-            return count_lost(subject.cgroup_id);
-        }
+        submit(scratch.cast(), length, subject.cgroup_id)
     }
-    0
 }
 
 /// Copies the executable's path; its length without the NUL byte, and a flag if it was longer.
@@ -175,12 +149,14 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
     let task = argument(&ctx, 0);
     // SAFETY: the tracepoint's first argument is the ending task; the reserved record is this program's alone.
     unsafe {
-        if !is_last(&ctx, task) || skipped(task) {
+        if !is_last(&ctx, task) {
             return 0;
         }
-        count_generated();
         let leader: Kernel = load(task, &raw const (*TASK).group_leader);
-        let subject = Subject { task, leader, cgroup_id: cgroup_id(task, TASK) };
+        let subject = Subject { task, leader, cgroup_id: cgroup_id(task) };
+        if !watches(&subject, false) || !begin(subject.cgroup_id) {
+            return 0;
+        }
         let Some(mut record) = RECORDS.reserve::<ExitRecord>(0) else {
             return count_lost(subject.cgroup_id);
         };
@@ -189,12 +165,11 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
         write_process(
             &raw mut (*out).process,
             &subject,
-            TASK,
             size_of::<ExitRecord>(),
             KIND_PROCESS_EXIT,
         );
         (*out).padding = 0;
-        record.submit(submit_flags(&raw const SETTINGS.ring));
+        record.submit(submit_flags());
     }
     0
 }
@@ -255,13 +230,13 @@ extern "C" fn process_snapshot(ctx: *const IterContext) -> i32 {
             return 0;
         }
         let signal: Kernel = load(task, &raw const (*TASK).signal);
-        if load::<u32>(signal, &raw const (*TASK).signal_live) == 0 || skipped(task) {
+        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task) };
+        if load::<u32>(signal, &raw const (*TASK).signal_live) == 0 || !watches(&subject, false) {
             return 0;
         }
-        let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task, TASK) };
         let mut record = core::mem::MaybeUninit::<ProcessHeader>::uninit();
         let out = record.as_mut_ptr();
-        write_process(out, &subject, TASK, size_of::<ProcessHeader>(), KIND_PROCESS_SNAPSHOT);
+        write_process(out, &subject, size_of::<ProcessHeader>(), KIND_PROCESS_SNAPSHOT);
         let seq = *(*ctx).meta;
         bpf_seq_write(seq.cast(), out.cast(), size_of::<ProcessHeader>() as u32);
     }

@@ -4,7 +4,7 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{CgroupOffsets, RecordHeader, RingSettings};
+use crate::{CgroupOffsets, RecordHeader};
 
 /// A cgroup was made.
 pub const KIND_CGROUP_MKDIR: u16 = 16;
@@ -42,24 +42,12 @@ pub struct CgroupRecord {
     pub padding: u32,
 }
 
-/// Room for one [`CgroupRecord`] with the longest tail.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct CgroupScratch {
-    /// The fixed part.
-    pub record: CgroupRecord,
-    /// The path, and one byte by which a longer path is known.
-    pub tail: [u8; CGROUP_PATH_MAX + 2],
-}
-
 /// The read-only globals of the cgroup tracker's programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CgroupSettings {
     /// Takes no room: it brings the record into the object's type information, where a test compares it.
     pub record: [CgroupRecord; 0],
-    /// How to use the ring buffer.
-    pub ring: RingSettings,
     /// 1 to report the version 1 hierarchies too.
     pub all_hierarchies: u32,
     /// Where the kernel keeps what the records need.
@@ -68,12 +56,7 @@ pub struct CgroupSettings {
 
 impl CgroupSettings {
     /// What stands in the object before the loader sets it.
-    pub const UNSET: Self = Self {
-        record: [],
-        ring: RingSettings::UNSET,
-        all_hierarchies: 0,
-        cgroup: CgroupOffsets::UNSET,
-    };
+    pub const UNSET: Self = Self { record: [], all_hierarchies: 0, cgroup: CgroupOffsets::UNSET };
 }
 
 const _: () = {
@@ -81,6 +64,5 @@ const _: () = {
     assert!(offset_of!(CgroupRecord, cgroup_id) == 16);
     assert!(offset_of!(CgroupRecord, hierarchy) == 32);
     assert!(offset_of!(CgroupRecord, path_length) == 48);
-    assert!(offset_of!(CgroupScratch, tail) == size_of::<CgroupRecord>());
-    assert!(offset_of!(CgroupSettings, cgroup) == 20);
+    assert!(offset_of!(CgroupSettings, cgroup) == 4);
 };

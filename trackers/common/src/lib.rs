@@ -7,20 +7,27 @@
 #![no_std]
 
 mod cgroup;
+pub mod files;
 mod offsets;
 mod process;
 mod record;
+mod settings;
 
 pub use cgroup::{
-    CGROUP_PATH_MAX, CgroupRecord, CgroupScratch, CgroupSettings, KIND_CGROUP_ATTACH,
-    KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
+    CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
+    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
 };
-pub use offsets::{CgroupOffsets, ExecOffsets, Member, TaskOffsets};
+pub use offsets::{CgroupOffsets, ExecOffsets, Member, PathOffsets, SyscallOffsets, TaskOffsets};
 pub use process::{
-    ARGS_MAX, ExecRecord, ExecScratch, ExitRecord, ForkRecord, KIND_PROCESS_EXEC,
-    KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings,
+    ARGS_MAX, ExecRecord, ExitRecord, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT,
+    KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings,
 };
 pub use record::{
     Counters, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
-    FLAG_WHOLE_PROCESS, ProcessHeader, RecordHeader, RingSettings,
+    FLAG_WHOLE_PROCESS, PIECE_MAX, ProcessHeader, RecordHeader, RingSettings, SCRATCH_BYTES,
+    SCRATCH_MASK,
+};
+pub use settings::{
+    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, SCOPE_CGROUPS, SCOPE_LIST, SYSCALLS,
+    ScopeSettings,
 };

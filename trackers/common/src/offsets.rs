@@ -69,6 +69,8 @@ offsets! {
         pid_ns_inum: "pid_namespace"."ns.inum",
         css_set_cgroup: "css_set"."dfl_cgrp",
         cgroup_node: "cgroup"."kn",
+        cgroup_css_parent: "cgroup"."self.parent",
+        css_cgroup: "cgroup_subsys_state"."cgroup",
         node_id: "kernfs_node"."id",
     }
 }
@@ -97,4 +99,51 @@ offsets! {
         task_start_boottime: "task_struct"."start_boottime",
         task_group_leader: "task_struct"."group_leader",
     }
+}
+
+offsets! {
+    /// Offsets for the way from a file, a directory or a descriptor to a path.
+    PathOffsets {
+        files: "task_struct"."files",
+        fs: "task_struct"."fs",
+        files_table: "files_struct"."fdt",
+        table_size: "fdtable"."max_fds",
+        table_files: "fdtable"."fd",
+        file_mnt: "file"."f_path.mnt",
+        file_dentry: "file"."f_path.dentry",
+        file_inode: "file"."f_inode",
+        pwd_mnt: "fs_struct"."pwd.mnt",
+        pwd_dentry: "fs_struct"."pwd.dentry",
+        dentry_parent: "dentry"."d_parent",
+        dentry_name_length: "dentry"."d_name.len",
+        dentry_name: "dentry"."d_name.name",
+        dentry_hash: "dentry"."d_hash.pprev",
+        mnt_root: "vfsmount"."mnt_root",
+        mount_mnt: "mount"."mnt",
+        mount_parent: "mount"."mnt_parent",
+        mount_mountpoint: "mount"."mnt_mountpoint",
+        inode_number: "inode"."i_ino",
+        inode_mode: "inode"."i_mode",
+        inode_super: "inode"."i_sb",
+        super_device: "super_block"."s_dev",
+    }
+}
+
+/// Where a system call's number and arguments are when it returns, and how a call of another architecture is told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct SyscallOffsets {
+    /// The number, in `pt_regs`.
+    pub number: u32,
+    /// The arguments, in `pt_regs`. The first is where the call's result does not overwrite it.
+    pub arguments: [u32; 6],
+    /// A word of `task_struct` that tells calls of the 32-bit architecture.
+    pub compat_word: u32,
+    /// Its bit that is set in such a call.
+    pub compat_bit: u32,
+}
+
+impl SyscallOffsets {
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self = Self { number: 0, arguments: [0; 6], compat_word: 0, compat_bit: 0 };
 }

@@ -4,7 +4,7 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{ExecOffsets, ProcessHeader, RingSettings, TaskOffsets};
+use crate::{ExecOffsets, ProcessHeader};
 
 /// A process was made; the record is about the new process. [`ForkRecord`].
 pub const KIND_PROCESS_FORK: u16 = 1;
@@ -62,16 +62,6 @@ pub struct ExitRecord {
     pub padding: u32,
 }
 
-/// Room for one [`ExecRecord`] with the longest tail.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct ExecScratch {
-    /// The fixed part.
-    pub record: ExecRecord,
-    /// Path, one byte by which a longer path is known, and arguments.
-    pub tail: [u8; PATH_MAX + 2 + ARGS_MAX],
-}
-
 /// The read-only globals of the process tracker's programs.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -82,30 +72,16 @@ pub struct ProcessSettings {
     pub exec_record: [ExecRecord; 0],
     /// As `fork`.
     pub exit: [ExitRecord; 0],
-    /// How to use the ring buffer.
-    pub ring: RingSettings,
-    /// A process whose doings, and whose children's, are passed over; 0 for none.
-    pub skip_pid: u32,
     /// 1 where the exit tracepoint tells whether the whole process ends.
     pub exit_tells_group: u32,
-    /// Where the kernel keeps what is common to all processes.
-    pub task: TaskOffsets,
     /// Where the kernel keeps what an exec record needs besides.
     pub exec: ExecOffsets,
 }
 
 impl ProcessSettings {
     /// What stands in the object before the loader sets it.
-    pub const UNSET: Self = Self {
-        fork: [],
-        exec_record: [],
-        exit: [],
-        ring: RingSettings::UNSET,
-        skip_pid: 0,
-        exit_tells_group: 0,
-        task: TaskOffsets::UNSET,
-        exec: ExecOffsets::UNSET,
-    };
+    pub const UNSET: Self =
+        Self { fork: [], exec_record: [], exit: [], exit_tells_group: 0, exec: ExecOffsets::UNSET };
 }
 
 const _: () = {
@@ -115,6 +91,5 @@ const _: () = {
     assert!(offset_of!(ExecRecord, path_length) == 96);
     assert!(size_of::<ExitRecord>() == 104);
     assert!(offset_of!(ExitRecord, status) == 96);
-    assert!(offset_of!(ExecScratch, tail) == size_of::<ExecRecord>());
-    assert!(offset_of!(ProcessSettings, task) == 24);
+    assert!(offset_of!(ProcessSettings, exec) == 4);
 };

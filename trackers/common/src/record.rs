@@ -86,10 +86,12 @@ impl RingSettings {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
-    /// Records made, lost ones included.
+    /// Records made, lost and refused ones included.
     pub generated: u64,
-    /// Records that found the ring buffer full.
+    /// Records that found the ring buffer, or a table, full.
     pub lost: u64,
+    /// Records that a budget refused.
+    pub refused: u64,
 }
 
 const _: () = {
@@ -102,4 +104,12 @@ const _: () = {
     assert!(offset_of!(ProcessHeader, cgroup_id) == 48);
     assert!(offset_of!(ProcessHeader, uid) == 56);
     assert!(offset_of!(ProcessHeader, comm) == 80);
+    assert!(size_of::<Counters>() == 24);
 };
+
+/// The most bytes of one piece of a record's tail (a path, a name, a text): the kernel's own limit for paths.
+pub const PIECE_MAX: u32 = 4096;
+/// Offsets in a scratch at which a piece may begin, as a mask: what comes behind has room for one more piece.
+pub const SCRATCH_MASK: usize = (1 << 14) - 1;
+/// Room for a record with the longest tail.
+pub const SCRATCH_BYTES: usize = SCRATCH_MASK + 1 + PIECE_MAX as usize;

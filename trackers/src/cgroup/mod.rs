@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{HumanDuration, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::{CgroupOffsets, CgroupSettings};
+use whalewatch_core::{Directory, HumanDuration, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_trackers_common::{BudgetSettings, CgroupOffsets, CgroupSettings, ScopeSettings};
 
 pub use decode::CgroupDecoder;
 pub use event::{CgroupEvent, CgroupWhat};
 
-use crate::program::ring_settings;
-use crate::ring::check_ring;
-use crate::{Kernel, LoadError, Program, RingSource, objects};
+use crate::options::check_ring;
+use crate::program::Setup;
+use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
 
 /// The kernel programs of the cgroup tracker.
 pub const PROGRAM: Program = Program {
-    object: objects::CGROUP,
+    object: object!("cgroup"),
     tracepoints: &[
         ("cgroup_mkdir", "cgroup_mkdir"),
         ("cgroup_rmdir", "cgroup_rmdir"),
@@ -28,6 +28,7 @@ pub const PROGRAM: Program = Program {
     ],
     iterator: None,
     members: &[CgroupOffsets::MEMBERS],
+    uses: Uses::NOTHING,
 };
 
 /// Options of the cgroup tracker.
@@ -36,8 +37,8 @@ pub const PROGRAM: Program = Program {
 pub struct CgroupOptions {
     /// Room for events on their way from the kernel, in KiB: a power of two from 64 to 1048576.
     pub ring_kib: u32,
-    /// How often events are taken from the kernel; sooner when the room is half full.
-    pub interval: HumanDuration,
+    /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is half full.
+    pub drain_interval: HumanDuration,
     /// Report the version 1 hierarchies too.
     pub all_hierarchies: bool,
 }
@@ -46,7 +47,7 @@ impl Default for CgroupOptions {
     fn default() -> Self {
         Self {
             ring_kib: 512,
-            interval: HumanDuration(Duration::from_millis(10)),
+            drain_interval: HumanDuration(Duration::from_millis(10)),
             all_hierarchies: false,
         }
     }
@@ -62,14 +63,17 @@ impl TrackerSpec for CgroupTracker {
     type Options = CgroupOptions;
 
     fn check(options: &CgroupOptions) -> Vec<Problem> {
-        check_ring(options.ring_kib, options.interval)
+        check_ring(options.ring_kib, options.drain_interval)
     }
 
     fn whole(options: &CgroupOptions) -> bool {
         !options.all_hierarchies // Cgroups of other hierarchies have ids and paths of their own.
     }
 
-    fn open(options: &CgroupOptions) -> Result<Box<dyn Source<CgroupEvent>>, OpenError> {
+    fn open(
+        options: &CgroupOptions,
+        _: &Directory,
+    ) -> Result<Box<dyn Source<CgroupEvent>>, OpenError> {
         Ok(Box::new(open(options).map_err(OpenError::from_error)?))
     }
 }
@@ -80,13 +84,14 @@ impl TrackerSpec for CgroupTracker {
 /// If this host cannot run them; the text says what to do.
 pub fn open(options: &CgroupOptions) -> Result<RingSource<CgroupDecoder>, LoadError> {
     let kernel = Kernel::shared()?;
-    let ring_bytes = options.ring_kib.saturating_mul(1024);
     let settings = CgroupSettings {
-        ring: ring_settings(ring_bytes),
         all_hierarchies: u32::from(options.all_hierarchies),
         cgroup: kernel.offsets(CgroupOffsets::MEMBERS)?,
         ..CgroupSettings::UNSET
     };
-    let attached = PROGRAM.load(&kernel, &settings, ring_bytes)?;
-    Ok(RingSource::new(attached, CgroupDecoder, options.interval.0))
+    let (scope, budget) = (ScopeSettings::default(), BudgetSettings::default());
+    let setup = Setup { ring_kib: options.ring_kib, scope, budget };
+    let attached = PROGRAM.load(&kernel, &settings, &setup)?;
+    let drain_interval = options.drain_interval.0;
+    Ok(RingSource::new(attached, CgroupDecoder, drain_interval, drain_interval))
 }

@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use whalewatch_core::{Namespaces, Process, ProcessKey, SourceError};
+use whalewatch_core::{ProcessKey, SourceError};
 use whalewatch_trackers_common::{
     ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD,
     FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
@@ -10,6 +10,7 @@ use whalewatch_trackers_common::{
 };
 
 use super::event::{Executed, ProcessEvent, What};
+use crate::header::process;
 use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read, tail};
 
@@ -80,28 +81,6 @@ fn event(header: &ProcessHeader, what: What, arena: &Arena) -> ProcessEvent {
         process: process(header),
         kernel_thread: header.record.flags & FLAG_KERNEL_THREAD != 0,
         what,
-    }
-}
-
-/// The common data of a process, from the header that every tracker's process records have.
-pub(crate) fn process(header: &ProcessHeader) -> Process {
-    Process {
-        pid: header.pid,
-        tid: header.tid,
-        parent_pid: header.parent_pid,
-        namespaced_pid: header.namespace_pid,
-        start_time: header.start_time,
-        parent_start_time: header.parent_start_time,
-        uid: header.uid,
-        gid: header.gid,
-        comm: header.comm,
-        namespaces: Namespaces {
-            user: header.user_namespace,
-            pid: header.pid_namespace,
-            mnt: header.mnt_namespace,
-            net: header.net_namespace,
-        },
-        cgroup_id: header.cgroup_id,
     }
 }
 

@@ -11,14 +11,25 @@ use object::elf::SHT_STRTAB;
 use super::toolchain::{Toolchain, cargo_home};
 use crate::paths;
 
-/// The objects, each from the program file of its name.
-pub(super) const OBJECTS: [&str; 2] = ["cgroup.o", "process.o"];
+/// The objects' names, each made from the program file of its name.
+pub(super) fn objects() -> Result<Vec<String>> {
+    let folder = paths::root().join("trackers-ebpf/src/bin");
+    let entries = fs::read_dir(&folder);
+    let entries = entries.with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        names.extend(name.strip_suffix(".rs").map(|name| format!("{name}.o")));
+    }
+    names.sort();
+    Ok(names)
+}
 
 /// Options that decide what the objects are. `debuginfo` is what the linker makes type information from.
 pub(super) const FLAGS: [&str; 3] = ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort"];
 
 /// Compiles the kernel side; each object's name with its bytes.
-pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(&'static str, Vec<u8>)>> {
+pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
     let target = paths::target().join("ebpf");
     // Cargo takes its own part from the stable toolchain; only the compiler is another.
     let mut cargo = Command::new("cargo");
@@ -45,10 +56,11 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(&'static str, Vec<u8>)
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "the kernel side does not compile: what cargo said is above");
     let made = target.join("bpfel-unknown-none/release");
-    OBJECTS
-        .into_iter()
-        .map(|name| Ok((name, strip(&made.join(name.trim_end_matches(".o")))?)))
-        .collect()
+    let stripped = |name: String| {
+        let object = strip(&made.join(name.trim_end_matches(".o")))?;
+        Ok((name, object))
+    };
+    objects()?.into_iter().map(stripped).collect()
 }
 
 /// The compiler's flags. No path of this machine gets into the objects, so that every machine makes the same.

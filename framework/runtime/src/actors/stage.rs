@@ -13,7 +13,7 @@ use flume::r#async::RecvStream;
 use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
-    Batch, ChainId, Handler, HandlerCounters, HandlerError, Mailbox, OnFailure, Setup,
+    Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Mailbox, OnFailure, Setup,
 };
 
 use super::Report;
@@ -31,6 +31,7 @@ const MOST_WAITING: u64 = 16_384;
 pub(crate) struct StageSetup {
     pub(crate) name: Arc<str>,
     pub(crate) host: Arc<str>,
+    pub(crate) directory: Directory,
     pub(crate) lanes: Vec<LaneSetup>,
     pub(crate) feeds: Vec<FeedSetup>,
     pub(crate) counters: Arc<HandlerCounters>,
@@ -93,6 +94,7 @@ pub(crate) struct Stage<H: Handler> {
     options: H::Options,
     name: Arc<str>,
     host: Arc<str>,
+    directory: Directory,
     lanes: Vec<Lane>,
     feeds: Vec<Feed>,
     counters: Arc<HandlerCounters>,
@@ -129,6 +131,7 @@ impl<H: Handler> Stage<H> {
             options,
             name: setup.name,
             host: setup.host,
+            directory: setup.directory,
             lanes: lanes.collect(),
             feeds: feeds.collect(),
             counters: setup.counters,
@@ -148,6 +151,7 @@ impl<H: Handler> Stage<H> {
         let setup = Setup {
             name: Arc::clone(&self.name),
             host: Arc::clone(&self.host),
+            directory: self.directory.clone(),
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };

@@ -139,6 +139,9 @@ impl<E: Event> Tracker<E> {
         if drained != Drain::More && self.last_batch > 0 {
             self.count();
         }
+        if drained != Drain::More {
+            self.tell_budgets();
+        }
         match drained {
             Drain::More => {}
             Drain::Empty if self.stopping.is_some_and(|since| since.elapsed() > LAST_DRAIN) => {
@@ -170,7 +173,18 @@ impl<E: Event> Tracker<E> {
         self.counters.write(counts, self.delivered);
     }
 
-    fn send(&mut self, events: Vec<E>) {
+    /// Sends what there is to tell of budgets, if there is anything.
+    fn tell_budgets(&mut self) {
+        let mut told = Vec::new();
+        self.source.budgets(&mut told);
+        if !told.is_empty() {
+            self.delivered += told.len() as u64;
+            self.send(told);
+            self.count();
+        }
+    }
+
+    fn send<T: Event>(&mut self, events: Vec<T>) {
         if events.is_empty() {
             return;
         }

@@ -21,7 +21,34 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
         let (name, values) = (part.name.clone(), part.values.clone());
         reader.report("handler", &name, &values, problems);
     }
+    refuse_unheard(reader);
     needs(reader)
+}
+
+/// A tracker that must hear who lives in which cgroup needs somebody who publishes that.
+fn refuse_unheard(reader: &mut Reader<'_>) {
+    let registry = reader.registry;
+    let publishes = |kind: &str| registry.handlers.get(kind).is_some_and(|h| h.publishes());
+    if reader.handlers.iter().any(|part| publishes(&part.type_name)) {
+        return;
+    }
+    let publishers: Vec<&str> =
+        registry.handlers.iter().filter(|(_, h)| h.publishes()).map(|(name, _)| &**name).collect();
+    let unheard: Vec<Diagnostic> = reader
+        .trackers
+        .iter()
+        .filter(|part| part.configured.as_ref().is_some_and(|tracker| tracker.needs_directory()))
+        .map(|part| {
+            let span = part.values.get("scope").cloned().unwrap_or_else(|| part.span.clone());
+            let message = format!(
+                "tracker \"{}\" is told to watch some containers only, but no chain has a part that knows containers",
+                part.name
+            );
+            let hint = format!("put one into a chain's \"through\": {}", publishers.join(", "));
+            Diagnostic::new(span, message).hint(hint)
+        })
+        .collect();
+    reader.found.extend(unheard);
 }
 
 fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Schema>]) {
@@ -30,6 +57,10 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
     for &tracker in &chain.from {
         let schema = registry.trackers[&reader.trackers[tracker].type_name].schema();
         add(&mut flowing, schema);
+        let configured = reader.trackers[tracker].configured.as_ref();
+        if let Some(extra) = configured.and_then(|tracker| tracker.extra()) {
+            add(&mut flowing, extra);
+        }
     }
     for (place, (handler, at)) in chain.through.iter().enumerate() {
         let part = &reader.handlers[*handler];

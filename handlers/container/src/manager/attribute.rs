@@ -1,5 +1,7 @@
 //! Which container did it: cgroup, pid, parent, namespace, runtime, in this order.
 
+use std::sync::Arc;
+
 use whalewatch_core::{
     Attribution, Batch, ChainId, Change, Context, EventRef, How, Process, State,
 };
@@ -19,7 +21,10 @@ impl ContainerManager {
         waits.clear();
         self.untold = 0;
         batch.attribute(|event| {
-            let (attribution, wait) = self.attribute(event, chain, cx);
+            let (mut attribution, wait) = self.attribute(event, chain, cx);
+            if let Some(target) = event.target() {
+                self.attribute_target(&mut attribution, target, cx);
+            }
             any_waits |= wait.is_some();
             waits.push(wait);
             attribution
@@ -60,13 +65,36 @@ impl ContainerManager {
         cx: &mut Context<'_, Message>,
     ) -> (Attribution, Option<For>) {
         let Some(process) = event.process() else {
-            let (place, how) = self.place_of_change(event);
-            return self.in_place(place, how, chain, true);
+            return match self.place_without_process(event, cx) {
+                Ok((place, how)) => self.in_place(place, how, chain, true),
+                Err(cgroup) => (Attribution::unknown(), Some(For::Cgroup(cgroup))),
+            };
         };
         match self.place(process, cx) {
             Some((place, how)) => self.in_place(place, how, chain, true),
             None => (Attribution::unknown(), Some(For::Cgroup(process.cgroup_id))),
         }
+    }
+
+    /// Which container an event was done to, as far as that is known now: nothing waits for it.
+    fn attribute_target(
+        &mut self,
+        attribution: &mut Attribution,
+        target: &Process,
+        cx: &mut Context<'_, Message>,
+    ) {
+        let place = self.place(target, cx).map_or(Place::Unknown, |(place, _)| place);
+        let container = match place {
+            Place::Container(serial) => self.containers.get(serial).map(|k| k.snapshot.clone()),
+            Place::Host | Place::Unknown => None,
+        };
+        attribution.target_state = match (&container, place) {
+            (Some(container), _) if container.name.is_some() => State::Resolved,
+            (Some(_), _) => State::Pending,
+            (None, Place::Host) => State::Host,
+            (None, _) => State::Unknown,
+        };
+        attribution.target = container;
     }
 
     /// Where a process is; `None` while its cgroup may yet be told.
@@ -132,7 +160,21 @@ impl ContainerManager {
         spaces == self.host && spaces.user != 0 && spaces.pid != 0 && spaces.mnt != 0
     }
 
-    /// An event that no process did: what it says of a cgroup is that cgroup's; of a process that moved, where it went.
+    /// An event that no process did: that of a cgroup, or what is told of one. The error is a cgroup that may yet be told.
+    fn place_without_process(
+        &mut self,
+        event: EventRef<'_>,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(Place, How), u64> {
+        let Some(cgroup) = event.cgroup() else { return Ok(self.place_of_change(event)) };
+        Ok(match self.ask_cgroup(cgroup, cx).ok_or(cgroup)? {
+            Answer::Container(serial) => (Place::Container(serial), How::Cgroup),
+            Answer::Host => (Place::Host, How::Cgroup),
+            Answer::Silent => (Place::Unknown, How::None),
+        })
+    }
+
+    /// What an event says of a cgroup is that cgroup's; of a process that moved, where it went.
     fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
         let Some(
             Change::CgroupMade { id, .. }
@@ -188,9 +230,11 @@ impl ContainerManager {
         let container = Some(known.snapshot.clone());
         if known.snapshot.name.is_some() {
             known.events += 1;
-            return (Attribution { container, state: State::Resolved, how }, None);
+            let state = State::Resolved;
+            return (Attribution { container, state, how, ..Attribution::default() }, None);
         }
-        let attribution = Attribution { container, state: State::Pending, how };
+        let state = State::Pending;
+        let attribution = Attribution { container, state, how, ..Attribution::default() };
         if hold && known.naming == Naming::Awaited {
             return (attribution, Some(For::Name(serial)));
         }
@@ -203,6 +247,22 @@ impl ContainerManager {
 
     /// The attribution of an event that has waited: with what is known now.
     pub(super) fn settle(&mut self, event: EventRef<'_>, chain: ChainId) -> Attribution {
+        let mut settled = self.settle_actor(event, chain);
+        let so_far = event.attribution();
+        settled.target_state = so_far.target_state;
+        let target = so_far.target.as_ref();
+        settled.target = target.map(|container| {
+            let known = self.containers.by_id(&container.id).and_then(|s| self.containers.get(s));
+            let container = known.map_or(container, |known| &known.snapshot);
+            if container.name.is_some() {
+                settled.target_state = State::Resolved;
+            }
+            Arc::clone(container)
+        });
+        settled
+    }
+
+    fn settle_actor(&mut self, event: EventRef<'_>, chain: ChainId) -> Attribution {
         let so_far = event.attribution();
         if let Some(container) = &so_far.container {
             return match self.containers.by_id(&container.id) {
@@ -210,7 +270,15 @@ impl ContainerManager {
                 None => so_far.clone(),
             };
         }
-        let Some(process) = event.process() else { return so_far.clone() };
+        let Some(process) = event.process() else {
+            let Some(cgroup) = event.cgroup() else { return so_far.clone() };
+            let (place, how) = match self.cgroups.get(cgroup) {
+                Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
+                Some(Answer::Host) => (Place::Host, How::Cgroup),
+                Some(Answer::Silent) | None => (Place::Unknown, How::None),
+            };
+            return self.in_place(place, how, chain, false).0;
+        };
         let (place, how) = match self.cgroups.get(process.cgroup_id) {
             Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
             Some(Answer::Host) => (Place::Host, How::Cgroup),

@@ -1,8 +1,11 @@
 //! What trackers tell of processes and cgroups.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::{Change, Container, Context, EventRef, Process, ProcessKey, Status};
+use whalewatch_core::{
+    Change, Container, Context, EventRef, Process, ProcessKey, Resident, Status,
+};
 
 use super::attribute::kept;
 use super::{ContainerManager, Inner, Message, Running};
@@ -192,10 +195,34 @@ impl ContainerManager {
         {
             known.cgroups.push(id);
         }
+        self.publish(id, answer);
         answer
     }
 
+    /// Tells the directory who lives in a cgroup.
+    fn publish(&self, id: u64, answer: Answer) {
+        let directory = &self.world.directory;
+        match answer {
+            Answer::Host => directory.publish(id, Resident::Host),
+            Answer::Container(serial) => {
+                if let Some(known) = self.containers.get(serial) {
+                    directory.publish(id, Resident::Container(Arc::clone(&known.snapshot)));
+                }
+            }
+            Answer::Silent => directory.retract(id),
+        }
+    }
+
+    /// Tells the directory what is known of a container by now.
+    pub(super) fn publish_container(&self, serial: Serial) {
+        let Some(known) = self.containers.get(serial) else { return };
+        for &id in &known.cgroups {
+            self.publish(id, Answer::Container(serial));
+        }
+    }
+
     pub(super) fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
+        self.world.directory.retract(id);
         let Some(Answer::Container(serial)) = self.cgroups.remove(id, now) else { return };
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.cgroups.retain(|&c| c != id);

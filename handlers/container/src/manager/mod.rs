@@ -18,8 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, BuildError, ChainId, ContainerCounts, Context, Event, Handler, HandlerError, Mailbox,
-    Problem, Runtime, Schema, Setup,
+    Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler, HandlerError,
+    Mailbox, Problem, Runtime, Schema, Setup,
 };
 
 use crate::cgroups::{Answer, Cgroups, Hierarchy};
@@ -69,6 +69,8 @@ pub(crate) struct World {
     /// Whether cgroup ids tell anything on this host.
     pub(crate) cgroups_answer: bool,
     pub(crate) helper: Box<dyn Helper>,
+    /// Where it is published who lives in which cgroup.
+    pub(crate) directory: Directory,
 }
 
 /// Says of each event which container did it. See the crate's own page.
@@ -310,6 +312,7 @@ impl ContainerManager {
 impl Handler for ContainerManager {
     const ABOUT: &'static str = "says of each event which container did it";
     const SHARED: bool = true;
+    const PUBLISHES: bool = true;
     type Options = ContainerOptions;
     type Message = Message;
 
@@ -342,6 +345,7 @@ impl Handler for ContainerManager {
             cgroups_answer: hierarchy.is_some(),
             hierarchy,
             helper,
+            directory: setup.directory.clone(),
         };
         let manager =
             Self::new(options.clone(), Arc::clone(&setup.name), setup.chains.clone(), world);

@@ -67,6 +67,8 @@ impl ContainerManager {
         let named = |this: &Self| this.containers.get(serial).is_some_and(Known::named);
         let before = named(self);
         change(self);
+        // Before anything that waited for the name goes on: a tracker may be told by it what to watch.
+        self.publish_container(serial);
         if !before && named(self) {
             self.resolve(serial, cx);
         }
@@ -95,6 +97,7 @@ impl ContainerManager {
         known.listed = false;
         for id in std::mem::take(&mut known.cgroups) {
             self.cgroups.remove(id, now);
+            self.world.directory.retract(id);
         }
         self.depart(serial, cx);
     }

@@ -1,0 +1,31 @@
+//! Adding atomically. The standard library has it only for targets that can compare and exchange.
+
+use core::arch::asm;
+
+/// Adds, and gives what was there before.
+///
+/// # Safety
+///
+/// `to` must be writable and aligned.
+#[inline(always)]
+pub unsafe fn fetch_add(to: *mut u64, amount: u64) -> u64 {
+    let mut value = amount;
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("{value} = atomic_fetch_add((u64 *)({to} + 0), {value})", to = in(reg) to, value = inout(reg) value);
+    }
+    value
+}
+
+/// Adds.
+///
+/// # Safety
+///
+/// `to` must be writable and aligned.
+#[inline(always)]
+pub unsafe fn add(to: *mut u64, amount: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        asm!("lock *(u64 *)({to} + 0) += {amount}", to = in(reg) to, amount = in(reg) amount);
+    }
+}

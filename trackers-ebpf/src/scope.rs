@@ -1,0 +1,123 @@
+//! What is watched: decided before anything is read or written for an event.
+
+use aya_ebpf::{bindings::BPF_F_NO_PREALLOC, macros::map, maps::HashMap};
+use whalewatch_trackers_common::SCOPE_LIST;
+
+use crate::{
+    COMMON, TASK,
+    kernel::{Kernel, global, load},
+    process::Subject,
+};
+
+/// Cgroups that are watched (1) or not (0), by id. User space keeps it; the loader makes it larger where it is used.
+#[map]
+static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// How far above a cgroup is looked for one that user space has told of.
+const MOST_LEVELS: usize = 8;
+
+/// Whether something that this task does is watched. `failed`: whether it failed, where it can.
+///
+/// # Safety
+///
+/// The subject's tasks must be known to the verifier.
+#[inline(always)]
+pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
+    // SAFETY: the caller's, and globals of this object.
+    unsafe {
+        if global(&raw const COMMON.scope.failed_only) != 0 && !failed {
+            return false;
+        }
+        if global(&raw const COMMON.scope.by_cgroup) != 0 && !watches_cgroup(subject) {
+            return false;
+        }
+        !is_own(subject.leader) && watches_user(subject.task) && watches_command(subject.leader)
+    }
+}
+
+/// Whether a task is of the process to pass over, or a child of it.
+#[inline(always)]
+unsafe fn is_own(leader: Kernel) -> bool {
+    // SAFETY: as for `watches`.
+    unsafe {
+        let own = global(&raw const COMMON.scope.own_pid);
+        if own == 0 {
+            return false;
+        }
+        let parent: Kernel = load(leader, &raw const (*TASK).real_parent);
+        load::<u32>(leader, &raw const (*TASK).tgid) == own
+            || load::<u32>(parent, &raw const (*TASK).tgid) == own
+    }
+}
+
+#[inline(always)]
+unsafe fn watches_cgroup(subject: &Subject) -> bool {
+    // SAFETY: reading a map's value.
+    if let Some(&watched) = unsafe { SCOPE.get(subject.cgroup_id) } {
+        return watched != 0;
+    }
+    // SAFETY: as for `watches`.
+    unsafe { watches_above(subject.task) }
+}
+
+/// A cgroup that is new, or was made by a container within its own, is watched as those above it are.
+#[inline(never)]
+unsafe fn watches_above(task: Kernel) -> bool {
+    // SAFETY: as for `watches`.
+    unsafe {
+        let css_set: Kernel = load(task, &raw const (*TASK).cgroups);
+        let mut cgroup: Kernel = load(css_set, &raw const (*TASK).css_set_cgroup);
+        for _ in 0..MOST_LEVELS {
+            let parent: Kernel = load(cgroup, &raw const (*TASK).cgroup_css_parent);
+            if parent.is_null() {
+                break;
+            }
+            cgroup = load(parent, &raw const (*TASK).css_cgroup);
+            let node: Kernel = load(cgroup, &raw const (*TASK).cgroup_node);
+            let id: u64 = load(node, &raw const (*TASK).node_id);
+            if let Some(&watched) = SCOPE.get(id) {
+                return watched != 0;
+            }
+        }
+        global(&raw const COMMON.scope.unlisted) != 0
+    }
+}
+
+#[inline(never)]
+unsafe fn watches_user(task: Kernel) -> bool {
+    // SAFETY: as for `watches`.
+    unsafe {
+        let count = global(&raw const COMMON.scope.uid_count) as usize;
+        if count == 0 {
+            return true;
+        }
+        let cred: Kernel = load(task, &raw const (*TASK).real_cred);
+        let uid: u32 = load(cred, &raw const (*TASK).cred_euid);
+        for i in 0..SCOPE_LIST {
+            if i < count && global((&raw const COMMON.scope.uids).cast::<u32>().add(i)) == uid {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+#[inline(never)]
+unsafe fn watches_command(leader: Kernel) -> bool {
+    // SAFETY: as for `watches`.
+    unsafe {
+        let count = global(&raw const COMMON.scope.comm_count) as usize;
+        if count == 0 {
+            return true;
+        }
+        let base = leader.add(global(&raw const (*TASK).comm) as usize).cast::<u64>();
+        let (first, second) = (base.read_volatile(), base.add(1).read_volatile());
+        for i in 0..SCOPE_LIST {
+            let comm = (&raw const COMMON.scope.comms).cast::<u64>().add(2 * i);
+            if i < count && global(comm) == first && global(comm.add(1)) == second {
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,61 @@
+//! System calls at their return: which one, its arguments, what it gave.
+
+use whalewatch_trackers_common::{SYSCALLS, SyscallOffsets};
+
+use crate::{
+    kernel::{Kernel, global, load},
+    process::current,
+};
+
+/// Set by the loader: where a system call's number and arguments are.
+#[unsafe(no_mangle)]
+static SYSCALL_OFFSETS: SyscallOffsets = SyscallOffsets::UNSET;
+
+const OFFSETS: *const SyscallOffsets = &raw const SYSCALL_OFFSETS;
+
+/// What to do about each system call, by number; 0 for nothing. User space fills it in, so that programs know no numbers.
+pub type Actions = [u8; SYSCALLS];
+
+/// What to do about the call that these registers tell of. A call of the 32-bit architecture, whose numbers mean other calls, is
+/// passed over.
+///
+/// # Safety
+///
+/// `regs` must be a tracepoint's registers; `actions` a global of this object.
+#[inline(always)]
+pub unsafe fn action(regs: Kernel, actions: *const Actions) -> u8 {
+    // SAFETY: the caller's.
+    unsafe {
+        let number: u64 = load(regs, &raw const (*OFFSETS).number);
+        if number >= SYSCALLS as u64 {
+            return 0;
+        }
+        let action = actions.cast::<u8>().add(number as usize).read_volatile();
+        if action == 0 || is_compat() { 0 } else { action }
+    }
+}
+
+/// Whether the current task is in a system call of the 32-bit architecture.
+///
+/// # Safety
+///
+/// Only where a task runs.
+#[inline(always)]
+pub unsafe fn is_compat() -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let word: u32 = load(current(), &raw const (*OFFSETS).compat_word);
+        word & global(&raw const (*OFFSETS).compat_bit) != 0
+    }
+}
+
+/// The `n`th argument.
+///
+/// # Safety
+///
+/// `regs` must be a tracepoint's registers; `n` below 6 and known while compiling.
+#[inline(always)]
+pub unsafe fn argument(regs: Kernel, n: usize) -> u64 {
+    // SAFETY: the caller's.
+    unsafe { load(regs, (&raw const (*OFFSETS).arguments).cast::<u32>().add(n)) }
+}
