@@ -22,6 +22,28 @@ through = ["container", "out"]
     )
 }
 
+/// One chain: what these trackers' tables declare (`[trackers.NAME]` and so on), with a dockerd at `socket`, as JSON lines.
+pub fn chain_of(socket: &Path, trackers: &str, names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+    format!(
+        r#"[container]
+endpoint = "unix://{}"
+
+{trackers}
+
+[handlers.out]
+type = "stdout"
+format = "json"
+
+[[chains]]
+from = [{}]
+through = ["container", "out"]
+"#,
+        socket.display(),
+        names.join(", ")
+    )
+}
+
 /// That chain, with a dockerd at `socket`.
 pub fn json_chain_with_docker(socket: &Path) -> String {
     json_chain(&format!("endpoint = \"unix://{}\"", socket.display()))

@@ -15,3 +15,4 @@ pub mod sweep;
 pub mod totals;
 pub mod tracer;
 pub mod wait;
+pub mod workload;
