@@ -69,14 +69,17 @@ fn files_exit(ctx: BtfTracePointContext) -> u32 {
         if action == 0 {
             return 0;
         }
+        let subject = Subject::current();
+        if !watches(&subject, result < 0) {
+            return 0;
+        }
         let mut arguments: Arguments = [0, 0, 0, 0, 0, 0, WORKING_DIRECTORY, 0];
         for (n, argument) in arguments.iter_mut().enumerate().take(6) {
             *argument = syscall::argument(regs, n);
         }
         let call = (&raw const SETTINGS.calls).cast::<FileCall>().add(action as usize % FILE_CALLS);
-        let subject = Subject::current();
         if (&raw const (*call).kind).read_volatile() == KIND_FILE_IO {
-            if result >= 0 && watches(&subject, false) {
+            if result >= 0 {
                 let bytes = result as u64;
                 let (from, to) = (&raw const (*call).fd, &raw const (*call).second_fd);
                 count_io(&subject, from.read_volatile(), &arguments, bytes, false);
@@ -84,7 +87,7 @@ fn files_exit(ctx: BtfTracePointContext) -> u32 {
             }
             return 0;
         }
-        if !watches(&subject, result < 0) || !begin(subject.cgroup_id) {
+        if !begin(subject.cgroup_id) {
             return 0;
         }
         emit(&subject, call, &arguments, result)
