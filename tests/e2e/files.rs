@@ -1,32 +1,182 @@
 //! Files: true paths, every change, sums, and nothing lost.
 
+use std::path::Path;
+
+use serde_json::Value;
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::output::Event;
-use whalewatch_tests::tracer::Tracer;
+use whalewatch_tests::tracer::{Finished, Tracer};
 use whalewatch_tests::workload::Workload;
 use whalewatch_tests::{config, environment};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
-#[test]
-fn each_open_of_a_process_is_told_on_the_host_and_in_a_container() {
-    let docker = Docker::at(&environment::docker_socket());
-    let trackers = "[trackers.files]\ntype = \"files\"\nopens = true\n";
-    let dir = environment::scratch("opens");
-    let tracer = Tracer::run(&dir, &config::chain_of(docker.socket(), trackers, &["files"]));
-    let arguments = ["files", "open-close", "/bin/busybox", "100"];
-    let image = environment::image();
-    let inside = WORKLOAD.in_container(&docker, &image, "opens", &[], &arguments);
-    let outside = WORKLOAD.on_host(&arguments);
-    let finished = tracer.stop();
-    let opens = |state: &str| {
-        let of_ours = |event: &&Event| {
-            event.kind() == "file.open" && event.0["file"]["path"] == "/usr/bin/busybox"
-                || event.0["file"]["path"] == "/bin/busybox"
-        };
-        finished.events.iter().filter(of_ours).filter(|event| event.state() == state).count() as u64
+fn docker() -> Docker {
+    Docker::at(&environment::docker_socket())
+}
+
+#[track_caller]
+fn tracer(dir: &Path, options: &str) -> Tracer {
+    let trackers = format!("[trackers.files]\ntype = \"files\"\n{options}\n");
+    Tracer::run(dir, &config::chain_of(docker().socket(), &trackers, &["files"]))
+}
+
+/// What the tracer told of those files, in the words of the workload.
+fn told(finished: &Finished, state: &str, part: &str) -> Vec<Value> {
+    let ours = |event: &&Event| {
+        let file = &event.0["file"];
+        let any = |path: &Value| path.as_str().is_some_and(|path| path.contains(part));
+        event.state() == state
+            && event.0["process"]["comm"] == "workload"
+            && (any(&file["path"]) || any(&file["to"]["path"]) || file["path_truncated"] == true)
     };
-    assert_eq!(inside["opens"].as_u64(), Some(opens("resolved")));
-    assert_eq!(outside["opens"].as_u64(), Some(opens("host")));
+    finished.events.iter().filter(ours).map(|event| event.0.clone()).collect()
+}
+
+/// Compares what was done with what was told, field by field.
+#[track_caller]
+fn check(done: &Value, told: &[Value]) {
+    let done = done["done"].as_array().expect("a list of what was done");
+    let brief = |events: &[Value]| {
+        let line = |e: &Value| format!("{} {}\n", e["kind"], e["file"]["path"]);
+        events.iter().map(line).collect::<String>()
+    };
+    assert_eq!(done.len(), told.len(), "told:\n{}", brief(told));
+    for (done, told) in done.iter().zip(told) {
+        check_one(done, told);
+    }
+}
+
+#[track_caller]
+fn check_one(done: &Value, told: &Value) {
+    let file = &told["file"];
+    let same = |key: &str, found: &Value| {
+        if let Some(expected) = done.get(key) {
+            assert_eq!(expected, found, "{key} of {told}");
+        }
+    };
+    same("kind", &told["kind"]);
+    let path =
+        (done["path"].as_str().unwrap_or_default(), file["path"].as_str().unwrap_or_default());
+    if done["truncated"] == true {
+        // The end of the path, whole names.
+        assert_eq!(file["path_truncated"], true, "{told}");
+        assert!(path.1.len() > 3800 && path.0.ends_with(path.1), "{told}");
+    } else {
+        assert_eq!(path.0, path.1, "{told}");
+        assert_eq!(file["path_truncated"], Value::Null, "{told}");
+    }
+    same("source", &file["path_source"]);
+    same("access", &file["access"]);
+    same("inode", &file["inode"]);
+    same(
+        "device",
+        &Value::from(vec![file["device"]["major"].clone(), file["device"]["minor"].clone()]),
+    );
+    same("create", &file["create"]);
+    same("truncate", &file["truncate"]);
+    same("mode", &file["mode"]);
+    same("flags", &file["flags"]);
+    same("to", &file["to"]["path"]);
+    same("owner", &Value::from(vec![file["owner"]["id"].clone(), file["group"]["id"].clone()]));
+    same("error", &Value::from(vec![told["error"]["code"].clone(), told["error"]["type"].clone()]));
+    for (key, found) in [
+        ("deleted", &file["deleted"]),
+        ("symbolic", &file["symbolic_link"]),
+        ("directory", &file["directory"]),
+    ] {
+        assert_eq!(done.get(key).unwrap_or(&Value::Null), found, "{key} of {told}");
+    }
+    if done.get("error").is_none() {
+        assert_eq!(told["error"], Value::Null, "{told}");
+    }
+}
+
+#[test]
+fn everything_done_to_files_on_the_host_is_told_as_it_was() {
+    let dir = environment::scratch("files-host");
+    let tracer = tracer(&dir, "");
+    let done = WORKLOAD.on_host(&["files", "tour", dir.to_str().expect("text")]);
+    let finished = tracer.stop();
+    let told = told(&finished, "host", "files-host/tour");
+    check(&done, &told);
+    let threads = done["done"].as_array().into_iter().flatten().zip(&told);
+    for (done, told) in threads {
+        if let Some(tid) = done.get("tid") {
+            assert_eq!(&told["process"]["tid"], tid, "{told}");
+        }
+    }
+    assert!(told.iter().all(|event| event["process"]["pid"] == done["pid"]));
+    finished.totals.assert_complete();
+}
+
+#[test]
+fn paths_in_a_container_are_the_container_s_through_bind_mounts_too() {
+    let dir = environment::scratch("files-inside");
+    let tracer = tracer(&dir, "");
+    let data = dir.join("data");
+    std::fs::create_dir(&data).expect("the scratch folder can be written to");
+    let mount = format!("--volume={}:/mnt/data", data.display());
+    let image = environment::image();
+    let name = "files-inside";
+    let done =
+        WORKLOAD.in_container(&docker(), &image, name, &[&mount], &["files", "tour", "/mnt/data"]);
+    let finished = tracer.stop();
+    let told = told(&finished, "resolved", "/mnt/data/tour");
+    check(&done, &told);
+    assert!(told.iter().all(|event| event["container"]["name"] == name));
+    assert!(told.iter().all(|event| event["process"]["vpid"] == done["pid"]));
+    finished.totals.assert_complete();
+}
+
+#[test]
+fn a_path_goes_on_above_the_root_of_a_process() {
+    let dir = environment::scratch("files-chroot");
+    let tracer = tracer(&dir, "");
+    let done = WORKLOAD.on_host(&["files", "chroot", dir.to_str().expect("text")]);
+    let finished = tracer.stop();
+    let mut told = told(&finished, "host", "files-chroot/root/etc/inside");
+    told.retain(|event| event["file"]["access"] == "read");
+    check(&done, &told);
+}
+
+#[test]
+fn a_hundred_thousand_opens_by_eight_threads_are_all_accounted_for() {
+    let dir = environment::scratch("files-threads");
+    let file = dir.join("opened-by-threads");
+    std::fs::write(&file, "").expect("the scratch folder can be written to");
+    let tracer = tracer(&dir, "changes = false\nscope = { comms = [\"workload\"] }");
+    let path = file.to_str().expect("text");
+    let done = WORKLOAD.on_host(&["files", "open-threads", path, "8", "12500"]);
+    let finished = tracer.stop();
+    let opens = |path: &str| {
+        let of = |event: &&Event| event.0["file"]["path"] == path;
+        finished.events.iter().filter(of).count() as u64
+    };
+    assert_eq!(done["opens"].as_u64(), Some(100_000));
+    let total = |counter| finished.totals.tracker("files", counter);
+    // Beside these, the program and its libraries were opened, and what the C library reads of the machine.
+    let others = finished.events.len() as u64 - opens(path);
+    assert!(others < 100, "{others}");
+    let accounted = opens(path) + others + total("lost") + total("refused");
+    assert_eq!(total("generated"), accounted);
+    assert_eq!(opens(path) + total("lost"), 100_000, "each open is delivered, or lost and counted");
+}
+
+#[test]
+fn bytes_are_summed_for_each_process_and_file() {
+    let dir = environment::scratch("files-io");
+    let file = dir.join("summed");
+    let tracer = tracer(&dir, "io = true\nopens = false\nchanges = false\ninterval = \"200ms\"");
+    let path = file.to_str().expect("text");
+    let done = WORKLOAD.on_host(&["files", "io", path]);
+    let finished = tracer.stop();
+    let events = told(&finished, "host", "files-io/summed");
+    assert!(!events.is_empty(), "nothing was summed");
+    for key in ["written_bytes", "writes", "read_bytes", "reads"] {
+        let sum: u64 = events.iter().filter_map(|e| e["file"]["io"][key].as_u64()).sum();
+        assert_eq!(Some(sum), done[key].as_u64(), "{key}");
+    }
+    assert!(events.iter().all(|e| e["kind"] == "file.io" && e["process"]["pid"] == done["pid"]));
     finished.totals.assert_complete();
 }

@@ -59,8 +59,8 @@ impl Totals {
             let tracker = |counter| self.tracker(name, counter);
             assert_eq!(
                 tracker("generated"),
-                tracker("delivered") + tracker("lost") + tracker("invalid"),
-                "tracker {name}: generated = delivered + lost + invalid in {:#}",
+                tracker("delivered") + tracker("lost") + tracker("refused") + tracker("invalid"),
+                "tracker {name}: generated = delivered + lost + refused + invalid in {:#}",
                 self.0
             );
         }
