@@ -62,7 +62,17 @@ impl Bench {
     }
 
     fn tracer(&self) -> Tracer {
-        Tracer::start(&paths::program(), &self.dir, &self.config)
+        self.tracer_with(&self.config)
+    }
+
+    fn tracer_with(&self, config: &str) -> Tracer {
+        Tracer::start(&paths::program(), &self.dir, config)
+    }
+
+    /// One chain with one tracker of that type and these options.
+    fn config_of(&self, tracker: &str, options: &str) -> String {
+        let table = format!("[trackers.{tracker}]\ntype = \"{tracker}\"\n{options}\n");
+        config::chain_of(&self.dockerd.socket(), &table, &[tracker])
     }
 }
 
@@ -116,6 +126,13 @@ pub(crate) fn containers_come_and_go(bench: &Bench) -> Result<Vec<Figure>> {
     ])
 }
 
+/// A workload, and what watches it.
+struct Watched<'a> {
+    workload: &'a str,
+    tracker: &'a str,
+    config: String,
+}
+
 /// What a workload's rounds told.
 #[derive(Debug, Default)]
 struct Rounds {
@@ -147,7 +164,8 @@ impl Memory {
 }
 
 impl Rounds {
-    fn run(bench: &Bench, workload: &str, count: &str, rounds: usize) -> Result<Self> {
+    fn run(bench: &Bench, watched: &Watched<'_>, count: &str, rounds: usize) -> Result<Self> {
+        let workload = watched.workload;
         let mut all = Self::default();
         // The first runs of all warm caches, and are not counted.
         time(workload, count)?;
@@ -155,9 +173,9 @@ impl Rounds {
             // Each is first in every other round, so that neither profits from what the other leaves.
             let (bare, traced) = if round % 2 == 0 {
                 let bare = time(workload, count)?;
-                (bare, all.traced(bench, workload, count)?)
+                (bare, all.traced(bench, watched, count)?)
             } else {
-                let traced = all.traced(bench, workload, count)?;
+                let traced = all.traced(bench, watched, count)?;
                 (time(workload, count)?, traced)
             };
             all.bare.push(bare);
@@ -166,24 +184,25 @@ impl Rounds {
         Ok(all)
     }
 
-    fn traced(&mut self, bench: &Bench, workload: &str, count: &str) -> Result<f64> {
-        let mut tracer = bench.tracer();
+    fn traced(&mut self, bench: &Bench, watched: &Watched<'_>, count: &str) -> Result<f64> {
+        let mut tracer = bench.tracer_with(&watched.config);
         let before = cpu_seconds(tracer.pid())?;
-        let time = time(workload, count)?;
+        let time = time(watched.workload, count)?;
         wait_until_calm(&mut tracer);
         self.cpu += cpu_seconds(tracer.pid())? - before;
         self.resident = self.resident.max(Memory::of(tracer.pid())?);
         let finished = tracer.stop();
-        self.delivered += finished.totals.tracker("procs", "delivered");
-        self.lost += finished.totals.tracker("procs", "lost");
+        self.delivered += finished.totals.tracker(watched.tracker, "delivered");
+        self.lost += finished.totals.tracker(watched.tracker, "lost");
         Ok(time)
     }
 }
 
 /// What watching costs the watched, and Whalewatch itself.
 pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
-    let spawn = Rounds::run(bench, "spawn", "3000", rounds)?;
-    let fork = Rounds::run(bench, "fork", "10000", rounds)?;
+    let by = |workload| Watched { workload, tracker: "procs", config: bench.config.clone() };
+    let spawn = Rounds::run(bench, &by("spawn"), "3000", rounds)?;
+    let fork = Rounds::run(bench, &by("fork"), "10000", rounds)?;
     let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
     let cpu = (spawn.cpu + fork.cpu) * 1e6 / (spawn.delivered + fork.delivered) as f64;
     let resident = spawn.resident.max(fork.resident);
@@ -202,6 +221,42 @@ pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figur
         figure("events lost", (spawn.lost + fork.lost) as f64, "", Aim::AtMost(0.0)),
         figure("resident memory", resident.now, "MB", Aim::AtMost(25.0)),
         figure("resident memory, at its peak", resident.peak, "MB", Aim::None),
+    ])
+}
+
+/// What watching files costs those who open them, in scope and out of it.
+pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
+    const COUNT: &str = "300000";
+    let by = |options| Watched {
+        workload: "open",
+        tracker: "files",
+        config: bench.config_of("files", options),
+    };
+    let watched = Rounds::run(bench, &by(""), COUNT, rounds)?;
+    let outside =
+        Rounds::run(bench, &by("scope = { containers = [\"no-such-name\"] }"), COUNT, rounds)?;
+    // The same program, which turns back at the first look: no call that it knows is made.
+    let elsewhere = Rounds::run(bench, &by("opens = false"), COUNT, rounds)?;
+    let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
+    let cpu = watched.cpu * 1e6 / watched.delivered as f64;
+    let (elsewhere, outside) = (median(elsewhere.ratios), median(outside.ratios));
+    Ok(vec![
+        figure("300,000 × open and close, bare", median(watched.bare), "s", Aim::None),
+        figure(
+            "the same, each told with its true path",
+            median(watched.ratios),
+            "× bare",
+            Aim::AtMost(1.6),
+        ),
+        figure("the same, with other calls watched", elsewhere, "× bare", Aim::None),
+        figure(
+            "the same, in a container out of scope",
+            outside,
+            "× bare",
+            Aim::AtMost(elsewhere + 0.05),
+        ),
+        figure("own CPU for a million opens", cpu, "s", Aim::AtMost(5.0)),
+        figure("opens lost", watched.lost as f64, "", Aim::AtMost(0.0)),
     ])
 }
 

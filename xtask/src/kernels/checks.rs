@@ -10,13 +10,14 @@ use super::{fails, workload};
 pub(super) type Outcome = (String, Result<()>);
 
 /// Findings of `doctor` that tell whether watching is possible.
-const NEEDED: [&str; 7] = [
+const NEEDED: [&str; 8] = [
     "kernel",
     "privileges",
     "lockdown",
     "type information (BTF)",
     "tracker process",
     "tracker cgroup",
+    "tracker files",
     "attaching",
 ];
 
@@ -52,6 +53,9 @@ pub(super) fn all(boot: &str, release: &str, report: &Report) -> Vec<Outcome> {
         "everything" => {
             outcomes.push(outcome("doctor: all is there", doctor(report, release)));
             outcomes.extend(workload::all(report));
+            for tracker in super::trackers().unwrap_or_default() {
+                outcomes.push(outcome(&format!("tracker {tracker}"), watches(report, &tracker)));
+            }
             for (case, name, finding) in WORKS {
                 outcomes.push(outcome(name, works(report, case, finding)));
             }
@@ -100,6 +104,26 @@ fn works(report: &Report, case: &str, finding: [&str; 3]) -> Result<()> {
     has_finding(report, case, finding)?;
     ended_well(report, case)?;
     workload::single_echo(report, case)
+}
+
+/// A tracker attaches here, tells of something, and accounts for all of it.
+fn watches(report: &Report, tracker: &str) -> Result<()> {
+    let case = format!("tracker-{tracker}");
+    let code = report.text(&format!("{case}.trace.code"))?;
+    let said = report.text(&format!("{case}.trace.err"))?;
+    ensure!(code == "0", "trace: exit code {code}: {said}");
+    let totals = report.json(&format!("{case}.trace.stats"))?;
+    let number = |name: &str| totals["trackers"][tracker][name].as_u64().unwrap_or(u64::MAX);
+    ensure!(number("generated") == number("delivered"), "totals: {totals}");
+    let events = report.events(&case)?;
+    if tracker == "files" {
+        let opened = events.iter().find(|event| event.0["file"]["path"] == "/etc/passwd");
+        let opened = opened.context("the open of /etc/passwd is not told")?;
+        ensure!(opened.0["file"]["path_source"] == "kernel", "its path: {}", opened.0);
+    }
+    // Nothing here is killed for want of memory.
+    ensure!(tracker == "oom" || number("delivered") > 0, "nothing is told: {said}");
+    Ok(())
 }
 
 /// `trace` ended with code 0, and its totals add up without a loss.

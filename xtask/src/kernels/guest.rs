@@ -36,6 +36,7 @@ pub(super) fn make_initrd(dir: &Path, log: &Path) -> Result<PathBuf> {
     }
     add_program(&root, &paths::program())?;
     add_program(&root, &paths::find("setpriv").context("util-linux is not installed")?)?;
+    fs::write(root.join("trackers"), super::trackers()?.join("\n"))?;
     let init = root.join("init");
     fs::write(&init, SCRIPT)?;
     fs::set_permissions(&init, fs::Permissions::from_mode(0o755))?;

@@ -47,13 +47,14 @@ fails() { # NAME [WRAPPER...]
 }
 
 # Watches a workload, and ends as an operator does: by then all that happened must be told.
+watched="process cgroup"
 watch() { # NAME WORKLOAD [WRAPPER...]
     name=$1
     work=$2
     shift 2
     rm -f /tmp/stats
     touch /tmp/out /tmp/err /tmp/stats && chmod 666 /tmp/out /tmp/err /tmp/stats
-    "$@" whalewatch trace process cgroup --format json --duration 60s --stats-file /tmp/stats >/tmp/out 2>/tmp/err &
+    "$@" whalewatch trace $watched --format json --duration 60s --stats-file /tmp/stats >/tmp/out 2>/tmp/err &
     tracer=$!
     until grep -q ^watching: /tmp/err || ! kill -0 $tracer; do usleep 20000; done
     $work >/dev/null 2>&1
@@ -95,6 +96,30 @@ workload() {
     wait $old
 }
 
+# Each tracker by itself, while something happens that most of them tell of.
+each_tracker() {
+    for tracker_name in $(cat /trackers); do
+        watched=$tracker_name
+        watch "tracker-$tracker_name" something
+    done
+    watched="process cgroup"
+}
+
+something() {
+    cat /etc/passwd /no/such/file
+    mkdir $group/something && rmdir $group/something
+    mkdir /tmp/mounted && mount -t tmpfs something /tmp/mounted && umount /tmp/mounted
+    rmdir /tmp/mounted
+    sleep 1000 &
+    kill $!
+    wait $!
+    ifconfig lo up
+    nc -l -p 1234 >/dev/null &
+    until netstat -ltn | grep -q 1234; do usleep 20000; done
+    echo | nc 127.0.0.1 1234
+    wait $!
+}
+
 # A kernel that lacks something: its type information with the last letter of a name altered.
 without() { # CASE NAME
     cat /sys/kernel/btf/vmlinux >/tmp/btf
@@ -122,6 +147,7 @@ everything() {
     doctor whole
     old_process
     watch whole workload
+    each_tracker
     fails user su nobody -c '"$0" "$@"' --
     fails user-namespace unshare --user --map-root-user
     works capable /bin/setpriv --reuid 65534 --regid 65534 --clear-groups \

@@ -10,8 +10,10 @@ mod workload;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::run::{self, Show};
 use crate::steps::cargo;
@@ -104,6 +106,14 @@ pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
     }
     ensure!(count.passed + count.failed > 0, "no kernel has {only:?} in its release");
     Ok(count)
+}
+
+/// The names of all trackers, as the program tells them.
+fn trackers() -> Result<Vec<String>> {
+    let done = Command::new(paths::program()).args(["list", "--format", "json"]).output()?;
+    let list: Value = serde_json::from_slice(&done.stdout).context("`whalewatch list`")?;
+    let trackers = list["trackers"].as_array().context("no trackers in the list")?;
+    Ok(trackers.iter().filter_map(|t| Some(t["name"].as_str()?.to_owned())).collect())
 }
 
 /// The static busybox of the guest.
