@@ -65,10 +65,7 @@ fn a_renamed_container_enters_the_scope() {
     let mounts = WORKLOAD.mounts();
     let options: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let image = environment::image();
-    let arguments =
-        [&["run", "-d", "--name", "scope-before"][..], &options, &[&image, "sleep", "1000000"]]
-            .concat();
-    docker().ok(&arguments);
+    let container = docker().start_with("scope-before", &options, &image, &["sleep", "1000000"]);
     let mut tracer = tracer("scope-rename", "scope = { containers = [\"scope-after\"] }");
     let open = || WORKLOAD.exec(&docker(), "scope-before", &["files", "open-close", FILE, "11"]);
     let done = open();
@@ -84,7 +81,7 @@ fn a_renamed_container_enters_the_scope() {
         wait::when(seen(tracer.events()) > 0)
     });
     let finished = tracer.stop();
-    docker().ok(&["rm", "-f", "scope-after"]);
+    drop(container);
     assert_eq!(opens_of(&finished, "scope-before"), 0);
 }
 

@@ -51,7 +51,19 @@ impl Docker {
     /// Starts a container in the background that is killed and removed when the guard goes.
     #[track_caller]
     pub fn start(&self, name: &str, image: &str, command: &[&str]) -> Container {
-        let args = [&["run", "-d", "--name", name, image][..], command].concat();
+        self.start_with(name, &[], image, command)
+    }
+
+    /// As [`Docker::start`], with options for `docker run`.
+    #[track_caller]
+    pub fn start_with(
+        &self,
+        name: &str,
+        options: &[&str],
+        image: &str,
+        command: &[&str],
+    ) -> Container {
+        let args = [&["run", "-d", "--name", name][..], options, &[image], command].concat();
         let id = self.ok(&args);
         Container { docker: self.clone(), id, name: name.to_owned() }
     }

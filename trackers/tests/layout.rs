@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
 use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
+use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
     ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
@@ -117,4 +118,14 @@ fn file_records_are_laid_out_alike_on_both_sides() {
     check!(btf, IoSums { read_bytes, reads, written_bytes, writes });
     check!(btf, IoNote { process, key, table, names });
     check!(btf, FilesSettings { actions, calls });
+}
+
+#[test]
+fn signal_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("signals.o");
+    check!(
+        btf,
+        SignalRecord { process, target, number, code, result, group, from_kernel, padding }
+    );
+    check!(btf, SignalsSettings { signals, kernel, code });
 }

@@ -12,6 +12,7 @@ mod offsets;
 mod process;
 mod record;
 mod settings;
+pub mod signals;
 
 pub use cgroup::{
     CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,

@@ -1,0 +1,169 @@
+//! The signals tracker: who sends which signal to whom, and what becomes of it.
+
+mod event;
+mod names;
+
+use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_trackers_common::signals::{KIND_SIGNAL_SEND, SignalRecord, SignalsSettings};
+
+pub use event::SignalEvent;
+
+use crate::header::process;
+use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::ring::{Arena, Decode, DecodeError, read};
+use crate::{LoadError, Program, RingSource, Uses, object};
+
+/// The kernel program of the signals tracker.
+pub const PROGRAM: Program = Program {
+    object: object!("signals"),
+    tracepoints: &[("signal_send", "signal_generate")],
+    iterator: None,
+    members: &[SignalsSettings::MEMBERS],
+    uses: Uses::NOTHING,
+};
+
+tracker_options! {
+    /// Options of the signals tracker.
+    SignalsOptions { ring_kib: 1024, results: true,
+        /// Signals that are watched, by name (`SIGKILL`; `SIGRT` for all real-time signals). Empty for all.
+        signals: Vec<String> = Vec::new(),
+        /// Report also what the kernel itself sends: SIGCHLD at the end of each child, timers, faults.
+        kernel: bool = false,
+    }
+}
+
+/// Watches the signals that processes send.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalsTracker;
+
+impl TrackerSpec for SignalsTracker {
+    const ABOUT: &'static str = "signals that processes send each other";
+    type Event = SignalEvent;
+    type Options = SignalsOptions;
+
+    fn check(options: &SignalsOptions) -> Vec<Problem> {
+        let mut problems = options::check(options);
+        for name in options.signals.iter().filter(|name| names::bit(name).is_none()) {
+            let known: Vec<&str> = names::all().collect();
+            let message = format!("{name:?} is no signal");
+            let hint = format!("write one of {}", known.join(", "));
+            problems.push(Problem::new("signals", message).hint(hint));
+        }
+        problems
+    }
+
+    fn needs_directory(options: &SignalsOptions) -> bool {
+        options.scope().by_cgroup()
+    }
+
+    fn has_budget(options: &SignalsOptions) -> bool {
+        options.budget().is_set()
+    }
+
+    fn open(
+        options: &SignalsOptions,
+        directory: &Directory,
+    ) -> Result<Box<dyn Source<SignalEvent>>, OpenError> {
+        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
+    }
+}
+
+/// Loads and attaches the program; events may come from now on.
+///
+/// # Errors
+/// If this host cannot run it; the text says what to do.
+pub fn open(
+    options: &SignalsOptions,
+    directory: &Directory,
+) -> Result<RingSource<SignalsDecoder>, LoadError> {
+    let bits = options.signals.iter().filter_map(|name| names::bit(name));
+    let signals = bits.reduce(|all, bit| all | bit).unwrap_or(u64::MAX);
+    let kernel_too = u32::from(options.kernel);
+    crate::open::open(
+        &PROGRAM,
+        options,
+        directory,
+        |kernel| {
+            let [code]: [u32; 1] = kernel.offsets(SignalsSettings::MEMBERS)?;
+            Ok(SignalsSettings { signals, kernel: kernel_too, code, ..SignalsSettings::UNSET })
+        },
+        |_| Ok(SignalsDecoder),
+    )
+}
+
+/// Decodes the signals tracker's records.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalsDecoder;
+
+impl Decode for SignalsDecoder {
+    type Event = SignalEvent;
+
+    fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<SignalEvent, DecodeError> {
+        let record: SignalRecord = read(record)?;
+        if record.process.record.kind != KIND_SIGNAL_SEND {
+            return Err(DecodeError);
+        }
+        Ok(SignalEvent {
+            time: arena.time(record.process.record.time),
+            sender: process(&record.process),
+            target: process(&record.target),
+            number: record.number,
+            code: record.code,
+            result: record.result,
+            group: record.group != 0,
+            from_kernel: record.from_kernel != 0,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use whalewatch_core::Event as _;
+    use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
+
+    use super::*;
+
+    fn header(kind: u16, pid: u32) -> ProcessHeader {
+        let record = RecordHeader { kind, ..RecordHeader::default() };
+        ProcessHeader { record, pid, ..ProcessHeader::default() }
+    }
+
+    fn decode(record: &[u8]) -> Result<SignalEvent, DecodeError> {
+        SignalsDecoder.decode(record, &mut Arena::default())
+    }
+
+    #[test]
+    fn a_signal_has_a_sender_and_a_target() {
+        let record = SignalRecord {
+            process: header(KIND_SIGNAL_SEND, 7),
+            target: header(KIND_SIGNAL_SEND, 8),
+            number: 9,
+            result: 2,
+            ..SignalRecord::default()
+        };
+        let event = decode(bytemuck::bytes_of(&record)).unwrap();
+        assert_eq!(event.process().unwrap().pid, 7);
+        assert_eq!(event.target().unwrap().pid, 8);
+        assert_eq!((event.result(), event.kind()), ("already_pending", "signal.send"));
+        let short = &bytemuck::bytes_of(&record)[..215];
+        assert_eq!(decode(short), Err(DecodeError));
+    }
+
+    #[test]
+    fn an_unknown_signal_is_told_with_those_that_there_are() {
+        let options =
+            SignalsOptions { signals: vec!["KILL".into(), "SIGFOO".into()], ..Default::default() };
+        let problems = SignalsTracker::check(&options);
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].message, "\"SIGFOO\" is no signal");
+        assert!(problems[0].hint.as_ref().unwrap().contains("SIGKILL, "));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(decode(&bytes));
+        }
+    }
+}
