@@ -70,8 +70,12 @@ impl Workload {
     }
 }
 
+/// What the workload told of itself.
+///
+/// # Panics
+/// When it failed.
 #[track_caller]
-fn told(arguments: &[&str], output: &Output) -> Value {
+pub fn told(arguments: &[&str], output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "workload {arguments:?}: {}: {said}", output.status);
     let text = String::from_utf8_lossy(&output.stdout);

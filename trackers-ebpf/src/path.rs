@@ -8,7 +8,10 @@ use core::{ffi::c_void, mem::size_of};
 use aya_ebpf::{
     helpers::{
         bpf_loop,
-        generated::{bpf_probe_read_kernel, bpf_probe_read_user, bpf_probe_read_user_str},
+        generated::{
+            bpf_probe_read_kernel, bpf_probe_read_kernel_str, bpf_probe_read_user,
+            bpf_probe_read_user_str,
+        },
     },
     macros::map,
     maps::PerCpuArray,
@@ -312,6 +315,30 @@ pub unsafe fn copy_text(start: u32, from: u64) -> Piece {
     }
     // The last byte is the NUL byte.
     Piece { end: start + (read as u32 - 1), truncated: read as u32 >= PIECE_MAX }
+}
+
+/// As [`copy_text`], of a short text of the kernel's own: a name.
+///
+/// # Safety
+///
+/// None: the helper checks the address.
+#[inline(always)]
+pub unsafe fn copy_kernel_text(start: u32, from: u64) -> Piece {
+    let nothing = Piece { end: start, truncated: true };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return nothing };
+    if start as usize > SCRATCH_MASK {
+        return nothing;
+    }
+    let at = opaque(start.into()) as usize & SCRATCH_MASK;
+    // SAFETY: the scratch has the room behind every masked offset.
+    let read = unsafe {
+        let to = scratch.cast::<u8>().add(at).cast();
+        bpf_probe_read_kernel_str(to, NAME_MAX + 1, from as *const c_void)
+    };
+    if read <= 0 {
+        return nothing;
+    }
+    Piece { end: start + (read as u32 - 1), truncated: false }
 }
 
 /// Reads from the current process's memory; zeroes where there is nothing.

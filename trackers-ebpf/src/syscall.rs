@@ -16,6 +16,41 @@ const OFFSETS: *const SyscallOffsets = &raw const SYSCALL_OFFSETS;
 /// What to do about each system call, by number; 0 for nothing. User space fills it in, so that programs know no numbers.
 pub type Actions = [u8; SYSCALLS];
 
+/// Arguments by their index: six that there can be, the working directory, and 0 for one that is not there.
+pub type Arguments = [u64; 8];
+
+/// `AT_FDCWD`, as a register holds it.
+const AT_FDCWD: u64 = -100_i64 as u64;
+
+/// All arguments.
+///
+/// # Safety
+///
+/// `regs` must be a tracepoint's registers.
+#[inline(always)]
+pub unsafe fn arguments(regs: Kernel) -> Arguments {
+    let mut arguments: Arguments = [0, 0, 0, 0, 0, 0, AT_FDCWD, 0];
+    for (n, place) in arguments.iter_mut().enumerate().take(6) {
+        // SAFETY: the caller's.
+        *place = unsafe { argument(regs, n) };
+    }
+    arguments
+}
+
+/// The argument that has this index in a call's description, which is a global of this object.
+///
+/// # Safety
+///
+/// `index` must be readable.
+#[inline(always)]
+pub unsafe fn get(arguments: &Arguments, index: *const u8) -> u64 {
+    // SAFETY: the caller's; the index is kept within the array.
+    unsafe {
+        let index = index.read_volatile() as usize & 7;
+        arguments.as_ptr().add(index).read_volatile()
+    }
+}
+
 /// What to do about the call that these registers tell of. A call of the 32-bit architecture, whose numbers mean other calls, is
 /// passed over.
 ///

@@ -65,6 +65,7 @@ trackers! {
     process: ProcessTracker, "Processes that start, run another program, and end.";
     cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
     files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
+    mounts: MountsTracker, "What is mounted where, moved and unmounted.";
     signals: SignalsTracker, "Signals that processes send each other.";
 }
 

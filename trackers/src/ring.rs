@@ -129,6 +129,20 @@ pub(crate) fn tail<T>(record: &[u8], length: usize) -> Result<&[u8], DecodeError
     record.get(size_of::<T>()..).and_then(|tail| tail.get(..length)).ok_or(DecodeError)
 }
 
+/// The pieces behind the fixed part of a record.
+pub(crate) fn pieces<T, const N: usize>(
+    record: &[u8],
+    lengths: [u32; N],
+) -> Result<[&[u8]; N], DecodeError> {
+    let mut rest = record.get(size_of::<T>()..).ok_or(DecodeError)?;
+    let mut pieces: [&[u8]; N] = [&[]; N];
+    for (piece, length) in pieces.iter_mut().zip(lengths) {
+        let (first, behind) = rest.split_at_checked(length as usize).ok_or(DecodeError)?;
+        (*piece, rest) = (first, behind);
+    }
+    Ok(pieces)
+}
+
 /// A source of events from a ring buffer, and of what is summed beside it.
 pub struct RingSource<D: Decode> {
     attached: Attached,

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
 use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
+use whalewatch_trackers_common::mounts::{MountOffsets, MountRecord, MountsSettings};
 use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
@@ -128,4 +129,12 @@ fn signal_records_are_laid_out_alike_on_both_sides() {
         SignalRecord { process, target, number, code, result, group, from_kernel, padding }
     );
     check!(btf, SignalsSettings { signals, kernel, code });
+}
+
+#[test]
+fn mount_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("mounts.o");
+    check!(btf, MountRecord { process, result, flags, pieces, padding });
+    check!(btf, MountOffsets { super_block, fs_type, name, padding });
+    check!(btf, MountsSettings { offsets, actions, calls });
 }

@@ -22,11 +22,11 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 use whalewatch_trackers_common::{
-    FLAG_PATH_TRUNCATED,
+    FLAG_PATH_TRUNCATED, NO_ARGUMENT,
     files::{
         FILE_CALLS, FLAG_FILE_DELETED, FLAG_FILE_RESOLVED, FLAG_SECOND_TRUNCATED, FileCall,
         FileRecord, FilesSettings, IoKey, IoNote, IoSums, KIND_FILE_IO, KIND_FILE_IO_NOTE,
-        KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK, NO_ARGUMENT,
+        KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
     },
 };
 use whalewatch_trackers_ebpf::{
@@ -37,7 +37,8 @@ use whalewatch_trackers_ebpf::{
     path::{Identity, Place, base, copy_text, file, identity, is_deleted, place, read_user, walk},
     process::{Subject, write_process},
     scope::watches,
-    sums, syscall,
+    sums,
+    syscall::{self, Arguments, get},
 };
 
 /// Set by the loader.
@@ -53,12 +54,6 @@ static IO_1: HashMap<IoKey, IoSums> = HashMap::with_max_entries(16_384, BPF_F_NO
 /// `S_IFMT` and `S_IFREG`.
 const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
-/// `AT_FDCWD`, as a register holds it.
-const WORKING_DIRECTORY: u64 = -100_i64 as u64;
-
-/// Arguments by their index: six that there can be, the working directory, and 0 for one that is not there.
-type Arguments = [u64; 8];
-
 /// A system call returns.
 #[btf_tracepoint(function = "sys_exit")]
 fn files_exit(ctx: BtfTracePointContext) -> u32 {
@@ -73,10 +68,7 @@ fn files_exit(ctx: BtfTracePointContext) -> u32 {
         if !watches(&subject, result < 0) {
             return 0;
         }
-        let mut arguments: Arguments = [0, 0, 0, 0, 0, 0, WORKING_DIRECTORY, 0];
-        for (n, argument) in arguments.iter_mut().enumerate().take(6) {
-            *argument = syscall::argument(regs, n);
-        }
+        let arguments = syscall::arguments(regs);
         let call = (&raw const SETTINGS.calls).cast::<FileCall>().add(action as usize % FILE_CALLS);
         if (&raw const (*call).kind).read_volatile() == KIND_FILE_IO {
             if result >= 0 {
@@ -91,16 +83,6 @@ fn files_exit(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         emit(&subject, call, &arguments, result)
-    }
-}
-
-/// The argument that has this index in the call's description.
-#[inline(always)]
-unsafe fn get(arguments: &Arguments, index: *const u8) -> u64 {
-    // SAFETY: the caller's; the index is kept within the array.
-    unsafe {
-        let index = index.read_volatile() as usize & 7;
-        arguments.as_ptr().add(index).read_volatile()
     }
 }
 

@@ -32,10 +32,6 @@ pub const FLAG_FILE_RESOLVED: u16 = 1 << 6;
 /// The second path in the record is a prefix.
 pub const FLAG_SECOND_TRUNCATED: u16 = 1 << 7;
 
-/// Index of an argument that is not there; it reads as 0.
-pub const NO_ARGUMENT: u8 = 7;
-/// Index of an argument that reads as the working directory.
-pub const WORKING_DIRECTORY: u8 = 6;
 /// System calls with files that can be told apart.
 pub const FILE_CALLS: usize = 64;
 

@@ -8,6 +8,7 @@
 
 mod cgroup;
 pub mod files;
+pub mod mounts;
 mod offsets;
 mod process;
 mod record;
@@ -29,6 +30,6 @@ pub use record::{
     SCRATCH_MASK,
 };
 pub use settings::{
-    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, SCOPE_CGROUPS, SCOPE_LIST, SYSCALLS,
-    ScopeSettings,
+    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, NO_ARGUMENT, SCOPE_CGROUPS, SCOPE_LIST,
+    SYSCALLS, ScopeSettings, WORKING_DIRECTORY,
 };

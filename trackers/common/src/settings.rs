@@ -15,6 +15,11 @@ pub const BUDGET_CGROUPS: u32 = 8192;
 /// System calls whose numbers can be told apart: no architecture has as many.
 pub const SYSCALLS: usize = 512;
 
+/// Index of an argument that is not there; it reads as 0.
+pub const NO_ARGUMENT: u8 = 7;
+/// Index of an argument that reads as the working directory (`AT_FDCWD`).
+pub const WORKING_DIRECTORY: u8 = 6;
+
 /// What is watched.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]

@@ -16,7 +16,7 @@ use super::event::{FileEvent, FileWhat, Octal};
 use crate::path::{FilePath, join};
 use crate::header::process;
 use crate::program::Attached;
-use crate::ring::{Arena, Decode, DecodeError, read, tail};
+use crate::ring::{Arena, Decode, DecodeError, pieces, read, tail};
 use crate::sums::Epochs;
 use crate::LoadError;
 
@@ -53,7 +53,7 @@ impl Decode for FilesDecoder {
     fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<FileEvent, DecodeError> {
         let fixed: FileRecord = read(record)?;
         let header = &fixed.process.record;
-        let [names, asked, second_names, second_asked] = pieces(record, fixed.pieces)?;
+        let [names, asked, second_names, second_asked] = pieces::<FileRecord, 4>(record, fixed.pieces)?;
         let path = FilePath {
             bytes: join(arena, names, asked),
             resolved: header.flags & FLAG_FILE_RESOLVED != 0,
@@ -159,17 +159,6 @@ impl Decode for FilesDecoder {
         }
         Ok(())
     }
-}
-
-/// The pieces of a record's tail.
-fn pieces(record: &[u8], lengths: [u32; 4]) -> Result<[&[u8]; 4], DecodeError> {
-    let mut rest = record.get(size_of::<FileRecord>()..).ok_or(DecodeError)?;
-    let mut pieces: [&[u8]; 4] = [&[]; 4];
-    for (piece, length) in pieces.iter_mut().zip(lengths) {
-        let (first, behind) = rest.split_at_checked(length as usize).ok_or(DecodeError)?;
-        (*piece, rest) = (first, behind);
-    }
-    Ok(pieces)
 }
 
 /// A user or group id; all bits set stand for none.

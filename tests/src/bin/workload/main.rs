@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what it knows of itself goes to standard output")]
 
 mod files;
+mod mounts;
 mod signals;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ fn main() -> ExitCode {
     };
     let did = match part.as_str() {
         "files" => files::run(arguments),
+        "mounts" => mounts::run(arguments),
         "signals" => signals::run(arguments),
         other => Err(format!("no part {other}").into()),
     };

@@ -1,0 +1,114 @@
+//! The mounts tracker: what is mounted where, moved and unmounted.
+//!
+//! It sees system calls when they return. Sources and targets are as they were asked for, from the directory that they begin at; of a
+//! mount that was made with `fsopen` and its kin, the call that gives it a place is told, with the type that the kernel says it has.
+
+mod decode;
+mod event;
+
+use libc::c_long;
+use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_trackers_common::mounts::{
+    KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT, KIND_UMOUNT, MountCall, MountOffsets,
+    MountsSettings,
+};
+use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};
+
+pub use decode::MountsDecoder;
+pub use event::{MountEvent, Operation};
+
+use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+
+/// The kernel program of the mounts tracker.
+pub const PROGRAM: Program = Program {
+    object: object!("mounts"),
+    tracepoints: &[("mounts_exit", "sys_exit")],
+    iterator: None,
+    members: &[MountOffsets::MEMBERS],
+    uses: Uses { paths: true, syscalls: true },
+};
+
+tracker_options! {
+    /// Options of the mounts tracker.
+    MountsOptions { ring_kib: 512, results: true, }
+}
+
+/// Watches what is mounted, moved and unmounted.
+#[derive(Clone, Copy, Debug)]
+pub struct MountsTracker;
+
+impl TrackerSpec for MountsTracker {
+    const ABOUT: &'static str = "what is mounted where, moved and unmounted";
+    type Event = MountEvent;
+    type Options = MountsOptions;
+
+    fn check(options: &MountsOptions) -> Vec<Problem> {
+        options::check(options)
+    }
+
+    fn needs_directory(options: &MountsOptions) -> bool {
+        options.scope().by_cgroup()
+    }
+
+    fn has_budget(options: &MountsOptions) -> bool {
+        options.budget().is_set()
+    }
+
+    fn open(
+        options: &MountsOptions,
+        directory: &Directory,
+    ) -> Result<Box<dyn Source<MountEvent>>, OpenError> {
+        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
+    }
+}
+
+/// Loads and attaches the program; events may come from now on.
+///
+/// # Errors
+/// If this host cannot run it; the text says what to do.
+pub fn open(
+    options: &MountsOptions,
+    directory: &Directory,
+) -> Result<RingSource<MountsDecoder>, LoadError> {
+    crate::open::open(&PROGRAM, options, directory, settings, |_| Ok(MountsDecoder))
+}
+
+fn settings(kernel: &Kernel) -> Result<MountsSettings, LoadError> {
+    let [super_block, fs_type, name]: [u32; 3] = kernel.offsets(MountOffsets::MEMBERS)?;
+    let offsets = MountOffsets { super_block, fs_type, name, padding: 0 };
+    let (actions, calls) = crate::calls::table(calls(), NONE);
+    Ok(MountsSettings { offsets, actions, calls, ..MountsSettings::UNSET })
+}
+
+/// No arguments at all.
+const NONE: MountCall = MountCall {
+    kind: 0,
+    source_base: WORKING_DIRECTORY,
+    source: NO_ARGUMENT,
+    target_base: WORKING_DIRECTORY,
+    target: NO_ARGUMENT,
+    fs_type: NO_ARGUMENT,
+    flags: NO_ARGUMENT,
+};
+
+fn calls() -> [(c_long, MountCall); 4] {
+    let mount = MountCall { kind: KIND_MOUNT, source: 0, target: 1, fs_type: 2, flags: 3, ..NONE };
+    let unmount = MountCall { kind: KIND_UMOUNT, target: 0, flags: 1, ..NONE };
+    let move_mount = MountCall {
+        kind: KIND_MOVE_MOUNT,
+        source_base: 0,
+        source: 1,
+        target_base: 2,
+        target: 3,
+        flags: 4,
+        ..NONE
+    };
+    let pivot_root = MountCall { kind: KIND_PIVOT_ROOT, source: 0, target: 1, ..NONE };
+    [
+        (libc::SYS_mount, mount),
+        (libc::SYS_umount2, unmount),
+        (libc::SYS_move_mount, move_mount),
+        (libc::SYS_pivot_root, pivot_root),
+    ]
+}
