@@ -65,6 +65,7 @@ trackers! {
     process: ProcessTracker, "Processes that start, run another program, and end.";
     cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
     files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
+    network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
 }
 
 pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};

@@ -9,6 +9,9 @@ use std::path::{Path, PathBuf};
 use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
 use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
+use whalewatch_trackers_common::network::{
+    NetworkOffsets, NetworkOwner, NetworkRecord, NetworkSettings,
+};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
     ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
@@ -117,4 +120,34 @@ fn file_records_are_laid_out_alike_on_both_sides() {
     check!(btf, IoSums { read_bytes, reads, written_bytes, writes });
     check!(btf, IoNote { process, key, table, names });
     check!(btf, FilesSettings { actions, calls });
+}
+
+#[test]
+fn network_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("network.o");
+    check!(
+        btf,
+        NetworkRecord {
+            process,
+            waited,
+            duration,
+            sent,
+            received,
+            retransmitted,
+            local,
+            peer,
+            namespace,
+            error,
+            backlog,
+            local_port,
+            peer_port,
+            family,
+            protocol,
+            state,
+            padding,
+        }
+    );
+    check!(btf, NetworkOwner { process, started, established, closed, claims, phase, in_call });
+    check!(btf, NetworkSettings { actions, kinds, retransmit_tells_error, offsets });
+    check!(btf, NetworkOffsets { file_inode, bytes_received });
 }

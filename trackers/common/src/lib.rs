@@ -8,6 +8,7 @@
 
 mod cgroup;
 pub mod files;
+pub mod network;
 mod offsets;
 mod process;
 mod record;
