@@ -2,6 +2,8 @@
 
 #[path = "network/namespaces.rs"]
 mod namespaces;
+#[path = "network/sides.rs"]
+mod sides;
 
 use std::fs;
 use std::path::Path;
@@ -11,9 +13,10 @@ use std::time::Duration;
 
 use namespaces::{Link, Namespace};
 use serde_json::{Value, json};
+use sides::{Place, Side, check, check_error, ends, of_side, only, turned, with};
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::output::Event;
-use whalewatch_tests::tracer::{Finished, Tracer};
+use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::workload::Workload;
 use whalewatch_tests::{config, environment, wait};
 
@@ -48,112 +51,10 @@ fn in_container(name: &str, arguments: &[&str]) -> Value {
 
 /// What a workload printed.
 #[track_caller]
-fn told(output: Output) -> Value {
+fn told(output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: {said}", output.status);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
-}
-
-/// Where a workload ran.
-#[derive(Clone, Copy, Debug)]
-enum Place<'a> {
-    Host,
-    Container(&'a str),
-}
-
-/// What a workload told, and where it ran.
-#[derive(Clone, Copy, Debug)]
-struct Side<'a> {
-    place: Place<'a>,
-    told: &'a Value,
-}
-
-/// The events of a kind that this side's process did. Each has that process, its container and its network namespace.
-fn of_side<'a>(finished: &'a Finished, side: Side<'_>, kind: &str) -> Vec<&'a Event> {
-    // A process in a container knows the pid that it has there.
-    let pid = match side.place {
-        Place::Host => "pid",
-        Place::Container(_) => "vpid",
-    };
-    let ours = |event: &&Event| {
-        let process = &event.0["process"];
-        event.kind() == kind
-            && process[pid] == side.told["pid"]
-            && ticks(&process["start_time"]) == side.told["start_time"].as_u64()
-    };
-    let events: Vec<&Event> = finished.events.iter().filter(ours).collect();
-    for event in &events {
-        assert_eq!(event.0["process"]["comm"], "workload", "{}", event.0);
-        assert_eq!(event.0["network"]["namespace"], side.told["namespace"], "{}", event.0);
-        assert_eq!(event.0["process"]["namespaces"]["net"], side.told["namespace"], "{}", event.0);
-        match side.place {
-            Place::Host => assert_eq!(event.state(), "host", "{}", event.0),
-            Place::Container(name) => {
-                assert_eq!(event.container_name(), Some(name), "{}", event.0);
-            }
-        }
-    }
-    events
-}
-
-/// Nanoseconds since boot in the clock ticks of `/proc`.
-fn ticks(nanoseconds: &Value) -> Option<u64> {
-    Some(nanoseconds.as_u64()? / 10_000_000)
-}
-
-#[track_caller]
-fn only<'a>(finished: &'a Finished, side: Side<'_>, kind: &str) -> &'a Event {
-    let events = of_side(finished, side, kind);
-    let all: Vec<&Value> = finished.events.iter().map(|event| &event.0).collect();
-    assert_eq!(events.len(), 1, "{kind} of {side:?} in {all:#?}");
-    events[0]
-}
-
-/// Asserts what an event has under `network`, all of it; `bounded` are numbers that are above 0 and at most so large.
-#[track_caller]
-fn check(event: &Event, expected: &Value, bounded: &[(&str, &Value)]) {
-    let mut network = event.0["network"].clone();
-    for (pointer, most) in bounded {
-        let value = network.pointer(pointer).and_then(Value::as_u64);
-        let most = most.as_u64().expect("the workload tells how long it took");
-        let value = value.unwrap_or_else(|| panic!("no {pointer} in {}", event.0));
-        assert!((1..=most).contains(&value), "{pointer} is {value}, not 1 to {most}: {}", event.0);
-        take(&mut network, pointer);
-    }
-    take(&mut network, "/namespace"); // `of_side` has looked at it.
-    assert_eq!(&network, expected, "{}", event.0);
-}
-
-/// Takes a value out, and the object that it was in where nothing is left in there.
-fn take(value: &mut Value, pointer: &str) {
-    let (parent, name) = pointer.rsplit_once('/').expect("a pointer");
-    if let Some(object) = value.pointer_mut(parent).and_then(Value::as_object_mut) {
-        object.remove(name);
-        if object.is_empty() && !parent.is_empty() {
-            take(value, parent);
-        }
-    }
-}
-
-#[track_caller]
-fn check_error(event: &Event, number: i64, name: &str) {
-    assert_eq!(event.0["error"], json!({"code": number, "type": name}), "{}", event.0);
-}
-
-/// Both ends of a connection, as one event has them.
-fn ends(transport: &str, kind: &str, ends: &Value) -> Value {
-    json!({"transport": transport, "type": kind, "local": ends["local"], "peer": ends["peer"]})
-}
-
-fn with(mut value: Value, more: &Value) -> Value {
-    let (Some(object), Some(more)) = (value.as_object_mut(), more.as_object()) else { panic!() };
-    object.extend(more.clone());
-    value
-}
-
-/// The ends of a connection as the other side has them.
-fn turned(ends: &Value) -> Value {
-    json!({"local": ends["peer"], "peer": ends["local"]})
 }
 
 #[test]
@@ -288,14 +189,14 @@ fn a_connection_that_gets_no_answer_times_out_and_one_that_has_no_way_fails_at_o
     let near = Namespace::new("ww-net-near");
     near.ip(&["link", "set", "lo", "up"]);
     let tracer = trace(&dir, "");
-    let unreachable = told(near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
+    let unreachable = told(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
     let far = Namespace::new("ww-net-far");
     let link = Link::between("wwnet2", &near, "wwnet3", &far);
     link.address(Some(&near), "198.18.8.1/30");
     link.lose(&near, "198.18.8.2");
     near.sysctl("net/ipv4/tcp_syn_retries", "1");
-    let timed_out = told(near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
-    let abandoned = told(near.exec(WORKLOAD.0, &["network", "abandon", "198.18.8.2:80"]));
+    let timed_out = told(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
+    let abandoned = told(&near.exec(WORKLOAD.0, &["network", "abandon", "198.18.8.2:80"]));
     let finished = tracer.stop();
     drop((link, far, near));
 
@@ -448,7 +349,7 @@ fn a_connection_older_than_the_watching_ends_with_its_container_and_no_process()
     wait::until("the connection stands", LIMIT, || wait::when(dir.join("ready").exists()));
     let tracer = trace(&dir, "");
     fs::write(dir.join("go"), "").expect("the scratch folder can be written to");
-    let held = told(child.wait_with_output().expect("docker ends"));
+    let held = told(&child.wait_with_output().expect("docker ends"));
     let finished = tracer.stop();
     let closes: Vec<&Event> = finished
         .events
@@ -505,8 +406,8 @@ fn segments_that_are_sent_again_are_told_as_the_senders() {
         events.iter().find(|event| event.kind() == "network.retransmit").map(|_| ())
     });
     link.find(&near, "198.18.9.2");
-    let sent = told(client.wait_with_output().expect("the client ends"));
-    let served = told(server.wait_with_output().expect("the server ends"));
+    let sent = told(&client.wait_with_output().expect("the client ends"));
+    let served = told(&server.wait_with_output().expect("the server ends"));
     let finished = tracer.stop();
     drop((link, near, far));
     let side = Side { place: Place::Host, told: &sent };

@@ -94,15 +94,9 @@ impl Link {
             if let Some(namespace) = namespace {
                 ip(&["link", "set", end, "netns", namespace]);
             }
-            link.at(namespace, &["link", "set", end, "up"]);
+            ip_at(namespace, &["link", "set", end, "up"]);
         }
         link
-    }
-
-    #[track_caller]
-    fn at(&self, namespace: Option<&str>, arguments: &[&str]) {
-        let place = namespace.map(|name| ["-n", name]);
-        ip(&[place.as_ref().map_or(&[][..], |place| &place[..]), arguments].concat());
     }
 
     fn end(&self, namespace: Option<&Namespace>) -> (&'static str, Option<&'static str>) {
@@ -115,7 +109,7 @@ impl Link {
     pub(crate) fn address(&self, namespace: Option<&Namespace>, address: &str) {
         let (end, place) = self.end(namespace);
         let more: &[&str] = if address.contains(':') { &["nodad"] } else { &[] };
-        self.at(place, &[&["addr", "add", address, "dev", end][..], more].concat());
+        ip_at(place, &[&["addr", "add", address, "dev", end][..], more].concat());
     }
 
     /// Has all that goes to this address from this namespace get lost: the other end passes over what is not for it.
@@ -123,7 +117,7 @@ impl Link {
     pub(crate) fn lose(&self, namespace: &Namespace, address: &str) {
         let (end, place) = self.end(Some(namespace));
         let nowhere = "02:00:00:00:00:99";
-        self.at(
+        ip_at(
             place,
             &["neigh", "replace", address, "lladdr", nowhere, "dev", end, "nud", "permanent"],
         );
@@ -133,7 +127,7 @@ impl Link {
     #[track_caller]
     pub(crate) fn find(&self, namespace: &Namespace, address: &str) {
         let (end, place) = self.end(Some(namespace));
-        self.at(place, &["neigh", "del", address, "dev", end]);
+        ip_at(place, &["neigh", "del", address, "dev", end]);
     }
 }
 
@@ -165,6 +159,13 @@ fn ip(arguments: &[&str]) {
     let done = Command::new("ip").args(arguments).output().expect("`ip` can be started");
     let said = String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success(), "ip {}: {said}", arguments.join(" "));
+}
+
+/// As [`ip`], in a namespace or on the host.
+#[track_caller]
+fn ip_at(namespace: Option<&str>, arguments: &[&str]) {
+    let place = namespace.map(|name| ["-n", name]);
+    ip(&[place.as_ref().map_or(&[][..], |place| &place[..]), arguments].concat());
 }
 
 /// As [`ip`], where it may be that there is nothing to be done.
