@@ -25,7 +25,7 @@ const MOST_LEVELS: usize = 8;
 pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
     // SAFETY: the caller's, and globals of this object.
     unsafe {
-        if global(&raw const COMMON.scope.failed_only) != 0 && !failed {
+        if !watches_result(failed) {
             return false;
         }
         if global(&raw const COMMON.scope.by_cgroup) != 0 && !watches_cgroup(subject) {
@@ -35,9 +35,46 @@ pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
     }
 }
 
-/// Whether a task is of the process to pass over, or a child of it.
+/// Whether what failed, or did not, is watched: for programs that learn the result after they asked [`watches`].
 #[inline(always)]
-unsafe fn is_own(leader: Kernel) -> bool {
+pub fn watches_result(failed: bool) -> bool {
+    // SAFETY: a global of this object.
+    failed || unsafe { global(&raw const COMMON.scope.failed_only) } == 0
+}
+
+/// Whether something is watched that is known to have happened in this cgroup, and not who did it.
+///
+/// # Safety
+///
+/// `cgroup` must be a cgroup that the verifier knows.
+#[inline(always)]
+pub unsafe fn watches_unowned(cgroup: Kernel, failed: bool) -> bool {
+    // SAFETY: the caller's, and globals of this object.
+    unsafe {
+        let by_process = global(&raw const COMMON.scope.uid_count) != 0
+            || global(&raw const COMMON.scope.comm_count) != 0;
+        if by_process || !watches_result(failed) {
+            return false;
+        }
+        if global(&raw const COMMON.scope.by_cgroup) == 0 {
+            return true;
+        }
+        let node: Kernel = load(cgroup, &raw const (*TASK).cgroup_node);
+        let id: u64 = load(node, &raw const (*TASK).node_id);
+        match SCOPE.get(id) {
+            Some(&watched) => watched != 0,
+            None => watches_above(cgroup),
+        }
+    }
+}
+
+/// Whether a task is of the process to pass over, or a child of it.
+///
+/// # Safety
+///
+/// `leader` must be a task that the verifier knows.
+#[inline(always)]
+pub unsafe fn is_own(leader: Kernel) -> bool {
     // SAFETY: as for `watches`.
     unsafe {
         let own = global(&raw const COMMON.scope.own_pid);
@@ -57,16 +94,17 @@ unsafe fn watches_cgroup(subject: &Subject) -> bool {
         return watched != 0;
     }
     // SAFETY: as for `watches`.
-    unsafe { watches_above(subject.task) }
+    unsafe {
+        let css_set: Kernel = load(subject.task, &raw const (*TASK).cgroups);
+        watches_above(load(css_set, &raw const (*TASK).css_set_cgroup))
+    }
 }
 
 /// A cgroup that is new, or was made by a container within its own, is watched as those above it are.
 #[inline(never)]
-unsafe fn watches_above(task: Kernel) -> bool {
+unsafe fn watches_above(mut cgroup: Kernel) -> bool {
     // SAFETY: as for `watches`.
     unsafe {
-        let css_set: Kernel = load(task, &raw const (*TASK).cgroups);
-        let mut cgroup: Kernel = load(css_set, &raw const (*TASK).css_set_cgroup);
         for _ in 0..MOST_LEVELS {
             let parent: Kernel = load(cgroup, &raw const (*TASK).cgroup_css_parent);
             if parent.is_null() {

@@ -67,6 +67,7 @@ trackers! {
     files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
     mounts: MountsTracker, "What is mounted where, moved and unmounted.";
     signals: SignalsTracker, "Signals that processes send each other.";
+    network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
 }
 
 pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};

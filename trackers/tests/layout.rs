@@ -10,6 +10,9 @@ use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
 use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
 use whalewatch_trackers_common::mounts::{MountOffsets, MountRecord, MountsSettings};
+use whalewatch_trackers_common::network::{
+    NetworkOffsets, NetworkOwner, NetworkRecord, NetworkSettings,
+};
 use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
@@ -137,4 +140,34 @@ fn mount_records_are_laid_out_alike_on_both_sides() {
     check!(btf, MountRecord { process, result, flags, pieces, padding });
     check!(btf, MountOffsets { super_block, fs_type, name, padding });
     check!(btf, MountsSettings { offsets, actions, calls });
+}
+
+#[test]
+fn network_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("network.o");
+    check!(
+        btf,
+        NetworkRecord {
+            process,
+            waited,
+            duration,
+            sent,
+            received,
+            retransmitted,
+            local,
+            peer,
+            namespace,
+            error,
+            backlog,
+            local_port,
+            peer_port,
+            family,
+            protocol,
+            state,
+            padding,
+        }
+    );
+    check!(btf, NetworkOwner { process, started, established, closed, claims, phase, in_call });
+    check!(btf, NetworkSettings { actions, kinds, retransmit_tells_error, offsets });
+    check!(btf, NetworkOffsets { file_inode, bytes_received });
 }

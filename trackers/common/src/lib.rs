@@ -9,6 +9,7 @@
 mod cgroup;
 pub mod files;
 pub mod mounts;
+pub mod network;
 mod offsets;
 mod process;
 mod record;

@@ -33,6 +33,7 @@ macro_rules! offsets {
         const _: () = assert!(size_of::<$name>() == $name::MEMBERS.len() * size_of::<u32>());
     };
 }
+pub(crate) use offsets;
 
 offsets! {
     /// Offsets for a [`ProcessHeader`](crate::ProcessHeader).

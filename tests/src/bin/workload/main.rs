@@ -5,6 +5,7 @@
 
 mod files;
 mod mounts;
+mod network;
 mod signals;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         "files" => files::run(arguments),
         "mounts" => mounts::run(arguments),
         "signals" => signals::run(arguments),
+        "network" => network::run(arguments),
         other => Err(format!("no part {other}").into()),
     };
     match did {

@@ -1,0 +1,495 @@
+//! The network tracker's programs: TCP connections from their beginning to their end, and what processes ask of sockets.
+//!
+//! Most of what happens to a connection happens in interrupts, where the current task is any. So each socket's process is remembered
+//! when it asks ([`OWNERS`]), and everything after that is told of as that process's.
+#![no_std]
+#![no_main]
+#![expect(
+    unsafe_code,
+    reason = "kernel programs read through raw pointers; the verifier checks every one"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a chain of kernel pointers is one operation; the verifier checks each step"
+)]
+
+#[path = "network/record.rs"]
+mod record;
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    helpers::bpf_ktime_get_boot_ns,
+    macros::{btf_tracepoint, map},
+    maps::HashMap,
+    programs::BtfTracePointContext,
+};
+use whalewatch_trackers_common::network::{
+    CALL_CONNECT, CALL_LISTEN, CLOSED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
+    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkOffsets,
+    NetworkOwner, NetworkSettings, OWNED, PHASE_CLOSED, PHASE_FAILED, PHASE_LISTENING, PHASE_OPEN,
+    PHASE_PENDING, PHASE_UNTOLD,
+};
+use whalewatch_trackers_ebpf::{
+    TASK,
+    atomic::fetch_add,
+    kernel::{Kernel, argument, global, load, number},
+    output::{count_generated, count_lost},
+    path::{file, member},
+    process::{Subject, write_process},
+    scope::{is_own, watches, watches_unowned},
+    syscall,
+};
+
+use record::{
+    Details, Peer, UNKNOWN, tell, tell_asked, tell_end, tell_failure, tell_subject, tell_unowned,
+    wants,
+};
+
+/// Set by the loader.
+#[unsafe(no_mangle)]
+static SETTINGS: NetworkSettings = NetworkSettings::UNSET;
+
+const OFFSETS: *const NetworkOffsets = &raw const SETTINGS.offsets;
+
+/// Sockets by their address, until the kernel destroys them.
+#[map]
+static OWNERS: HashMap<u64, NetworkOwner> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// States of a TCP socket.
+const ESTABLISHED: u64 = 1;
+const SYN_SENT: u64 = 2;
+const SYN_RECV: u64 = 3;
+const CLOSE: u64 = 7;
+/// That of what is asked for and not a socket yet.
+const NEW_SYN_RECV: u16 = 12;
+/// Those of a connection that came about: established, both kinds of waiting for the end of the other side, closing.
+const CAME_ABOUT: u64 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// Bits of a socket's flags: the process has let go of it; the other side has said that it sends no more.
+const DEAD: u64 = 1;
+const DONE: u64 = 2;
+
+const TCP: u16 = 6;
+const UDP: u16 = 17;
+const IPV4: u16 = 2;
+const IPV6: u16 = 10;
+/// `S_IFMT` and `S_IFSOCK`.
+const TYPE_MASK: u16 = 0o170_000;
+const SOCKET: u16 = 0o140_000;
+
+/// Results that are no failures: an answer is still to come, or had come before; and the kernel's own for calls that start again.
+const EINTR: i64 = -4;
+const EAGAIN: i64 = -11;
+const EISCONN: i64 = -106;
+const EALREADY: i64 = -114;
+const EINPROGRESS: i64 = -115;
+const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
+
+/// A TCP socket comes to another state.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn network_state(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: the tracepoint's arguments are a socket and its states.
+    unsafe { change(argument(&ctx, 0), number(&ctx, 1), number(&ctx, 2), false) }
+}
+
+/// The same once more. The kernel leaves out a program that it is running already on this CPU: what an interrupt brings while
+/// [`network_state`] is at work comes here only. What that has seen to is seen from the socket's phase.
+#[btf_tracepoint(function = "inet_sock_set_state")]
+fn network_state_again(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: as above.
+    unsafe { change(argument(&ctx, 0), number(&ctx, 1), number(&ctx, 2), true) }
+}
+
+#[inline(always)]
+unsafe fn change(sk: Kernel, from: u64, to: u64, again: bool) -> u32 {
+    // SAFETY: the caller's.
+    unsafe {
+        let (from, to) = (from & 15, to & 15);
+        if to != ESTABLISHED && to != CLOSE && (to != SYN_SENT || again) {
+            return 0;
+        }
+        if load::<u16>(sk, &raw const (*OFFSETS).protocol) != TCP {
+            return 0;
+        }
+        match to {
+            SYN_SENT => begins(sk),
+            ESTABLISHED => comes_about(sk, from),
+            _ => ends(sk, from, again),
+        }
+    }
+}
+
+/// The current process asks for a connection.
+#[inline(always)]
+unsafe fn begins(sk: Kernel) -> u32 {
+    // SAFETY: the tracepoint's socket; a process is at work in it.
+    unsafe {
+        let subject = Subject::current();
+        let watched = watches(&subject, true);
+        // What is older than the watching has no owner either: for that, this program's own connections must not be taken.
+        if !watched && !is_own(subject.leader) {
+            return 0;
+        }
+        let mut owner = NetworkOwner {
+            started: bpf_ktime_get_boot_ns(),
+            claims: if watched { OWNED } else { 0 },
+            phase: PHASE_PENDING,
+            in_call: 1,
+            ..UNKNOWN
+        };
+        write_process(&raw mut owner.process, &subject, 0, 0);
+        if OWNERS.insert(sk as u64, owner, BPF_ANY.into()).is_err() && watched {
+            count_generated();
+            return count_lost(subject.cgroup_id);
+        }
+    }
+    0
+}
+
+/// A connection came about: one that was asked for, or one that waits to be accepted now.
+#[inline(always)]
+unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
+    // SAFETY: the tracepoint's socket; its owner is the map's memory, and the kernel has locked the socket.
+    unsafe {
+        let now = bpf_ktime_get_boot_ns();
+        let known = OWNERS.get_ptr_mut(sk as u64);
+        let Some(owner) = known.filter(|owner| (**owner).phase != PHASE_CLOSED) else {
+            if from == SYN_RECV {
+                let owner = NetworkOwner { established: now, phase: PHASE_OPEN, ..UNKNOWN };
+                // Without room for it, it will be accepted as one that came about nobody knows when.
+                let _ = OWNERS.insert(sk as u64, owner, BPF_ANY.into());
+            }
+            return 0;
+        };
+        if (*owner).established == 0 {
+            (*owner).established = now;
+        }
+        if (*owner).phase != PHASE_PENDING {
+            return 0;
+        }
+        (*owner).phase = PHASE_OPEN;
+        if (*owner).claims & OWNED == 0 {
+            return 0;
+        }
+        let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
+        details.waited = now - (*owner).started;
+        tell(owner, sk as u64, &details)
+    }
+}
+
+/// A connection ended, or did not come about.
+#[inline(always)]
+unsafe fn ends(sk: Kernel, from: u64, again: bool) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else {
+            return if CAME_ABOUT >> from & 1 != 0 { unowned_ends(sk, again) } else { 0 };
+        };
+        let error: u32 = load(sk, &raw const (*OFFSETS).error);
+        match (*owner).phase {
+            PHASE_PENDING => {
+                (*owner).closed = bpf_ktime_get_boot_ns();
+                if error == 0 && (*owner).in_call != 0 {
+                    (*owner).phase = PHASE_UNTOLD;
+                    return 0;
+                }
+                (*owner).phase = PHASE_FAILED;
+                tell_failure(owner, sk as u64, error)
+            }
+            PHASE_OPEN => {
+                let now = bpf_ktime_get_boot_ns();
+                (*owner).closed = now;
+                (*owner).phase = PHASE_CLOSED;
+                if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
+                    return 0; // Nobody has accepted it yet, or somebody who is not watched.
+                }
+                tell_end(owner, sk as u64, error)
+            }
+            _ => 0,
+        }
+    }
+}
+
+/// The end of a connection that is older than the watching: its cgroup is known, the process is not.
+#[inline(never)]
+unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        let error: u32 = load(sk, &raw const (*OFFSETS).error);
+        let socket: Kernel = load(sk, &raw const (*OFFSETS).socket);
+        let flags: u64 = load(sk, &raw const (*OFFSETS).flags);
+        if socket.is_null() && flags & DEAD == 0 {
+            return 0; // Nobody has accepted it.
+        }
+        let cgroup: Kernel = load(sk, &raw const (*OFFSETS).cgroup);
+        if !wants(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
+            return 0;
+        }
+        let owner = NetworkOwner { phase: PHASE_CLOSED, ..UNKNOWN };
+        if OWNERS.insert(sk as u64, owner, BPF_NOEXIST.into()).is_err() {
+            if !again {
+                count_generated();
+                count_lost(cgroup_id(cgroup));
+            }
+            return 0;
+        }
+        let details = Details::new(KIND_NETWORK_CLOSE, error);
+        tell_unowned(cgroup_id(cgroup), sk as u64, &details)
+    }
+}
+
+/// The kernel destroys a TCP socket.
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn network_destroy(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: the tracepoint's argument is a socket.
+    unsafe { forget(argument(&ctx, 0) as u64) }
+}
+
+/// The same once more: see [`network_state_again`].
+#[btf_tracepoint(function = "tcp_destroy_sock")]
+fn network_destroy_again(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: as above.
+    unsafe { forget(argument(&ctx, 0) as u64) }
+}
+
+#[inline(always)]
+unsafe fn forget(sk: u64) -> u32 {
+    // SAFETY: the owner is the map's memory, and nobody else has the socket any more.
+    unsafe {
+        let Some(owner) = OWNERS.get_ptr_mut(sk) else { return 0 };
+        // No call has said why: it was not `connect` that asked for the connection.
+        if (*owner).phase == PHASE_UNTOLD {
+            (*owner).phase = PHASE_FAILED;
+            tell_failure(owner, sk, 0);
+        }
+        let _ = OWNERS.remove(sk);
+    }
+    0
+}
+
+/// A segment is sent again.
+#[btf_tracepoint(function = "tcp_retransmit_skb")]
+fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: the tracepoint's arguments are a socket, a segment, and, where the settings say so, what came of it.
+    unsafe {
+        let mut result = 0;
+        if global(&raw const SETTINGS.retransmit_tells_error) != 0 {
+            result = number(&ctx, 2) as i32;
+        }
+        let sk = argument(&ctx, 0);
+        retransmits(sk, sk as u64, result)
+    }
+}
+
+/// The answer to a connection that is asked for is sent again.
+#[btf_tracepoint(function = "tcp_retransmit_synack")]
+fn network_retransmit_answer(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: the tracepoint's arguments are the socket that listens, and what is to become a connection.
+    unsafe { retransmits(argument(&ctx, 0), argument(&ctx, 1) as u64, 0) }
+}
+
+/// `about`: the socket, or the request that has the addresses for now.
+#[inline(always)]
+unsafe fn retransmits(sk: Kernel, about: u64, result: i32) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        let error = if result < 0 { result.unsigned_abs() } else { 0 };
+        if !wants(KIND_NETWORK_RETRANSMIT) {
+            return 0;
+        }
+        let details = Details::new(KIND_NETWORK_RETRANSMIT, error);
+        if let Some(owner) = OWNERS.get_ptr_mut(sk as u64) {
+            if (&raw const (*owner).claims).read_volatile() & OWNED == 0 {
+                return 0;
+            }
+            return tell(owner, about, &details);
+        }
+        let cgroup: Kernel = load(sk, &raw const (*OFFSETS).cgroup);
+        if !watches_unowned(cgroup, error != 0) {
+            return 0;
+        }
+        tell_unowned(cgroup_id(cgroup), about, &details)
+    }
+}
+
+/// A system call returns.
+#[btf_tracepoint(function = "sys_exit")]
+fn network_exit(ctx: BtfTracePointContext) -> u32 {
+    let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    unsafe {
+        let fd = syscall::argument(regs, 0) as i32;
+        match syscall::action(regs, &raw const SETTINGS.actions) {
+            0 => 0,
+            CALL_CONNECT => {
+                connected(fd, syscall::argument(regs, 1), syscall::argument(regs, 2), result)
+            }
+            CALL_LISTEN => listens(fd, result),
+            _ => accepted(fd, result),
+        }
+    }
+}
+
+/// `connect` returns.
+#[inline(never)]
+unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
+    // SAFETY: the helpers check what they read; the owner is the map's memory.
+    unsafe {
+        let (sk, protocol) = socket(fd);
+        if sk == 0 || protocol == TCP && result == 0 {
+            return 0; // A TCP connection is told of when it comes about.
+        }
+        let mut waited = 0;
+        if protocol == TCP {
+            let known = OWNERS.get_ptr_mut(sk);
+            if result == EINPROGRESS || is_interrupted(result) {
+                if let Some(owner) = known {
+                    (*owner).in_call = 0;
+                }
+                return 0;
+            }
+            if result == EALREADY || result == EISCONN {
+                return 0;
+            }
+            if let Some(owner) = known {
+                match (*owner).phase {
+                    PHASE_FAILED => {
+                        // Nothing new: the call only gives the reason.
+                        let _ = OWNERS.remove(sk);
+                        return 0;
+                    }
+                    PHASE_UNTOLD => {
+                        waited = (*owner).closed - (*owner).started;
+                        let _ = OWNERS.remove(sk);
+                    }
+                    PHASE_CLOSED => {}
+                    _ => return 0,
+                }
+            }
+        }
+        let to = Peer::read(address, length);
+        if to.family != IPV4 && to.family != IPV6 && result == 0 {
+            return 0; // `AF_UNSPEC`: the socket is to be connected no more.
+        }
+        let error = failure(result);
+        let subject = Subject::current();
+        if !watches(&subject, error != 0) {
+            return 0;
+        }
+        let mut details = Details::new(KIND_NETWORK_CONNECT, error);
+        details.waited = waited;
+        tell_asked(&subject, sk, &details, &to)
+    }
+}
+
+/// `listen` returns.
+#[inline(never)]
+unsafe fn listens(fd: i32, result: i64) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        let (sk, protocol) = socket(fd);
+        if sk == 0 || protocol != TCP {
+            return 0;
+        }
+        let error = failure(result);
+        let subject = Subject::current();
+        let watched = watches(&subject, true);
+        if error == 0 && (watched || is_own(subject.leader)) {
+            let claims = if watched { OWNED } else { 0 };
+            let mut owner = NetworkOwner { claims, phase: PHASE_LISTENING, ..UNKNOWN };
+            write_process(&raw mut owner.process, &subject, 0, 0);
+            // Without room for it, its answers that are sent again are told of as nobody's.
+            let _ = OWNERS.insert(sk, owner, BPF_ANY.into());
+        }
+        let details = Details::new(KIND_NETWORK_LISTEN, error);
+        if watched { tell_subject(&subject, sk, &details) } else { 0 }
+    }
+}
+
+/// `accept` returns.
+#[inline(never)]
+unsafe fn accepted(fd: i32, result: i64) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        if result == EAGAIN || is_interrupted(result) {
+            return 0;
+        }
+        let error = failure(result);
+        let (sk, protocol) = socket(if error == 0 { result as i32 } else { fd });
+        if sk == 0 || protocol != TCP {
+            return 0;
+        }
+        let subject = Subject::current();
+        if !watches(&subject, true) {
+            return 0;
+        }
+        let mut details = Details::new(KIND_NETWORK_ACCEPT, error);
+        if error != 0 {
+            return tell_subject(&subject, sk, &details);
+        }
+        if OWNERS.get_ptr_mut(sk).is_none() {
+            let state: u8 = member(sk, &raw const (*OFFSETS).state);
+            let phase = if u64::from(state) == CLOSE { PHASE_CLOSED } else { PHASE_OPEN };
+            let owner = NetworkOwner { phase, ..UNKNOWN };
+            let _ = OWNERS.insert(sk, owner, BPF_NOEXIST.into());
+        }
+        let Some(owner) = OWNERS.get_ptr_mut(sk) else {
+            return tell_subject(&subject, sk, &details);
+        };
+        write_process(&raw mut (*owner).process, &subject, 0, 0);
+        let established = (*owner).established;
+        if established != 0 {
+            details.waited = bpf_ktime_get_boot_ns() - established;
+        }
+        tell(owner, sk, &details);
+        // From here on its end is told by whoever ends it; what ended before is told here.
+        if fetch_add(&raw mut (*owner).claims, OWNED) & CLOSED == 0 {
+            return 0;
+        }
+        tell_end(owner, sk, member(sk, &raw const (*OFFSETS).error))
+    }
+}
+
+/// The id of a cgroup that the verifier knows.
+#[inline(always)]
+unsafe fn cgroup_id(cgroup: Kernel) -> u64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let node: Kernel = load(cgroup, &raw const (*TASK).cgroup_node);
+        load(node, &raw const (*TASK).node_id)
+    }
+}
+
+/// The internet socket behind one of the current process's descriptors, with its protocol, if that is TCP or UDP; else 0.
+#[inline(always)]
+unsafe fn socket(fd: i32) -> (u64, u16) {
+    const NOTHING: (u64, u16) = (0, 0);
+    // SAFETY: the helpers check what they read.
+    unsafe {
+        let file = file(fd);
+        if file == 0 {
+            return NOTHING;
+        }
+        let inode: u64 = member(file, &raw const (*OFFSETS).file_inode);
+        let mode: u16 = member(inode, &raw const (*OFFSETS).inode_mode);
+        if mode & TYPE_MASK != SOCKET {
+            return NOTHING;
+        }
+        let socket: u64 = member(file, &raw const (*OFFSETS).file_private);
+        let sk: u64 = member(socket, &raw const (*OFFSETS).socket_sk);
+        let family: u16 = member(sk, &raw const (*OFFSETS).family);
+        if sk == 0 || family != IPV4 && family != IPV6 {
+            return NOTHING;
+        }
+        let protocol: u16 = member(sk, &raw const (*OFFSETS).protocol);
+        if protocol == TCP || protocol == UDP { (sk, protocol) } else { NOTHING }
+    }
+}
+
+fn is_interrupted(result: i64) -> bool {
+    result == EINTR || RESTARTS.contains(&result)
+}
+
+/// The error in what a call gave; 0 for none.
+fn failure(result: i64) -> u32 {
+    if result < 0 { result.unsigned_abs() as u32 } else { 0 }
+}

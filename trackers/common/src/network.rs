@@ -1,0 +1,178 @@
+//! The network tracker's records and settings.
+
+use core::mem::{offset_of, size_of};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::offsets::{Member, offsets};
+use crate::{ProcessHeader, SYSCALLS};
+
+/// A connection was asked for, and came about or failed.
+pub const KIND_NETWORK_CONNECT: u16 = 64;
+/// A connection was accepted.
+pub const KIND_NETWORK_ACCEPT: u16 = 65;
+/// A connection ended.
+pub const KIND_NETWORK_CLOSE: u16 = 66;
+/// A socket waits for connections.
+pub const KIND_NETWORK_LISTEN: u16 = 67;
+/// A segment was sent again.
+pub const KIND_NETWORK_RETRANSMIT: u16 = 68;
+
+/// No process is known: the socket is older than the watching. The header has nothing but the cgroup that the socket was made in.
+pub const FLAG_NETWORK_UNOWNED: u16 = 1 << 5;
+/// The process gave the socket up before an answer came.
+pub const FLAG_NETWORK_ABANDONED: u16 = 1 << 6;
+
+/// `connect(2)`: what a system call is in `NetworkSettings::actions`.
+pub const CALL_CONNECT: u8 = 1;
+/// `listen(2)`
+pub const CALL_LISTEN: u8 = 2;
+/// `accept(2)` and, behind it, `accept4(2)`.
+pub const CALL_ACCEPT: u8 = 3;
+
+offsets! {
+    /// Offsets for a [`NetworkRecord`].
+    NetworkOffsets {
+        file_inode: "file"."f_inode",
+        file_private: "file"."private_data",
+        inode_mode: "inode"."i_mode",
+        socket_sk: "socket"."sk",
+        family: "sock_common"."skc_family",
+        state: "sock_common"."skc_state",
+        peer: "sock_common"."skc_daddr",
+        local: "sock_common"."skc_rcv_saddr",
+        peer_v6: "sock_common"."skc_v6_daddr",
+        local_v6: "sock_common"."skc_v6_rcv_saddr",
+        peer_port: "sock_common"."skc_dport",
+        bound_port: "sock_common"."skc_num",
+        net: "sock_common"."skc_net.net",
+        net_inum: "net"."ns.inum",
+        flags: "sock_common"."skc_flags",
+        protocol: "sock"."sk_protocol",
+        error: "sock"."sk_err",
+        socket: "sock"."sk_socket",
+        backlog: "sock"."sk_max_ack_backlog",
+        cgroup: "sock"."sk_cgrp_data.cgroup",
+        local_port: "inet_sock"."inet_sport",
+        bytes_sent: "tcp_sock"."bytes_sent",
+        bytes_retrans: "tcp_sock"."bytes_retrans",
+        bytes_received: "tcp_sock"."bytes_received",
+    }
+}
+
+/// The record of every kind. Times and sizes are 0 where not known, or where they do not belong to the kind.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct NetworkRecord {
+    /// The process that asked for the connection, accepted it or listens.
+    pub process: ProcessHeader,
+    /// Nanoseconds: of a connect, until it came about or failed; of an accept, that the connection had waited.
+    pub waited: u64,
+    /// Nanoseconds since the connection came about.
+    pub duration: u64,
+    /// Bytes of data sent, each counted once.
+    pub sent: u64,
+    /// Bytes of data received.
+    pub received: u64,
+    /// Bytes of data sent again.
+    pub retransmitted: u64,
+    /// The socket's own address; an IPv4 address takes the first four bytes.
+    pub local: [u8; 16],
+    /// The address of the other end.
+    pub peer: [u8; 16],
+    /// Inode number of the socket's network namespace.
+    pub namespace: u32,
+    /// The error's number; 0 for none.
+    pub error: u32,
+    /// How many connections may wait to be accepted.
+    pub backlog: u32,
+    /// The socket's own port, in the host's byte order.
+    pub local_port: u16,
+    /// The port of the other end.
+    pub peer_port: u16,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// `IPPROTO_TCP` or `IPPROTO_UDP`.
+    pub protocol: u16,
+    /// The state of a TCP socket, as the kernel counts them.
+    pub state: u16,
+    /// Always 0.
+    pub padding: u16,
+}
+
+/// Whose a socket is, and how far it has come: what the programs remember by the socket's address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct NetworkOwner {
+    /// The process; what it is only once `claims` says that there is one.
+    pub process: ProcessHeader,
+    /// When a connection was asked for: nanoseconds since boot.
+    pub started: u64,
+    /// When it came about; 0 where not known.
+    pub established: u64,
+    /// When it ended.
+    pub closed: u64,
+    /// [`OWNED`] and [`CLOSED`]. Only added to, so that of two who come at once one knows that it is the second.
+    pub claims: u64,
+    /// One of the `PHASE_` constants.
+    pub phase: u32,
+    /// 1 until the call that asked for the connection has returned.
+    pub in_call: u32,
+}
+
+/// There is a process, and it is watched.
+pub const OWNED: u64 = 1;
+/// The connection has ended.
+pub const CLOSED: u64 = 2;
+
+/// A connection was asked for.
+pub const PHASE_PENDING: u32 = 1;
+/// It came about.
+pub const PHASE_OPEN: u32 = 2;
+/// It failed, which was told; the process may still come to learn of it from `connect(2)`.
+pub const PHASE_FAILED: u32 = 3;
+/// It failed within the call, which alone will say why.
+pub const PHASE_UNTOLD: u32 = 4;
+/// It ended.
+pub const PHASE_CLOSED: u32 = 5;
+/// The socket waits for connections.
+pub const PHASE_LISTENING: u32 = 6;
+
+/// The read-only globals of the network tracker's programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct NetworkSettings {
+    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    pub record: [NetworkRecord; 0],
+    /// As `record`.
+    pub owner: [NetworkOwner; 0],
+    /// Which of the `CALL_` constants a system call is, by its number; 0 for none.
+    pub actions: [u8; SYSCALLS],
+    /// The kinds to report: from bit 0 on in the order of the `KIND_` constants.
+    pub kinds: u32,
+    /// 1 where `tcp_retransmit_skb` tells whether the segment could be sent (Linux 6.15).
+    pub retransmit_tells_error: u32,
+    /// Where the kernel keeps what is read.
+    pub offsets: NetworkOffsets,
+}
+
+impl NetworkSettings {
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self = Self {
+        record: [],
+        owner: [],
+        actions: [0; SYSCALLS],
+        kinds: 0,
+        retransmit_tells_error: 0,
+        offsets: NetworkOffsets::UNSET,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<NetworkRecord>() == 192);
+    assert!(offset_of!(NetworkRecord, local) == 136);
+    assert!(offset_of!(NetworkRecord, local_port) == 180);
+    assert!(size_of::<NetworkOwner>() == 136);
+    assert!(offset_of!(NetworkOwner, claims) == 120);
+    assert!(size_of::<NetworkSettings>().is_multiple_of(8));
+};
