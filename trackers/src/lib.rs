@@ -66,6 +66,7 @@ trackers! {
     cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
     files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
     mounts: MountsTracker, "What is mounted where, moved and unmounted.";
+    oom: OomTracker, "Processes that are killed because memory ran out.";
     signals: SignalsTracker, "Signals that processes send each other.";
     network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
 }

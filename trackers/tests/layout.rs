@@ -13,6 +13,7 @@ use whalewatch_trackers_common::mounts::{MountOffsets, MountRecord, MountsSettin
 use whalewatch_trackers_common::network::{
     NetworkOffsets, NetworkOwner, NetworkRecord, NetworkSettings,
 };
+use whalewatch_trackers_common::oom::{OomOffsets, OomRecord, OomSettings};
 use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
@@ -170,4 +171,24 @@ fn network_records_are_laid_out_alike_on_both_sides() {
     check!(btf, NetworkOwner { process, started, established, closed, claims, phase, in_call });
     check!(btf, NetworkSettings { actions, kinds, retransmit_tells_error, offsets });
     check!(btf, NetworkOffsets { file_inode, bytes_received });
+}
+
+#[test]
+fn oom_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("oom.o");
+    check!(
+        btf,
+        OomRecord {
+            process,
+            total,
+            pages,
+            limit,
+            usage,
+            trigger_pid,
+            score_adjustment,
+            trigger_comm
+        }
+    );
+    check!(btf, OomSettings { victim_is_task, memory_controller, rss, rss_stride, offsets });
+    check!(btf, OomOffsets { mm, counter_parent });
 }

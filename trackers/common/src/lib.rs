@@ -11,6 +11,7 @@ pub mod files;
 pub mod mounts;
 pub mod network;
 mod offsets;
+pub mod oom;
 mod process;
 mod record;
 mod settings;

@@ -104,6 +104,11 @@ impl Btf {
         Ok(self.raw.get(id)?.operand)
     }
 
+    /// The value of an enumerator: `enumerator("cgroup_subsys_id", "memory_cgrp_id")`; `None` if this kernel has no such.
+    pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
+        self.raw.enumerator(of, name)
+    }
+
     /// The id of the type by which programs attach to a tracepoint, and how many arguments the tracepoint has; `None` if
     /// this kernel has no such tracepoint.
     ///

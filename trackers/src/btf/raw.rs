@@ -228,6 +228,22 @@ impl Raw {
             })
     }
 
+    /// The value of an enumerator, by the names of its enum and its own. Enums are seldom asked for, so they are not in the index.
+    pub(super) fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
+        self.types.iter().find_map(|at| {
+            let start = *at as usize;
+            let found = self.at(start).ok()?;
+            if found.kind != Kind::Enum || self.name(found.name) != of.as_bytes() {
+                return None;
+            }
+            (0..usize::from(found.count)).find_map(|i| {
+                let at = start + TYPE_LENGTH + i * 8;
+                let named = self.name(word(&self.data, at)?) == name.as_bytes();
+                named.then(|| word(&self.data, at + 4)).flatten()
+            })
+        })
+    }
+
     /// The id of the function of a name. Functions are many and seldom asked for, so they are not in the index.
     pub(super) fn function_named(&self, name: &str) -> Option<u32> {
         (1_u32..).zip(&self.types).find_map(|(id, at)| {

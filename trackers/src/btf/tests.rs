@@ -46,6 +46,18 @@ impl Builder {
         self.count
     }
 
+    /// Adds an enum of these enumerators; its id.
+    fn add_enum(&mut self, name: &str, values: &[(&str, u32)]) -> u32 {
+        let name = self.name(name);
+        self.types.extend([name, 6 << 24 | values.len() as u32, 4]);
+        for (name, value) in values {
+            let name = self.name(name);
+            self.types.extend([name, *value]);
+        }
+        self.count += 1;
+        self.count
+    }
+
     fn bytes(&self) -> Vec<u8> {
         let types = self.types.len() as u32 * 4;
         let mut bytes = Vec::new();
@@ -193,4 +205,15 @@ proptest! {
         }
         ask(data);
     }
+}
+
+#[test]
+fn enumerators_are_found_by_name() {
+    let mut builder = Builder::new();
+    builder.add_enum("other", &[("b", 1)]);
+    builder.add_enum("kinds", &[("a", 4), ("b", 9)]);
+    let btf = Btf::parse(builder.bytes()).unwrap();
+    assert_eq!(btf.enumerator("kinds", "b"), Some(9));
+    assert_eq!(btf.enumerator("kinds", "c"), None);
+    assert_eq!(btf.enumerator("none", "b"), None);
 }

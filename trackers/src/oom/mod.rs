@@ -1,0 +1,165 @@
+//! The oom tracker: processes that are killed because memory ran out, in their cgroup or on the whole host.
+
+mod event;
+
+use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_trackers_common::oom::{
+    KIND_OOM_KILL, NO_LIMIT, OomOffsets, OomRecord, OomSettings,
+};
+
+pub use event::{Memory, OomEvent};
+
+use crate::btf::BtfError;
+use crate::header::process;
+use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::ring::{Arena, Decode, DecodeError, read};
+use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+
+/// The kernel programs of the oom tracker.
+pub const PROGRAM: Program = Program {
+    object: object!("oom"),
+    tracepoints: &[("oom_kill", "mark_victim"), ("oom_signal", "signal_generate")],
+    iterator: None,
+    members: &[OomOffsets::MEMBERS],
+    uses: Uses::NOTHING,
+};
+
+tracker_options! {
+    /// Options of the oom tracker.
+    OomOptions { ring_kib: 64, results: false, }
+}
+
+/// Watches processes that are killed because memory ran out.
+#[derive(Clone, Copy, Debug)]
+pub struct OomTracker;
+
+impl TrackerSpec for OomTracker {
+    const ABOUT: &'static str = "processes that are killed because memory ran out";
+    type Event = OomEvent;
+    type Options = OomOptions;
+
+    fn check(options: &OomOptions) -> Vec<Problem> {
+        options::check(options)
+    }
+
+    fn needs_directory(options: &OomOptions) -> bool {
+        options.scope().by_cgroup()
+    }
+
+    fn has_budget(options: &OomOptions) -> bool {
+        options.budget().is_set()
+    }
+
+    fn open(
+        options: &OomOptions,
+        directory: &Directory,
+    ) -> Result<Box<dyn Source<OomEvent>>, OpenError> {
+        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
+    }
+}
+
+/// Loads and attaches the programs; events may come from now on.
+///
+/// # Errors
+/// If this host cannot run them; the text says what to do.
+pub fn open(
+    options: &OomOptions,
+    directory: &Directory,
+) -> Result<RingSource<OomDecoder>, LoadError> {
+    crate::open::open(&PROGRAM, options, directory, settings, |_| Ok(OomDecoder::new()))
+}
+
+fn settings(kernel: &Kernel) -> Result<OomSettings, LoadError> {
+    let btf = kernel.btf();
+    // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
+    let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
+    let missing = || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
+    let memory_controller =
+        btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
+    // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
+    let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
+        Ok(offset) => (offset, 8),
+        Err(_) => {
+            let first = btf.offset("mm_struct", "rss_stat")?;
+            (first + btf.offset("percpu_counter", "count")?, btf.size("percpu_counter")?)
+        }
+    };
+    Ok(OomSettings {
+        victim_is_task: (arguments > 1).into(),
+        memory_controller,
+        rss,
+        rss_stride,
+        offsets: kernel.offsets(OomOffsets::MEMBERS)?,
+        ..OomSettings::UNSET
+    })
+}
+
+/// Decodes the oom tracker's records.
+#[derive(Clone, Copy, Debug)]
+pub struct OomDecoder {
+    page: u64,
+}
+
+impl OomDecoder {
+    fn new() -> Self {
+        Self { page: rustix::param::page_size() as u64 }
+    }
+}
+
+impl Decode for OomDecoder {
+    type Event = OomEvent;
+
+    fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<OomEvent, DecodeError> {
+        let record: OomRecord = read(record)?;
+        if record.process.record.kind != KIND_OOM_KILL {
+            return Err(DecodeError);
+        }
+        let bytes = |pages: u64| pages.saturating_mul(self.page);
+        let known = |pages: u64| (pages != NO_LIMIT).then(|| bytes(pages));
+        let [file, anonymous, swap, shared] = record.pages.map(bytes);
+        Ok(OomEvent {
+            time: arena.time(record.process.record.time),
+            victim: process(&record.process),
+            total: bytes(record.total),
+            memory: Memory { anonymous, file, shared, swap },
+            limit: known(record.limit),
+            usage: known(record.usage),
+            score_adjustment: record.score_adjustment,
+            trigger_pid: record.trigger_pid,
+            trigger_comm: record.trigger_comm,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use whalewatch_core::Event as _;
+    use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
+
+    use super::*;
+
+    fn decode(record: &[u8]) -> Result<OomEvent, DecodeError> {
+        OomDecoder { page: 4096 }.decode(record, &mut Arena::default())
+    }
+
+    #[test]
+    fn pages_are_told_as_bytes_and_no_limit_as_none() {
+        let header = RecordHeader { kind: KIND_OOM_KILL, ..RecordHeader::default() };
+        let process = ProcessHeader { record: header, pid: 7, ..ProcessHeader::default() };
+        let mut record = OomRecord { process, pages: [1, 2, 3, 4], limit: 8, ..OomRecord::default() };
+        record.usage = NO_LIMIT;
+        let event = decode(bytemuck::bytes_of(&record)).unwrap();
+        let memory = Memory { file: 4096, anonymous: 8192, swap: 12_288, shared: 16_384 };
+        assert_eq!((event.memory, event.limit, event.usage), (memory, Some(32_768), None));
+        assert_eq!((event.kind(), event.victim.pid), ("oom.kill", 7));
+        assert_eq!(decode(&bytemuck::bytes_of(&record)[..175]), Err(DecodeError));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            drop(decode(&bytes));
+        }
+    }
+}
