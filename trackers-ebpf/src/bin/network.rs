@@ -41,7 +41,7 @@ use whalewatch_trackers_ebpf::{
 };
 
 use record::{
-    Details, Peer, UNKNOWN, tell, tell_asked, tell_end, tell_failure, tell_subject, tell_unowned,
+    Details, Peer, Socket, owner, tell, tell_asked, tell_end, tell_failure, tell_subject, tell_unowned,
     wants,
 };
 
@@ -129,15 +129,12 @@ unsafe fn begins(sk: Kernel) -> u32 {
         if !watched && !is_own(subject.leader) {
             return 0;
         }
-        let mut owner = NetworkOwner {
-            started: bpf_ktime_get_boot_ns(),
-            claims: if watched { OWNED } else { 0 },
-            phase: PHASE_PENDING,
-            in_call: 1,
-            ..UNKNOWN
-        };
-        write_process(&raw mut owner.process, &subject, 0, 0);
-        if OWNERS.insert(sk as u64, owner, BPF_ANY.into()).is_err() && watched {
+        let mut owner = owner(if watched { OWNED } else { 0 }, PHASE_PENDING);
+        let out = owner.as_mut_ptr();
+        (*out).started = bpf_ktime_get_boot_ns();
+        (*out).in_call = 1;
+        write_process(&raw mut (*out).process, &subject, 0, 0);
+        if OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_ANY.into()).is_err() && watched {
             count_generated();
             return count_lost(subject.cgroup_id);
         }
@@ -154,9 +151,10 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
         let known = OWNERS.get_ptr_mut(sk as u64);
         let Some(owner) = known.filter(|owner| (**owner).phase != PHASE_CLOSED) else {
             if from == SYN_RECV {
-                let owner = NetworkOwner { established: now, phase: PHASE_OPEN, ..UNKNOWN };
+                let mut owner = owner(0, PHASE_OPEN);
+                (*owner.as_mut_ptr()).established = now;
                 // Without room for it, it will be accepted as one that came about nobody knows when.
-                let _ = OWNERS.insert(sk as u64, owner, BPF_ANY.into());
+                let _ = OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_ANY.into());
             }
             return 0;
         };
@@ -172,7 +170,7 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
         }
         let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
         details.waited = now - (*owner).started;
-        tell(owner, sk as u64, &details)
+        tell(owner, sk, &details)
     }
 }
 
@@ -193,7 +191,7 @@ unsafe fn ends(sk: Kernel, from: u64, again: bool) -> u32 {
                     return 0;
                 }
                 (*owner).phase = PHASE_FAILED;
-                tell_failure(owner, sk as u64, error)
+                tell_failure(owner, sk, error)
             }
             PHASE_OPEN => {
                 let now = bpf_ktime_get_boot_ns();
@@ -202,7 +200,7 @@ unsafe fn ends(sk: Kernel, from: u64, again: bool) -> u32 {
                 if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
                     return 0; // Nobody has accepted it yet, or somebody who is not watched.
                 }
-                tell_end(owner, sk as u64, error)
+                tell_end(owner, sk, error)
             }
             _ => 0,
         }
@@ -224,8 +222,8 @@ unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
         if !wants(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
             return 0;
         }
-        let owner = NetworkOwner { phase: PHASE_CLOSED, ..UNKNOWN };
-        if OWNERS.insert(sk as u64, owner, BPF_NOEXIST.into()).is_err() {
+        let owner = owner(0, PHASE_CLOSED);
+        if OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_NOEXIST.into()).is_err() {
             if !again {
                 count_generated();
                 count_lost(cgroup_id(cgroup));
@@ -233,7 +231,7 @@ unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
             return 0;
         }
         let details = Details::new(KIND_NETWORK_CLOSE, error);
-        tell_unowned(cgroup_id(cgroup), sk as u64, &details)
+        tell_unowned(cgroup_id(cgroup), sk, &details)
     }
 }
 
@@ -241,27 +239,27 @@ unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn network_destroy(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's argument is a socket.
-    unsafe { forget(argument(&ctx, 0) as u64) }
+    unsafe { forget(argument(&ctx, 0)) }
 }
 
 /// The same once more: see [`network_state_again`].
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn network_destroy_again(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: as above.
-    unsafe { forget(argument(&ctx, 0) as u64) }
+    unsafe { forget(argument(&ctx, 0)) }
 }
 
 #[inline(always)]
-unsafe fn forget(sk: u64) -> u32 {
+unsafe fn forget(sk: Kernel) -> u32 {
     // SAFETY: the owner is the map's memory, and nobody else has the socket any more.
     unsafe {
-        let Some(owner) = OWNERS.get_ptr_mut(sk) else { return 0 };
+        let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else { return 0 };
         // No call has said why: it was not `connect` that asked for the connection.
         if (*owner).phase == PHASE_UNTOLD {
             (*owner).phase = PHASE_FAILED;
             tell_failure(owner, sk, 0);
         }
-        let _ = OWNERS.remove(sk);
+        let _ = OWNERS.remove(sk as u64);
     }
     0
 }
@@ -276,7 +274,7 @@ fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
             result = number(&ctx, 2) as i32;
         }
         let sk = argument(&ctx, 0);
-        retransmits(sk, sk as u64, result)
+        retransmits(sk, sk, result)
     }
 }
 
@@ -289,7 +287,7 @@ fn network_retransmit_answer(ctx: BtfTracePointContext) -> u32 {
 
 /// `about`: the socket, or the request that has the addresses for now.
 #[inline(always)]
-unsafe fn retransmits(sk: Kernel, about: u64, result: i32) -> u32 {
+unsafe fn retransmits(sk: Kernel, about: impl Socket, result: i32) -> u32 {
     // SAFETY: as above.
     unsafe {
         let error = if result < 0 { result.unsigned_abs() } else { 0 };
@@ -395,10 +393,10 @@ unsafe fn listens(fd: i32, result: i64) -> u32 {
         let watched = watches(&subject, true);
         if error == 0 && (watched || is_own(subject.leader)) {
             let claims = if watched { OWNED } else { 0 };
-            let mut owner = NetworkOwner { claims, phase: PHASE_LISTENING, ..UNKNOWN };
-            write_process(&raw mut owner.process, &subject, 0, 0);
+            let mut owner = owner(claims, PHASE_LISTENING);
+            write_process(&raw mut (*owner.as_mut_ptr()).process, &subject, 0, 0);
             // Without room for it, its answers that are sent again are told of as nobody's.
-            let _ = OWNERS.insert(sk, owner, BPF_ANY.into());
+            let _ = OWNERS.insert(sk, owner.assume_init_ref(), BPF_ANY.into());
         }
         let details = Details::new(KIND_NETWORK_LISTEN, error);
         if watched { tell_subject(&subject, sk, &details) } else { 0 }
@@ -429,8 +427,8 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
         if OWNERS.get_ptr_mut(sk).is_none() {
             let state: u8 = member(sk, &raw const (*OFFSETS).state);
             let phase = if u64::from(state) == CLOSE { PHASE_CLOSED } else { PHASE_OPEN };
-            let owner = NetworkOwner { phase, ..UNKNOWN };
-            let _ = OWNERS.insert(sk, owner, BPF_NOEXIST.into());
+            let owner = owner(0, phase);
+            let _ = OWNERS.insert(sk, owner.assume_init_ref(), BPF_NOEXIST.into());
         }
         let Some(owner) = OWNERS.get_ptr_mut(sk) else {
             return tell_subject(&subject, sk, &details);

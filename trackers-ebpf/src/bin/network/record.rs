@@ -1,6 +1,6 @@
 //! The record of everything that the network tracker's programs tell.
 
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use whalewatch_trackers_common::{
@@ -11,7 +11,7 @@ use whalewatch_trackers_common::{
     },
 };
 use whalewatch_trackers_ebpf::{
-    kernel::global,
+    kernel::{Kernel, global, load, opaque},
     output::{RECORDS, begin, count_lost, submit_flags, write_header},
     path::{member, read_user},
     process::{Subject, write_process},
@@ -20,34 +20,83 @@ use whalewatch_trackers_ebpf::{
 
 use crate::{DONE, IPV4, IPV6, NEW_SYN_RECV, OFFSETS, SETTINGS, TCP};
 
-const NOBODY: ProcessHeader = ProcessHeader {
-    record: whalewatch_trackers_common::RecordHeader { length: 0, kind: 0, flags: 0, time: 0 },
-    pid: 0,
-    tid: 0,
-    parent_pid: 0,
-    namespace_pid: 0,
-    start_time: 0,
-    parent_start_time: 0,
-    cgroup_id: 0,
-    uid: 0,
-    gid: 0,
-    user_namespace: 0,
-    pid_namespace: 0,
-    mnt_namespace: 0,
-    net_namespace: 0,
-    comm: [0; 16],
-};
+/// Writes zeroes, word by word: left to the compiler, it is done byte by byte.
+#[inline(always)]
+unsafe fn clear<T>(to: *mut T) {
+    let zero = opaque(0);
+    for i in 0..size_of::<T>() / 8 {
+        // SAFETY: the caller's; what is cleared is made of whole words.
+        unsafe { to.cast::<u64>().add(i).write_volatile(zero) };
+    }
+}
 
-/// An owner of whom nothing is known.
-pub(crate) const UNKNOWN: NetworkOwner = NetworkOwner {
-    process: NOBODY,
-    started: 0,
-    established: 0,
-    closed: 0,
-    claims: 0,
-    phase: 0,
-    in_call: 0,
-};
+/// An owner of whom nothing is known but these.
+#[inline(always)]
+pub(crate) fn owner(claims: u64, phase: u32) -> MaybeUninit<NetworkOwner> {
+    let mut owner = MaybeUninit::<NetworkOwner>::uninit();
+    let out = owner.as_mut_ptr();
+    // SAFETY: it is this function's, and all zeroes are an owner.
+    unsafe {
+        clear(out);
+        (*out).claims = claims;
+        (*out).phase = phase;
+    }
+    owner
+}
+
+/// A socket, or a request that begins like one: by what the verifier knows, or by its address alone.
+pub(crate) trait Socket: Copy {
+    /// A member of `struct sock`, from so many bytes into it.
+    unsafe fn get<T: Copy>(self, offset: *const u32, within: usize) -> T;
+    /// Inode number of its network namespace.
+    unsafe fn namespace(self) -> u32;
+    /// Its address.
+    fn address(self) -> u64;
+}
+
+impl Socket for Kernel {
+    #[inline(always)]
+    unsafe fn get<T: Copy>(self, offset: *const u32, within: usize) -> T {
+        // SAFETY: the verifier knows the socket.
+        unsafe { load(self.add(within), offset) }
+    }
+
+    #[inline(always)]
+    unsafe fn namespace(self) -> u32 {
+        // SAFETY: as above.
+        unsafe {
+            let net: Self = load(self, &raw const (*OFFSETS).net);
+            load(net, &raw const (*OFFSETS).net_inum)
+        }
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self as u64
+    }
+}
+
+impl Socket for u64 {
+    #[inline(always)]
+    unsafe fn get<T: Copy>(self, offset: *const u32, within: usize) -> T {
+        // SAFETY: the helper checks the address.
+        unsafe { member(self.wrapping_add(within as Self), offset) }
+    }
+
+    #[inline(always)]
+    unsafe fn namespace(self) -> u32 {
+        // SAFETY: as above.
+        unsafe {
+            let net: Self = member(self, &raw const (*OFFSETS).net);
+            member(net, &raw const (*OFFSETS).net_inum)
+        }
+    }
+
+    #[inline(always)]
+    fn address(self) -> u64 {
+        self
+    }
+}
 
 /// What an event has beside its process and what its socket tells.
 #[derive(Clone, Copy)]
@@ -60,8 +109,10 @@ pub(crate) struct Details {
 }
 
 impl Details {
-    pub(crate) const fn new(kind: u16, error: u32) -> Self {
-        Self { kind, flags: 0, error, waited: 0, duration: 0 }
+    #[inline(always)]
+    pub(crate) fn new(kind: u16, error: u32) -> Self {
+        let zero = opaque(0); // As in `clear`.
+        Self { kind, flags: 0, error, waited: zero, duration: zero }
     }
 }
 
@@ -74,22 +125,25 @@ pub(crate) fn wants(kind: u16) -> bool {
 }
 
 /// Tells of something that the owner has to do with, if it is one that is told of.
-#[inline(never)]
-pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: u64, details: &Details) -> u32 {
+#[inline(always)]
+pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: the owner is the map's memory; the record is this program's alone.
     unsafe {
         let process = &raw const (*owner).process;
         let cgroup_id = (*process).cgroup_id;
         let Some(mut record) = reserve(details, cgroup_id) else { return 0 };
-        let out = record.as_mut_ptr();
-        (*out).process = *process;
+        let out = (&raw mut (*record.as_mut_ptr()).process).cast::<u64>();
+        for i in 0..size_of::<ProcessHeader>() / 8 {
+            // Word by word: see `clear`.
+            out.add(i).write_volatile(process.cast::<u64>().add(i).read_volatile());
+        }
         finish(record, sk, details)
     }
 }
 
 /// A connection that was asked for did not come about.
 #[inline(always)]
-pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: u64, error: u32) -> u32 {
+pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
     // SAFETY: as above.
     unsafe {
         if (*owner).claims & OWNED == 0 {
@@ -106,7 +160,7 @@ pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: u64, error: u32)
 
 /// A connection ended.
 #[inline(always)]
-pub(crate) unsafe fn tell_end(owner: *mut NetworkOwner, sk: u64, error: u32) -> u32 {
+pub(crate) unsafe fn tell_end(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
     // SAFETY: as above.
     unsafe {
         let mut details = Details::new(KIND_NETWORK_CLOSE, error);
@@ -119,12 +173,12 @@ pub(crate) unsafe fn tell_end(owner: *mut NetworkOwner, sk: u64, error: u32) -> 
 
 /// Tells of something that happened to a socket of which no more is known than its cgroup.
 #[inline(always)]
-pub(crate) unsafe fn tell_unowned(cgroup_id: u64, sk: u64, details: &Details) -> u32 {
+pub(crate) unsafe fn tell_unowned(cgroup_id: u64, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: as above.
     unsafe {
         let Some(mut record) = reserve(details, cgroup_id) else { return 0 };
         let out = record.as_mut_ptr();
-        (*out).process = NOBODY;
+        clear(&raw mut (*out).process);
         (*out).process.cgroup_id = cgroup_id;
         finish(record, sk, &Details { flags: FLAG_NETWORK_UNOWNED, ..*details })
     }
@@ -132,7 +186,7 @@ pub(crate) unsafe fn tell_unowned(cgroup_id: u64, sk: u64, details: &Details) ->
 
 /// Tells of something that the current process did.
 #[inline(always)]
-pub(crate) unsafe fn tell_subject(subject: &Subject, sk: u64, details: &Details) -> u32 {
+pub(crate) unsafe fn tell_subject(subject: &Subject, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: as above; the subject's tasks are known to the verifier.
     unsafe {
         let Some(mut record) = reserve(details, subject.cgroup_id) else { return 0 };
@@ -143,7 +197,7 @@ pub(crate) unsafe fn tell_subject(subject: &Subject, sk: u64, details: &Details)
 
 /// Tells of a connection that the current process asked for, as far as the process itself can tell.
 #[inline(always)]
-pub(crate) unsafe fn tell_asked(subject: &Subject, sk: u64, details: &Details, to: &Peer) -> u32 {
+pub(crate) unsafe fn tell_asked(subject: &Subject, sk: impl Socket, details: &Details, to: &Peer) -> u32 {
     // SAFETY: as above.
     unsafe {
         let Some(mut record) = reserve(details, subject.cgroup_id) else { return 0 };
@@ -177,17 +231,17 @@ fn reserve(details: &Details, cgroup_id: u64) -> Option<RingBufEntry<NetworkReco
 
 /// Fills in what is behind the process, and submits.
 #[inline(always)]
-unsafe fn finish(mut record: RingBufEntry<NetworkRecord>, sk: u64, details: &Details) -> u32 {
+unsafe fn finish(mut record: RingBufEntry<NetworkRecord>, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: the record is this program's alone.
     unsafe { fill(record.as_mut_ptr(), sk, details) };
     record.submit(submit_flags());
     0
 }
 
-/// Fills in the header, the details, and what the socket tells. `sk` may also be a request, which begins like a socket.
+/// Fills in the header, the details, and what the socket tells.
 #[inline(never)]
-unsafe fn fill(out: *mut NetworkRecord, sk: u64, details: &Details) {
-    // SAFETY: the helpers check what they read.
+unsafe fn fill<S: Socket>(out: *mut NetworkRecord, sk: S, details: &Details) {
+    // SAFETY: the helpers check what they read; what is loaded the verifier checks.
     unsafe {
         write_header(
             &raw mut (*out).process.record,
@@ -200,57 +254,74 @@ unsafe fn fill(out: *mut NetworkRecord, sk: u64, details: &Details) {
         (*out).error = details.error;
         (*out).padding = 0;
 
-        let family: u16 = member(sk, &raw const (*OFFSETS).family);
-        let state = u16::from(member::<u8>(sk, &raw const (*OFFSETS).state));
+        let family: u16 = sk.get(&raw const (*OFFSETS).family, 0);
+        let state = u16::from(sk.get::<u8>(&raw const (*OFFSETS).state, 0));
         let is_request = state == NEW_SYN_RECV;
         (*out).family = family;
         (*out).state = state;
-        (*out).protocol = if is_request { TCP } else { member(sk, &raw const (*OFFSETS).protocol) };
-        if family == IPV4 {
-            (*out).local = pad(member(sk, &raw const (*OFFSETS).local));
-            (*out).peer = pad(member(sk, &raw const (*OFFSETS).peer));
+        let (local, peer) = if family == IPV4 {
+            let local: u32 = sk.get(&raw const (*OFFSETS).local, 0);
+            let peer: u32 = sk.get(&raw const (*OFFSETS).peer, 0);
+            ([local.into(), 0], [peer.into(), 0])
         } else {
-            (*out).local = member(sk, &raw const (*OFFSETS).local_v6);
-            (*out).peer = member(sk, &raw const (*OFFSETS).peer_v6);
-        }
-        // The bound port goes back when a connection ends; this one stays.
-        (*out).local_port = if is_request {
-            member(sk, &raw const (*OFFSETS).bound_port)
-        } else {
-            u16::from_be(member(sk, &raw const (*OFFSETS).local_port))
+            let (local, peer) = (&raw const (*OFFSETS).local_v6, &raw const (*OFFSETS).peer_v6);
+            ([sk.get(local, 0), sk.get(local, 8)], [sk.get(peer, 0), sk.get(peer, 8)])
         };
-        (*out).peer_port = u16::from_be(member(sk, &raw const (*OFFSETS).peer_port));
-        let net: u64 = member(sk, &raw const (*OFFSETS).net);
-        (*out).namespace = member(net, &raw const (*OFFSETS).net_inum);
+        let has_peer = details.kind != KIND_NETWORK_LISTEN
+            && (details.kind != KIND_NETWORK_ACCEPT || details.error == 0);
+        let peer_port = u16::from_be(sk.get(&raw const (*OFFSETS).peer_port, 0));
+        write_address(&raw mut (*out).local, local);
+        write_address(&raw mut (*out).peer, if has_peer { peer } else { [0; 2] });
+        (*out).peer_port = if has_peer { peer_port } else { 0 };
+        if is_request {
+            (*out).protocol = TCP;
+            (*out).local_port = sk.get(&raw const (*OFFSETS).bound_port, 0);
+        } else {
+            (*out).protocol = sk.get(&raw const (*OFFSETS).protocol, 0);
+            // The bound port goes back when a connection ends; this one stays.
+            let port = member(sk.address(), &raw const (*OFFSETS).local_port);
+            (*out).local_port = u16::from_be(port);
+        }
+        (*out).namespace = sk.namespace();
+        (*out).backlog = if details.kind == KIND_NETWORK_LISTEN && details.error == 0 {
+            sk.get(&raw const (*OFFSETS).backlog, 0)
+        } else {
+            0
+        };
+        fill_bytes(out, sk, details.kind == KIND_NETWORK_CLOSE);
+    }
+}
 
-        let ([mut sent, mut received, mut again], mut backlog) = ([0_u64; 3], 0_u32);
-        if details.kind == KIND_NETWORK_CLOSE {
-            again = member(sk, &raw const (*OFFSETS).bytes_retrans);
-            sent = member::<u64>(sk, &raw const (*OFFSETS).bytes_sent).saturating_sub(again);
+/// How many bytes went both ways, of a connection that ended.
+#[inline(always)]
+unsafe fn fill_bytes(out: *mut NetworkRecord, sk: impl Socket, ended: bool) {
+    let (mut sent, mut received, mut again) = (0_u64, 0_u64, 0_u64);
+    // SAFETY: as above.
+    unsafe {
+        if ended {
+            let address = sk.address();
+            again = member(address, &raw const (*OFFSETS).bytes_retrans);
+            sent = member::<u64>(address, &raw const (*OFFSETS).bytes_sent).saturating_sub(again);
             // The kernel counts the other side's last word (FIN) as a byte.
-            let flags: u64 = member(sk, &raw const (*OFFSETS).flags);
+            let flags: u64 = sk.get(&raw const (*OFFSETS).flags, 0);
             let last = u64::from(flags & DONE != 0);
-            received = member::<u64>(sk, &raw const (*OFFSETS).bytes_received).saturating_sub(last);
-        }
-        if details.kind == KIND_NETWORK_LISTEN && details.error == 0 {
-            backlog = member(sk, &raw const (*OFFSETS).backlog);
-        }
-        if details.kind == KIND_NETWORK_LISTEN
-            || details.kind == KIND_NETWORK_ACCEPT && details.error != 0
-        {
-            (*out).peer = [0; 16];
-            (*out).peer_port = 0;
+            received = member(address, &raw const (*OFFSETS).bytes_received);
+            received = received.saturating_sub(last);
         }
         (*out).sent = sent;
         (*out).received = received;
         (*out).retransmitted = again;
-        (*out).backlog = backlog;
     }
 }
 
-fn pad(address: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = address;
-    [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+/// Writes an address as two words.
+#[inline(always)]
+unsafe fn write_address(to: *mut [u8; 16], [first, second]: [u64; 2]) {
+    // SAFETY: the record's addresses are aligned as words.
+    unsafe {
+        to.cast::<u64>().write_volatile(first);
+        to.cast::<u64>().add(1).write_volatile(second);
+    }
 }
 
 /// Where a process asks to be connected to.
@@ -258,28 +329,22 @@ pub(crate) struct Peer {
     /// Its address family, whichever the process has written there; 0 where it has written none.
     pub(crate) family: u16,
     port: u16,
-    v4: [u8; 4],
-    v6: [u8; 16],
+    v4: u32,
+    v6: [u64; 2],
 }
 
 impl Peer {
     /// From the address that the process gives to `connect`.
     #[inline(always)]
     pub(crate) unsafe fn read(address: u64, length: u64) -> Self {
-        /// `struct sockaddr_in` up to its address.
-        #[repr(C)]
-        #[derive(Clone, Copy)]
-        struct Begin {
-            family: u16,
-            port: u16,
-            v4: [u8; 4],
-        }
-        let mut peer = Self { family: 0, port: 0, v4: [0; 4], v6: [0; 16] };
+        let mut peer = Self { family: 0, port: 0, v4: 0, v6: [0; 2] };
         // SAFETY: the helper checks the addresses.
         unsafe {
             if length >= 8 {
-                let begin: Begin = read_user(address);
-                (peer.family, peer.port, peer.v4) = (begin.family, begin.port, begin.v4);
+                // As `struct sockaddr_in` begins: family, port, address.
+                let begin: [u16; 4] = read_user(address);
+                (peer.family, peer.port) = (begin[0], begin[1]);
+                peer.v4 = u32::from(begin[2]) | u32::from(begin[3]) << 16;
             } else if length >= 2 {
                 peer.family = read_user(address);
             }
@@ -293,19 +358,19 @@ impl Peer {
     /// Makes it the other end of a record.
     #[inline(always)]
     unsafe fn write(&self, out: *mut NetworkRecord) {
+        /// The first bytes of an IPv4 address within IPv6, as the upper half of a word in memory.
+        const MAPPED: u64 = 0xffff_0000;
         // SAFETY: the record is the program's alone.
         unsafe {
-            (*out).peer = match (self.family, (*out).family) {
-                (IPV4, IPV4) => pad(self.v4),
-                (IPV6, IPV6) => self.v6,
-                (IPV4, _) => {
-                    let [a, b, c, d] = self.v4;
-                    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
-                }
-                _ => [0; 16],
+            let v4 = u64::from(self.v4);
+            let (address, port) = match (self.family, (*out).family) {
+                (IPV4, IPV4) => ([v4, 0], self.port),
+                (IPV4, _) => ([0, MAPPED | v4 << 32], self.port),
+                (IPV6, IPV6) => (self.v6, self.port),
+                _ => ([0; 2], 0),
             };
-            let known = self.family == IPV4 || self.family == (*out).family;
-            (*out).peer_port = if known { u16::from_be(self.port) } else { 0 };
+            write_address(&raw mut (*out).peer, address);
+            (*out).peer_port = u16::from_be(port);
         }
     }
 }
