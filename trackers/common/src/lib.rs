@@ -8,6 +8,7 @@
 
 mod cgroup;
 pub mod files;
+pub mod syscalls;
 mod offsets;
 mod process;
 mod record;
