@@ -65,6 +65,7 @@ trackers! {
     process: ProcessTracker, "Processes that start, run another program, and end.";
     cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
     files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
+    syscalls: SyscallsTracker, "System calls: counted for each container, and chosen ones one by one.";
 }
 
 pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};
