@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use object::{Object as _, ObjectSection as _};
 use whalewatch_trackers::btf::Btf;
 use whalewatch_trackers_common::files::{FileRecord, FilesSettings, IoKey, IoNote, IoSums};
+use whalewatch_trackers_common::syscalls::{CallKey, CallRecord, CallSums, SyscallsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
     ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
@@ -117,4 +118,13 @@ fn file_records_are_laid_out_alike_on_both_sides() {
     check!(btf, IoSums { read_bytes, reads, written_bytes, writes });
     check!(btf, IoNote { process, key, table, names });
     check!(btf, FilesSettings { actions, calls });
+}
+
+#[test]
+fn system_call_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("syscalls.o");
+    check!(btf, CallRecord { process, result, latency, arguments, number, has_result });
+    check!(btf, CallKey { cgroup_id, number, errno });
+    check!(btf, CallSums { count, errors, time, longest, histogram });
+    check!(btf, SyscallsSettings { actions });
 }

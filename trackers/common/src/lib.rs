@@ -8,11 +8,11 @@
 
 mod cgroup;
 pub mod files;
-pub mod syscalls;
 mod offsets;
 mod process;
 mod record;
 mod settings;
+pub mod syscalls;
 
 pub use cgroup::{
     CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,

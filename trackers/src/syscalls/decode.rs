@@ -59,7 +59,7 @@ impl Decode for SyscallsDecoder {
         let arguments = arena.build(|out| {
             for argument in fixed.arguments {
                 // Writing to memory does not fail.
-                let _ = write!(out, "{argument:#x}\0");
+                drop(write!(out, "{argument:#x}\0"));
             }
         });
         Ok(SyscallEvent {
@@ -144,10 +144,10 @@ fn total<'a>(each: impl Iterator<Item = &'a Sums>) -> CallSums {
 /// `ENOENT=12`, …
 fn write_errors(out: &mut Vec<u8>, errors: &[(u32, u64)]) {
     for &(number, count) in errors {
-        let _ = match errno::name(number) {
+        drop(match errno::name(number) {
             Some(name) => write!(out, "{name}={count}\0"),
             None => write!(out, "{number}={count}\0"),
-        };
+        });
     }
 }
 
@@ -155,7 +155,7 @@ fn write_errors(out: &mut Vec<u8>, errors: &[(u32, u64)]) {
 fn write_histogram(out: &mut Vec<u8>, histogram: &[u64; BUCKETS]) {
     for (log, count) in histogram.iter().enumerate().filter(|(_, count)| **count > 0) {
         let least = if log == 0 { 0 } else { 1_u64 << log };
-        let _ = write!(out, "{least}={count}\0");
+        drop(write!(out, "{least}={count}\0"));
     }
 }
 

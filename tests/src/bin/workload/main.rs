@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, reason = "what it knows of itself goes to standard output")]
 
 mod files;
+mod syscalls;
 
 use std::process::ExitCode;
 
@@ -17,6 +18,7 @@ fn main() -> ExitCode {
     };
     let did = match part.as_str() {
         "files" => files::run(arguments),
+        "syscalls" => syscalls::run(arguments),
         other => Err(format!("no part {other}").into()),
     };
     match did {
