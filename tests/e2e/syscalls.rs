@@ -1,5 +1,13 @@
 //! System calls: counted exactly, in whichever container, and chosen ones one by one.
 
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
@@ -57,4 +65,67 @@ fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
         assert!(found.iter().any(|text| text.contains("\"16777216=1\"")), "{found:?}");
     }
     finished.totals.assert_complete();
+}
+
+/// The workload stops in a cgroup of its own before watching begins, and `strace` takes hold of it there: both see the same calls.
+#[test]
+fn counts_and_errors_are_those_of_strace() {
+    let docker = Docker::at(&environment::docker_socket());
+    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
+    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
+    let root = mount.and_then(|line| line.split(' ').nth(1)).expect("a cgroup2 mount");
+    let cgroup = Path::new(root).join(format!("syscalls-e2e-{}", std::process::id()));
+    fs::create_dir(&cgroup).expect("a cgroup");
+    let id = fs::metadata(&cgroup).expect("the cgroup").ino();
+    let script = "echo $$ > \"$0/cgroup.procs\"; kill -STOP $$; /bin/true; /bin/true; exec \"$@\"";
+    let mut sh = Command::new("sh");
+    sh.args(["-c", script]).arg(&cgroup).args([WORKLOAD.0, "syscalls", "5000", "500"]);
+    let mut child = sh.stdout(Stdio::null()).spawn().expect("sh");
+    let status = format!("/proc/{}/status", child.id());
+    let wait = |text: &str| {
+        let end = Instant::now() + Duration::from_secs(30);
+        while !fs::read_to_string(&status).expect("a status").contains(text) {
+            assert!(Instant::now() < end, "no {text:?}");
+            thread::sleep(Duration::from_millis(5));
+        }
+    };
+    wait("State:\tT");
+    let dir = environment::scratch("syscalls-strace");
+    let trackers = "[trackers.syscalls]\ntype = \"syscalls\"\n";
+    let tracer = Tracer::run(&dir, &config::chain_of(docker.socket(), trackers, &["syscalls"]));
+    let summary = std::env::temp_dir().join(format!("syscalls-e2e-{}.strace", std::process::id()));
+    let pid = child.id().to_string();
+    let mut strace = Command::new("strace");
+    let mut strace =
+        strace.args(["-c", "-f", "-p", &pid, "-o"]).arg(&summary).spawn().expect("strace");
+    wait(&format!("TracerPid:\t{}\n", strace.id()));
+    let continued = Command::new("kill").args(["-CONT", &pid]).status().expect("kill");
+    assert!(continued.success());
+    assert!(child.wait().expect("the workload").success());
+    assert!(strace.wait().expect("strace").success());
+    let finished = tracer.stop();
+    fs::remove_dir(&cgroup).expect("an empty cgroup");
+    let (mut ours, mut theirs) = (BTreeMap::new(), BTreeMap::new());
+    for event in finished.events.iter().filter(|e| e.0["cgroup"]["id"] == id) {
+        let call = &event.0["syscall"];
+        let sums: &mut (u64, u64) =
+            ours.entry(call["name"].as_str().expect("a name").to_owned()).or_default();
+        sums.0 += call["count"].as_u64().expect("a count");
+        sums.1 += call["errors"].as_u64().expect("errors");
+    }
+    for line in fs::read_to_string(&summary).expect("a summary").lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let Some(Ok(count)) = words.get(3).map(|word| word.parse::<u64>()) else { continue };
+        let (name, errors) = match words[4..] {
+            [name] => (name, 0),
+            [errors, name] => (name, errors.parse().expect("errors")),
+            _ => continue,
+        };
+        if name != "total" {
+            theirs.insert(name.to_owned(), (count, errors));
+        }
+    }
+    drop(fs::remove_file(&summary));
+    assert!(theirs["getppid"].0 >= 20_000);
+    assert_eq!(ours, theirs);
 }

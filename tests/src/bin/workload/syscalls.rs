@@ -13,7 +13,8 @@ const THREADS: u64 = 4;
 pub(crate) fn run(arguments: &[String]) -> Told {
     let [calls, failing] = arguments else { return Err("syscalls CALLS FAILING".into()) };
     let (calls, failing): (u64, u64) = (calls.parse()?, failing.parse()?);
-    let threads: Vec<_> = (0..THREADS).map(|_| thread::spawn(move || work(calls, failing))).collect();
+    let threads: Vec<_> =
+        (0..THREADS).map(|_| thread::spawn(move || work(calls, failing))).collect();
     for thread in threads {
         thread.join().map_err(|_| "a thread failed")?;
     }
