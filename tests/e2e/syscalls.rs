@@ -57,6 +57,9 @@ fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
             assert_eq!(event.0["process"]["comm"], "workload");
             assert_eq!(event.0["syscall"]["result"], -2);
             assert_eq!(event.0["error"]["type"], "ENOENT");
+            assert_eq!(event.0["error"]["code"], 2);
+            assert_eq!(event.0["syscall"]["number"], 84);
+            assert!(event.0["syscall"]["latency_ns"].as_u64() > Some(0));
             assert_eq!(event.0["syscall"]["arguments"].as_array().map(Vec::len), Some(6));
         }
         let sleeps = events("syscall.stats", state, "clock_nanosleep");

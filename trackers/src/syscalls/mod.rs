@@ -2,7 +2,7 @@
 //!
 //! A call is told when it returns: one that was begun before watching began, or that still runs, is not; nor are `exit` and
 //! `exit_group`, which never return, and calls of 32-bit programs, whose numbers mean other calls. A container that has several cgroups
-//! has a `syscall.stats` for each.
+//! has a `syscall.stats` for each. An `execve` that a thread other than the first makes is not told either: the thread's id changes with it.
 
 mod decode;
 mod event;
