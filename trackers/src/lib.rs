@@ -69,6 +69,7 @@ trackers! {
     oom: OomTracker, "Processes that are killed because memory ran out.";
     signals: SignalsTracker, "Signals that processes send each other.";
     network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
+    syscalls: SyscallsTracker, "System calls: counted for each container, and chosen ones one by one.";
 }
 
 pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};

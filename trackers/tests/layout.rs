@@ -15,6 +15,7 @@ use whalewatch_trackers_common::network::{
 };
 use whalewatch_trackers_common::oom::{OomOffsets, OomRecord, OomSettings};
 use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
+use whalewatch_trackers_common::syscalls::{CallKey, CallRecord, CallSums, SyscallsSettings};
 use whalewatch_trackers_common::{
     Budget, CgroupRecord, CgroupSettings, CommonSettings, Counters, ExecRecord, ExitRecord,
     ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
@@ -191,4 +192,13 @@ fn oom_records_are_laid_out_alike_on_both_sides() {
     );
     check!(btf, OomSettings { victim_is_task, memory_controller, rss, rss_stride, offsets });
     check!(btf, OomOffsets { mm, counter_parent });
+}
+
+#[test]
+fn system_call_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("syscalls.o");
+    check!(btf, CallRecord { process, result, latency, arguments, number, has_result });
+    check!(btf, CallKey { cgroup_id, number, errno });
+    check!(btf, CallSums { count, errors, time, longest, histogram });
+    check!(btf, SyscallsSettings { actions });
 }

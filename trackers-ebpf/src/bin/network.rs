@@ -41,8 +41,8 @@ use whalewatch_trackers_ebpf::{
 };
 
 use record::{
-    Details, Peer, Socket, owner, tell, tell_asked, tell_end, tell_failure, tell_subject, tell_unowned,
-    wants,
+    Details, Peer, Socket, owner, tell, tell_asked, tell_end, tell_failure, tell_subject,
+    tell_unowned, wants,
 };
 
 /// Set by the loader.

@@ -16,6 +16,7 @@ mod process;
 mod record;
 mod settings;
 pub mod signals;
+pub mod syscalls;
 
 pub use cgroup::{
     CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,

@@ -7,6 +7,7 @@ mod files;
 mod mounts;
 mod network;
 mod signals;
+mod syscalls;
 
 use std::process::ExitCode;
 
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         "mounts" => mounts::run(arguments),
         "signals" => signals::run(arguments),
         "network" => network::run(arguments),
+        "syscalls" => syscalls::run(arguments),
         other => Err(format!("no part {other}").into()),
     };
     match did {

@@ -197,7 +197,12 @@ pub(crate) unsafe fn tell_subject(subject: &Subject, sk: impl Socket, details: &
 
 /// Tells of a connection that the current process asked for, as far as the process itself can tell.
 #[inline(always)]
-pub(crate) unsafe fn tell_asked(subject: &Subject, sk: impl Socket, details: &Details, to: &Peer) -> u32 {
+pub(crate) unsafe fn tell_asked(
+    subject: &Subject,
+    sk: impl Socket,
+    details: &Details,
+    to: &Peer,
+) -> u32 {
     // SAFETY: as above.
     unsafe {
         let Some(mut record) = reserve(details, subject.cgroup_id) else { return 0 };
@@ -231,7 +236,11 @@ fn reserve(details: &Details, cgroup_id: u64) -> Option<RingBufEntry<NetworkReco
 
 /// Fills in what is behind the process, and submits.
 #[inline(always)]
-unsafe fn finish(mut record: RingBufEntry<NetworkRecord>, sk: impl Socket, details: &Details) -> u32 {
+unsafe fn finish(
+    mut record: RingBufEntry<NetworkRecord>,
+    sk: impl Socket,
+    details: &Details,
+) -> u32 {
     // SAFETY: the record is this program's alone.
     unsafe { fill(record.as_mut_ptr(), sk, details) };
     record.submit(submit_flags());
