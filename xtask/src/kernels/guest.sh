@@ -52,7 +52,8 @@ watch() { # NAME WORKLOAD [WRAPPER...]
     name=$1
     work=$2
     shift 2
-    rm -f /tmp/stats
+    # What an earlier one said must not be taken for what this one says.
+    rm -f /tmp/out /tmp/err /tmp/stats
     touch /tmp/out /tmp/err /tmp/stats && chmod 666 /tmp/out /tmp/err /tmp/stats
     "$@" whalewatch trace $watched --format json --duration 60s --stats-file /tmp/stats >/tmp/out 2>/tmp/err &
     tracer=$!
