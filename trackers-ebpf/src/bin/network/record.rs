@@ -141,6 +141,20 @@ pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: 
     }
 }
 
+/// A connection that was asked for came about.
+#[inline(always)]
+pub(crate) unsafe fn tell_success(owner: *mut NetworkOwner, sk: impl Socket, latency: u64) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        if (*owner).claims & OWNED == 0 {
+            return 0;
+        }
+        let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
+        details.waited = latency;
+        tell(owner, sk, &details)
+    }
+}
+
 /// A connection that was asked for did not come about.
 #[inline(always)]
 pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
@@ -197,7 +211,12 @@ pub(crate) unsafe fn tell_subject(subject: &Subject, sk: impl Socket, details: &
 
 /// Tells of a connection that the current process asked for, as far as the process itself can tell.
 #[inline(always)]
-pub(crate) unsafe fn tell_asked(subject: &Subject, sk: impl Socket, details: &Details, to: &Peer) -> u32 {
+pub(crate) unsafe fn tell_asked(
+    subject: &Subject,
+    sk: impl Socket,
+    details: &Details,
+    to: &Peer,
+) -> u32 {
     // SAFETY: as above.
     unsafe {
         let Some(mut record) = reserve(details, subject.cgroup_id) else { return 0 };
@@ -231,7 +250,11 @@ fn reserve(details: &Details, cgroup_id: u64) -> Option<RingBufEntry<NetworkReco
 
 /// Fills in what is behind the process, and submits.
 #[inline(always)]
-unsafe fn finish(mut record: RingBufEntry<NetworkRecord>, sk: impl Socket, details: &Details) -> u32 {
+unsafe fn finish(
+    mut record: RingBufEntry<NetworkRecord>,
+    sk: impl Socket,
+    details: &Details,
+) -> u32 {
     // SAFETY: the record is this program's alone.
     unsafe { fill(record.as_mut_ptr(), sk, details) };
     record.submit(submit_flags());
