@@ -42,7 +42,7 @@ use whalewatch_trackers_ebpf::{
 
 use record::{
     Details, Peer, Socket, owner, tell, tell_asked, tell_end, tell_failure, tell_subject,
-    tell_unowned, wants,
+    tell_success, tell_unowned, wants,
 };
 
 /// Set by the loader.
@@ -51,9 +51,14 @@ static SETTINGS: NetworkSettings = NetworkSettings::UNSET;
 
 const OFFSETS: *const NetworkOffsets = &raw const SETTINGS.offsets;
 
-/// Sockets by their address, until the kernel destroys them.
+/// Sockets by their address, until the kernel destroys them. What was missed of that leaves the owner of a socket that was; the next
+/// at its address takes its place.
 #[map]
 static OWNERS: HashMap<u64, NetworkOwner> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
+
+/// An owner of whom nothing is known.
+// SAFETY: a record of numbers, for which all zeroes are a value.
+static BLANK: NetworkOwner = unsafe { core::mem::zeroed() };
 
 /// States of a TCP socket.
 const ESTABLISHED: u64 = 1;
@@ -85,26 +90,16 @@ const EINPROGRESS: i64 = -115;
 const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 /// A TCP socket comes to another state.
+///
+/// The kernel leaves a program out that it is running already on this CPU: so what an interrupt brings while this is at work in a process
+/// is missed. That cannot be a connection's beginning; when it came about is made up for at its end, and its end when the kernel
+/// destroys the socket.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn network_state(ctx: BtfTracePointContext) -> u32 {
+    let (sk, from, to) = (argument(&ctx, 0), number(&ctx, 1) & 15, number(&ctx, 2) & 15);
     // SAFETY: the tracepoint's arguments are a socket and its states.
-    unsafe { change(argument(&ctx, 0), number(&ctx, 1), number(&ctx, 2), false) }
-}
-
-/// The same once more. The kernel leaves out a program that it is running already on this CPU: what an interrupt brings while
-/// [`network_state`] is at work comes here only. What that has seen to is seen from the socket's phase.
-#[btf_tracepoint(function = "inet_sock_set_state")]
-fn network_state_again(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: as above.
-    unsafe { change(argument(&ctx, 0), number(&ctx, 1), number(&ctx, 2), true) }
-}
-
-#[inline(always)]
-unsafe fn change(sk: Kernel, from: u64, to: u64, again: bool) -> u32 {
-    // SAFETY: the caller's.
     unsafe {
-        let (from, to) = (from & 15, to & 15);
-        if to != ESTABLISHED && to != CLOSE && (to != SYN_SENT || again) {
+        if to != ESTABLISHED && to != CLOSE && to != SYN_SENT {
             return 0;
         }
         if load::<u16>(sk, &raw const (*OFFSETS).protocol) != TCP {
@@ -113,7 +108,7 @@ unsafe fn change(sk: Kernel, from: u64, to: u64, again: bool) -> u32 {
         match to {
             SYN_SENT => begins(sk),
             ESTABLISHED => comes_about(sk, from),
-            _ => ends(sk, from, again),
+            _ => ends(sk, from),
         }
     }
 }
@@ -129,17 +124,28 @@ unsafe fn begins(sk: Kernel) -> u32 {
         if !watched && !is_own(subject.leader) {
             return 0;
         }
-        let mut owner = owner(if watched { OWNED } else { 0 }, PHASE_PENDING);
-        let out = owner.as_mut_ptr();
-        (*out).started = bpf_ktime_get_boot_ns();
-        (*out).in_call = 1;
-        write_process(&raw mut (*out).process, &subject, 0, 0);
-        if OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_ANY.into()).is_err() && watched {
-            count_generated();
-            return count_lost(subject.cgroup_id);
-        }
+        let Some(owner) = remember(sk) else {
+            if watched {
+                count_generated();
+                count_lost(subject.cgroup_id);
+            }
+            return 0;
+        };
+        (*owner).started = bpf_ktime_get_boot_ns();
+        (*owner).in_call = 1;
+        write_process(&raw mut (*owner).process, &subject, 0, 0);
+        (*owner).claims = if watched { OWNED } else { 0 };
+        (*owner).phase = PHASE_PENDING;
     }
     0
+}
+
+/// A new owner of a socket that only this program has to do with by now, to be filled in where it is: on the stack it would take more
+/// than older kernels let programs and their callees have together.
+#[inline(always)]
+unsafe fn remember(sk: Kernel) -> Option<*mut NetworkOwner> {
+    OWNERS.insert(sk as u64, &BLANK, BPF_ANY.into()).ok()?;
+    OWNERS.get_ptr_mut(sk as u64)
 }
 
 /// A connection came about: one that was asked for, or one that waits to be accepted now.
@@ -148,68 +154,74 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
     // SAFETY: the tracepoint's socket; its owner is the map's memory, and the kernel has locked the socket.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
-        let known = OWNERS.get_ptr_mut(sk as u64);
-        let Some(owner) = known.filter(|owner| (**owner).phase != PHASE_CLOSED) else {
-            if from == SYN_RECV {
-                let mut owner = owner(0, PHASE_OPEN);
-                (*owner.as_mut_ptr()).established = now;
-                // Without room for it, it will be accepted as one that came about nobody knows when.
-                let _ = OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_ANY.into());
+        if let Some(known) = OWNERS.get_ptr_mut(sk as u64) {
+            if (*known).phase == PHASE_PENDING {
+                (*known).phase = PHASE_OPEN;
+                (*known).established = now;
+                return tell_success(known, sk, now - (*known).started);
             }
-            return 0;
-        };
-        if (*owner).established == 0 {
+            // Accepted before it came about (TCP Fast Open). All else is of a socket that was at this address before.
+            if (*known).phase == PHASE_OPEN && (*known).established == 0 {
+                (*known).established = now;
+                return 0;
+            }
+        }
+        if from == SYN_RECV {
+            // Without room for it, it will be accepted as one that came about nobody knows when.
+            let Some(owner) = remember(sk) else { return 0 };
             (*owner).established = now;
+            (*owner).phase = PHASE_OPEN;
         }
-        if (*owner).phase != PHASE_PENDING {
-            return 0;
-        }
-        (*owner).phase = PHASE_OPEN;
-        if (*owner).claims & OWNED == 0 {
-            return 0;
-        }
-        let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
-        details.waited = now - (*owner).started;
-        tell(owner, sk, &details)
     }
+    0
 }
 
 /// A connection ended, or did not come about.
 #[inline(always)]
-unsafe fn ends(sk: Kernel, from: u64, again: bool) -> u32 {
+unsafe fn ends(sk: Kernel, from: u64) -> u32 {
     // SAFETY: as above.
     unsafe {
+        let came_about = CAME_ABOUT >> from & 1 != 0;
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else {
-            return if CAME_ABOUT >> from & 1 != 0 { unowned_ends(sk, again) } else { 0 };
+            return if came_about { unowned_ends(sk) } else { 0 };
         };
         let error: u32 = load(sk, &raw const (*OFFSETS).error);
-        match (*owner).phase {
-            PHASE_PENDING => {
+        if (*owner).phase == PHASE_PENDING {
+            if came_about {
+                // That was missed.
+                (*owner).phase = PHASE_OPEN;
+                tell_success(owner, sk, 0);
+            } else {
                 (*owner).closed = bpf_ktime_get_boot_ns();
                 if error == 0 && (*owner).in_call != 0 {
                     (*owner).phase = PHASE_UNTOLD;
                     return 0;
                 }
                 (*owner).phase = PHASE_FAILED;
-                tell_failure(owner, sk, error)
+                return tell_failure(owner, sk, error);
             }
-            PHASE_OPEN => {
-                let now = bpf_ktime_get_boot_ns();
-                (*owner).closed = now;
-                (*owner).phase = PHASE_CLOSED;
-                if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
-                    return 0; // Nobody has accepted it yet, or somebody who is not watched.
-                }
-                tell_end(owner, sk, error)
-            }
-            _ => 0,
         }
+        if (*owner).phase == PHASE_OPEN { closes(owner, sk, error) } else { 0 }
+    }
+}
+
+/// An open connection ended.
+#[inline(always)]
+unsafe fn closes(owner: *mut NetworkOwner, sk: Kernel, error: u32) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        (*owner).closed = bpf_ktime_get_boot_ns();
+        (*owner).phase = PHASE_CLOSED;
+        if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
+            return 0; // Nobody has accepted it yet, or somebody who is not watched.
+        }
+        tell_end(owner, sk, error)
     }
 }
 
 /// The end of a connection that is older than the watching: its cgroup is known, the process is not.
 #[inline(never)]
-unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
+unsafe fn unowned_ends(sk: Kernel) -> u32 {
     // SAFETY: as above.
     unsafe {
         let error: u32 = load(sk, &raw const (*OFFSETS).error);
@@ -222,14 +234,6 @@ unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
         if !wants(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
             return 0;
         }
-        let owner = owner(0, PHASE_CLOSED);
-        if OWNERS.insert(sk as u64, owner.assume_init_ref(), BPF_NOEXIST.into()).is_err() {
-            if !again {
-                count_generated();
-                count_lost(cgroup_id(cgroup));
-            }
-            return 0;
-        }
         let details = Details::new(KIND_NETWORK_CLOSE, error);
         tell_unowned(cgroup_id(cgroup), sk, &details)
     }
@@ -238,26 +242,20 @@ unsafe fn unowned_ends(sk: Kernel, again: bool) -> u32 {
 /// The kernel destroys a TCP socket.
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn network_destroy(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's argument is a socket.
-    unsafe { forget(argument(&ctx, 0)) }
-}
-
-/// The same once more: see [`network_state_again`].
-#[btf_tracepoint(function = "tcp_destroy_sock")]
-fn network_destroy_again(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: as above.
-    unsafe { forget(argument(&ctx, 0)) }
-}
-
-#[inline(always)]
-unsafe fn forget(sk: Kernel) -> u32 {
-    // SAFETY: the owner is the map's memory, and nobody else has the socket any more.
+    let sk = argument(&ctx, 0);
+    // SAFETY: the tracepoint's argument is a socket, which nobody else has any more; the owner is the map's memory.
     unsafe {
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else { return 0 };
-        // No call has said why: it was not `connect` that asked for the connection.
-        if (*owner).phase == PHASE_UNTOLD {
-            (*owner).phase = PHASE_FAILED;
-            tell_failure(owner, sk, 0);
+        match (*owner).phase {
+            // No call has said why: it was not `connect` that asked for the connection.
+            PHASE_UNTOLD => {
+                tell_failure(owner, sk, 0);
+            }
+            // Its end was missed.
+            PHASE_OPEN => {
+                closes(owner, sk, load(sk, &raw const (*OFFSETS).error));
+            }
+            _ => {}
         }
         let _ = OWNERS.remove(sk as u64);
     }

@@ -33,9 +33,7 @@ pub const PROGRAM: Program = Program {
     object: object!("network"),
     tracepoints: &[
         ("network_destroy", "tcp_destroy_sock"),
-        ("network_destroy_again", "tcp_destroy_sock"),
         ("network_state", "inet_sock_set_state"),
-        ("network_state_again", "inet_sock_set_state"),
         ("network_exit", "sys_exit"),
         ("network_retransmit", "tcp_retransmit_skb"),
         ("network_retransmit_answer", "tcp_retransmit_synack"),

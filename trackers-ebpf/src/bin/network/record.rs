@@ -141,6 +141,20 @@ pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: 
     }
 }
 
+/// A connection that was asked for came about.
+#[inline(always)]
+pub(crate) unsafe fn tell_success(owner: *mut NetworkOwner, sk: impl Socket, latency: u64) -> u32 {
+    // SAFETY: as above.
+    unsafe {
+        if (*owner).claims & OWNED == 0 {
+            return 0;
+        }
+        let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
+        details.waited = latency;
+        tell(owner, sk, &details)
+    }
+}
+
 /// A connection that was asked for did not come about.
 #[inline(always)]
 pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
