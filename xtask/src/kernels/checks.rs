@@ -10,7 +10,7 @@ use super::{fails, workload};
 pub(super) type Outcome = (String, Result<()>);
 
 /// Findings of `doctor` that tell whether watching is possible.
-const NEEDED: [&str; 8] = [
+const NEEDED: [&str; 13] = [
     "kernel",
     "privileges",
     "lockdown",
@@ -18,6 +18,11 @@ const NEEDED: [&str; 8] = [
     "tracker process",
     "tracker cgroup",
     "tracker files",
+    "tracker network",
+    "tracker syscalls",
+    "tracker signals",
+    "tracker mounts",
+    "tracker oom",
     "attaching",
 ];
 
