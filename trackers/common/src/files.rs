@@ -35,7 +35,7 @@ pub const FLAG_SECOND_TRUNCATED: u16 = 1 << 7;
 /// System calls with files that can be told apart.
 pub const FILE_CALLS: usize = 64;
 
-/// Where a system call has its arguments, by their index; [`NO_ARGUMENT`] for none.
+/// Where a system call has its arguments, by their index; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FileCall {
