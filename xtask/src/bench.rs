@@ -79,6 +79,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     let mut figures = vec![measure::starting(&bench), measure::idling(&bench)?];
     figures.extend(measure::paired_workloads(&bench, options.rounds)?);
     figures.extend(measure::opening_files(&bench, options.rounds)?);
+    figures.extend(measure::connecting_and_calling(&bench, options.rounds)?);
     figures.extend(measure::containers_come_and_go(&bench)?);
     if options.pipeline {
         figures.push(measure::pipeline()?);

@@ -260,6 +260,29 @@ pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>>
     ])
 }
 
+/// What watching connections and system calls costs those who make them.
+pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
+    let by =
+        |workload, tracker| Watched { workload, tracker, config: bench.config_of(tracker, "") };
+    let tcp = Rounds::run(bench, &by("tcp", "network"), "20000", rounds)?;
+    let calls = Rounds::run(bench, &by("calls", "syscalls"), "1000000", rounds)?;
+    let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
+    let cpu = tcp.cpu * 1e6 / tcp.delivered as f64;
+    Ok(vec![
+        figure("20,000 × connect, accept and close, bare", median(tcp.bare), "s", Aim::None),
+        figure("the same, each end told", median(tcp.ratios), "× bare", Aim::AtMost(1.15)),
+        figure("own CPU for a million network events", cpu, "s", Aim::AtMost(5.0)),
+        figure("network events lost", tcp.lost as f64, "", Aim::AtMost(0.0)),
+        figure(
+            "1,000,000 × a system call that does nothing, bare",
+            median(calls.bare),
+            "s",
+            Aim::None,
+        ),
+        figure("the same, counted and timed", median(calls.ratios), "× bare", Aim::None),
+    ])
+}
+
 /// Runs a workload in a process of its own, and gives the seconds that it took.
 fn time(workload: &str, count: &str) -> Result<f64> {
     let mut command = Command::new(std::env::current_exe()?);
