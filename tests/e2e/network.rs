@@ -430,6 +430,70 @@ fn segments_that_are_sent_again_are_told_as_the_senders() {
     finished.totals.assert_complete();
 }
 
+#[test]
+fn answers_that_are_sent_again_are_told_as_the_listeners() {
+    let dir = environment::scratch("network-answer");
+    let (near, far) = (Namespace::new("ww-net-asks"), Namespace::new("ww-net-hears"));
+    let link = Link::between("wwnet6", &near, "wwnet7", &far);
+    link.address(Some(&near), "198.18.10.1/30");
+    link.address(Some(&far), "198.18.10.2/30");
+    near.sysctl("net/ipv4/tcp_syn_retries", "1");
+    let mut tracer = trace(&dir, "");
+    let at = "198.18.10.2:7010";
+    let mut server = spawn(far.command(WORKLOAD.0, &["network", "serve", at, "1", "1", "0"]));
+    tracer.wait_for("the server listens", |events| {
+        events.iter().find(|e| e.0["network"]["local"]["port"] == 7010).map(|_| ())
+    });
+    link.lose(&far, "198.18.10.1");
+    let asked = told(&near.exec(WORKLOAD.0, &["network", "fail", at]));
+    // By then the server has answered twice: to a request, and to the same once more, or by itself.
+    let again = tracer.wait_for("the answer was sent again", |events| {
+        let of_server = |event: &&Event| {
+            event.kind() == "network.retransmit" && event.0["process"]["pid"] == server.id()
+        };
+        events.iter().find(of_server).cloned()
+    });
+    server.kill().expect("our own child can be killed");
+    server.wait().expect("our own child");
+    let finished = tracer.stop();
+    drop((link, near, far));
+    assert_eq!(asked["error"], ETIMEDOUT);
+    let connect =
+        only(&finished, Side { place: Place::Host, told: &asked }, "network.connect").clone();
+    let ends = turned(&connect.0["network"]);
+    let expected = json!({
+        "transport": "tcp", "type": "ipv4", "local": ends["local"], "peer": ends["peer"],
+        "connection": {"state": "syn_received"},
+    });
+    check(&again, &expected, &[]);
+    assert_eq!(again.state(), "host");
+    let accepted = |event: &&Event| event.0["network"]["local"]["port"] == 7010;
+    let kinds: Vec<&str> = finished.events.iter().filter(accepted).map(Event::kind).collect();
+    assert!(!kinds.contains(&"network.accept") && !kinds.contains(&"network.close"), "{kinds:?}");
+    finished.totals.assert_complete();
+}
+
+#[test]
+fn a_scope_of_containers_leaves_the_host_out() {
+    let dir = environment::scratch("network-scope");
+    let name = "ww-network-scope";
+    let tracer = trace(&dir, &format!("scope = {{ containers = [\"{name}\"] }}"));
+    let outside = WORKLOAD.on_host(&["network", "later", "127.0.0.1:0"]);
+    let another = in_container("ww-network-another", &["network", "later", "127.0.0.1:0"]);
+    let inside = in_container(name, &["network", "later", "127.0.0.1:0"]);
+    let finished = tracer.stop();
+    let kinds = |event: &Event| event.kind().starts_with("network.");
+    let all = finished.events.iter().filter(|event| kinds(event)).count();
+    let inside = Side { place: Place::Container(name), told: &inside };
+    let of_inside = |kind| of_side(&finished, inside, kind).len();
+    assert_eq!(
+        [of_inside("network.listen"), of_inside("network.connect"), of_inside("network.close")],
+        [1, 2, 1]
+    );
+    assert_eq!(all, 4, "nothing of {} and {}", outside["pid"], another["pid"]);
+    finished.totals.assert_complete();
+}
+
 fn spawn(mut command: Command) -> std::process::Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().expect("the workload can be started")

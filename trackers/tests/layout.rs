@@ -171,7 +171,7 @@ fn network_records_are_laid_out_alike_on_both_sides() {
     );
     check!(btf, NetworkOwner { process, started, established, closed, claims, phase, in_call });
     check!(btf, NetworkSettings { actions, kinds, retransmit_tells_error, offsets });
-    check!(btf, NetworkOffsets { file_inode, bytes_received });
+    check!(btf, NetworkOffsets { file_private, bytes_received });
 }
 
 #[test]

@@ -77,9 +77,6 @@ const TCP: u16 = 6;
 const UDP: u16 = 17;
 const IPV4: u16 = 2;
 const IPV6: u16 = 10;
-/// `S_IFMT` and `S_IFSOCK`.
-const TYPE_MASK: u16 = 0o170_000;
-const SOCKET: u16 = 0o140_000;
 
 /// Results that are no failures: an answer is still to come, or had come before; and the kernel's own for calls that start again.
 const EINTR: i64 = -4;
@@ -158,7 +155,7 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
             if (*known).phase == PHASE_PENDING {
                 (*known).phase = PHASE_OPEN;
                 (*known).established = now;
-                return tell_success(known, sk, now - (*known).started);
+                return tell_success(known, sk, now - (*known).started, now);
             }
             // Accepted before it came about (TCP Fast Open). All else is of a socket that was at this address before.
             if (*known).phase == PHASE_OPEN && (*known).established == 0 {
@@ -181,6 +178,7 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
 unsafe fn ends(sk: Kernel, from: u64) -> u32 {
     // SAFETY: as above.
     unsafe {
+        let now = bpf_ktime_get_boot_ns();
         let came_about = CAME_ABOUT >> from & 1 != 0;
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else {
             return if came_about { unowned_ends(sk) } else { 0 };
@@ -190,9 +188,9 @@ unsafe fn ends(sk: Kernel, from: u64) -> u32 {
             if came_about {
                 // That was missed.
                 (*owner).phase = PHASE_OPEN;
-                tell_success(owner, sk, 0);
+                tell_success(owner, sk, 0, now);
             } else {
-                (*owner).closed = bpf_ktime_get_boot_ns();
+                (*owner).closed = now;
                 if error == 0 && (*owner).in_call != 0 {
                     (*owner).phase = PHASE_UNTOLD;
                     return 0;
@@ -201,21 +199,21 @@ unsafe fn ends(sk: Kernel, from: u64) -> u32 {
                 return tell_failure(owner, sk, error);
             }
         }
-        if (*owner).phase == PHASE_OPEN { closes(owner, sk, error) } else { 0 }
+        if (*owner).phase == PHASE_OPEN { closes(owner, sk, error, now) } else { 0 }
     }
 }
 
 /// An open connection ended.
 #[inline(always)]
-unsafe fn closes(owner: *mut NetworkOwner, sk: Kernel, error: u32) -> u32 {
+unsafe fn closes(owner: *mut NetworkOwner, sk: Kernel, error: u32, now: u64) -> u32 {
     // SAFETY: as above.
     unsafe {
-        (*owner).closed = bpf_ktime_get_boot_ns();
+        (*owner).closed = now;
         (*owner).phase = PHASE_CLOSED;
         if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
             return 0; // Nobody has accepted it yet, or somebody who is not watched.
         }
-        tell_end(owner, sk, error)
+        tell_end(owner, sk, error, now)
     }
 }
 
@@ -234,7 +232,7 @@ unsafe fn unowned_ends(sk: Kernel) -> u32 {
         if !wants(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
             return 0;
         }
-        let details = Details::new(KIND_NETWORK_CLOSE, error);
+        let details = Details::new(KIND_NETWORK_CLOSE, error, bpf_ktime_get_boot_ns());
         tell_unowned(cgroup_id(cgroup), sk, &details)
     }
 }
@@ -253,7 +251,8 @@ fn network_destroy(ctx: BtfTracePointContext) -> u32 {
             }
             // Its end was missed.
             PHASE_OPEN => {
-                closes(owner, sk, load(sk, &raw const (*OFFSETS).error));
+                let error = load(sk, &raw const (*OFFSETS).error);
+                closes(owner, sk, error, bpf_ktime_get_boot_ns());
             }
             _ => {}
         }
@@ -292,7 +291,7 @@ unsafe fn retransmits(sk: Kernel, about: impl Socket, result: i32) -> u32 {
         if !wants(KIND_NETWORK_RETRANSMIT) {
             return 0;
         }
-        let details = Details::new(KIND_NETWORK_RETRANSMIT, error);
+        let details = Details::new(KIND_NETWORK_RETRANSMIT, error, bpf_ktime_get_boot_ns());
         if let Some(owner) = OWNERS.get_ptr_mut(sk as u64) {
             if (&raw const (*owner).claims).read_volatile() & OWNED == 0 {
                 return 0;
@@ -331,8 +330,9 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
     // SAFETY: the helpers check what they read; the owner is the map's memory.
     unsafe {
         let (sk, protocol) = socket(fd);
-        if sk == 0 || protocol == TCP && result == 0 {
-            return 0; // A TCP connection is told of when it comes about.
+        // A TCP connection is told of when it comes about.
+        if sk == 0 || protocol == TCP && result == 0 || !is_internet(sk) {
+            return 0;
         }
         let mut waited = 0;
         if protocol == TCP {
@@ -371,7 +371,7 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
         if !watches(&subject, error != 0) {
             return 0;
         }
-        let mut details = Details::new(KIND_NETWORK_CONNECT, error);
+        let mut details = Details::new(KIND_NETWORK_CONNECT, error, bpf_ktime_get_boot_ns());
         details.waited = waited;
         tell_asked(&subject, sk, &details, &to)
     }
@@ -383,7 +383,7 @@ unsafe fn listens(fd: i32, result: i64) -> u32 {
     // SAFETY: as above.
     unsafe {
         let (sk, protocol) = socket(fd);
-        if sk == 0 || protocol != TCP {
+        if sk == 0 || protocol != TCP || !is_internet(sk) {
             return 0;
         }
         let error = failure(result);
@@ -396,7 +396,7 @@ unsafe fn listens(fd: i32, result: i64) -> u32 {
             // Without room for it, its answers that are sent again are told of as nobody's.
             let _ = OWNERS.insert(sk, owner.assume_init_ref(), BPF_ANY.into());
         }
-        let details = Details::new(KIND_NETWORK_LISTEN, error);
+        let details = Details::new(KIND_NETWORK_LISTEN, error, bpf_ktime_get_boot_ns());
         if watched { tell_subject(&subject, sk, &details) } else { 0 }
     }
 }
@@ -411,14 +411,15 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
         }
         let error = failure(result);
         let (sk, protocol) = socket(if error == 0 { result as i32 } else { fd });
-        if sk == 0 || protocol != TCP {
+        if sk == 0 || protocol != TCP || !is_internet(sk) {
             return 0;
         }
         let subject = Subject::current();
         if !watches(&subject, true) {
             return 0;
         }
-        let mut details = Details::new(KIND_NETWORK_ACCEPT, error);
+        let now = bpf_ktime_get_boot_ns();
+        let mut details = Details::new(KIND_NETWORK_ACCEPT, error, now);
         if error != 0 {
             return tell_subject(&subject, sk, &details);
         }
@@ -434,14 +435,14 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
         write_process(&raw mut (*owner).process, &subject, 0, 0);
         let established = (*owner).established;
         if established != 0 {
-            details.waited = bpf_ktime_get_boot_ns() - established;
+            details.waited = now - established;
         }
         tell(owner, sk, &details);
         // From here on its end is told by whoever ends it; what ended before is told here.
         if fetch_add(&raw mut (*owner).claims, OWNED) & CLOSED == 0 {
             return 0;
         }
-        tell_end(owner, sk, member(sk, &raw const (*OFFSETS).error))
+        tell_end(owner, sk, member(sk, &raw const (*OFFSETS).error), bpf_ktime_get_boot_ns())
     }
 }
 
@@ -455,7 +456,7 @@ unsafe fn cgroup_id(cgroup: Kernel) -> u64 {
     }
 }
 
-/// The internet socket behind one of the current process's descriptors, with its protocol, if that is TCP or UDP; else 0.
+/// The socket behind one of the current process's descriptors, with its protocol, if that is TCP or UDP; else 0.
 #[inline(always)]
 unsafe fn socket(fd: i32) -> (u64, u16) {
     const NOTHING: (u64, u16) = (0, 0);
@@ -465,20 +466,24 @@ unsafe fn socket(fd: i32) -> (u64, u16) {
         if file == 0 {
             return NOTHING;
         }
-        let inode: u64 = member(file, &raw const (*OFFSETS).file_inode);
-        let mode: u16 = member(inode, &raw const (*OFFSETS).inode_mode);
-        if mode & TYPE_MASK != SOCKET {
-            return NOTHING;
-        }
         let socket: u64 = member(file, &raw const (*OFFSETS).file_private);
-        let sk: u64 = member(socket, &raw const (*OFFSETS).socket_sk);
-        let family: u16 = member(sk, &raw const (*OFFSETS).family);
-        if sk == 0 || family != IPV4 && family != IPV6 {
+        // What a file that is no socket has there does not point back to it.
+        let back: u64 = member(socket, &raw const (*OFFSETS).socket_file);
+        if back != file {
             return NOTHING;
         }
+        let sk: u64 = member(socket, &raw const (*OFFSETS).socket_sk);
         let protocol: u16 = member(sk, &raw const (*OFFSETS).protocol);
         if protocol == TCP || protocol == UDP { (sk, protocol) } else { NOTHING }
     }
+}
+
+/// Whether a socket is one of the internet's, where TCP and UDP mean what they say.
+#[inline(always)]
+unsafe fn is_internet(sk: u64) -> bool {
+    // SAFETY: the helper checks the address.
+    let family: u16 = unsafe { member(sk, &raw const (*OFFSETS).family) };
+    family == IPV4 || family == IPV6
 }
 
 fn is_interrupted(result: i64) -> bool {

@@ -33,9 +33,8 @@ pub const CALL_ACCEPT: u8 = 3;
 offsets! {
     /// Offsets for a [`NetworkRecord`].
     NetworkOffsets {
-        file_inode: "file"."f_inode",
         file_private: "file"."private_data",
-        inode_mode: "inode"."i_mode",
+        socket_file: "socket"."file",
         socket_sk: "socket"."sk",
         family: "sock_common"."skc_family",
         state: "sock_common"."skc_state",
@@ -150,10 +149,12 @@ pub struct NetworkSettings {
     pub actions: [u8; SYSCALLS],
     /// The kinds to report: from bit 0 on in the order of the `KIND_` constants.
     pub kinds: u32,
-    /// 1 where `tcp_retransmit_skb` tells whether the segment could be sent (Linux 6.15).
+    /// 1 where `tcp_retransmit_skb` tells whether the segment could be sent.
     pub retransmit_tells_error: u32,
     /// Where the kernel keeps what is read.
     pub offsets: NetworkOffsets,
+    /// Keeps the size a multiple of 8.
+    pub padding: u32,
 }
 
 impl NetworkSettings {
@@ -165,6 +166,7 @@ impl NetworkSettings {
         kinds: 0,
         retransmit_tells_error: 0,
         offsets: NetworkOffsets::UNSET,
+        padding: 0,
     };
 }
 

@@ -4,7 +4,7 @@ use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::maps::ring_buf::RingBufEntry;
 use whalewatch_trackers_common::{
-    ProcessHeader,
+    ProcessHeader, RecordHeader,
     network::{
         FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
         KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, NetworkOwner, NetworkRecord, OWNED,
@@ -12,7 +12,7 @@ use whalewatch_trackers_common::{
 };
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, global, load, opaque},
-    output::{RECORDS, begin, count_lost, submit_flags, write_header},
+    output::{RECORDS, begin, count_lost, submit_flags},
     path::{member, read_user},
     process::{Subject, write_process},
     scope::watches_result,
@@ -106,13 +106,15 @@ pub(crate) struct Details {
     pub(crate) error: u32,
     pub(crate) waited: u64,
     pub(crate) duration: u64,
+    /// When it happened.
+    pub(crate) time: u64,
 }
 
 impl Details {
     #[inline(always)]
-    pub(crate) fn new(kind: u16, error: u32) -> Self {
+    pub(crate) fn new(kind: u16, error: u32, time: u64) -> Self {
         let zero = opaque(0); // As in `clear`.
-        Self { kind, flags: 0, error, waited: zero, duration: zero }
+        Self { kind, flags: 0, error, waited: zero, duration: zero, time }
     }
 }
 
@@ -143,13 +145,18 @@ pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: 
 
 /// A connection that was asked for came about.
 #[inline(always)]
-pub(crate) unsafe fn tell_success(owner: *mut NetworkOwner, sk: impl Socket, latency: u64) -> u32 {
+pub(crate) unsafe fn tell_success(
+    owner: *mut NetworkOwner,
+    sk: impl Socket,
+    latency: u64,
+    now: u64,
+) -> u32 {
     // SAFETY: as above.
     unsafe {
         if (*owner).claims & OWNED == 0 {
             return 0;
         }
-        let mut details = Details::new(KIND_NETWORK_CONNECT, 0);
+        let mut details = Details::new(KIND_NETWORK_CONNECT, 0, now);
         details.waited = latency;
         tell(owner, sk, &details)
     }
@@ -163,7 +170,7 @@ pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, err
         if (*owner).claims & OWNED == 0 {
             return 0;
         }
-        let mut details = Details::new(KIND_NETWORK_CONNECT, error);
+        let mut details = Details::new(KIND_NETWORK_CONNECT, error, (*owner).closed);
         details.waited = (*owner).closed - (*owner).started;
         if error == 0 {
             details.flags = FLAG_NETWORK_ABANDONED;
@@ -174,10 +181,15 @@ pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, err
 
 /// A connection ended.
 #[inline(always)]
-pub(crate) unsafe fn tell_end(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
+pub(crate) unsafe fn tell_end(
+    owner: *mut NetworkOwner,
+    sk: impl Socket,
+    error: u32,
+    now: u64,
+) -> u32 {
     // SAFETY: as above.
     unsafe {
-        let mut details = Details::new(KIND_NETWORK_CLOSE, error);
+        let mut details = Details::new(KIND_NETWORK_CLOSE, error, now);
         if (*owner).established != 0 {
             details.duration = (*owner).closed - (*owner).established;
         }
@@ -266,12 +278,12 @@ unsafe fn finish(
 unsafe fn fill<S: Socket>(out: *mut NetworkRecord, sk: S, details: &Details) {
     // SAFETY: the helpers check what they read; what is loaded the verifier checks.
     unsafe {
-        write_header(
-            &raw mut (*out).process.record,
-            size_of::<NetworkRecord>() as u32,
-            details.kind,
-            details.flags,
-        );
+        (*out).process.record = RecordHeader {
+            length: size_of::<NetworkRecord>() as u32,
+            kind: details.kind,
+            flags: details.flags,
+            time: details.time,
+        };
         (*out).waited = details.waited;
         (*out).duration = details.duration;
         (*out).error = details.error;
