@@ -43,8 +43,14 @@ impl Decode for PrivilegeDecoder {
         let tail = pieces::<PrivilegeRecord, 2>(record, fixed.pieces)?;
         let call = CALLS.get(fixed.call as usize).ok_or(DecodeError)?;
         let has_states = (KIND_PRIVILEGE_SETNS..=KIND_PRIVILEGE_CAPSET).contains(&header.kind);
-        let known = has_states && header.flags & FLAG_PRIVILEGE_BEFORE != 0;
-        let before = known.then_some(fixed.before);
+        let before = if !has_states {
+            None
+        } else if header.flags & FLAG_PRIVILEGE_BEFORE != 0 {
+            Some(fixed.before)
+        } else {
+            // What seccomp refuses is seen at its end only. Nothing changes in a call that fails.
+            (fixed.result < 0).then_some(fixed.after)
+        };
         let mut told = before.map(|before| changes(&before, &fixed.after)).unwrap_or_default();
         let (kind, what) = match header.kind {
             KIND_PRIVILEGE_SETNS => ("privilege.setns", namespaces(arena, call, &fixed, &mut told)),
