@@ -71,7 +71,8 @@ static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 #[unsafe(no_mangle)]
 static PATH_OFFSETS: PathOffsets = PathOffsets::UNSET;
 
-const PATHS: *const PathOffsets = &raw const PATH_OFFSETS;
+/// Where the kernel keeps what leads to a path.
+pub const PATHS: *const PathOffsets = &raw const PATH_OFFSETS;
 
 /// Reads from the kernel's memory; zeroes where there is nothing.
 ///

@@ -68,6 +68,7 @@ trackers! {
     mounts: MountsTracker, "What is mounted where, moved and unmounted.";
     oom: OomTracker, "Processes that are killed because memory ran out.";
     signals: SignalsTracker, "Signals that processes send each other.";
+    privilege: PrivilegeTracker, "What changes what processes may do, and reaches into others and the kernel.";
     network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
     syscalls: SyscallsTracker, "System calls: counted for each container, and chosen ones one by one.";
 }

@@ -14,6 +14,9 @@ use whalewatch_trackers_common::network::{
     NetworkOffsets, NetworkOwner, NetworkRecord, NetworkSettings,
 };
 use whalewatch_trackers_common::oom::{OomOffsets, OomRecord, OomSettings};
+use whalewatch_trackers_common::privilege::{
+    PrivilegeChild, PrivilegeRecord, PrivilegeSettings, PrivilegeState,
+};
 use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_common::syscalls::{CallKey, CallRecord, CallSums, SyscallsSettings};
 use whalewatch_trackers_common::{
@@ -201,4 +204,27 @@ fn system_call_records_are_laid_out_alike_on_both_sides() {
     check!(btf, CallKey { cgroup_id, number, errno });
     check!(btf, CallSums { count, errors, time, longest, histogram });
     check!(btf, SyscallsSettings { actions });
+}
+
+#[test]
+fn privilege_records_are_laid_out_alike_on_both_sides() {
+    let btf = types("privilege.o");
+    check!(btf, PrivilegeState { capabilities, ids, namespaces, padding });
+    check!(
+        btf,
+        PrivilegeRecord {
+            process,
+            target,
+            result,
+            arguments,
+            before,
+            after,
+            given,
+            pieces,
+            call,
+            padding,
+        }
+    );
+    check!(btf, PrivilegeChild { process, state });
+    check!(btf, PrivilegeSettings { ptrace, bpf, actions, calls, offsets, optional, padding });
 }

@@ -12,6 +12,7 @@ pub mod mounts;
 pub mod network;
 mod offsets;
 pub mod oom;
+pub mod privilege;
 mod process;
 mod record;
 mod settings;

@@ -10,7 +10,7 @@ use super::{fails, workload};
 pub(super) type Outcome = (String, Result<()>);
 
 /// Findings of `doctor` that tell whether watching is possible.
-const NEEDED: [&str; 13] = [
+const NEEDED: [&str; 14] = [
     "kernel",
     "privileges",
     "lockdown",
@@ -23,6 +23,7 @@ const NEEDED: [&str; 13] = [
     "tracker signals",
     "tracker mounts",
     "tracker oom",
+    "tracker privilege",
     "attaching",
 ];
 

@@ -114,6 +114,7 @@ something() {
     sleep 1000 &
     kill $!
     wait $!
+    unshare -m true
     ifconfig lo up
     nc -l -p 1234 >/dev/null &
     until netstat -ltn | grep -q 1234; do usleep 20000; done

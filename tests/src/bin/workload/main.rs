@@ -6,6 +6,7 @@
 mod files;
 mod mounts;
 mod network;
+mod privilege;
 mod signals;
 mod syscalls;
 
@@ -24,6 +25,7 @@ fn main() -> ExitCode {
         "mounts" => mounts::run(arguments),
         "signals" => signals::run(arguments),
         "network" => network::run(arguments),
+        "privilege" => privilege::run(arguments),
         "syscalls" => syscalls::run(arguments),
         other => Err(format!("no part {other}").into()),
     };

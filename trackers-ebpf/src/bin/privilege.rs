@@ -1,0 +1,281 @@
+//! The privilege tracker's programs: calls that change what a thread may do and where it is, or that reach into other processes and the
+//! kernel.
+//!
+//! What was before is kept when a call begins ([`BEFORE`]), and told together with what is then, when it returns. All calls but these
+//! few cost the look-up of a number.
+#![no_std]
+#![no_main]
+#![expect(
+    unsafe_code,
+    reason = "kernel programs read through raw pointers; the verifier checks every one"
+)]
+#![expect(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a chain of kernel pointers is one operation; the verifier checks each step"
+)]
+
+#[path = "privilege/given.rs"]
+mod given;
+#[path = "privilege/state.rs"]
+mod state;
+#[path = "privilege/target.rs"]
+mod target;
+
+use core::mem::{MaybeUninit, size_of};
+
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    macros::{btf_tracepoint, map},
+    maps::LruHashMap,
+    programs::BtfTracePointContext,
+};
+use whalewatch_trackers_common::privilege::{
+    FLAG_PRIVILEGE_BEFORE, FLAG_PRIVILEGE_TARGET, FORM_BPF, FORM_CLONE, FORM_CLONE3, FORM_EXEC,
+    FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PTRACE, FORM_UNSHARE, KIND_PRIVILEGE_CAPSET,
+    KIND_PRIVILEGE_MODULE, MODULE_NAME_WORDS, PRIVILEGE_CALLS, PrivilegeCall, PrivilegeChild,
+    PrivilegeRecord, PrivilegeSettings, PrivilegeState,
+};
+use whalewatch_trackers_ebpf::{
+    TASK,
+    kernel::{Kernel, argument, global, load, number},
+    output::{SCRATCH, begin, submit},
+    path::read_user,
+    process::{Subject, cgroup_id, current, write_process},
+    scope::watches,
+    syscall::{self, Arguments},
+};
+
+use given::write_given;
+use state::{is_changed, write_state};
+use target::write_traced;
+
+/// Set by the loader.
+#[unsafe(no_mangle)]
+static SETTINGS: PrivilegeSettings = PrivilegeSettings::UNSET;
+
+/// What threads were, by the address of their task, while they are in one of the calls. One that is killed in it leaves its entry,
+/// hence those used least lately make room.
+#[map]
+static BEFORE: LruHashMap<u64, PrivilegeState> = LruHashMap::with_max_entries(8192, 0);
+/// What processes a call has made, by the task that is in it.
+#[map]
+static CHILDREN: LruHashMap<u64, PrivilegeChild> = LruHashMap::with_max_entries(1024, 0);
+/// Names of modules that are being loaded, by the task that does it.
+#[map]
+static MODULES: LruHashMap<u64, [u64; MODULE_NAME_WORDS]> = LruHashMap::with_max_entries(1024, 0);
+
+/// Every `CLONE_NEW` flag; that for time only `clone3` has, since it is one of the bits of the signal in `clone`.
+const NEW_NAMESPACES: u64 = 0x7e02_0000;
+const NEW_TIME: u64 = 0x80;
+/// `ptrace` numbers its newer requests from here on.
+const NEWER_REQUESTS: u64 = 0x4200;
+
+/// A system call begins.
+#[btf_tracepoint(function = "sys_enter")]
+fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
+    let regs = argument(&ctx, 0);
+    // SAFETY: the tracepoint's argument are the registers; a system call is made by the current task.
+    unsafe {
+        let action = syscall::action(regs, &raw const SETTINGS.actions);
+        if action == 0 {
+            return 0;
+        }
+        let call = call(action);
+        if global(&raw const (*call).kind) > KIND_PRIVILEGE_CAPSET {
+            return 0;
+        }
+        let form = global(&raw const (*call).form);
+        let first = syscall::argument(regs, 0);
+        if form == FORM_CLONE && first & NEW_NAMESPACES == 0 {
+            return 0;
+        }
+        if form == FORM_CLONE3 {
+            // 0 is what cannot be read yet, too.
+            let flags: u64 = read_user(first);
+            if flags != 0 && flags & (NEW_NAMESPACES | NEW_TIME) == 0 {
+                return 0;
+            }
+        }
+        let mut before = MaybeUninit::<PrivilegeState>::uninit();
+        write_state(current(), before.as_mut_ptr());
+        let _ = BEFORE.insert(current() as u64, before.assume_init_ref(), BPF_ANY.into());
+    }
+    0
+}
+
+/// A process or a thread was made.
+#[btf_tracepoint(function = "sched_process_fork")]
+fn privilege_fork(ctx: BtfTracePointContext) -> u32 {
+    // SAFETY: the tracepoint's arguments are two tasks; the first is the current one.
+    unsafe {
+        let maker = current() as u64;
+        if BEFORE.get_ptr(maker).is_none() {
+            return 0;
+        }
+        let task = argument(&ctx, 1);
+        let leader: Kernel = load(task, &raw const (*TASK).group_leader);
+        let subject = Subject { task, leader, cgroup_id: cgroup_id(task) };
+        let mut child = MaybeUninit::<PrivilegeChild>::uninit();
+        let out = child.as_mut_ptr();
+        write_process(&raw mut (*out).process, &subject, 0, 0);
+        write_state(task, &raw mut (*out).state);
+        let _ = CHILDREN.insert(maker, child.assume_init_ref(), BPF_ANY.into());
+    }
+    0
+}
+
+/// A module is about to be loaded: the kernel has its name by now. Kernels without modules do not have this.
+#[btf_tracepoint(function = "module_load")]
+fn privilege_module(ctx: BtfTracePointContext) -> u32 {
+    let module = argument(&ctx, 0);
+    let mut name = [0_u64; MODULE_NAME_WORDS];
+    // SAFETY: the tracepoint's argument is a module, whose name has this many bytes.
+    unsafe {
+        let from = module.add(global(&raw const SETTINGS.optional.module_name) as usize);
+        for (n, word) in name.iter_mut().enumerate() {
+            *word = from.cast::<u64>().add(n).read_volatile();
+        }
+        let _ = MODULES.insert(current() as u64, &name, BPF_ANY.into());
+    }
+    0
+}
+
+/// A system call returns.
+#[btf_tracepoint(function = "sys_exit")]
+fn privilege_exit(ctx: BtfTracePointContext) -> u32 {
+    let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    unsafe {
+        let action = syscall::action(regs, &raw const SETTINGS.actions);
+        if action == 0 {
+            return 0;
+        }
+        let call = call(action);
+        let (kind, form) = (global(&raw const (*call).kind), global(&raw const (*call).form));
+        let arguments = syscall::arguments(regs);
+        if !wants(form, &arguments, result) {
+            return 0;
+        }
+        let subject = Subject::current();
+        if watches(&subject, result < 0) {
+            emit(&subject, call, &arguments, result);
+        }
+        let key = current() as u64;
+        if kind <= KIND_PRIVILEGE_CAPSET {
+            let _ = BEFORE.remove(key);
+            if form == FORM_CLONE || form == FORM_CLONE3 {
+                let _ = CHILDREN.remove(key);
+            }
+        } else if kind == KIND_PRIVILEGE_MODULE {
+            let _ = MODULES.remove(key);
+        }
+    }
+    0
+}
+
+/// What an action stands for.
+#[inline(always)]
+unsafe fn call(action: u8) -> *const PrivilegeCall {
+    // SAFETY: the place is kept within the list.
+    unsafe {
+        let calls = (&raw const SETTINGS.calls).cast::<PrivilegeCall>();
+        calls.add(action as usize % PRIVILEGE_CALLS)
+    }
+}
+
+/// Whether it is told, by its arguments.
+#[inline(always)]
+unsafe fn wants(form: u16, arguments: &Arguments, result: i64) -> bool {
+    // SAFETY: globals of this object; the helper checks what it reads.
+    unsafe {
+        match form {
+            // The new process comes from the same call, as its first return.
+            FORM_CLONE => result != 0 && arguments[0] & NEW_NAMESPACES != 0,
+            FORM_CLONE3 => {
+                result != 0 && read_user::<u64>(arguments[0]) & (NEW_NAMESPACES | NEW_TIME) != 0
+            }
+            FORM_UNSHARE => arguments[0] & (NEW_NAMESPACES | NEW_TIME) != 0,
+            FORM_PTRACE => {
+                let told = global(&raw const SETTINGS.ptrace);
+                let request = arguments[0];
+                let newer = request.wrapping_sub(NEWER_REQUESTS);
+                if request < 32 {
+                    told >> (request & 63) & 1 != 0
+                } else if newer < 32 {
+                    told >> ((newer + 32) & 63) & 1 != 0
+                } else {
+                    told == u64::MAX
+                }
+            }
+            FORM_BPF => {
+                let command = arguments[0] & 0xffff_ffff;
+                let command = if command > 63 { 63 } else { command };
+                global(&raw const SETTINGS.bpf) >> (command & 63) & 1 != 0
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Reports a call.
+#[inline(always)]
+unsafe fn emit(
+    subject: &Subject,
+    call: *const PrivilegeCall,
+    arguments: &Arguments,
+    result: i64,
+) -> u32 {
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+    let record = scratch.cast::<PrivilegeRecord>();
+    // SAFETY: the scratch is this CPU's alone; the call is one of the settings.
+    unsafe {
+        let (kind, form) = (global(&raw const (*call).kind), global(&raw const (*call).form));
+        let key = current() as u64;
+        let mut flags = 0;
+        if kind <= KIND_PRIVILEGE_CAPSET {
+            write_state(subject.task, &raw mut (*record).after);
+            if let Some(before) = BEFORE.get_ptr(key) {
+                flags |= FLAG_PRIVILEGE_BEFORE;
+                (*record).before = *before;
+            }
+            if form == FORM_EXEC {
+                let known = flags & FLAG_PRIVILEGE_BEFORE != 0;
+                if !known || !is_changed(&raw const (*record).before, &raw const (*record).after) {
+                    return 0;
+                }
+            }
+        }
+        if !begin(subject.cgroup_id) {
+            return 0;
+        }
+        write_process(&raw mut (*record).process, subject, 0, kind);
+        (*record).result = result;
+        (*record).arguments = [arguments[0], arguments[1], arguments[2]];
+        (*record).call = global(&raw const (*call).call).into();
+        (*record).padding = 0;
+        if form == FORM_CLONE || form == FORM_CLONE3 {
+            if let Some(child) = CHILDREN.get_ptr(key) {
+                flags |= FLAG_PRIVILEGE_TARGET;
+                (*record).target = (*child).process;
+                (*record).after = (*child).state;
+            }
+        }
+        if form == FORM_PTRACE && write_traced(arguments[1] as u32, &raw mut (*record).target) != 0
+        {
+            flags |= FLAG_PRIVILEGE_TARGET;
+        }
+        let end = write_given(record, form, arguments);
+        if form == FORM_INIT_MODULE || form == FORM_FINIT_MODULE {
+            if let Some(name) = MODULES.get_ptr(key) {
+                let to = (&raw mut (*record).given).cast::<[u64; MODULE_NAME_WORDS]>();
+                *to = *name;
+            }
+        }
+        (*record).process.record.flags |= flags;
+        (*record).process.record.length = end;
+        submit(scratch.cast(), end, subject.cgroup_id)
+    }
+}
+
+/// Where a record's tail begins.
+const TAIL: u32 = size_of::<PrivilegeRecord>() as u32;

@@ -1,0 +1,247 @@
+//! The privilege tracker's records and settings.
+
+use core::mem::{offset_of, size_of};
+
+use bytemuck::{Pod, Zeroable};
+
+use crate::offsets::{Member, offsets};
+use crate::{ProcessHeader, SYSCALLS};
+
+/// A thread entered namespaces that were there.
+pub const KIND_PRIVILEGE_SETNS: u16 = 112;
+/// A thread, or a new process, got namespaces of its own.
+pub const KIND_PRIVILEGE_UNSHARE: u16 = 113;
+/// A thread took other user or group ids.
+pub const KIND_PRIVILEGE_SETUID: u16 = 114;
+/// A thread took other capabilities.
+pub const KIND_PRIVILEGE_CAPSET: u16 = 115;
+/// A process reached into another.
+pub const KIND_PRIVILEGE_PTRACE: u16 = 116;
+/// A kernel module was loaded or unloaded.
+pub const KIND_PRIVILEGE_MODULE: u16 = 117;
+/// Something was asked of the kernel's BPF.
+pub const KIND_PRIVILEGE_BPF: u16 = 118;
+
+/// The record has a target: the process that is traced, or that was made.
+pub const FLAG_PRIVILEGE_TARGET: u16 = 1 << 5;
+/// What was before is known.
+pub const FLAG_PRIVILEGE_BEFORE: u16 = 1 << 6;
+/// The path is the kernel's, not one that was asked for.
+pub const FLAG_PRIVILEGE_RESOLVED: u16 = 1 << 7;
+
+/// Nothing but arguments.
+pub const FORM_PLAIN: u16 = 0;
+/// `setns`: the file that stands for the namespace is looked at.
+pub const FORM_SETNS: u16 = 1;
+/// `clone`: told only with flags for new namespaces.
+pub const FORM_CLONE: u16 = 2;
+/// `clone3`: as `clone`, its flags are in memory.
+pub const FORM_CLONE3: u16 = 3;
+/// `execve`: told only where it changed something.
+pub const FORM_EXEC: u16 = 4;
+/// `capset`: the sets are in memory.
+pub const FORM_CAPSET: u16 = 5;
+/// `ptrace`: which requests are told, the settings say.
+pub const FORM_PTRACE: u16 = 6;
+/// `init_module`: the name comes from the kernel.
+pub const FORM_INIT_MODULE: u16 = 7;
+/// `finit_module`: as `init_module`; the module is a file.
+pub const FORM_FINIT_MODULE: u16 = 8;
+/// `delete_module`: the name is an argument.
+pub const FORM_DELETE_MODULE: u16 = 9;
+/// `bpf`: which commands are told, the settings say.
+pub const FORM_BPF: u16 = 10;
+/// `unshare`: told only with flags for new namespaces.
+pub const FORM_UNSHARE: u16 = 11;
+
+/// System calls that can be told apart.
+pub const PRIVILEGE_CALLS: usize = 64;
+/// Words of what a call was given in memory.
+pub const GIVEN_WORDS: usize = 9;
+/// Words of a module's name (`MODULE_NAME_LEN`).
+pub const MODULE_NAME_WORDS: usize = 7;
+
+/// Places in [`PrivilegeState::ids`].
+pub const ID_NAMES: [&str; 8] = ["uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid"];
+/// Places in [`PrivilegeState::capabilities`].
+pub const CAPABILITY_SETS: [&str; 5] =
+    ["effective", "permitted", "inheritable", "bounding", "ambient"];
+/// Places in [`PrivilegeState::namespaces`].
+pub const NAMESPACE_NAMES: [&str; 9] =
+    ["user", "mnt", "net", "uts", "ipc", "cgroup", "pid_for_children", "time", "time_for_children"];
+
+offsets! {
+    /// Offsets for a [`PrivilegeState`], a namespace's file and a traced process.
+    PrivilegeOffsets {
+        uid: "cred"."uid",
+        suid: "cred"."suid",
+        fsuid: "cred"."fsuid",
+        gid: "cred"."gid",
+        sgid: "cred"."sgid",
+        fsgid: "cred"."fsgid",
+        effective: "cred"."cap_effective",
+        permitted: "cred"."cap_permitted",
+        inheritable: "cred"."cap_inheritable",
+        bounding: "cred"."cap_bset",
+        ambient: "cred"."cap_ambient",
+        uts_ns: "nsproxy"."uts_ns",
+        ipc_ns: "nsproxy"."ipc_ns",
+        cgroup_ns: "nsproxy"."cgroup_ns",
+        pid_ns: "nsproxy"."pid_ns_for_children",
+        uts_inum: "uts_namespace"."ns.inum",
+        ipc_inum: "ipc_namespace"."ns.inum",
+        cgroup_inum: "cgroup_namespace"."ns.inum",
+        inode_private: "inode"."i_private",
+        super_magic: "super_block"."s_magic",
+        ns_ops: "ns_common"."ops",
+        ns_inum: "ns_common"."inum",
+        ops_name: "proc_ns_operations"."name",
+        ptraced: "task_struct"."ptraced",
+        ptrace_entry: "task_struct"."ptrace_entry",
+        thread_pid: "task_struct"."thread_pid",
+    }
+}
+
+/// Offsets that some kernels lack. What they lead to is read only where all are there.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct OptionalOffsets {
+    /// 1 where there are time namespaces.
+    pub has_time: u32,
+    /// `nsproxy.time_ns`
+    pub time_ns: u32,
+    /// `nsproxy.time_ns_for_children`
+    pub time_children: u32,
+    /// `time_namespace.ns.inum`
+    pub time_inum: u32,
+    /// `module.name`, where there are modules.
+    pub module_name: u32,
+}
+
+impl OptionalOffsets {
+    /// What leads to time namespaces, in the order of the fields.
+    pub const TIME: [Member; 3] = [
+        Member { of: "nsproxy", path: "time_ns" },
+        Member { of: "nsproxy", path: "time_ns_for_children" },
+        Member { of: "time_namespace", path: "ns.inum" },
+    ];
+    /// What a module's name is the member of.
+    pub const MODULE_NAME: Member = Member { of: "module", path: "name" };
+
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self =
+        Self { has_time: 0, time_ns: 0, time_children: 0, time_inum: 0, module_name: 0 };
+}
+
+/// A system call.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrivilegeCall {
+    /// One of the `KIND_PRIVILEGE_` constants.
+    pub kind: u16,
+    /// One of the `FORM_` constants.
+    pub form: u16,
+    /// Which call it is, in user space's list.
+    pub call: u16,
+    /// Always 0.
+    pub padding: u16,
+}
+
+/// What a thread may do, and where it is.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrivilegeState {
+    /// Sets of capabilities, in the order of [`CAPABILITY_SETS`].
+    pub capabilities: [u64; 5],
+    /// User and group ids of the initial user namespace, in the order of [`ID_NAMES`].
+    pub ids: [u32; 8],
+    /// Inode numbers of namespaces, in the order of [`NAMESPACE_NAMES`]; 0 for none.
+    pub namespaces: [u32; 9],
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// The record of a system call. Behind it come up to two pieces: names up from a file, leaf first, each closed by a NUL byte; a text.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrivilegeRecord {
+    /// The process, as it is when the call returns.
+    pub process: ProcessHeader,
+    /// The process that is traced, or that was made.
+    pub target: ProcessHeader,
+    /// What the call gave: below 0 the negative error number.
+    pub result: i64,
+    /// Its first three arguments.
+    pub arguments: [u64; 3],
+    /// What was before.
+    pub before: PrivilegeState,
+    /// What is now: the new process's, where one was made.
+    pub after: PrivilegeState,
+    /// What it was given in memory. For `setns`: the namespace's inode number, and its kind's name. For `capset`: the header, and the
+    /// sets. For modules: the name as the kernel has it. For `bpf`: what `union bpf_attr` begins with. For `clone3`: the flags.
+    pub given: [u64; GIVEN_WORDS],
+    /// Bytes of each piece.
+    pub pieces: [u32; 2],
+    /// Which call it was, in user space's list.
+    pub call: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+/// A process that was made, until the call that made it returns.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrivilegeChild {
+    /// The process.
+    pub process: ProcessHeader,
+    /// What it may do, and where it is.
+    pub state: PrivilegeState,
+}
+
+/// The read-only globals of the privilege tracker's programs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct PrivilegeSettings {
+    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    pub record: [PrivilegeRecord; 0],
+    /// As `record`.
+    pub child: [PrivilegeChild; 0],
+    /// Requests of `ptrace` that are told: the bits 0 to 31 for those of that number, 32 to 63 for those from 0x4200 on. All others are
+    /// told where all bits are set.
+    pub ptrace: u64,
+    /// Commands of `bpf` that are told, by number; the last bit for all beyond.
+    pub bpf: u64,
+    /// Which of `calls` a system call is, by its number; 0 for none.
+    pub actions: [u8; SYSCALLS],
+    /// The system calls.
+    pub calls: [PrivilegeCall; PRIVILEGE_CALLS],
+    /// Where the kernel keeps what is read.
+    pub offsets: PrivilegeOffsets,
+    /// What only some kernels have.
+    pub optional: OptionalOffsets,
+    /// Keeps the size a multiple of 8.
+    pub padding: u32,
+}
+
+impl PrivilegeSettings {
+    /// What stands in the object before the loader sets it.
+    pub const UNSET: Self = Self {
+        record: [],
+        child: [],
+        ptrace: 0,
+        bpf: 0,
+        actions: [0; SYSCALLS],
+        calls: [PrivilegeCall { kind: 0, form: 0, call: 0, padding: 0 }; PRIVILEGE_CALLS],
+        offsets: PrivilegeOffsets::UNSET,
+        optional: OptionalOffsets::UNSET,
+        padding: 0,
+    };
+}
+
+const _: () = {
+    assert!(size_of::<PrivilegeState>() == 112);
+    assert!(size_of::<PrivilegeRecord>() == 536);
+    assert!(offset_of!(PrivilegeRecord, before) == 224);
+    assert!(offset_of!(PrivilegeRecord, pieces) == 520);
+    assert!(size_of::<PrivilegeChild>() == 208);
+};
