@@ -62,11 +62,6 @@ impl Directory {
         inner.subscribers.push(Box::new(subscriber));
     }
 
-    /// Whether anybody listens: who publishes may spare itself the trouble if not.
-    pub fn has_subscribers(&self) -> bool {
-        !self.lock().subscribers.is_empty()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +87,6 @@ mod tests {
         let directory = Directory::default();
         let web = Resident::Container(Arc::new(Container::bare("web", Runtime::Docker)));
         directory.publish(1, Resident::Host);
-        assert!(!directory.has_subscribers());
         let (tell, heard) = channel();
         directory.subscribe(move |cgroup, resident| {
             tell.send((cgroup, resident.cloned())).expect("the test listens");
