@@ -5,14 +5,13 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::workload::Workload;
-use whalewatch_tests::{config, environment};
+use whalewatch_tests::{config, environment, wait};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
@@ -85,14 +84,12 @@ fn counts_and_errors_are_those_of_strace() {
     sh.args(["-c", script]).arg(&cgroup).args([WORKLOAD.0, "syscalls", "5000", "500"]);
     let mut child = sh.stdout(Stdio::null()).spawn().expect("sh");
     let status = format!("/proc/{}/status", child.id());
-    let wait = |text: &str| {
-        let end = Instant::now() + Duration::from_secs(30);
-        while !fs::read_to_string(&status).expect("a status").contains(text) {
-            assert!(Instant::now() < end, "no {text:?}");
-            thread::sleep(Duration::from_millis(5));
-        }
+    let until_it_says = |text: &str| {
+        wait::until(text, Duration::from_secs(30), || {
+            wait::when(fs::read_to_string(&status).expect("a status").contains(text))
+        });
     };
-    wait("State:\tT");
+    until_it_says("State:\tT");
     let dir = environment::scratch("syscalls-strace");
     let trackers = "[trackers.syscalls]\ntype = \"syscalls\"\n";
     let tracer = Tracer::run(&dir, &config::chain_of(docker.socket(), trackers, &["syscalls"]));
@@ -101,7 +98,7 @@ fn counts_and_errors_are_those_of_strace() {
     let mut strace = Command::new("strace");
     let mut strace =
         strace.args(["-c", "-f", "-p", &pid, "-o"]).arg(&summary).spawn().expect("strace");
-    wait(&format!("TracerPid:\t{}\n", strace.id()));
+    until_it_says(&format!("TracerPid:\t{}\n", strace.id()));
     let continued = Command::new("kill").args(["-CONT", &pid]).status().expect("kill");
     assert!(continued.success());
     assert!(child.wait().expect("the workload").success());

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde_json::{Value, json};
+use whalewatch_tests::wait;
 
 use crate::Told;
 
@@ -93,14 +94,8 @@ fn listen(at: SocketAddr) -> rustix::io::Result<TcpListener> {
 }
 
 fn wait_for(file: &Path) -> io::Result<()> {
-    let since = Instant::now();
-    while !file.exists() {
-        if since.elapsed() > LIMIT {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, file.display().to_string()));
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    Ok(())
+    let late = || io::Error::new(io::ErrorKind::TimedOut, file.display().to_string());
+    wait::poll(LIMIT, || wait::when(file.exists())).ok_or_else(late)
 }
 
 /// Accepts so many connections; over each it receives, answers, and waits for the other side to end it.
