@@ -285,7 +285,7 @@ fn without_a_runtime_nothing_waits_for_a_name_that_cannot_come() {
     // Nor does with Docker what another runtime's cgroup holds, or what Docker does not know.
     let mut rig = Rig::new();
     let podman = format!("/machine.slice/libpod-{}.scope", id(8));
-    let made_podman = Scripted { process: None, says: Says::Made(8, podman), number: 0 };
+    let made_podman = Scripted::new(None, Says::Made(8, podman));
     rig.observe(vec![made_podman, made(9, 9)]);
     rig.handle(0, vec![act(process(61, 5, 8)), act(process(62, 5, 9))]);
     assert_eq!(rig.told(), ["pending 8"]);
@@ -407,7 +407,7 @@ fn a_cgroup_named_after_another_container_is_its_makers() {
     rig.hear_name(7, "victim");
     rig.hear_name(8, "maker");
     let path = |inner| format!("/docker/{}/{}", id(8), id(inner));
-    let said = |cgroup, path| Scripted { process: None, says: Says::Made(cgroup, path), number: 0 };
+    let said = |cgroup, path| Scripted::new(None, Says::Made(cgroup, path));
     rig.observe(vec![said(9, path(7)), said(10, path(99))]);
     rig.handle(0, vec![act(process(60, 5, 9))]);
     assert_eq!(rig.told(), ["resolved maker"]);

@@ -24,6 +24,8 @@ mod failures;
 #[cfg(test)]
 mod hold_order;
 #[cfg(test)]
+mod parties;
+#[cfg(test)]
 mod testing;
 
 pub use event::{ContainerEvent, ContainerEventKind};

@@ -48,6 +48,16 @@ pub(crate) struct Scripted {
     pub(crate) process: Option<Process>,
     pub(crate) says: Says,
     pub(crate) number: u64,
+    /// Whom it was done to.
+    pub(crate) target: Option<Process>,
+    /// The cgroup that it is about, if no process did it.
+    pub(crate) cgroup: Option<u64>,
+}
+
+impl Scripted {
+    pub(crate) fn new(process: Option<Process>, says: Says) -> Self {
+        Self { process, says, number: 0, target: None, cgroup: None }
+    }
 }
 
 impl Event for Scripted {
@@ -67,6 +77,14 @@ impl Event for Scripted {
         self.process.as_ref()
     }
 
+    fn target(&self) -> Option<&Process> {
+        self.target.as_ref()
+    }
+
+    fn cgroup(&self) -> Option<u64> {
+        self.cgroup
+    }
+
     fn change(&self) -> Option<Change<'_>> {
         Some(match &self.says {
             Says::Nothing => return None,
@@ -82,28 +100,38 @@ impl Event for Scripted {
 }
 
 pub(crate) fn event(process: Process, says: Says) -> Scripted {
-    Scripted { process: Some(process), says, number: 0 }
+    Scripted::new(Some(process), says)
 }
 
 pub(crate) fn act(process: Process) -> Scripted {
     event(process, Says::Nothing)
 }
 
+/// Something that was done to another process.
+pub(crate) fn act_on(process: Process, target: Process) -> Scripted {
+    Scripted { target: Some(target), ..act(process) }
+}
+
+/// Something that no process did, of a cgroup.
+pub(crate) fn of_cgroup(cgroup: u64) -> Scripted {
+    Scripted { cgroup: Some(cgroup), ..Scripted::new(None, Says::Nothing) }
+}
+
 pub(crate) fn made(cgroup: u64, container: u32) -> Scripted {
     let path = format!("/docker/{}", id(container));
-    Scripted { process: None, says: Says::Made(cgroup, path), number: 0 }
+    Scripted::new(None, Says::Made(cgroup, path))
 }
 
 pub(crate) fn made_host(cgroup: u64) -> Scripted {
-    Scripted { process: None, says: Says::Made(cgroup, "/system.slice".into()), number: 0 }
+    Scripted::new(None, Says::Made(cgroup, "/system.slice".into()))
 }
 
 pub(crate) fn removed(cgroup: u64) -> Scripted {
-    Scripted { process: None, says: Says::Removed(cgroup), number: 0 }
+    Scripted::new(None, Says::Removed(cgroup))
 }
 
 pub(crate) fn moved(process: &Process, to: u64) -> Scripted {
-    Scripted { process: None, says: Says::Moved(process.key(), to), number: 0 }
+    Scripted::new(None, Says::Moved(process.key(), to))
 }
 
 /// An event that went on.
@@ -116,6 +144,7 @@ pub(crate) struct Out {
     pub(crate) how: How,
     pub(crate) id: Option<String>,
     pub(crate) name: Option<String>,
+    pub(crate) target: (State, Option<String>),
 }
 
 #[derive(Clone, Debug, Default)]
@@ -131,6 +160,7 @@ pub(crate) struct Rig {
     pub(crate) manager: ContainerManager,
     pub(crate) counters: HandlerCounters,
     pub(crate) out: Vec<Out>,
+    pub(crate) directory: Directory,
     notes: Notes,
     ms: Arc<AtomicU64>,
     timers: Vec<(u64, Message)>,
@@ -158,7 +188,7 @@ impl Rig {
 
     pub(crate) fn with(options: ContainerOptions, cgroups_answer: bool) -> Self {
         let (notes, ms) = (Notes::default(), Arc::new(AtomicU64::new(0)));
-        let proc = tempfile::tempdir().unwrap();
+        let (proc, directory) = (tempfile::tempdir().unwrap(), Directory::default());
         let clock = ms.clone();
         let world = World {
             clock: Clock::new(move || Duration::from_millis(clock.load(Relaxed))),
@@ -166,7 +196,7 @@ impl Rig {
             hierarchy: None,
             cgroups_answer,
             helper: Box::new(notes.clone()),
-            directory: Directory::default(),
+            directory: directory.clone(),
         };
         let chains = vec![ChainId(0), ChainId(1)];
         let mut manager = ContainerManager::new(options, "container".into(), chains, world);
@@ -175,6 +205,7 @@ impl Rig {
             manager,
             counters: HandlerCounters::default(),
             out: Vec::new(),
+            directory,
             notes,
             ms,
             timers: Vec::new(),
@@ -198,19 +229,20 @@ impl Rig {
         let due = |after: Duration| now + after.as_millis() as u64;
         self.timers.extend(timers.into_iter().map(|(after, message)| (due(after), message)));
         for (chain, batch) in self.outgoing.drain(..) {
+            let text = |text: &Arc<str>| text.to_string();
             self.out.extend(batch.iter().map(|e| {
+                let attribution = e.attribution();
+                let (container, target) = (&attribution.container, &attribution.target);
+                let name = |of: &Option<Arc<Container>>| of.as_ref()?.name.as_ref().map(text);
                 Out {
                     chain: chain.0,
                     kind: e.kind(),
                     number: e.time().0,
-                    state: e.attribution().state,
-                    how: e.attribution().how,
-                    id: e.attribution().container.as_ref().map(|c| c.id.to_string()),
-                    name: e
-                        .attribution()
-                        .container
-                        .as_ref()
-                        .and_then(|c| Some(c.name.as_ref()?.to_string())),
+                    state: attribution.state,
+                    how: attribution.how,
+                    id: container.as_ref().map(|c| text(&c.id)),
+                    name: name(container),
+                    target: (attribution.target_state, name(target)),
                 }
             }));
         }

@@ -189,13 +189,15 @@ impl ContainerManager {
         {
             known.cgroups.retain(|&c| c != id);
         }
-        if self.cgroups.insert(id, answer)
-            && let Some(known) = serial.and_then(|s| self.containers.get_mut(s))
-            && !known.cgroups.contains(&id)
-        {
-            known.cgroups.push(id);
+        // What there is no room to remember is not told either: nobody would take it back.
+        if self.cgroups.insert(id, answer) {
+            if let Some(known) = serial.and_then(|s| self.containers.get_mut(s))
+                && !known.cgroups.contains(&id)
+            {
+                known.cgroups.push(id);
+            }
+            self.publish(id, answer);
         }
-        self.publish(id, answer);
         answer
     }
 

@@ -267,6 +267,7 @@ impl ContainerManager {
         while let Some((serial, known)) = self.containers.sweep(now) {
             for &id in &known.cgroups {
                 self.cgroups.forget(id);
+                self.world.directory.retract(id);
             }
             self.release(For::Name(serial), cx);
             let id = Arc::clone(&known.snapshot.id);
