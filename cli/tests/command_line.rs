@@ -83,3 +83,47 @@ fn a_tracker_with_options_that_leave_nothing_out_is_shared_with_the_handler_that
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(said.contains("trackers: groups, procs\n"), "{said}");
 }
+
+/// Writes a configuration to check.
+fn configuration(name: &str, text: &str) -> String {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    std::fs::write(&path, text).expect("it can be written");
+    path.to_str().expect("the target folder's path is UTF-8").to_owned()
+}
+
+#[test]
+fn a_scope_of_containers_that_nobody_knows_is_refused() {
+    let chain = |scope: &str, through: &str| {
+        format!(
+            "[trackers.opens]\ntype = \"files\"\nscope = {scope}\n\n\
+             [[chains]]\nfrom = [\"opens\"]\nthrough = [{through}]\n"
+        )
+    };
+    let alone = configuration("scope-alone.toml", &chain("{ containers = [\"a\"] }", "\"null\""));
+    refused(&["check", &alone], "no chain has a part that knows containers");
+    refused(&["check", &alone], "scope-alone.toml:3:");
+    for (scope, through) in
+        [("{ containers = [\"a\"] }", "\"container\", \"null\""), ("{ uids = [0] }", "\"null\"")]
+    {
+        let file = configuration("scope.toml", &chain(scope, through));
+        let done = run(&["check", &file]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+#[test]
+fn every_mistake_in_a_tracker_s_options_is_told_at_its_place() {
+    let text = "[trackers.opens]\ntype = \"files\"\nopens = false\nchanges = false\n\
+                scope = { containers = [\"[\"] }\nbudget = { burst = 5 }\n\n\
+                [trackers.sent]\ntype = \"signals\"\nsignals = [\"SIGNOPE\"]\n\n\
+                [[chains]]\nfrom = [\"opens\", \"sent\"]\nthrough = [\"container\", \"null\"]\n";
+    let file = configuration("mistakes.toml", text);
+    for said in [
+        "nothing is left to be watched",
+        "scope.containers: \"[\": unclosed character class",
+        "budget.burst: a burst is set, but no events_per_second",
+        "\"SIGNOPE\" is no signal",
+    ] {
+        refused(&["check", &file], said);
+    }
+}
