@@ -164,6 +164,29 @@ fn a_hundred_thousand_opens_by_eight_threads_are_all_accounted_for() {
 }
 
 #[test]
+fn a_descriptor_that_is_gone_again_leaves_the_path_that_was_asked_for() {
+    let dir = environment::scratch("files-race");
+    let file = dir.join("raced-for");
+    std::fs::write(&file, "").expect("the scratch folder can be written to");
+    let link = dir.join("asked-for");
+    std::os::unix::fs::symlink(&file, &link).expect("a link can be made");
+    let tracer = tracer(&dir, "changes = false\nscope = { comms = [\"workload\"] }");
+    let done = WORKLOAD.on_host(&["files", "race", link.to_str().expect("text"), "500"]);
+    let finished = tracer.stop();
+    let told = told(&finished, "host", "files-race/");
+    assert_eq!(Some(told.len() as u64), done["opens"].as_u64(), "each open is told once");
+    let by = |source: &str| {
+        told.iter().filter(|event| event["file"]["path_source"] == source).collect::<Vec<_>>()
+    };
+    // Each of the two is the truth that could be had, and is marked as what it is.
+    assert!(by("kernel").iter().all(|event| event["file"]["path"] == file.to_str().expect("text")));
+    assert!(by("asked").iter().all(|event| event["file"]["path"] == link.to_str().expect("text")));
+    assert_eq!(by("kernel").len() + by("asked").len(), told.len());
+    println!("{} of {} were gone when they were looked at", by("asked").len(), told.len());
+    finished.totals.assert_complete();
+}
+
+#[test]
 fn bytes_are_summed_for_each_process_and_file() {
     let dir = environment::scratch("files-io");
     let file = dir.join("summed");

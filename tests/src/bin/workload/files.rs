@@ -3,8 +3,10 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd as _};
+use std::os::fd::{AsFd, AsRawFd as _, IntoRawFd as _};
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use rustix::process::{chdir, chroot};
@@ -20,10 +22,11 @@ pub(crate) fn run(arguments: &[String]) -> Told {
         ["open-threads", path, threads, count] => {
             open_threads(path, threads.parse()?, count.parse()?)
         }
+        ["race", path, count] => race(path, count.parse()?),
         ["tour", dir] => tour(Path::new(dir)),
         ["chroot", dir] => in_chroot(dir),
         ["io", path] => io(path),
-        _ => Err("files open-close PATH COUNT | open-threads PATH THREADS COUNT | tour DIR | chroot DIR | io PATH".into()),
+        _ => Err("files open-close PATH COUNT | open-threads PATH THREADS COUNT | race PATH COUNT | tour DIR | chroot DIR | io PATH".into()),
     }
 }
 
@@ -43,6 +46,34 @@ fn open_threads(path: &str, threads: u64, count: u64) -> Told {
         threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
     })?;
     Ok(json!({"opens": threads * count}))
+}
+
+/// Opens a file so often with `O_CLOEXEC` while another thread closes the descriptor that it gets: it is often gone again when the kernel is
+/// asked what it stands for.
+fn race(path: &str, count: u64) -> Told {
+    let done = AtomicBool::new(false);
+    let next = File::open("/dev/null")?.as_raw_fd();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Relaxed) {
+                #[expect(
+                    unsafe_code,
+                    reason = "nothing safe closes what another thread has opened"
+                )]
+                // SAFETY: nobody else in this program relies on that descriptor: it is opened below, and not used.
+                let _gone_already = unsafe { libc::close(next) };
+            }
+        });
+        for _ in 0..count {
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
+                // The other thread closes it, or the next one gets it.
+                let _closed = file.into_raw_fd();
+            }
+        }
+        done.store(true, Relaxed);
+    });
+    Ok(json!({"opens": count}))
 }
 
 /// What was done, in the words of an event.
