@@ -1,12 +1,13 @@
 //! Signals: who sends which to whom, and both containers.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::Value;
 use whalewatch_tests::docker::{Container, Docker};
 use whalewatch_tests::tracer::{Finished, Tracer};
 use whalewatch_tests::workload::Workload;
-use whalewatch_tests::{config, environment};
+use whalewatch_tests::{config, environment, wait};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
@@ -21,12 +22,27 @@ fn tracer(test: &str, options: &str) -> Tracer {
     Tracer::run(&dir, &config::chain_of(docker().socket(), &trackers, &["signals"]))
 }
 
-/// A container that sleeps, with the workload in it.
+/// A container that sleeps and catches SIGUSR1, with the workload in it.
 fn sleeper(name: &str) -> Container {
     let (mounts, image) = (WORKLOAD.mounts(), environment::image());
     let options: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let command = ["sh", "-c", "trap : USR1; while :; do sleep 1; done"];
-    docker().start_with(name, &options, &image, &command)
+    let container = docker().start_with(name, &options, &image, &command);
+    // The runtime's program becomes the shell, and the shell sets its trap, after `docker run` has ended; before that the
+    // kernel ignores the signal, as it does for every first process of a pid namespace.
+    let pid = container.first_pid();
+    wait::until("the shell catches SIGUSR1", Duration::from_secs(60), || {
+        wait::when(is_shell_that_catches(pid, 10))
+    });
+    container
+}
+
+/// Whether a process is a shell (the runtime's program before it catches every signal) that catches this signal.
+fn is_shell_that_catches(pid: u32, signal: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    field("Name:") == Some("sh") && caught.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
 }
 
 /// The signals that these commands sent.
@@ -48,11 +64,17 @@ fn started(pid: u32) -> u64 {
 fn a_signal_from_the_host_into_a_container_tells_both() {
     let container = sleeper("signal-target");
     let pid = container.first_pid();
-    let tracer = tracer("signals-host", "");
+    let mut tracer = tracer("signals-host", "");
+    // An event of the host waits for nobody's name, so the name must be known before.
+    WORKLOAD.exec(&docker(), "signal-target", &["signals", "send", "1", "28"]);
+    tracer.wait_for("the container's name is known", |events| {
+        wait::when(events.iter().any(|event| event.container_name() == Some("signal-target")))
+    });
     let done = WORKLOAD.on_host(&["signals", "send", &pid.to_string(), "10"]);
     let started = started(pid);
     let finished = tracer.stop();
-    let sent = sent_by(&finished, "workload");
+    let mut sent = sent_by(&finished, "workload");
+    sent.retain(|event| event["process"]["pid"] == done["pid"]);
     assert_eq!(sent.len(), 1, "asking whether a process is there is no signal: {sent:?}");
     let (event, signal) = (&sent[0], &sent[0]["signal"]);
     assert_eq!(event["process"]["pid"], done["pid"]);
