@@ -31,7 +31,7 @@ fn sleeper(name: &str) -> Container {
     // The runtime's program becomes the shell, and the shell sets its trap, after `docker run` has ended; before that the
     // kernel ignores the signal, as it does for every first process of a pid namespace.
     let pid = container.first_pid();
-    wait::until("the shell catches SIGUSR1", Duration::from_secs(60), || {
+    wait::until("the shell catches SIGUSR1", Duration::from_mins(1), || {
         wait::when(is_shell_that_catches(pid, 10))
     });
     container

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::batch::Batch;
 use crate::directory::Directory;
 use crate::field::Schema;
+use crate::health::Health;
 use crate::options::{Options, Problem};
 use crate::stats::{ContainerCounts, HandlerCounters};
 
@@ -158,6 +159,8 @@ pub struct Setup<M> {
     pub mailbox: Mailbox<M>,
     /// Where to publish, or to hear, who lives in which cgroup.
     pub directory: Directory,
+    /// Asks how everything is doing.
+    pub health: Health,
     /// Chains that it stands in.
     pub chains: Vec<ChainId>,
 }

@@ -15,6 +15,7 @@ pub mod directory;
 pub mod event;
 pub mod field;
 pub mod handler;
+pub mod health;
 pub mod options;
 pub mod patterns;
 pub mod process;
@@ -31,6 +32,7 @@ pub use field::{Accessor, Field, FieldInfo, Schema, Texts, Type, Value};
 pub use handler::{
     Accepts, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure, Setup,
 };
+pub use health::{HandlerHealth, Health, HealthReport, TrackerHealth};
 pub use options::{HumanDuration, Options, Problem};
 pub use patterns::ContainerPatterns;
 pub use process::{Namespaces, Process, ProcessKey};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use actix::{Arbiter, Recipient};
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, timeout_at};
-use whalewatch_core::{Batch, ChainId, Directory, HandlerCounters, OpenError};
+use whalewatch_core::{Batch, ChainId, Directory, HandlerCounters, Health, OpenError};
 
 use crate::actors::Report;
 use crate::actors::stage::{FeedFrom, FeedSetup, LaneSetup, StageSetup};
@@ -253,6 +253,7 @@ impl Running {
             name,
             host: Arc::clone(host),
             directory: self.directory.clone(),
+            health: Health::default(),
             lanes: stage.lanes,
             feeds: stage.feeds.into_iter().map(|(_, feed)| feed).collect(),
             counters,

@@ -54,6 +54,7 @@ fn manager() -> ContainerManager {
         host: "bench".into(),
         mailbox: Mailbox::<Message>::new(drop),
         directory: Directory::default(),
+        health: whalewatch_core::Health::default(),
         chains: vec![ChainId(0)],
     };
     ContainerManager::build(&options, &setup).expect("it builds without a runtime")

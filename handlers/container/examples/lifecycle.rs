@@ -24,6 +24,7 @@ async fn host(options: ContainerOptions) {
         // A handler that has ended takes no more.
         mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
         directory: Directory::default(),
+        health: whalewatch_core::Health::default(),
         chains: vec![ChainId(0)],
     };
     let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");

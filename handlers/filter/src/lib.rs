@@ -1,35 +1,19 @@
 //! The `filter` handler: keeps the events of some containers, or those for which a condition holds, or both.
 //!
-//! The condition is written in a part of [CEL](https://cel.dev), the Common Expression Language:
-//!
-//! * fields by their names, as they are printed: `process.user.id`, `container.name`;
-//! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`, lists (`[1, 2]`);
-//! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and parentheses;
-//! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`.
-//!
-//! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does; `field == null` and
-//! `has(field)` ask for it. An object (`container == null`) is null if everything in it is.
+//! The condition is written in a part of CEL, the Common Expression Language: see [`Condition`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
     Batch, BuildError, Context, Handler, HandlerError, Never, OnFailure, Problem, Schema, Setup,
 };
+use whalewatch_kit::{Condition, Tests};
 
-mod compile;
 mod containers;
-mod lexer;
-mod names;
-mod parser;
-mod program;
-mod syntax;
 #[cfg(test)]
 mod tests;
 
-use compile::compile;
 use containers::Containers;
-use program::Test;
-use syntax::Node;
 
 /// Options of the `filter` handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -46,9 +30,7 @@ pub struct FilterOptions {
 #[derive(Debug)]
 pub struct Filter {
     containers: Option<Containers>,
-    condition: Option<Node>,
-    /// The condition compiled, by name of the event type: a handful, so a list is the fastest map.
-    tests: Vec<(&'static str, Test)>,
+    tests: Option<Tests>,
 }
 
 impl Filter {
@@ -58,7 +40,8 @@ impl Filter {
     /// If the condition or a pattern is none. Fields and types are checked with [`Handler::check`], which knows the events.
     pub fn new(options: &FilterOptions) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
-        let condition = options.when.as_deref().map(parse).transpose();
+        let condition =
+            options.when.as_deref().map(|when| Condition::parse("when", when)).transpose();
         let condition = condition.map_err(|problem| problems.push(problem)).ok().flatten();
         let patterns = &options.containers;
         let containers = (!patterns.is_empty()).then(|| Containers::new(patterns)).transpose();
@@ -68,40 +51,11 @@ impl Filter {
             problems.push(Problem::new("", "nothing says what to keep").hint(hint));
         }
         if problems.is_empty() {
-            Ok(Self { containers, condition, tests: Vec::new() })
+            Ok(Self { containers, tests: condition.map(Tests::new) })
         } else {
             Err(problems)
         }
     }
-
-    /// The condition made ready for the events of a batch, if there is one.
-    fn test(&mut self, batch: &Batch) -> Result<Option<&Test>, HandlerError> {
-        let Some(condition) = &self.condition else { return Ok(None) };
-        let name = batch.event_name();
-        let found = match self.tests.iter().position(|(known, _)| *known == name) {
-            Some(found) => found,
-            None => {
-                let test = compile(condition, &batch.schema(), None).map_err(|problems| {
-                    let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
-                    let problems = problems.join("; ");
-                    let message = format!("the condition does not fit {name} events: {problems}");
-                    HandlerError::Failed { message, source: None }
-                })?;
-                self.tests.push((name, test));
-                self.tests.len() - 1
-            }
-        };
-        Ok(Some(&self.tests[found].1))
-    }
-}
-
-fn parse(when: &str) -> Result<Node, Problem> {
-    parser::parse(when).map_err(|error| Problem {
-        key: "when".to_owned(),
-        offset: Some(error.at),
-        message: error.message,
-        hint: error.hint,
-    })
 }
 
 impl Handler for Filter {
@@ -114,21 +68,11 @@ impl Handler for Filter {
     const ON_FAILURE: OnFailure = OnFailure::Stop;
 
     fn check(options: &FilterOptions, input: &[Schema]) -> Vec<Problem> {
-        let condition = match Self::new(options) {
-            Ok(Self { condition: Some(condition), .. }) => condition,
-            Ok(_) => return Vec::new(),
-            Err(problems) => return problems,
-        };
-        let mut problems = Vec::new();
-        for schema in input {
-            for problem in compile(&condition, schema, Some(input)).err().unwrap_or_default() {
-                if !problems.contains(&problem) {
-                    problems.push(problem);
-                }
-            }
+        match Self::new(options) {
+            Ok(Self { tests: Some(tests), .. }) => tests.condition().check(input),
+            Ok(_) => Vec::new(),
+            Err(problems) => problems,
         }
-        problems.sort_by_key(|problem| problem.offset);
-        problems
     }
 
     fn build(options: &FilterOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
@@ -146,10 +90,15 @@ impl Handler for Filter {
         if let Some(containers) = &mut self.containers {
             cx.filtered(batch.retain(|event| containers.hold(event.attribution())));
         }
-        if let Some(test) = self.test(&batch)? {
+        if let Some(tests) = &mut self.tests {
+            let test = tests.of(&batch).map_err(failed)?;
             cx.filtered(batch.retain(|event| test.holds(event)));
         }
         cx.emit(batch);
         Ok(())
     }
+}
+
+fn failed(message: String) -> HandlerError {
+    HandlerError::Failed { message, source: None }
 }

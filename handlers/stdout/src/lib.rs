@@ -10,15 +10,9 @@ use std::os::fd::AsFd;
 
 use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, OnFailure, Setup};
 
-mod clock;
-mod escape;
-mod json;
 mod options;
 mod output;
-mod plan;
 mod table;
-#[cfg(test)]
-mod testing;
 
 pub use options::{Color, Format, StdoutOptions};
 pub use output::Output;

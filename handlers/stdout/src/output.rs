@@ -5,8 +5,8 @@ use std::thread;
 use std::time::Duration;
 
 use whalewatch_core::{Batch, Context, HandlerError};
+use whalewatch_kit::Json;
 
-use crate::json::Json;
 use crate::options::Format;
 use crate::table::Table;
 
@@ -69,7 +69,7 @@ impl<W: Write> Output<W> {
         };
         for (done, event) in (1..).zip(batch.iter()) {
             match &mut self.form {
-                Form::Json(json) => json.write(&mut self.buffer, plan, event),
+                Form::Json(json) => json.event(&mut self.buffer, plan, event),
                 Form::Table(table) => table.write(&mut self.buffer, plan, event),
             }
             self.events += 1;
@@ -148,9 +148,9 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use whalewatch_core::{ChainId, HandlerCounters, Never};
+    use whalewatch_kit::testing::{Ran, example};
 
     use super::*;
-    use crate::testing::{Ran, example};
 
     /// Takes `room` bytes, at most seven at a time and with every kind of hiccup, then fails.
     struct Narrow {

@@ -2,8 +2,8 @@
 
 use whalewatch_core::{Accessor, Attribution, Batch, EventRef, Process, State, Type, Value};
 
-use crate::clock::Clock;
-use crate::escape::{shell_word, visible};
+use whalewatch_kit::Clock;
+use whalewatch_kit::text::{shell_word, visible};
 
 const CONTAINER_WIDTH: usize = 24;
 
@@ -292,7 +292,7 @@ mod tests {
     use whalewatch_core::{Event, How, Status};
 
     use super::*;
-    use crate::testing::{Odd, Ran, bare, example, named};
+    use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
 
     fn rows<E: Event>(color: bool, events: Vec<E>, attribution: &Attribution) -> Vec<String> {
         let mut batch = Batch::new("t".into(), events);

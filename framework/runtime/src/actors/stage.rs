@@ -13,7 +13,8 @@ use flume::r#async::RecvStream;
 use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
-    Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Mailbox, OnFailure, Setup,
+    Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, OnFailure,
+    Setup,
 };
 
 use super::Report;
@@ -32,6 +33,7 @@ pub(crate) struct StageSetup {
     pub(crate) name: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) directory: Directory,
+    pub(crate) health: Health,
     pub(crate) lanes: Vec<LaneSetup>,
     pub(crate) feeds: Vec<FeedSetup>,
     pub(crate) counters: Arc<HandlerCounters>,
@@ -95,6 +97,7 @@ pub(crate) struct Stage<H: Handler> {
     name: Arc<str>,
     host: Arc<str>,
     directory: Directory,
+    health: Health,
     lanes: Vec<Lane>,
     feeds: Vec<Feed>,
     counters: Arc<HandlerCounters>,
@@ -132,6 +135,7 @@ impl<H: Handler> Stage<H> {
             name: setup.name,
             host: setup.host,
             directory: setup.directory,
+            health: setup.health,
             lanes: lanes.collect(),
             feeds: feeds.collect(),
             counters: setup.counters,
@@ -152,6 +156,7 @@ impl<H: Handler> Stage<H> {
             name: Arc::clone(&self.name),
             host: Arc::clone(&self.host),
             directory: self.directory.clone(),
+            health: self.health.clone(),
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };

@@ -58,7 +58,7 @@ const PLAIN_IN_JSON: [bool; 256] = {
 };
 
 /// Writes a JSON string, with its quotes. Bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn json_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
     // Almost all text is plain, so this is the path to be fast on.
     let plain = text.iter().position(|&b| !PLAIN_IN_JSON[usize::from(b)]).unwrap_or(text.len());
@@ -93,7 +93,7 @@ fn json_char(out: &mut Vec<u8>, c: char) {
 
 /// Writes text for a terminal: what could fool it, and `\` itself, as an escape that a shell's `$'…'` understands;
 /// bytes that are not UTF-8 as `\xff`. So different texts always look different.
-pub(crate) fn visible(out: &mut Vec<u8>, text: &[u8]) {
+pub fn visible(out: &mut Vec<u8>, text: &[u8]) {
     escaped(out, text, false);
 }
 
@@ -117,7 +117,7 @@ fn escaped(out: &mut Vec<u8>, text: &[u8], quoted: bool) {
 
 /// Writes one word of a command line as one would type it into a shell: as it is, in `'…'`, or, where something in it
 /// cannot be shown, in `$'…'`.
-pub(crate) fn shell_word(out: &mut Vec<u8>, word: &[u8]) {
+pub fn shell_word(out: &mut Vec<u8>, word: &[u8]) {
     let bare = |b: &u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(b);
     if !word.is_empty() && word.iter().all(bare) {
         out.extend_from_slice(word);

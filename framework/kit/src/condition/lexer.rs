@@ -2,7 +2,7 @@
 
 use std::str::Chars;
 
-use crate::syntax::SyntaxError;
+use super::syntax::SyntaxError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {

@@ -5,8 +5,8 @@
 //! itself uses next to nothing; and its messages are those of a grammar, where ours can say what to write instead. What
 //! is read here is a strict part of CEL, so a condition stays valid if that crate takes over one day.
 
-use crate::lexer::{Token, tokens};
-use crate::syntax::{Expr, Method, Node, Op, SyntaxError};
+use super::lexer::{Token, tokens};
+use super::syntax::{Expr, Method, Node, Op, SyntaxError};
 
 /// How deep parentheses, lists, calls and negations may stand in each other: far more than a person writes, far less
 /// than a stack has room for, here and wherever the condition is walked later.

@@ -1,16 +1,23 @@
-//! JSON: one line an event.
+//! JSON: one line an event, named by the OpenTelemetry semantic conventions.
+//!
+//! Nothing that a traced program puts into its name, arguments or files can end a line or reach a terminal as a control.
+//! JSON must be UTF-8, so bytes that are not become U+FFFD.
+
+mod plan;
 
 use std::sync::Arc;
 
 use whalewatch_core::{Attribution, Batch, EventRef, State, Value};
 
 use crate::clock::Clock;
-use crate::escape::json_string;
-use crate::plan::{Content, Leaf, Plan};
+use crate::text::json_string;
+use plan::{Content, Leaf, Plan};
 
 /// Writes events as JSON lines.
+///
+/// What an event type's lines look like is worked out once; then writing an event is one pass without an allocation.
 #[derive(Debug)]
-pub(crate) struct Json {
+pub struct Json {
     /// The host's name, quoted.
     host: Box<[u8]>,
     clock: Clock,
@@ -20,7 +27,8 @@ pub(crate) struct Json {
 }
 
 impl Json {
-    pub(crate) fn new(host: &str) -> Self {
+    /// For events of the host of that name.
+    pub fn new(host: &str) -> Self {
         let mut quoted = Vec::new();
         json_string(&mut quoted, host.as_bytes());
         Self {
@@ -31,8 +39,14 @@ impl Json {
         }
     }
 
+    /// Writes all events of a batch.
+    pub fn batch(&mut self, out: &mut Vec<u8>, batch: &Batch) {
+        let plan = self.plan(batch);
+        batch.iter().for_each(|event| self.event(out, plan, event));
+    }
+
     /// Makes ready for the events of a batch: the number of its plan.
-    pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
+    pub fn plan(&mut self, batch: &Batch) -> usize {
         let name = batch.event_name();
         self.plans.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
             self.plans.push((name, Plan::new(&batch.schema())));
@@ -41,7 +55,7 @@ impl Json {
     }
 
     /// Writes an event of the type that `plan` was made for, as one line.
-    pub(crate) fn write(&mut self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
+    pub fn event(&mut self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         out.extend_from_slice(b"{\"time\":\"");
         self.clock.rfc3339(out, event.time());
         out.extend_from_slice(b"\",\"kind\":");
@@ -200,8 +214,7 @@ mod tests {
 
     fn lines(batch: &Batch) -> String {
         let (mut json, mut out) = (Json::new("node-1"), Vec::new());
-        let plan = json.plan(batch);
-        batch.iter().for_each(|event| json.write(&mut out, plan, event));
+        json.batch(&mut out, batch);
         String::from_utf8(out).unwrap()
     }
 

@@ -4,20 +4,27 @@ use jiff::tz::Offset;
 use whalewatch_core::Timestamp;
 
 /// Writes times, remembering the last second's text.
-#[derive(Debug)]
-pub(crate) struct Clock {
+#[derive(Clone, Debug)]
+pub struct Clock {
     second: u64,
     /// `2026-11-23T13:46:20`.
     text: [u8; 19],
 }
 
+impl Default for Clock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Clock {
-    pub(crate) fn new() -> Self {
+    /// One that remembers nothing yet.
+    pub fn new() -> Self {
         Self { second: 0, text: *b"1970-01-01T00:00:00" }
     }
 
     /// Writes RFC 3339 in UTC with nanoseconds: `2026-11-23T13:46:20.171234567Z`.
-    pub(crate) fn rfc3339(&mut self, out: &mut Vec<u8>, time: Timestamp) {
+    pub fn rfc3339(&mut self, out: &mut Vec<u8>, time: Timestamp) {
         self.turn_to(time);
         out.extend_from_slice(&self.text);
         push_fraction::<9>(out, time.as_nanos() % 1_000_000_000);
@@ -25,7 +32,7 @@ impl Clock {
     }
 
     /// Writes the time of day in UTC with milliseconds: `13:46:20.171`.
-    pub(crate) fn time_of_day(&mut self, out: &mut Vec<u8>, time: Timestamp) {
+    pub fn time_of_day(&mut self, out: &mut Vec<u8>, time: Timestamp) {
         self.turn_to(time);
         out.extend_from_slice(&self.text[11..]);
         push_fraction::<3>(out, time.as_nanos() / 1_000_000 % 1_000);

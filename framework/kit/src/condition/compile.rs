@@ -2,9 +2,9 @@
 
 use whalewatch_core::{Accessor, Problem, Schema, Type};
 
-use crate::names;
-use crate::program::{Flag, Number, Part, Test, Text};
-use crate::syntax::{Expr, Method, Node, Op};
+use super::program::{Flag, Number, Part, Test, Text};
+use super::syntax::{Expr, Method, Node, Op};
+use crate::fields;
 
 /// Compiles a condition for events that look like `schema`; a field that only others of the `known` schemas have is null
 /// in these. Without `known` every field that `schema` lacks is.
@@ -13,15 +13,18 @@ use crate::syntax::{Expr, Method, Node, Op};
 /// Everything that is wrong with it.
 pub(crate) fn compile(
     condition: &Node,
+    key: &str,
     schema: &Schema,
     known: Option<&[Schema]>,
 ) -> Result<Test, Vec<Problem>> {
-    let mut compiler = Compiler { schema, known, problems: Vec::new() };
+    let mut compiler = Compiler { key, schema, known, problems: Vec::new() };
     let test = compiler.test(condition);
     if compiler.problems.is_empty() { Ok(test) } else { Err(compiler.problems) }
 }
 
 struct Compiler<'a> {
+    /// The option that the condition stands in.
+    key: &'a str,
     schema: &'a Schema,
     known: Option<&'a [Schema]>,
     problems: Vec<Problem>,
@@ -79,7 +82,7 @@ impl Compiler<'_> {
     /// Takes down a problem; the comma after what [`describe`] says last is left out.
     fn problem(&mut self, at: usize, message: impl AsRef<str>) -> &mut Problem {
         let message = message.as_ref().trim_end_matches(',');
-        self.problems.push(Problem::new("when", message).at(at));
+        self.problems.push(Problem::new(self.key, message).at(at));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }
@@ -139,17 +142,17 @@ impl Compiler<'_> {
                 Type::Time => Operand::Time(accessor),
             };
         }
-        let inner = |(name, _): &(&str, _)| names::is_within(name, path);
+        let inner = |(name, _): &(&str, _)| fields::is_within(name, path);
         let fields = self.schema.fields.iter().map(|(info, accessor)| (info.name, *accessor));
         let within: Vec<_> = fields.filter(inner).map(|(_, accessor)| accessor).collect();
         if !within.is_empty() {
             return Operand::Object(within);
         }
         let Some(known) = self.known else { return Operand::Absent };
-        if names::all(known).any(|name| name == path || names::is_within(name, path)) {
+        if fields::all(known).any(|name| name == path || fields::is_within(name, path)) {
             return Operand::Absent;
         }
-        let hint = names::hint(path, known);
+        let hint = fields::hint_in_condition(path, known);
         self.problem(at, format!("no event here has a field `{path}`")).hint = hint;
         Operand::Wrong
     }
@@ -249,8 +252,8 @@ impl Compiler<'_> {
         let args: Vec<_> = method.args.iter().map(|arg| self.operand(arg)).collect();
         let Some((_, part)) = Part::METHODS.iter().find(|(name, _)| *name == method.name) else {
             let known = Part::METHODS.map(|(name, _)| name);
-            let hint = names::nearest(&method.name, known.into_iter())
-                .map_or_else(|| format!("there are {}", known.join(", ")), names::did_you_mean);
+            let hint = fields::nearest(&method.name, known.into_iter())
+                .map_or_else(|| format!("there are {}", known.join(", ")), fields::did_you_mean);
             self.problem(method.name_at, format!("there is no method `{}`", method.name)).hint =
                 Some(hint);
             return Test::Const(false);

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use whalewatch_core::{Accessor, Schema};
 
-use crate::escape::json_string;
+use crate::text::json_string;
 
 /// What a leaf's value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,10 @@
-//! Events for tests.
+//! For tests: events like those of a tracker, and a bench that a handler alone is tested on.
+
+mod bench;
 
 use std::sync::Arc;
+
+pub use bench::Bench;
 
 use whalewatch_core::{
     Container, Event, Field, FieldInfo, Namespaces, Process, Runtime, Status, Texts, Timestamp,
@@ -9,15 +13,21 @@ use whalewatch_core::{
 
 /// Something a process did, as the process tracker tells it.
 #[derive(Clone, Debug)]
-pub(crate) struct Ran {
-    pub(crate) kind: &'static str,
-    pub(crate) process: Process,
-    pub(crate) path: Option<&'static str>,
-    pub(crate) args: Option<Vec<u8>>,
+pub struct Ran {
+    /// What happened.
+    pub kind: &'static str,
+    /// Who did it.
+    pub process: Process,
+    /// The program that runs.
+    pub path: Option<&'static str>,
+    /// Its arguments, each ended by a NUL byte.
+    pub args: Option<Vec<u8>>,
     /// Given only where it is more than `args` holds.
-    pub(crate) args_count: Option<u64>,
-    pub(crate) exit: Option<i64>,
-    pub(crate) signal: Option<i64>,
+    pub args_count: Option<u64>,
+    /// The exit code.
+    pub exit: Option<i64>,
+    /// The signal that ended it.
+    pub signal: Option<i64>,
 }
 
 const fn field<E>(name: &'static str, ty: Type, get: fn(&E) -> Value<'_>) -> Field<E> {
@@ -56,7 +66,7 @@ impl Event for Ran {
 }
 
 /// The event of the design's example line.
-pub(crate) fn example() -> Ran {
+pub fn example() -> Ran {
     let mut comm = [0; 16];
     comm[..4].copy_from_slice(b"true");
     Ran {
@@ -86,18 +96,18 @@ pub(crate) fn example() -> Ran {
 }
 
 /// A container of which only the id is known.
-pub(crate) fn bare(id: &str) -> Container {
+pub fn bare(id: &str) -> Container {
     Container::bare(id, Runtime::Docker)
 }
 
 /// A container of which all is known.
-pub(crate) fn named(id: &str, name: &str, image: &str, status: Status) -> Arc<Container> {
+pub fn named(id: &str, name: &str, image: &str, status: Status) -> Arc<Container> {
     Arc::new(Container { name: Some(name.into()), image: Some(image.into()), status, ..bare(id) })
 }
 
 /// An event of no process, with every type of value and with names that get into each other's way.
 #[derive(Clone, Debug)]
-pub(crate) struct Odd;
+pub struct Odd;
 
 impl Event for Odd {
     const NAME: &'static str = "odd";

@@ -2,7 +2,7 @@
 
 use whalewatch_core::{Accessor, EventRef, Timestamp, Value};
 
-use crate::syntax::Op;
+use super::syntax::Op;
 
 /// A condition on events of one type. Every field in it is found and every type checked, so that nothing can fail.
 ///

@@ -1,0 +1,121 @@
+//! Conditions on events, in a part of [CEL](https://cel.dev), the Common Expression Language:
+//!
+//! * fields by their names, as they are printed: `process.user.id`, `container.name`;
+//! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`, lists (`[1, 2]`);
+//! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and parentheses;
+//! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`.
+//!
+//! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does; `field == null` and
+//! `has(field)` ask for it. An object (`container == null`) is null if everything in it is.
+
+use whalewatch_core::{Batch, EventRef, Problem, Schema};
+
+mod compile;
+mod lexer;
+mod parser;
+mod program;
+mod syntax;
+
+use syntax::Node;
+
+/// A [`Condition`] compiled for events of one type: every field is found and every type checked, so nothing can fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test(program::Test);
+
+impl Test {
+    /// Whether it holds for an event of the type that it was compiled for.
+    #[inline]
+    pub fn holds(&self, event: EventRef<'_>) -> bool {
+        self.0.holds(event)
+    }
+}
+
+/// A condition that was read; its fields and types are checked when it is compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition {
+    node: Node,
+    /// The option that it stands in.
+    key: Box<str>,
+}
+
+impl Condition {
+    /// Reads the text of the option `key`.
+    ///
+    /// # Errors
+    /// If it is no condition: what was expected, and where.
+    pub fn parse(key: &str, text: &str) -> Result<Self, Problem> {
+        match parser::parse(text) {
+            Ok(node) => Ok(Self { node, key: key.into() }),
+            Err(error) => Err(Problem {
+                key: key.to_owned(),
+                offset: Some(error.at),
+                message: error.message,
+                hint: error.hint,
+            }),
+        }
+    }
+
+    /// Checks it against every type of event that comes in: a field must be one of any of them, each type must fit.
+    pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for schema in input {
+            for problem in self.compile(schema, Some(input)).err().unwrap_or_default() {
+                if !problems.contains(&problem) {
+                    problems.push(problem);
+                }
+            }
+        }
+        problems.sort_by_key(|problem| problem.offset);
+        problems
+    }
+
+    /// Compiles it for events that look like `schema`; a field that only others of the `known` schemas have is null in
+    /// these. Without `known` every field that `schema` lacks is.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile(&self, schema: &Schema, known: Option<&[Schema]>) -> Result<Test, Vec<Problem>> {
+        compile::compile(&self.node, &self.key, schema, known).map(Test)
+    }
+}
+
+/// A condition with what it was compiled to, by type of the events: a handful, so a list is the fastest map.
+#[derive(Clone, Debug)]
+pub struct Tests {
+    condition: Condition,
+    compiled: Vec<(&'static str, Test)>,
+}
+
+impl Tests {
+    /// Of this condition, compiled for nothing yet.
+    pub fn new(condition: Condition) -> Self {
+        Self { condition, compiled: Vec::new() }
+    }
+
+    /// The condition itself.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// The condition made ready for the events of a batch.
+    ///
+    /// # Errors
+    /// If it does not fit events of this type, which [`Condition::check`] would have said.
+    pub fn of(&mut self, batch: &Batch) -> Result<&Test, String> {
+        let name = batch.event_name();
+        let known = self.compiled.iter().position(|(known, _)| *known == name);
+        let found = match known {
+            Some(found) => found,
+            None => {
+                let compiled = self.condition.compile(&batch.schema(), None);
+                let test = compiled.map_err(|problems| {
+                    let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
+                    format!("the condition does not fit {name} events: {}", problems.join("; "))
+                })?;
+                self.compiled.push((name, test));
+                self.compiled.len() - 1
+            }
+        };
+        Ok(&self.compiled[found].1)
+    }
+}

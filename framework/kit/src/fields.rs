@@ -1,0 +1,181 @@
+//! Fields by their names, and what is said of a name that there is not.
+
+use whalewatch_core::{Accessor, EventRef, Problem, Schema, Value};
+
+use crate::Clock;
+
+/// Name of the field that every event of a host has, though no event carries it.
+pub const HOST: &str = "host.name";
+
+/// A field that was found by its name, for events of one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// [`HOST`].
+    Host,
+    /// A field of the event.
+    Field(Accessor),
+    /// These events never have it, so it is null.
+    Absent,
+}
+
+impl Selected {
+    /// The field `name` of events that look like `schema`.
+    pub fn new(schema: &Schema, name: &str) -> Self {
+        match schema.find(name) {
+            Some((_, accessor)) => Self::Field(accessor),
+            None if name == HOST => Self::Host,
+            None => Self::Absent,
+        }
+    }
+
+    /// Its value in an event of a host of that name.
+    pub fn value<'a>(self, event: EventRef<'a>, host: &'a str) -> Value<'a> {
+        match self {
+            Self::Host => Value::Text(host.as_bytes()),
+            Self::Field(accessor) => event.value(accessor),
+            Self::Absent => Value::Null,
+        }
+    }
+}
+
+/// Writes a value as plain text: numbers in decimal, times as RFC 3339, lists with spaces between. Null writes nothing.
+pub fn write_plain(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
+    match value {
+        Value::Null => {}
+        Value::Bool(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
+        Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Uint(number) => out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes()),
+        Value::Text(text) => out.extend_from_slice(text),
+        Value::Texts(texts) => {
+            for (i, text) in texts.iter().enumerate() {
+                if i > 0 {
+                    out.push(b' ');
+                }
+                out.extend_from_slice(text);
+            }
+        }
+        Value::Time(time) => clock.rfc3339(out, time),
+    }
+}
+
+/// What is wrong with the name of a field in the option `key`: no event that comes in has it. Nothing where it is not known
+/// what comes in.
+pub fn check(key: &str, name: &str, input: &[Schema]) -> Option<Problem> {
+    if input.is_empty() || name == HOST || all(input).any(|known| known == name) {
+        return None;
+    }
+    let problem = if all(input).any(|known| is_within(known, name)) {
+        let inner: Vec<_> = all(input).filter(|known| is_within(known, name)).take(3).collect();
+        let message = format!("`{name}` is no field but has several in it");
+        Problem::new(key, message).hint(format!("name one of them: {}, …", inner.join(", ")))
+    } else {
+        let problem = Problem::new(key, format!("no event that comes here has a field `{name}`"));
+        match hint(name, input) {
+            Some(hint) => problem.hint(hint),
+            None => problem.hint("`whalewatch list trackers` shows every field"),
+        }
+    };
+    Some(problem)
+}
+
+/// What people write who know other tools.
+const ALIASES: &[(&str, &str)] = &[
+    ("args", "process.command_args"),
+    ("argv", "process.command_args"),
+    ("cmdline", "process.command_args"),
+    ("exe", "process.executable.path"),
+    ("gid", "process.group.id"),
+    ("ppid", "process.parent_pid"),
+    ("type", "kind"),
+    ("uid", "process.user.id"),
+];
+
+/// Every field's name.
+pub fn all(schemas: &[Schema]) -> impl Iterator<Item = &'static str> {
+    schemas.iter().flat_map(|schema| schema.fields.iter().map(|(info, _)| info.name))
+}
+
+/// Whether a field of that name stands in the object at `path`.
+pub(crate) fn is_within(name: &str, path: &str) -> bool {
+    name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// What to write instead of the unknown field `path`.
+pub(crate) fn hint_in_condition(path: &str, known: &[Schema]) -> Option<String> {
+    hint(path, known).or_else(|| {
+        (!path.contains('.')).then(|| format!("to compare with a text, write '{path}'"))
+    })
+}
+
+fn hint(path: &str, known: &[Schema]) -> Option<String> {
+    let last = path.rsplit('.').next().unwrap_or(path);
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == last).map(|(_, name)| *name);
+    alias
+        .filter(|name| all(known).any(|known| known == *name))
+        .or_else(|| all(known).find(|name| is_ending(name, path)))
+        .or_else(|| nearest(path, all(known)))
+        .map(did_you_mean)
+}
+
+fn is_ending(name: &str, path: &str) -> bool {
+    name.strip_suffix(path).is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// The name that is nearest, if one is near.
+pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
+        .filter(|(likeness, _)| *likeness >= 0.6)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, candidate)| candidate)
+}
+
+pub(crate) fn did_you_mean(name: &str) -> String {
+    format!("did you mean `{name}`?")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Odd, Ran, example};
+
+    #[test]
+    fn values_are_written_as_people_would() {
+        let batch = whalewatch_core::Batch::new("t".into(), vec![example()]);
+        let event = batch.iter().next().expect("an event");
+        let shown = |name: &str| {
+            let (mut out, mut clock) = (Vec::new(), Clock::new());
+            let value = Selected::new(&batch.schema(), name).value(event, "node-1");
+            write_plain(&mut out, &mut clock, value);
+            String::from_utf8(out).expect("UTF-8")
+        };
+        for (name, want) in [
+            ("kind", "process.exec"),
+            ("host.name", "node-1"),
+            ("process.pid", "19920"),
+            ("process.command_args", "/bin/true"),
+            ("process.exit.code", ""),
+            ("time", "2026-11-23T13:46:20.171234567Z"),
+            ("file.path", ""),
+        ] {
+            assert_eq!(shown(name), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_there_is_not_is_told_with_the_nearest() {
+        let input = [Schema::of::<Ran>(), Schema::of::<Odd>()];
+        let hint = |name: &str| check("by", name, &input).map(|problem| problem.hint);
+        assert_eq!(hint("process.pid"), None);
+        assert_eq!(hint("host.name"), None);
+        assert_eq!(hint("uid"), Some(Some("did you mean `process.user.id`?".into())));
+        assert_eq!(hint("procss.pid"), Some(Some("did you mean `process.pid`?".into())));
+        assert_eq!(
+            hint("process.exit"),
+            Some(Some("name one of them: process.exit.code, process.exit.signal, …".into()))
+        );
+        let unlike = Some(Some("`whalewatch list trackers` shows every field".into()));
+        assert_eq!(hint("weather"), unlike);
+        assert_eq!(check("by", "weather", &[]), None, "it is not known what comes in");
+    }
+}

@@ -1,0 +1,22 @@
+//! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to every handler's author.
+//!
+//! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and compiled for each type.
+//! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
+//! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
+//! * [`fields`]: fields by their names, and what is said of a name that there is not.
+//! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
+//! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
+
+mod clock;
+mod condition;
+pub mod fields;
+mod json;
+mod template;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod text;
+
+pub use clock::Clock;
+pub use condition::{Condition, Test, Tests};
+pub use json::Json;
+pub use template::{Filled, Template};
