@@ -12,6 +12,8 @@ pub const DOCKER_SOCKET: &str = "WHALEWATCH_E2E_DOCKER_SOCKET";
 pub const IMAGE: &str = "WHALEWATCH_E2E_IMAGE";
 /// Path of a tar of that image's root, for the tests that start a dockerd of their own.
 pub const IMAGE_TAR: &str = "WHALEWATCH_E2E_IMAGE_TAR";
+/// Folder with the programs of the servers that tests talk to.
+pub const SERVERS: &str = "WHALEWATCH_E2E_SERVERS";
 /// Folder for whatever the tests write. It is cleared when all have run.
 pub const SCRATCH: &str = "WHALEWATCH_E2E_SCRATCH";
 
@@ -42,6 +44,17 @@ pub fn docker_socket() -> PathBuf {
 /// The image to start containers from.
 pub fn image() -> String {
     get(IMAGE)
+}
+
+/// Path of a server's program: `nats-server`, `prometheus`.
+///
+/// # Panics
+/// When it is not there.
+#[track_caller]
+pub fn server(name: &str) -> PathBuf {
+    let path = Path::new(&get(SERVERS)).join(name);
+    assert!(path.exists(), "{} is not there: `cargo xtask test --only packages`", path.display());
+    path
 }
 
 /// A fresh folder for one test.

@@ -10,6 +10,7 @@ mod machine;
 mod measure;
 mod paths;
 mod run;
+mod servers;
 mod steps;
 mod test;
 mod tools;

@@ -10,7 +10,7 @@ use whalewatch_tests::{environment, sweep};
 
 use crate::machine::{self, Mounts};
 use crate::run::{Show, run, run_with};
-use crate::{documents, examples, kernels, paths, tools};
+use crate::{documents, examples, kernels, paths, servers, tools};
 
 /// Name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "whalewatch-test:1";
@@ -36,7 +36,12 @@ pub(crate) const STEPS: &[Step] = &[
     step("clippy", "no lint warns", &[], clippy).unit(),
     step("rustdoc", "the API's pages build without a warning", &[], rustdoc).unit(),
     step("unit", "unit, integration and documentation tests", &[], unit).unit(),
-    step("packages", "install what is missing of the system's packages", &[], packages),
+    step(
+        "packages",
+        "install what is missing of the system's packages, fetch servers for the tests",
+        &[],
+        packages,
+    ),
     step("tools", "build what is missing of bpf-linker and cargo-deny", &["packages"], tools),
     step("mounts", "mount what is missing of the kernel's file systems", &[], mounts),
     step("deny", "licences, bans and sources of all dependencies", &["tools"], deny),
@@ -212,7 +217,8 @@ fn unit(context: &mut Context) -> Result<()> {
 }
 
 fn packages(context: &mut Context) -> Result<()> {
-    machine::install_packages(context)
+    machine::install_packages(context)?;
+    servers::install(context)
 }
 
 fn tools(context: &mut Context) -> Result<()> {
@@ -273,6 +279,7 @@ fn e2e(context: &mut Context) -> Result<()> {
     command.env(environment::DOCKER_SOCKET, socket);
     command.env(environment::IMAGE, IMAGE);
     command.env(environment::IMAGE_TAR, machine::image_tar(&context.scratch)?);
+    command.env(environment::SERVERS, servers::dir());
     command.env(environment::SCRATCH, context.scratch.join("t"));
     context.tests(&mut command).context("an end-to-end test failed")
 }
