@@ -122,7 +122,7 @@ fn pipeline(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let plan = config::validate(&registry, "bench", text);
                 let plan = plan.unwrap_or_else(|mistakes| panic!("{mistakes}"));
-                let (_, totals) = System::new("bench").run(&plan, || {}).expect("it runs");
+                let (_, totals) = System::new("bench").run(plan, || {}).expect("it runs");
                 assert_eq!(totals.handlers["null"].input, totals.handlers["null"].output);
                 black_box(totals)
             });

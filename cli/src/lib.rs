@@ -24,6 +24,7 @@
 #![warn(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads: see `say`.
 
 mod commands;
+mod control;
 mod logging;
 mod running;
 mod say;

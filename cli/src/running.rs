@@ -3,27 +3,30 @@
 use std::ffi::c_int;
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use whalewatch_runtime::{Control, End, Plan, RunError, System, Totals};
+use whalewatch_runtime::{Control, End, Plan, Registry, RunError, System, Totals};
 
 use crate::BAD_USAGE;
+use crate::control::{Reloader, Socket};
 use crate::say::say;
 
 /// What a run is started with, beside its plan.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct RunOptions<'a> {
     pub(crate) duration: Option<Duration>,
     pub(crate) stats_file: Option<&'a Path>,
+    /// The file that the plan came from, and what its names mean: it can be read again.
+    pub(crate) reloads: Option<(Registry, PathBuf)>,
 }
 
 /// Runs a plan until its end.
-pub(crate) fn run(plan: &Plan, options: &RunOptions<'_>) -> ExitCode {
+pub(crate) fn run(plan: Plan, options: &RunOptions<'_>) -> ExitCode {
     // Before anything is watched: that the totals have nowhere to go should not come out at the end.
     let stats = match options.stats_file.map(|path| (path, File::create(path))) {
         None => None,
@@ -36,7 +39,7 @@ pub(crate) fn run(plan: &Plan, options: &RunOptions<'_>) -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let (result, totals) = try_run(plan, options.duration);
+    let (result, totals) = try_run(plan, options);
     let mut code = ExitCode::SUCCESS;
     match result {
         Ok(End::Done | End::Closed) => {}
@@ -73,22 +76,34 @@ fn with_causes(error: &anyhow::Error) -> String {
 }
 
 /// How the run ended, and its totals if it came so far.
-fn try_run(plan: &Plan, duration: Option<Duration>) -> (anyhow::Result<End>, Option<Box<Totals>>) {
+fn try_run(plan: Plan, options: &RunOptions<'_>) -> (anyhow::Result<End>, Option<Box<Totals>>) {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let system = System::new(host).duration(duration);
+    let system = System::new(host).duration(options.duration);
     let controller = system.controller();
-    let signals = Signals::new([SIGINT, SIGTERM])
+    let reloader = options.reloads.clone().map(|(registry, path)| Reloader {
+        registry,
+        path,
+        controller: controller.clone(),
+    });
+    let mut asked_for = vec![SIGINT, SIGTERM];
+    // Without a file to read again, SIGHUP means what it always does: the terminal has gone.
+    asked_for.extend(reloader.as_ref().map(|_| SIGHUP));
+    let signals = Signals::new(asked_for)
         .context("signals cannot be handled on this host: is a signal filter in place?");
     let mut signals = match signals {
         Ok(signals) => signals,
         Err(error) => return (Err(error), None),
     };
     let handle = signals.handle();
-    let listener = std::thread::spawn(move || listen(signals.forever(), &controller));
+    let hears = reloader.clone();
+    let listener = std::thread::spawn(move || listen(signals.forever(), &controller, hears));
+    let names = plan.tracker_names().collect::<Vec<_>>().join(", ");
+    let mut socket = None;
     let result = system.run(plan, || {
-        let names: Vec<&str> = plan.tracker_names().collect();
-        say(format_args!("watching: {}", names.join(", ")));
+        socket = reloader.and_then(open_socket);
+        say(format_args!("watching: {names}"));
     });
+    drop(socket);
     handle.close();
     listener.join().ok();
     match result {
@@ -100,10 +115,31 @@ fn try_run(plan: &Plan, duration: Option<Duration>) -> (anyhow::Result<End>, Opt
     }
 }
 
-/// The first signal brings everything to its end; the second does not wait for that.
-fn listen(signals: impl Iterator<Item = c_int>, controller: &flume::Sender<Control>) {
-    for (count, _) in signals.enumerate() {
-        let control = if count == 0 { Control::Stop } else { Control::Abort };
+fn open_socket(reloader: Reloader) -> Option<Socket> {
+    let opened = Socket::open(reloader);
+    opened
+        .inspect_err(|error| {
+            tracing::warn!(%error, "`whalewatch reload` cannot reach this process: use SIGHUP");
+        })
+        .ok()
+}
+
+/// The first signal brings everything to its end; the second does not wait for that. SIGHUP has the configuration read again.
+fn listen(
+    signals: impl Iterator<Item = c_int>,
+    controller: &flume::Sender<Control>,
+    reloader: Option<Reloader>,
+) {
+    let mut stopping = false;
+    for signal in signals {
+        if let (SIGHUP, Some(reloader)) = (signal, &reloader) {
+            // On a thread of its own: a signal to stop is not to wait for it. What came of it is told on standard error.
+            let reloader = reloader.clone();
+            std::thread::spawn(move || reloader.reload().ok());
+            continue;
+        }
+        let control = if stopping { Control::Abort } else { Control::Stop };
+        stopping = true;
         // The system may have ended by itself.
         controller.send(control).ok();
     }

@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod graph;
 mod list;
+mod reload;
 mod run;
 mod trace;
 
@@ -41,6 +42,7 @@ pub(crate) struct Cli {
 enum Command {
     Trace(trace::Trace),
     Run(run::Run),
+    Reload(reload::ReloadCommand),
     Check(check::Check),
     List(list::List),
     Graph(graph::Graph),
@@ -72,6 +74,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
     let result = match cli.command {
         Command::Trace(trace) => return trace.run(registry),
         Command::Run(run) => return run.run(registry),
+        Command::Reload(reload) => return reload.run(),
         Command::Check(check) => check.run(registry),
         Command::List(list) => list.run(registry),
         Command::Graph(graph) => graph.run(registry),
@@ -94,15 +97,17 @@ const MOST_BYTES: u64 = 4 << 20;
 
 /// Reads and checks a configuration file; mistakes go to standard error.
 pub(crate) fn load(registry: &Registry, path: &Path) -> Result<Plan, ExitCode> {
-    let shown = path.display().to_string();
-    let text = read(path).map_err(|error| {
-        say(format_args!("error: {shown} cannot be read: {error}"));
-        ExitCode::from(BAD_USAGE)
-    })?;
-    config::validate(registry, &shown, &text).map_err(|mistakes| {
+    parse(registry, path).map_err(|mistakes| {
         say(mistakes);
         ExitCode::from(BAD_USAGE)
     })
+}
+
+/// Reads and checks a configuration file; the error is every mistake in it.
+pub(crate) fn parse(registry: &Registry, path: &Path) -> Result<Plan, String> {
+    let shown = path.display().to_string();
+    let text = read(path).map_err(|error| format!("error: {shown} cannot be read: {error}"))?;
+    config::validate(registry, &shown, &text).map_err(|mistakes| mistakes.to_string())
 }
 
 /// A file's text. The error says how to mend it.

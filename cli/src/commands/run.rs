@@ -39,10 +39,15 @@ impl Run {
             ));
             return ExitCode::from(BAD_USAGE);
         };
-        let options =
-            RunOptions { duration: self.duration, stats_file: self.stats_file.as_deref() };
         match load(registry, &path) {
-            Ok(plan) => running::run(&plan, &options),
+            Ok(plan) => {
+                let options = RunOptions {
+                    duration: self.duration,
+                    stats_file: self.stats_file.as_deref(),
+                    reloads: Some((registry.clone(), path)),
+                };
+                running::run(plan, &options)
+            }
             Err(code) => code,
         }
     }

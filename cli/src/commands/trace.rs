@@ -71,9 +71,12 @@ impl Trace {
                 Err(_) => ExitCode::FAILURE,
             };
         }
-        let options =
-            RunOptions { duration: self.duration, stats_file: self.stats_file.as_deref() };
-        running::run(&plan, &options)
+        let options = RunOptions {
+            duration: self.duration,
+            stats_file: self.stats_file.as_deref(),
+            reloads: None,
+        };
+        running::run(plan, &options)
     }
 
     /// The configuration that does what the arguments say. Writing to a string cannot fail.

@@ -19,7 +19,7 @@ pub enum Never {}
 
 /// One of the chains that a handler stands in, as a small number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChainId(pub u16);
+pub struct ChainId(pub u32);
 
 /// Which events a handler can take. A chain that brings it others is refused before anything runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +139,16 @@ pub trait Handler: Sized + Send + 'static {
         Ok(())
     }
 
+    /// The chain [`Context::chain`] is new: a changed configuration put the handler into it. Chains that it stands in from the
+    /// start are in [`Setup::chains`].
+    ///
+    /// # Errors
+    /// See [`HandlerError`].
+    fn begin(&mut self, cx: &mut Context<'_, Self::Message>) -> Result<(), HandlerError> {
+        let _ = cx;
+        Ok(())
+    }
+
     /// The chain [`Context::chain`] brings nothing more: gives on what is held back for it. A flush follows.
     ///
     /// # Errors
@@ -161,7 +171,7 @@ pub struct Setup<M> {
     pub directory: Directory,
     /// Asks how everything is doing.
     pub health: Health,
-    /// Chains that it stands in.
+    /// Chains that it stands in from the start; others may [begin](Handler::begin) later.
     pub chains: Vec<ChainId>,
 }
 
@@ -259,6 +269,11 @@ impl<'a, M> Context<'a, M> {
     /// Counts events that were refused for want of room.
     pub fn dropped(&self, count: u64) {
         HandlerCounters::add(&self.counters.dropped, count);
+    }
+
+    /// As [`Context::dropped`], for all events of a batch, also by container.
+    pub fn dropped_batch(&self, batch: &Batch) {
+        self.counters.drop_batch(batch);
     }
 
     /// Counts events that this handler, the end of its chain, has delivered.

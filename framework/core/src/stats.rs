@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::attribution::State;
+use crate::batch::{Batch, EventRef};
+
 /// What a handler has counted. Written by its own thread, read by any.
 #[derive(Debug, Default)]
 pub struct HandlerCounters {
@@ -23,6 +26,41 @@ pub struct HandlerCounters {
     /// Times it was started again after it failed.
     pub restarts: AtomicU64,
     containers: Mutex<BTreeMap<Arc<str>, ContainerCounts>>,
+    dropped_by: Mutex<DroppedBy>,
+}
+
+/// Whose events were refused for want of room.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DroppedBy {
+    /// By container id; `host` and `unknown` stand beside the ids, and `other` for those that found no room here.
+    pub containers: BTreeMap<Arc<str>, u64>,
+    /// By cgroup id, of events that no container manager had seen; 0 for those of no cgroup, and of those that found no room.
+    pub cgroups: BTreeMap<u64, u64>,
+}
+
+/// Owners that are told apart at most: the hosts with more containers than this are few, and counts must not grow for ever.
+const MOST_OWNERS: usize = 4096;
+
+impl DroppedBy {
+    fn count(&mut self, event: EventRef<'_>) {
+        let attribution = event.attribution();
+        let name: Arc<str> = match (&attribution.container, attribution.state) {
+            (Some(container), _) => Arc::clone(&container.id),
+            (None, State::Unset) => {
+                let cgroup = event.process().map(|process| process.cgroup_id).or(event.cgroup());
+                let room = self.cgroups.len() < MOST_OWNERS;
+                let known = cgroup.filter(|cgroup| room || self.cgroups.contains_key(cgroup));
+                *self.cgroups.entry(known.unwrap_or(0)).or_default() += 1;
+                return;
+            }
+            (None, state) => state.as_str().unwrap_or("unknown").into(),
+        };
+        if self.containers.len() < MOST_OWNERS || self.containers.contains_key(&name) {
+            *self.containers.entry(name).or_default() += 1;
+        } else {
+            *self.containers.entry("other".into()).or_default() += 1;
+        }
+    }
 }
 
 /// What a handler counted for one container.
@@ -40,6 +78,18 @@ impl HandlerCounters {
     /// Adds to a counter.
     pub fn add(counter: &AtomicU64, count: u64) {
         counter.fetch_add(count, Relaxed);
+    }
+
+    /// Counts the events of a batch that were refused for want of room, also by container.
+    pub fn drop_batch(&self, batch: &Batch) {
+        Self::add(&self.dropped, batch.len() as u64);
+        let mut dropped_by = self.dropped_by.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.iter().for_each(|event| dropped_by.count(event));
+    }
+
+    /// Whose events were refused for want of room, as far as that is known.
+    pub fn dropped_by(&self) -> DroppedBy {
+        self.dropped_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Replaces what was counted by container id; `host` and `unknown` stand beside the ids.

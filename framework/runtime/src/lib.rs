@@ -9,7 +9,9 @@
 
 mod actors;
 pub mod config;
+mod live;
 pub mod plan;
+mod queue;
 pub mod registry;
 pub mod scripted;
 pub mod stats;
@@ -17,6 +19,7 @@ pub mod system;
 
 pub use config::Diagnostics;
 pub use plan::Plan;
+pub use queue::{QueueOptions, WhenFull};
 pub use registry::{OptionInfo, Registry, RegistryError};
 pub use stats::Totals;
-pub use system::{Control, End, RunError, System};
+pub use system::{Control, End, Reload, RunError, System};

@@ -1,5 +1,6 @@
 //! A plan: what a valid configuration asks for. It has touched nothing yet.
 
+use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker};
 
 /// A valid configuration: every part is known, has valid options, and can take what flows into it.
@@ -17,11 +18,31 @@ pub(crate) struct PlannedTracker {
     pub(crate) needed_by: Vec<usize>,
 }
 
+impl PlannedTracker {
+    /// What tells it from every other: two plans' trackers of one identity do the same.
+    pub(crate) fn identity(&self) -> String {
+        identity(&[&self.name, &self.type_name, &self.tracker.options().to_string()])
+    }
+}
+
+fn identity(parts: &[&str]) -> String {
+    parts.join("\0")
+}
+
 pub(crate) struct PlannedHandler {
     pub(crate) name: String,
     pub(crate) type_name: String,
     pub(crate) shared: bool,
+    pub(crate) queue: QueueOptions,
     pub(crate) handler: Box<dyn ConfiguredHandler>,
+}
+
+impl PlannedHandler {
+    /// What tells it from every other: two plans' handlers of one identity do the same.
+    pub(crate) fn identity(&self) -> String {
+        let queue = format!("{} {}", self.queue.when_full, self.queue.queue);
+        identity(&[&self.name, &self.type_name, &queue, &self.handler.options().to_string()])
+    }
 }
 
 pub(crate) struct PlannedChain {

@@ -4,15 +4,19 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use actix::{Actor, ArbiterHandle, Recipient};
+use serde::Serialize;
+use serde_json::Value;
 use whalewatch_core::{
     Accepts, BudgetEvent, Directory, Event, Handler, OpenError, Problem, Schema, Source,
     TrackerSpec,
 };
 
-use crate::actors::stage::{FeedFrom, Stage, StageSetup};
-use crate::actors::tracker::{Links, SendExisting, Stop, Tracker};
+use crate::actors::lane::{Attach, FeedFrom};
+use crate::actors::stage::{Stage, StageSetup};
+use crate::actors::tracker::{Links, Rewire, SendExisting, Stop, Tracker};
 pub use crate::config::describe::OptionInfo;
 use crate::config::describe::describe;
 use crate::config::options::{OptionTable, Position, read};
@@ -134,6 +138,8 @@ pub(crate) trait TrackerType: Send + Sync {
 
 /// A tracker with its options.
 pub(crate) trait ConfiguredTracker: Send + Sync {
+    /// Its options, with those that were left out.
+    fn options(&self) -> Value;
     /// Whether handlers that need the type can live on this one.
     fn whole(&self) -> bool;
     /// Whether it must hear who lives in which cgroup.
@@ -158,6 +164,20 @@ pub(crate) trait OpenedTracker: Send {
 pub(crate) struct TrackerControl {
     pub(crate) stop: Recipient<Stop>,
     pub(crate) existing: Recipient<SendExisting>,
+    pub(crate) rewire: Recipient<Rewire>,
+}
+
+/// How to reach a handler's actor.
+pub(crate) struct StageControl {
+    pub(crate) feed_from: Recipient<FeedFrom>,
+    pub(crate) attach: Recipient<Attach>,
+}
+
+/// Options as a value to compare and to show. A type whose options cannot be written (a map with odd keys) counts as changed
+/// each time.
+fn value_of(options: &impl Serialize) -> Value {
+    static TURN: AtomicU64 = AtomicU64::new(0);
+    serde_json::to_value(options).unwrap_or_else(|_| TURN.fetch_add(1, Relaxed).into())
 }
 
 struct Spec<T>(PhantomData<fn() -> T>);
@@ -190,6 +210,10 @@ struct SpecConfigured<T: TrackerSpec> {
 }
 
 impl<T: TrackerSpec> ConfiguredTracker for SpecConfigured<T> {
+    fn options(&self) -> Value {
+        value_of(&self.options)
+    }
+
     fn whole(&self) -> bool {
         T::whole(&self.options)
     }
@@ -214,7 +238,11 @@ struct Opened<E> {
 impl<E: Event> OpenedTracker for Opened<E> {
     fn start(self: Box<Self>, links: Links) -> TrackerControl {
         let tracker = Tracker::new(self.source, links).start();
-        TrackerControl { stop: tracker.clone().recipient(), existing: tracker.recipient() }
+        TrackerControl {
+            stop: tracker.clone().recipient(),
+            existing: tracker.clone().recipient(),
+            rewire: tracker.recipient(),
+        }
     }
 }
 
@@ -250,6 +278,10 @@ impl<E: Event> TrackerType for Given<E> {
 }
 
 impl<E: Event> ConfiguredTracker for Given<E> {
+    fn options(&self) -> Value {
+        Value::Null
+    }
+
     fn whole(&self) -> bool {
         true
     }
@@ -277,13 +309,15 @@ pub(crate) trait HandlerType: Send + Sync {
 }
 
 /// A handler with its options.
-pub(crate) trait ConfiguredHandler: Send {
+pub(crate) trait ConfiguredHandler: Send + Sync {
+    /// Its options, with those that were left out.
+    fn options(&self) -> Value;
     fn needs(&self) -> Vec<&'static str>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
     /// Starts an actor for it, on the thread given or else the current one.
-    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> Recipient<FeedFrom>;
+    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> StageControl;
 }
 
 struct Kind<H>(PhantomData<fn() -> H>);
@@ -333,6 +367,10 @@ struct KindConfigured<H: Handler> {
 }
 
 impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
+    fn options(&self) -> Value {
+        value_of(&self.options)
+    }
+
     fn needs(&self) -> Vec<&'static str> {
         H::needs(&self.options)
     }
@@ -345,12 +383,12 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
         H::BLOCKING
     }
 
-    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> Recipient<FeedFrom> {
+    fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> StageControl {
         let options = self.options.clone();
         let stage = match thread {
             Some(thread) => Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, setup)),
             None => Stage::<H>::new(options, setup).start(),
         };
-        stage.recipient()
+        StageControl { feed_from: stage.clone().recipient(), attach: stage.recipient() }
     }
 }

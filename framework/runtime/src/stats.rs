@@ -5,9 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use flume::{Sender, WeakSender};
 use serde::{Deserialize, Serialize};
-use whalewatch_core::HandlerCounters;
+use whalewatch_core::{Batch, HandlerCounters, HandlerHealth, HealthReport, TrackerHealth};
 
+use crate::actors::ActorId;
 use crate::actors::tracker::TrackerCounters;
 
 /// Totals by part of the configuration. At the end of a run they add up: for each tracker
@@ -59,6 +61,11 @@ pub struct TrackerTotals {
     pub refused_by_cgroup: BTreeMap<u64, u64>,
 }
 
+/// Whether a key among counts by container is a container's id.
+fn is_container(key: &str) -> bool {
+    !["host", "unknown", "other"].contains(&key)
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -83,9 +90,51 @@ pub struct HandlerTotals {
     pub errors: u64,
     /// Times it was started again.
     pub restarts: u64,
+    /// `dropped` by container id, with `host` and `unknown`, as far as it is known whose events a full queue refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by_container: BTreeMap<String, u64>,
+    /// The same by cgroup id, where no container manager is there to tell whose they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by_cgroup: BTreeMap<u64, u64>,
 }
 
 impl Totals {
+    fn add_tracker(&mut self, name: &str, counters: &TrackerCounters) {
+        let (counts, delivered) = counters.read();
+        let totals = self.trackers.entry(name.to_owned()).or_default();
+        totals.generated += counts.generated;
+        totals.lost += counts.lost;
+        totals.refused += counts.refused;
+        totals.delivered += delivered;
+        totals.invalid += counts.invalid;
+        for (of, counts) in [
+            (&mut totals.lost_by_cgroup, counts.lost_by_cgroup),
+            (&mut totals.refused_by_cgroup, counts.refused_by_cgroup),
+        ] {
+            for (cgroup, count) in counts {
+                *of.entry(cgroup).or_default() += count;
+            }
+        }
+    }
+
+    fn add_handler(&mut self, name: &str, c: &HandlerCounters) {
+        let totals = self.handlers.entry(name.to_owned()).or_default();
+        totals.input += c.input.load(Relaxed);
+        totals.added += c.added.load(Relaxed);
+        totals.output += c.output.load(Relaxed);
+        totals.filtered += c.filtered.load(Relaxed);
+        totals.dropped += c.dropped.load(Relaxed);
+        totals.errors += c.errors.load(Relaxed);
+        totals.restarts += c.restarts.load(Relaxed);
+        let dropped = c.dropped_by();
+        for (id, count) in dropped.containers {
+            *totals.dropped_by_container.entry(id.to_string()).or_default() += count;
+        }
+        for (cgroup, count) in dropped.cgroups {
+            *totals.dropped_by_cgroup.entry(cgroup).or_default() += count;
+        }
+    }
+
     /// Whether every event is accounted for. True at the end of a run; in the middle of one, events are on their way.
     pub fn add_up(&self) -> bool {
         let trackers = self
@@ -138,51 +187,121 @@ impl fmt::Display for Totals {
 /// Where the parts of a running system count.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    pub(crate) trackers: Vec<(Arc<str>, Arc<TrackerCounters>)>,
+    trackers: Vec<(ActorId, Arc<str>, Arc<TrackerCounters>)>,
     /// A handler that stands in several chains and is not shared has counters for each.
-    pub(crate) handlers: Vec<(Arc<str>, Arc<HandlerCounters>)>,
+    handlers: Vec<CountedHandler>,
+    /// What parts counted that have ended, while others went on.
+    past: Totals,
+}
+
+#[derive(Debug)]
+struct CountedHandler {
+    id: ActorId,
+    name: Arc<str>,
+    counters: Arc<HandlerCounters>,
+    /// Where batches wait for it.
+    queues: Vec<WeakSender<Batch>>,
 }
 
 impl Counters {
+    pub(crate) fn add_tracker(
+        &mut self,
+        id: ActorId,
+        name: Arc<str>,
+        counters: Arc<TrackerCounters>,
+    ) {
+        self.trackers.push((id, name, counters));
+    }
+
+    pub(crate) fn add_handler(
+        &mut self,
+        id: ActorId,
+        name: Arc<str>,
+        counters: Arc<HandlerCounters>,
+    ) {
+        self.handlers.push(CountedHandler { id, name, counters, queues: Vec::new() });
+    }
+
+    pub(crate) fn add_queue(&mut self, id: ActorId, queue: WeakSender<Batch>) {
+        if let Some(handler) = self.handlers.iter_mut().find(|handler| handler.id == id) {
+            handler.queues.retain(|queue| queue.upgrade().is_some());
+            handler.queues.push(queue);
+        }
+    }
+
+    /// A part has ended: only its totals are kept.
+    pub(crate) fn retire(&mut self, id: ActorId) {
+        for (_, name, counters) in self.trackers.extract_if(.., |(tracker, ..)| *tracker == id) {
+            self.past.add_tracker(&name, &counters);
+        }
+        // What a container manager counted is joined with the others' counts when totals are made.
+        let of_containers = |c: &HandlerCounters| !c.containers().is_empty();
+        let ended = |h: &mut CountedHandler| h.id == id && !of_containers(&h.counters);
+        for handler in self.handlers.extract_if(.., ended) {
+            self.past.add_handler(&handler.name, &handler.counters);
+        }
+    }
+
     pub(crate) fn totals(&self) -> Totals {
-        let mut totals = Totals::default();
-        for (name, counters) in &self.trackers {
-            let (counts, delivered) = counters.read();
-            totals.trackers.insert(
-                name.to_string(),
-                TrackerTotals {
-                    generated: counts.generated,
-                    lost: counts.lost,
-                    refused: counts.refused,
-                    delivered,
-                    invalid: counts.invalid,
-                    lost_by_cgroup: counts.lost_by_cgroup.into_iter().collect(),
-                    refused_by_cgroup: counts.refused_by_cgroup.into_iter().collect(),
-                },
-            );
+        let mut totals = self.past.clone();
+        for (_, name, counters) in &self.trackers {
+            totals.add_tracker(name, counters);
         }
-        for (name, c) in &self.handlers {
-            let t = totals.handlers.entry(name.to_string()).or_default();
-            t.input += c.input.load(Relaxed);
-            t.added += c.added.load(Relaxed);
-            t.output += c.output.load(Relaxed);
-            t.filtered += c.filtered.load(Relaxed);
-            t.dropped += c.dropped.load(Relaxed);
-            t.errors += c.errors.load(Relaxed);
-            t.restarts += c.restarts.load(Relaxed);
+        for handler in &self.handlers {
+            totals.add_handler(&handler.name, &handler.counters);
         }
-        totals.containers = self.containers(&totals.trackers);
+        totals.containers = self.containers(&totals.trackers, &mut totals.handlers);
         totals
+    }
+
+    /// How everything is doing.
+    pub(crate) fn health(&self) -> HealthReport {
+        let totals = self.totals();
+        let lag = |name: &str| {
+            let of = self.trackers.iter().filter(|(_, tracker, _)| **tracker == *name);
+            of.map(|(_, _, counters)| counters.lag()).max().unwrap_or_default()
+        };
+        let trackers = totals.trackers.iter().map(|(name, t)| TrackerHealth {
+            name: name.as_str().into(),
+            generated: t.generated,
+            delivered: t.delivered,
+            lost: t.lost,
+            refused: t.refused,
+            invalid: t.invalid,
+            lag: lag(name),
+        });
+        let handlers = totals.handlers.iter().map(|(name, h)| {
+            let of: Vec<_> = self.handlers.iter().filter(|of| *of.name == **name).collect();
+            let queues = of.iter().flat_map(|handler| &handler.queues);
+            let queues: Vec<_> = queues.filter_map(WeakSender::upgrade).collect();
+            let containers = of.iter().map(|handler| handler.counters.containers());
+            let ids = |c: &BTreeMap<Arc<str>, _>| c.keys().filter(|id| is_container(id)).count();
+            HandlerHealth {
+                name: name.as_str().into(),
+                input: h.input,
+                added: h.added,
+                output: h.output,
+                filtered: h.filtered,
+                dropped: h.dropped,
+                errors: h.errors,
+                restarts: h.restarts,
+                queued: queues.iter().map(|queue| queue.len() as u64).sum(),
+                queue_capacity: queues.iter().filter_map(Sender::capacity).sum::<usize>() as u64,
+                containers: containers.map(|c| ids(&c)).sum::<usize>() as u64,
+            }
+        });
+        HealthReport { trackers: trackers.collect(), handlers: handlers.collect() }
     }
 
     /// Joins what container managers counted with what trackers lost, by cgroup.
     fn containers(
         &self,
         trackers: &BTreeMap<String, TrackerTotals>,
+        handlers: &mut BTreeMap<String, HandlerTotals>,
     ) -> BTreeMap<String, ContainerTotals> {
         let mut containers: BTreeMap<String, ContainerTotals> = BTreeMap::new();
         let mut owners = BTreeMap::new();
-        for (id, counts) in self.handlers.iter().flat_map(|(_, c)| c.containers()) {
+        for (id, counts) in self.handlers.iter().flat_map(|handler| handler.counters.containers()) {
             let totals = containers.entry(id.to_string()).or_default();
             totals.name = counts.name.map(|name| name.to_string());
             totals.events += counts.events;
@@ -198,6 +317,12 @@ impl Counters {
         for (cgroup, refused) in trackers.values().flat_map(|t| &t.refused_by_cgroup) {
             let owner = owners.get(cgroup).map_or("unknown", String::as_str);
             containers.entry(owner.to_owned()).or_default().refused += refused;
+        }
+        for handler in handlers.values_mut() {
+            for (cgroup, dropped) in std::mem::take(&mut handler.dropped_by_cgroup) {
+                let owner = owners.get(&cgroup).map_or("unknown", String::as_str);
+                *handler.dropped_by_container.entry(owner.to_owned()).or_default() += dropped;
+            }
         }
         containers
     }
@@ -219,10 +344,9 @@ mod tests {
         let lost_by_cgroup = [(12, 3), (13, 1), (99, 2)].into();
         let counts = SourceCounts { generated: 6, lost: 6, lost_by_cgroup, ..Default::default() };
         tracker.write(counts, 0);
-        let counters = Counters {
-            trackers: vec![("process".into(), Arc::new(tracker))],
-            handlers: vec![("container".into(), Arc::new(manager))],
-        };
+        let mut counters = Counters::default();
+        counters.add_tracker(ActorId(1), "process".into(), Arc::new(tracker));
+        counters.add_handler(ActorId(2), "container".into(), Arc::new(manager));
         let told: Vec<_> = counters
             .totals()
             .containers

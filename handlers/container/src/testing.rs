@@ -137,7 +137,7 @@ pub(crate) fn moved(process: &Process, to: u64) -> Scripted {
 /// An event that went on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Out {
-    pub(crate) chain: u16,
+    pub(crate) chain: u32,
     pub(crate) kind: &'static str,
     pub(crate) number: u64,
     pub(crate) state: State,
@@ -218,7 +218,7 @@ impl Rig {
 
     fn call(
         &mut self,
-        chain: u16,
+        chain: u32,
         call: impl FnOnce(&mut ContainerManager, &mut Context<'_, Message>),
     ) {
         let mut timers = Vec::new();
@@ -263,7 +263,7 @@ impl Rig {
     }
 
     /// A batch in a chain that the manager does not observe.
-    pub(crate) fn handle(&mut self, chain: u16, events: Vec<Scripted>) {
+    pub(crate) fn handle(&mut self, chain: u32, events: Vec<Scripted>) {
         let batch = self.batch(events);
         self.call(chain, |m, cx| m.handle(batch, cx).unwrap());
     }
@@ -289,7 +289,7 @@ impl Rig {
         self.hear(News::Container(Box::new(named(container, name))));
     }
 
-    pub(crate) fn end(&mut self, chain: u16) {
+    pub(crate) fn end(&mut self, chain: u32) {
         self.call(chain, |m, cx| m.end(cx).unwrap());
     }
 

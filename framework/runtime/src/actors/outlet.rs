@@ -1,4 +1,4 @@
-//! The sending end of a channel to the next stage.
+//! The sending end of a queue.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use flume::r#async::SendFut;
 use whalewatch_core::Batch;
 
+use crate::queue::{Inlet, Offered};
+
 /// Sends batches in order and never blocks: what finds no room waits here, and whoever feeds the outlet takes in nothing
 /// more until [`Outlet::poll_flush`] says that it is through. So it holds what one call of a handler made, and no more.
 pub(crate) struct Outlet {
-    sender: flume::Sender<Batch>,
+    inlet: Inlet,
     waiting: VecDeque<Batch>,
     sending: Option<(u64, SendFut<'static, Batch>)>,
 }
@@ -19,21 +21,31 @@ pub(crate) struct Outlet {
 /// Events that left an outlet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
-    /// Taken by the channel.
+    /// Taken by the queue.
     pub(crate) sent: u64,
-    /// Refused, because nobody takes from the channel any more.
+    /// Refused, because nobody takes from the queue any more.
     pub(crate) dropped: u64,
 }
 
 impl Outlet {
-    pub(crate) fn new(sender: flume::Sender<Batch>) -> Self {
-        Self { sender, waiting: VecDeque::new(), sending: None }
+    pub(crate) fn new(inlet: Inlet) -> Self {
+        Self { inlet, waiting: VecDeque::new(), sending: None }
     }
 
     /// Puts a batch in line. It goes with the next [`Outlet::poll_flush`].
     pub(crate) fn push(&mut self, batch: Batch) {
         if !batch.is_empty() {
             self.waiting.push_back(batch);
+        }
+    }
+
+    /// As [`Outlet::push`], but where `most` events are in line already it is dropped, on the account of the handler that it
+    /// was for.
+    pub(crate) fn push_or_drop(&mut self, batch: Batch, most: u64) {
+        if self.waiting() >= most {
+            self.inlet.refuse(&batch);
+        } else {
+            self.push(batch);
         }
     }
 
@@ -56,11 +68,12 @@ impl Outlet {
             }
             let Some(batch) = self.waiting.pop_front() else { return Poll::Ready(()) };
             let count = batch.len() as u64;
-            match self.sender.try_send(batch) {
-                Ok(()) => left.sent += count,
-                Err(flume::TrySendError::Disconnected(_)) => left.dropped += count,
-                Err(flume::TrySendError::Full(batch)) => {
-                    self.sending = Some((count, self.sender.clone().into_send_async(batch)));
+            match self.inlet.offer(batch) {
+                Offered::Taken => left.sent += count,
+                Offered::Gone => left.dropped += count,
+                Offered::Full(batch) => {
+                    let sending = self.inlet.sender().clone().into_send_async(batch);
+                    self.sending = Some((count, sending));
                 }
             }
         }

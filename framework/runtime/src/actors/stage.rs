@@ -8,8 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context as Task, Poll, ready};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Message, Recipient};
-use flume::r#async::RecvStream;
+use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Message};
 use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
@@ -17,9 +16,10 @@ use whalewatch_core::{
     Setup,
 };
 
-use super::Report;
+use super::lane::{Attach, Feed, FeedFrom, FeedSetup, Lane, LaneSetup};
 use super::outlet::{Outlet, Sent};
-use super::tracker::{SendExisting, TrackerCounters};
+use super::tracker::SendExisting;
+use super::{ActorId, Report};
 
 /// Batches handled in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
@@ -30,6 +30,7 @@ const MOST_WAITING: u64 = 16_384;
 
 /// What a stage is made with.
 pub(crate) struct StageSetup {
+    pub(crate) id: ActorId,
     pub(crate) name: Arc<str>,
     pub(crate) host: Arc<str>,
     pub(crate) directory: Directory,
@@ -38,47 +39,6 @@ pub(crate) struct StageSetup {
     pub(crate) feeds: Vec<FeedSetup>,
     pub(crate) counters: Arc<HandlerCounters>,
     pub(crate) reports: flume::Sender<Report>,
-}
-
-/// One chain through a handler.
-pub(crate) struct LaneSetup {
-    pub(crate) chain: ChainId,
-    pub(crate) from: flume::Receiver<Batch>,
-    /// None at the end of a chain.
-    pub(crate) to: Option<flume::Sender<Batch>>,
-    /// Those that the chain's events come from.
-    pub(crate) trackers: Vec<Arc<TrackerCounters>>,
-}
-
-/// A tracker that the handler needs.
-pub(crate) struct FeedSetup {
-    pub(crate) from: flume::Receiver<Batch>,
-    /// Which of the tracker's feeds this is.
-    pub(crate) index: usize,
-    pub(crate) tracker: Arc<TrackerCounters>,
-}
-
-struct Lane {
-    chain: ChainId,
-    from: Option<RecvStream<'static, Batch>>,
-    to: Option<Outlet>,
-    /// Whether so much is in line that what the handler makes by itself is refused.
-    full: bool,
-}
-
-struct Feed {
-    from: RecvStream<'static, Batch>,
-    ended: bool,
-    index: usize,
-    tracker: Option<Recipient<SendExisting>>,
-}
-
-/// Tells a stage whom to ask for what existed before, once the trackers are there.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct FeedFrom {
-    pub(crate) feed: usize,
-    pub(crate) tracker: Recipient<SendExisting>,
 }
 
 /// A message for the handler, from a timer or a helper of the handler's incarnation `life`.
@@ -92,6 +52,7 @@ struct Deliver<M: Send + 'static> {
 /// Hosts a handler. Batches come in by lanes (a chain each) and feeds (trackers that the handler needs); what the handler
 /// emits goes out by the lane's outlet. A lane whose outlet is full takes in nothing more, while other lanes go on.
 pub(crate) struct Stage<H: Handler> {
+    id: ActorId,
     handler: Option<H>,
     options: H::Options,
     name: Arc<str>,
@@ -102,8 +63,8 @@ pub(crate) struct Stage<H: Handler> {
     feeds: Vec<Feed>,
     counters: Arc<HandlerCounters>,
     reports: flume::Sender<Report>,
-    /// All trackers that events come from, by chains and by feeds.
-    trackers: Vec<Arc<TrackerCounters>>,
+    /// Whether more lanes are on their way, so that the end of the last one is not its end.
+    waits: bool,
     /// Counts the handler's incarnations; messages for an earlier one are void.
     life: u32,
     failures: VecDeque<Instant>,
@@ -114,33 +75,19 @@ pub(crate) struct Stage<H: Handler> {
 
 impl<H: Handler> Stage<H> {
     pub(crate) fn new(options: H::Options, setup: StageSetup) -> Self {
-        let by_chains = setup.lanes.iter().flat_map(|lane| &lane.trackers);
-        let by_feeds = setup.feeds.iter().map(|feed| &feed.tracker);
-        let trackers = by_chains.chain(by_feeds).cloned().collect();
-        let lanes = setup.lanes.into_iter().map(|lane| Lane {
-            chain: lane.chain,
-            from: Some(lane.from.into_stream()),
-            to: lane.to.map(Outlet::new),
-            full: false,
-        });
-        let feeds = setup.feeds.into_iter().map(|feed| Feed {
-            from: feed.from.into_stream(),
-            ended: false,
-            index: feed.index,
-            tracker: None,
-        });
         Self {
+            id: setup.id,
             handler: None,
             options,
             name: setup.name,
             host: setup.host,
             directory: setup.directory,
             health: setup.health,
-            lanes: lanes.collect(),
-            feeds: feeds.collect(),
+            lanes: setup.lanes.into_iter().map(Lane::new).collect(),
+            feeds: setup.feeds.into_iter().map(Feed::new).collect(),
             counters: setup.counters,
             reports: setup.reports,
-            trackers,
+            waits: false,
             life: 0,
             failures: VecDeque::new(),
             unflushed: false,
@@ -247,7 +194,7 @@ impl<H: Handler> Stage<H> {
                 HandlerCounters::add(&self.counters.restarts, 1);
                 for feed in &self.feeds {
                     if let Some(tracker) = &feed.tracker {
-                        tracker.do_send(SendExisting { feed: feed.index });
+                        tracker.do_send(SendExisting { feed: feed.link });
                     }
                 }
             }
@@ -275,13 +222,7 @@ impl<H: Handler> Stage<H> {
 
     /// Whether events that happened a while ago may still be on their way here.
     fn behind(&self) -> bool {
-        let waits = |lane: &Lane| {
-            lane.from.as_ref().is_some_and(|from| !from.is_empty())
-                || lane.to.as_ref().is_some_and(|to| to.waiting() > 0)
-        };
-        self.lanes.iter().any(waits)
-            || self.feeds.iter().any(|feed| !feed.from.is_empty())
-            || self.trackers.iter().any(|tracker| tracker.behind())
+        self.lanes.iter().any(Lane::behind) || self.feeds.iter().any(Feed::behind)
     }
 
     /// Lets the handler see all that the trackers it needs have sent: they send to it before they send to a chain, so it has
@@ -345,7 +286,7 @@ impl<H: Handler> Stage<H> {
     }
 
     fn ended(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.from.is_none() && lane.to.is_none())
+        !self.waits && self.lanes.iter().all(Lane::ended)
     }
 
     fn poll_pump(&mut self, ctx: &mut Context<Self>, task: &mut Task<'_>) -> Poll<()> {
@@ -387,7 +328,7 @@ impl<H: Handler> Actor for Stage<H> {
     fn started(&mut self, ctx: &mut Self::Context) {
         let result = self.build(ctx);
         let built = result.is_ok();
-        self.report(Report::Built { name: Arc::clone(&self.name), result });
+        self.report(Report::Built { id: self.id, name: Arc::clone(&self.name), result });
         if built {
             ctx.spawn(Pump);
         } else {
@@ -402,7 +343,7 @@ impl<H: Handler> Actor for Stage<H> {
             tracing::error!(handler = %self.name, lost, "handler ended with events that it neither passed on nor counted");
             HandlerCounters::add(&self.counters.errors, lost);
         }
-        self.report(Report::Ended);
+        self.report(Report::Ended { id: self.id });
     }
 }
 
@@ -436,7 +377,29 @@ impl<H: Handler> actix::Handler<FeedFrom> for Stage<H> {
     type Result = ();
 
     fn handle(&mut self, message: FeedFrom, _: &mut Self::Context) {
-        self.feeds[message.feed].tracker = Some(message.tracker);
+        if let Some(feed) = self.feeds.iter_mut().find(|feed| feed.link == message.feed) {
+            feed.tracker = Some(message.tracker);
+        }
+    }
+}
+
+impl<H: Handler> actix::Handler<Attach> for Stage<H> {
+    type Result = ();
+
+    fn handle(&mut self, message: Attach, ctx: &mut Self::Context) {
+        let Attach::To { lanes, feeds } = message else {
+            self.waits = true;
+            return;
+        };
+        self.waits = false;
+        self.lanes.retain(|lane| !lane.ended());
+        self.feeds.retain(|feed| !feed.ended);
+        self.feeds.extend(feeds.into_iter().map(Feed::new));
+        for lane in lanes {
+            let chain = lane.chain;
+            self.lanes.push(Lane::new(lane));
+            self.call(chain, ctx, Handler::begin);
+        }
     }
 }
 

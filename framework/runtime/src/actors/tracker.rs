@@ -2,23 +2,27 @@
 
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as Task, Poll, ready};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, Message};
 use tokio::io::unix::AsyncFd;
-use whalewatch_core::{Batch, Drain, Event, Source, SourceCounts, SourceError};
+use whalewatch_core::{Batch, Drain, Event, Source, SourceCounts, SourceError, Timestamp};
 
-use super::Report;
 use super::outlet::{Outlet, Sent};
 use super::ticker::{Ticker, watch};
+use super::{ActorId, Report};
+use crate::queue::Inlet;
 
 /// Events in a batch at most. Measured on a prototype of three actors: 16 a batch 15 M events/s, 256 and more 30 M/s.
 const BATCH: usize = 256;
 /// Batches taken in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
+
+/// Events in line for a chain whose queue is full, while others take theirs, from which on more are dropped for that chain.
+const MOST_WAITING: u64 = 16_384;
 
 /// How often at most a tracker says that events were lost.
 const TELL_EVERY: Duration = Duration::from_secs(1);
@@ -30,6 +34,8 @@ const LAST_DRAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(crate) struct TrackerCounters {
     counts: Mutex<(SourceCounts, u64)>,
+    /// How old the newest event was when it was read, in nanoseconds.
+    lag: AtomicU64,
     /// Whether a full channel keeps the tracker from taking what its source has.
     behind: AtomicBool,
 }
@@ -43,6 +49,11 @@ impl TrackerCounters {
     /// Whether the source may hold events from a while ago.
     pub(crate) fn behind(&self) -> bool {
         self.behind.load(Relaxed)
+    }
+
+    /// How old the newest event was when it was read.
+    pub(crate) fn lag(&self) -> Duration {
+        Duration::from_nanos(self.lag.load(Relaxed))
     }
 
     pub(crate) fn write(&self, counts: SourceCounts, delivered: u64) {
@@ -59,16 +70,44 @@ pub(crate) struct Stop;
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct SendExisting {
-    pub(crate) feed: usize,
+    pub(crate) feed: LinkId,
+}
+
+/// Send to others from now on.
+#[derive(Message, Default)]
+#[rtype(result = "()")]
+pub(crate) struct Rewire {
+    /// Links to send no more to, once what is in line for them has gone.
+    pub(crate) remove: Vec<LinkId>,
+    pub(crate) feeds: Vec<Link>,
+    pub(crate) chains: Vec<Link>,
+    /// Whether to take nothing more from the source until the next of these messages.
+    pub(crate) hold: bool,
+}
+
+/// Tells one way out of a tracker from all others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// A way out of a tracker.
+#[derive(Clone)]
+pub(crate) struct Link {
+    pub(crate) id: LinkId,
+    pub(crate) to: Inlet,
 }
 
 /// Drives a [`Source`] and sends its events on in batches: first to the handlers that need this tracker, then to the chains
 /// that name it. It knows nothing of containers.
 pub(crate) struct Tracker<E: Event> {
+    id: ActorId,
     name: Arc<str>,
     source: Box<dyn Source<E>>,
-    feeds: Vec<Outlet>,
-    chains: Vec<Outlet>,
+    feeds: Vec<(LinkId, Outlet)>,
+    chains: Vec<(LinkId, Outlet)>,
+    /// Those that get nothing more, with what is still in line for them.
+    leaving: Vec<Outlet>,
+    /// Whether nothing is taken from the source for the time being.
+    held: bool,
     counters: Arc<TrackerCounters>,
     reports: flume::Sender<Report>,
     /// There once the actor has started.
@@ -84,24 +123,36 @@ pub(crate) struct Tracker<E: Event> {
     last_told: Option<Instant>,
 }
 
+/// How many outlets had no room for all that was in line.
+struct Flushed {
+    feeds_pending: usize,
+    chains_pending: usize,
+}
+
+fn outlet(link: Link) -> (LinkId, Outlet) {
+    (link.id, Outlet::new(link.to))
+}
+
 /// Where a tracker sends to and reports to.
 pub(crate) struct Links {
+    pub(crate) id: ActorId,
     pub(crate) name: Arc<str>,
-    pub(crate) feeds: Vec<flume::Sender<Batch>>,
-    pub(crate) chains: Vec<flume::Sender<Batch>>,
+    pub(crate) feeds: Vec<Link>,
+    pub(crate) chains: Vec<Link>,
     pub(crate) counters: Arc<TrackerCounters>,
     pub(crate) reports: flume::Sender<Report>,
 }
 
 impl<E: Event> Tracker<E> {
     pub(crate) fn new(source: Box<dyn Source<E>>, links: Links) -> Self {
-        let outlets =
-            |senders: Vec<flume::Sender<Batch>>| senders.into_iter().map(Outlet::new).collect();
         Self {
+            id: links.id,
             name: links.name,
             source,
-            feeds: outlets(links.feeds),
-            chains: outlets(links.chains),
+            feeds: links.feeds.into_iter().map(outlet).collect(),
+            chains: links.chains.into_iter().map(outlet).collect(),
+            leaving: Vec::new(),
+            held: false,
             counters: links.counters,
             reports: links.reports,
             ticker: None,
@@ -122,10 +173,16 @@ impl<E: Event> Tracker<E> {
         let mut events = Vec::new();
         self.source.existing(&mut events)?;
         let batch = Batch::new(Arc::clone(&self.name), events);
-        for feed in &mut self.feeds[feeds] {
+        for (_, feed) in &mut self.feeds[feeds] {
             feed.push(batch.clone());
         }
         Ok(())
+    }
+
+    fn send_existing_again(&mut self, feeds: std::ops::Range<usize>) {
+        if let Err(error) = self.send_existing(feeds) {
+            tracing::warn!(tracker = %self.name, %error, "what was there before could not be read again");
+        }
     }
 
     /// Takes one batch from the source. Ready with whether it goes on.
@@ -133,6 +190,10 @@ impl<E: Event> Tracker<E> {
         let mut events = Vec::with_capacity(self.last_batch.next_power_of_two().clamp(16, BATCH));
         let drained = self.source.drain(&mut events, BATCH)?;
         self.last_batch = events.len();
+        if let Some(newest) = events.last() {
+            let age = Timestamp::now().0.saturating_sub(newest.time().0);
+            self.counters.lag.store(age, Relaxed);
+        }
         self.delivered += events.len() as u64;
         self.send(events);
         // A source that yields nothing has lost nothing either: loss is for want of room.
@@ -189,23 +250,41 @@ impl<E: Event> Tracker<E> {
             return;
         }
         let batch = Batch::new(Arc::clone(&self.name), events);
-        for outlet in self.feeds.iter_mut().chain(&mut self.chains) {
-            outlet.push(batch.clone());
+        for (_, feed) in &mut self.feeds {
+            feed.push(batch.clone());
+        }
+        for (_, chain) in &mut self.chains {
+            chain.push_or_drop(batch.clone(), MOST_WAITING);
         }
     }
 
-    /// Sends what is in line. Pending while a channel is full: nothing more is taken from the source until there is room.
+    /// Sends what is in line. While every chain's queue is full, nothing more is taken from the source; while only some are,
+    /// the others go on, and for these what is too much is dropped.
     fn poll_outlets(&mut self, task: &mut Task<'_>) -> Poll<()> {
-        let mut pending = false;
-        for outlet in self.feeds.iter_mut().chain(&mut self.chains) {
-            // A chain that has ended early has counted what was on its way; a tracker only counts what it handed over.
-            pending |= outlet.poll_flush(task, &mut Sent::default()).is_pending();
-        }
-        if pending {
+        let flushed = self.poll_each(task);
+        if flushed.chains_pending > 0 || flushed.feeds_pending > 0 {
             self.counters.behind.store(true, Relaxed);
-            return Poll::Pending;
         }
-        Poll::Ready(())
+        let stuck = flushed.chains_pending > 0 && flushed.chains_pending == self.chains.len();
+        if stuck || flushed.feeds_pending > 0 { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    /// As [`Tracker::poll_outlets`], but ready only when nothing is left in any line.
+    fn poll_all_outlets(&mut self, task: &mut Task<'_>) -> Poll<()> {
+        let flushed = self.poll_each(task);
+        let pending = flushed.chains_pending + flushed.feeds_pending + self.leaving.len();
+        if pending > 0 { Poll::Pending } else { Poll::Ready(()) }
+    }
+
+    fn poll_each(&mut self, task: &mut Task<'_>) -> Flushed {
+        // A chain that has ended early has counted what was on its way; a tracker only counts what it handed over.
+        let mut pending =
+            |outlet: &mut Outlet| outlet.poll_flush(task, &mut Sent::default()).is_pending();
+        self.leaving.retain_mut(&mut pending);
+        let mut count = |outlets: &mut Vec<(LinkId, Outlet)>| {
+            outlets.iter_mut().map(|(_, outlet)| usize::from(pending(outlet))).sum()
+        };
+        Flushed { feeds_pending: count(&mut self.feeds), chains_pending: count(&mut self.chains) }
     }
 
     fn poll_wait(&mut self, task: &mut Task<'_>) -> Poll<()> {
@@ -226,13 +305,16 @@ impl<E: Event> Tracker<E> {
     fn poll_pump(&mut self, task: &mut Task<'_>) -> Poll<()> {
         for _ in 0..TURN {
             ready!(self.poll_outlets(task));
+            if self.held {
+                return Poll::Pending; // The message that lets it go wakes this.
+            }
             if self.waiting {
                 ready!(self.poll_wait(task));
             }
             match self.take() {
                 Ok(true) => {}
                 Ok(false) => {
-                    ready!(self.poll_outlets(task));
+                    ready!(self.poll_all_outlets(task));
                     // Nothing is left in line: what comes next would be another drain, which finds the same end.
                     return Poll::Ready(());
                 }
@@ -270,13 +352,13 @@ impl<E: Event> Actor for Tracker<E> {
             }
             Err(error) => Err(format!("no timer for its drains: {error}")),
         };
-        self.report(Report::Built { name: Arc::clone(&self.name), result });
+        self.report(Report::Built { id: self.id, name: Arc::clone(&self.name), result });
         ctx.spawn(Pump);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
         self.count();
-        self.report(Report::Ended);
+        self.report(Report::Ended { id: self.id });
     }
 }
 
@@ -306,6 +388,7 @@ impl<E: Event> Handler<Stop> for Tracker<E> {
             self.source.detach();
             self.stopping = Some(Instant::now());
             self.waiting = false;
+            self.held = false;
         }
     }
 }
@@ -314,8 +397,23 @@ impl<E: Event> Handler<SendExisting> for Tracker<E> {
     type Result = ();
 
     fn handle(&mut self, message: SendExisting, _: &mut Self::Context) {
-        if let Err(error) = self.send_existing(message.feed..message.feed + 1) {
-            tracing::warn!(tracker = %self.name, %error, "what was there before could not be read again");
+        let Some(feed) = self.feeds.iter().position(|(id, _)| *id == message.feed) else { return };
+        self.send_existing_again(feed..feed + 1);
+    }
+}
+
+impl<E: Event> Handler<Rewire> for Tracker<E> {
+    type Result = ();
+
+    fn handle(&mut self, message: Rewire, _: &mut Self::Context) {
+        for outlets in [&mut self.feeds, &mut self.chains] {
+            let gone = outlets.extract_if(.., |(id, _)| message.remove.contains(id));
+            self.leaving.extend(gone.map(|(_, outlet)| outlet));
         }
+        let known = self.feeds.len();
+        self.feeds.extend(message.feeds.into_iter().map(outlet));
+        self.chains.extend(message.chains.into_iter().map(outlet));
+        self.send_existing_again(known..self.feeds.len());
+        self.held = message.hold && self.stopping.is_none();
     }
 }

@@ -28,7 +28,7 @@ pub fn validate(registry: &Registry, file: &str, text: &str) -> Result<Plan, Dia
         found.push(Diagnostic::new(error.span().unwrap_or(0..0), error.message()));
     }
     if found.is_empty() {
-        let plan = parts::read(registry, text, document.into_inner(), &mut found);
+        let plan = parts::read_document(registry, text, document.into_inner(), &mut found);
         if let (Some(plan), true) = (plan, found.is_empty()) {
             return Ok(plan);
         }

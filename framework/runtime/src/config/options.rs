@@ -14,6 +14,25 @@ pub(crate) struct OptionTable<'i> {
     pub(crate) span: Span,
 }
 
+impl OptionTable<'_> {
+    /// Takes the options of these names out into a table of their own.
+    pub(crate) fn split(&mut self, keys: &[&str]) -> Self {
+        let mut table = DeTable::new();
+        let taken: Vec<_> = self
+            .table
+            .keys()
+            .filter(|key| keys.contains(&key.get_ref().as_ref()))
+            .cloned()
+            .collect();
+        for key in taken {
+            if let Some(value) = self.table.remove(&key) {
+                table.insert(key, value);
+            }
+        }
+        Self { table, span: self.span.clone() }
+    }
+}
+
 /// What a problem is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Position {

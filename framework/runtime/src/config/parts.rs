@@ -6,10 +6,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use whalewatch_core::Problem;
 
-use super::options::{OptionTable, Position};
+use super::options::{OptionTable, Position, read};
 use super::{Diagnostic, Span, flow};
 use crate::config::names::suggest;
 use crate::plan::{Plan, PlannedChain, PlannedHandler, PlannedTracker};
+use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker, Registry};
 
 /// A part that was declared, or that a chain names by its type alone.
@@ -20,6 +21,8 @@ pub(super) struct Part<C> {
     pub(super) span: Span,
     /// `None` if its options have mistakes.
     pub(super) configured: Option<C>,
+    /// Its queue, if it is a handler.
+    pub(super) queue: QueueOptions,
     /// Whether it has no options set, so that it does all that its type can do.
     pub(super) plain: bool,
     pub(super) used: bool,
@@ -52,7 +55,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// Reads a document. Mistakes are added to `found`; if there are none, there is a plan.
-pub(super) fn read(
+pub(super) fn read_document(
     registry: &Registry,
     text: &str,
     document: DeTable<'_>,
@@ -103,6 +106,7 @@ fn plan(reader: Reader<'_>, chains: Vec<ChainPart>, needs: &[Vec<usize>]) -> Opt
             shared: registry.handlers.get(&part.type_name)?.shared(),
             name: part.name,
             type_name: part.type_name,
+            queue: part.queue,
             handler: part.configured?,
         })
     });
@@ -160,6 +164,7 @@ impl Reader<'_> {
             type_name: head.type_name,
             span,
             configured,
+            queue: QueueOptions::default(),
             plain: head.values.is_empty(),
             used: false,
             values: head.values,
@@ -182,12 +187,14 @@ impl Reader<'_> {
         let registry = self.registry;
         let known = registry.handlers.keys().map(String::as_str);
         let head = self.head("handler", name, &span, value, type_name, known);
-        let Some(head) = head else {
+        let Some(mut head) = head else {
             self.broken.push(name.to_owned());
             return;
         };
         let mut problems = Vec::new();
         let kind = &registry.handlers[&head.type_name];
+        let own = head.options.split(&QueueOptions::KEYS);
+        let queue = read::<QueueOptions>(own, &mut problems, QueueOptions::check);
         let configured = kind.configure(head.options, &mut problems);
         self.report("handler", name, &head.values, problems);
         self.handlers.push(Part {
@@ -195,6 +202,7 @@ impl Reader<'_> {
             type_name: head.type_name,
             span,
             configured,
+            queue: queue.unwrap_or_default(),
             plain: head.values.is_empty(),
             used: false,
             values: head.values,

@@ -389,7 +389,7 @@ pub(crate) fn run_with(
     let system = System::new("host");
     let controller = system.controller();
     let steering = std::thread::spawn(move || steer(controller));
-    let result = system.run(&plan, || {});
+    let result = system.run(plan, || {});
     steering.join().unwrap();
     result
 }

@@ -390,6 +390,11 @@ impl Handler for ContainerManager {
         Ok(())
     }
 
+    fn begin(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        self.chains.push(cx.chain());
+        Ok(())
+    }
+
     fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         let chain = cx.chain();
         self.release_chain(chain, cx);
