@@ -138,8 +138,16 @@ fn find(pid: Option<u32>) -> Result<(u32, UnixStream), String> {
         .flatten()
         .filter_map(|entry| {
             let pid = pid_of(&entry.path())?;
-            // One that nobody listens at was left by a process that was killed.
-            Some((pid, UnixStream::connect(entry.path()).ok()?))
+            match UnixStream::connect(entry.path()) {
+                Ok(stream) => Some((pid, stream)),
+                Err(error) => {
+                    // One that nobody listens at was left by a process that was killed.
+                    if error.kind() == io::ErrorKind::ConnectionRefused {
+                        fs::remove_file(entry.path()).ok();
+                    }
+                    None
+                }
+            }
         })
         .collect();
     match (found.pop(), found.len()) {

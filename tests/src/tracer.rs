@@ -140,6 +140,18 @@ impl Tracer {
         }
     }
 
+    /// Sends it SIGHUP: it reads its configuration again.
+    pub fn hang_up(&self) {
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            kill_process(pid, Signal::HUP).expect("our own child can be signalled");
+        }
+    }
+
+    /// How often it has said that it reads another configuration now.
+    pub fn reloads(&self) -> usize {
+        self.stderr.text().lines().filter(|line| line.starts_with("reloaded: ")).count()
+    }
+
     /// Stops it and takes what it leaves. It must end in peace.
     ///
     /// # Panics

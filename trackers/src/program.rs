@@ -69,6 +69,12 @@ pub(crate) struct Setup {
 }
 
 impl Program {
+    /// Where in the kernel it attaches.
+    pub fn attaches(&self) -> Vec<&'static str> {
+        let tracepoints = self.tracepoints.iter().map(|(_, tracepoint)| *tracepoint);
+        tracepoints.chain(self.iterator.map(|_| "iter/task")).collect()
+    }
+
     /// What of its needs this kernel lacks, all at once.
     pub fn missing(&self, kernel: &Kernel) -> Vec<LoadError> {
         let tracepoints = self

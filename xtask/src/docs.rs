@@ -40,6 +40,15 @@ through = [\"container\", \"out\"]
 ```
 ";
 
+const EVERY_HANDLER: &str = "
+## Every handler
+
+Before each handler stands a queue in each chain; these options, beside its own, say how long it is and what becomes of what
+finds it full. What is dropped is counted as `dropped` of that handler, and by container in `dropped_by_container` of the totals.
+A chain that waits holds up no other: where one tracker serves several, what the waiting one has no room for (some 16,000 events
+beyond its queue) is dropped on its account while the others go on. A chain alone loses nothing before the kernel's buffer is full.
+";
+
 pub(crate) fn main(args: &[String]) -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
@@ -82,6 +91,8 @@ fn page(list: &Value) -> Result<String> {
             write_part(&mut text, part)?;
         }
     }
+    text.push_str(EVERY_HANDLER);
+    write_options(&mut text, rows(list, "every_handler"))?;
     Ok(text)
 }
 
@@ -91,12 +102,7 @@ fn write_part(text: &mut String, part: &Value) -> Result<()> {
     if options.is_empty() {
         text.push_str("\nIt has no options.\n");
     } else {
-        text.push_str("\n| option | type | default | |\n|---|---|---|---|\n");
-    }
-    for option in options {
-        let default = default(option);
-        let (name, kind) = (word(option, "name"), cell(word(option, "type")));
-        writeln!(text, "| `{name}` | {kind} | {default} | {} |", about(option))?;
+        write_options(text, options)?;
     }
     let kinds: Vec<_> = rows(part, "kinds").iter().filter_map(Value::as_str).collect();
     if !kinds.is_empty() {
@@ -114,6 +120,16 @@ fn write_part(text: &mut String, part: &Value) -> Result<()> {
             cell(word(field, "type")),
             about(field)
         )?;
+    }
+    Ok(())
+}
+
+fn write_options(text: &mut String, options: &[Value]) -> Result<()> {
+    text.push_str("\n| option | type | default | |\n|---|---|---|---|\n");
+    for option in options {
+        let default = default(option);
+        let (name, kind) = (word(option, "name"), cell(word(option, "type")));
+        writeln!(text, "| `{name}` | {kind} | {default} | {} |", about(option))?;
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ impl List {
                 .describe_handlers()
                 .map(|(name, about, options)| json!({ "name": name, "about": about, "options": options }));
             lists.insert(String::from("handlers"), handlers.collect());
+            lists.insert(String::from("every_handler"), json!(registry.describe_queue()));
         }
         Value::Object(lists)
     }
@@ -86,6 +87,8 @@ impl List {
                 writeln!(out, "\n  {name}: {about}")?;
                 print_options(out, &options)?;
             }
+            writeln!(out, "\n  Every handler has beside its own options:")?;
+            print_options(out, &registry.describe_queue())?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod check;
 mod completions;
 mod doctor;
+mod explain;
 mod graph;
 mod list;
 mod reload;
@@ -45,6 +46,7 @@ enum Command {
     Reload(reload::ReloadCommand),
     Check(check::Check),
     List(list::List),
+    Explain(explain::Explain),
     Graph(graph::Graph),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
@@ -77,6 +79,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::Reload(reload) => return reload.run(),
         Command::Check(check) => check.run(registry),
         Command::List(list) => list.run(registry),
+        Command::Explain(explain) => explain.run(registry),
         Command::Graph(graph) => graph.run(registry),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),

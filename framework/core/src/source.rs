@@ -88,6 +88,15 @@ pub trait TrackerSpec: 'static {
     /// Its options.
     type Options: Options;
 
+    /// What it costs the traced processes, in a sentence without a stop, for `whalewatch explain`.
+    const COST: &'static str = "not known";
+
+    /// Where in the kernel it attaches, for `whalewatch explain`: `sched_process_exec`, …
+    fn attaches(options: &Self::Options) -> Vec<&'static str> {
+        let _ = options;
+        Vec::new()
+    }
+
     /// Checks options for what their types do not say. Touches nothing but the options.
     fn check(options: &Self::Options) -> Vec<Problem> {
         let _ = options;

@@ -20,6 +20,8 @@ use crate::actors::tracker::{Links, Rewire, SendExisting, Stop, Tracker};
 pub use crate::config::describe::OptionInfo;
 use crate::config::describe::describe;
 use crate::config::options::{OptionTable, Position, read};
+use crate::plan::{ChainInfo, HandlerInfo, Plan, PlanInfo, TrackerInfo, set};
+use crate::queue::QueueOptions;
 
 /// Types of trackers and handlers by the name that `type = "…"` knows them by.
 #[derive(Clone, Default)]
@@ -100,6 +102,51 @@ impl Registry {
         self.handlers.iter().map(|(name, h)| (&**name, h.about(), h.options()))
     }
 
+    /// Options that every handler has beside its own.
+    pub fn describe_queue(&self) -> Vec<OptionInfo> {
+        describe::<QueueOptions>()
+    }
+
+    /// What the registry knows of a plan's parts, in the order of the plan.
+    pub fn describe_plan(&self, plan: &Plan) -> PlanInfo {
+        let trackers = plan.trackers.iter().map(|planned| {
+            let kind = self.trackers.get(&planned.type_name);
+            let needed_by = planned.needed_by.iter().map(|&h| plan.handlers[h].name.clone());
+            TrackerInfo {
+                name: planned.name.clone(),
+                type_name: planned.type_name.clone(),
+                about: kind.map_or("", |kind| kind.about()),
+                cost: kind.map_or("not known", |kind| kind.cost()),
+                attaches: planned.tracker.attaches(),
+                set: set(&planned.tracker.options(), kind.map(|kind| kind.options())),
+                needed_by: needed_by.collect(),
+            }
+        });
+        let handlers = plan.handlers.iter().map(|planned| {
+            let kind = self.handlers.get(&planned.type_name);
+            HandlerInfo {
+                name: planned.name.clone(),
+                type_name: planned.type_name.clone(),
+                about: kind.map_or("", |kind| kind.about()),
+                shared: planned.shared,
+                blocking: planned.handler.blocking(),
+                output: kind.is_some_and(|kind| kind.output()),
+                queue: planned.queue.clone(),
+                set: set(&planned.handler.options(), kind.map(|kind| kind.options())),
+            }
+        });
+        let chains = plan.chains.iter().map(|chain| ChainInfo {
+            name: chain.name.clone(),
+            from: chain.from.clone(),
+            through: chain.through.clone(),
+        });
+        PlanInfo {
+            trackers: trackers.collect(),
+            handlers: handlers.collect(),
+            chains: chains.collect(),
+        }
+    }
+
     fn add_tracker(
         &mut self,
         name: &str,
@@ -128,6 +175,10 @@ pub(crate) trait TrackerType: Send + Sync {
     fn about(&self) -> &'static str;
     fn options(&self) -> Vec<OptionInfo>;
     fn schema(&self) -> Schema;
+    /// What it costs the traced processes.
+    fn cost(&self) -> &'static str {
+        "not known"
+    }
     /// Reads and checks options. `None` if there were mistakes, which are added to `problems`.
     fn configure(
         &self,
@@ -140,6 +191,10 @@ pub(crate) trait TrackerType: Send + Sync {
 pub(crate) trait ConfiguredTracker: Send + Sync {
     /// Its options, with those that were left out.
     fn options(&self) -> Value;
+    /// Where in the kernel it attaches.
+    fn attaches(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
     /// Whether handlers that need the type can live on this one.
     fn whole(&self) -> bool;
     /// Whether it must hear who lives in which cgroup.
@@ -195,6 +250,10 @@ impl<T: TrackerSpec> TrackerType for Spec<T> {
         Schema::of::<T::Event>()
     }
 
+    fn cost(&self) -> &'static str {
+        T::COST
+    }
+
     fn configure(
         &self,
         table: OptionTable<'_>,
@@ -212,6 +271,10 @@ struct SpecConfigured<T: TrackerSpec> {
 impl<T: TrackerSpec> ConfiguredTracker for SpecConfigured<T> {
     fn options(&self) -> Value {
         value_of(&self.options)
+    }
+
+    fn attaches(&self) -> Vec<&'static str> {
+        T::attaches(&self.options)
     }
 
     fn whole(&self) -> bool {

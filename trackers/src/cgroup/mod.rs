@@ -62,6 +62,12 @@ impl TrackerSpec for CgroupTracker {
     type Event = CgroupEvent;
     type Options = CgroupOptions;
 
+    const COST: &'static str = "next to nothing: cgroups change seldom";
+
+    fn attaches(_: &CgroupOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &CgroupOptions) -> Vec<Problem> {
         check_ring(options.ring_kib, options.drain_interval)
     }

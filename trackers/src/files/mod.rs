@@ -50,6 +50,12 @@ impl TrackerSpec for FilesTracker {
     type Event = FileEvent;
     type Options = FilesOptions;
 
+    const COST: &'static str = "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
+
+    fn attaches(_: &FilesOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &FilesOptions) -> Vec<Problem> {
         let mut problems = options::check(options);
         if !options.opens && !options.changes && !options.io {

@@ -43,6 +43,12 @@ impl TrackerSpec for MountsTracker {
     type Event = MountEvent;
     type Options = MountsOptions;
 
+    const COST: &'static str = "about 50 ns at every system call";
+
+    fn attaches(_: &MountsOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &MountsOptions) -> Vec<Problem> {
         options::check(options)
     }

@@ -38,6 +38,12 @@ impl TrackerSpec for OomTracker {
     type Event = OomEvent;
     type Options = OomOptions;
 
+    const COST: &'static str = "nothing but when a process is killed because memory ran out";
+
+    fn attaches(_: &OomOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &OomOptions) -> Vec<Problem> {
         options::check(options)
     }

@@ -107,6 +107,12 @@ impl TrackerSpec for PrivilegeTracker {
     type Event = PrivilegeEvent;
     type Options = PrivilegeOptions;
 
+    const COST: &'static str = "about 50 ns at the beginning and at the end of every system call";
+
+    fn attaches(_: &PrivilegeOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &PrivilegeOptions) -> Vec<Problem> {
         let mut problems = options::check(options);
         if calls::watched(options).next().is_none() {

@@ -39,6 +39,12 @@ impl TrackerSpec for ProcessTracker {
     type Event = ProcessEvent;
     type Options = ProcessOptions;
 
+    const COST: &'static str = "about 0.4 µs a fork, 0.9 µs an exec, 0.6 µs an exit";
+
+    fn attaches(_: &ProcessOptions) -> Vec<&'static str> {
+        PROGRAM.attaches()
+    }
+
     fn check(options: &ProcessOptions) -> Vec<Problem> {
         options::check(options)
     }

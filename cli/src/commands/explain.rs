@@ -1,0 +1,139 @@
+//! `whalewatch explain`
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+use whalewatch_runtime::plan::{HandlerInfo, PlanInfo, TrackerInfo};
+use whalewatch_runtime::{Registry, WhenFull};
+
+use crate::commands::load;
+
+/// Say in words what a configuration file does: what is attached in the kernel, what each chain does, what it may cost
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The configuration
+    file: PathBuf,
+}
+
+impl Explain {
+    pub(super) fn run(&self, registry: &Registry) -> io::Result<ExitCode> {
+        let plan = match load(registry, &self.file) {
+            Ok(plan) => plan,
+            Err(code) => return Ok(code),
+        };
+        io::stdout().write_all(explain(&registry.describe_plan(&plan)).as_bytes())?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Writing to a string cannot fail, so what it says is left unread.
+fn explain(plan: &PlanInfo) -> String {
+    let mut text = String::from("In the kernel:\n");
+    for tracker in &plan.trackers {
+        explain_tracker(&mut text, tracker);
+    }
+    text.push_str("\nWhat becomes of events:\n");
+    for chain in &plan.chains {
+        let from: Vec<_> = chain.from.iter().map(|&t| plan.trackers[t].name.as_str()).collect();
+        let events = if from.len() == 1 { "tracker" } else { "trackers" };
+        writeln!(text, "  chain {}, from the {events} {}:", chain.name, from.join(", ")).ok();
+        for (step, &handler) in (1..).zip(&chain.through) {
+            explain_handler(&mut text, step, &plan.handlers[handler]);
+        }
+    }
+    let threads = plan.handlers.iter().filter(|handler| handler.blocking).count();
+    writeln!(
+        text,
+        "\nAll of it runs on one thread, and {threads} more for handlers that may have to wait. Where the kernel's buffer of a \
+         tracker is full, events are lost, and counted: `--stats-file` and the last lines on standard error tell."
+    )
+    .ok();
+    text
+}
+
+fn explain_tracker(text: &mut String, tracker: &TrackerInfo) {
+    writeln!(text, "  tracker {} ({}): {}", tracker.name, tracker.type_name, tracker.about).ok();
+    if !tracker.attaches.is_empty() {
+        writeln!(text, "      attaches to {}", tracker.attaches.join(", ")).ok();
+    }
+    writeln!(text, "      costs {}", tracker.cost).ok();
+    settings(text, &tracker.set);
+    if !tracker.needed_by.is_empty() {
+        let needed_by = tracker.needed_by.join(", ");
+        writeln!(text, "      {needed_by} lives on it, whatever the chains name").ok();
+    }
+}
+
+fn explain_handler(text: &mut String, step: u32, handler: &HandlerInfo) {
+    let named = if handler.name == handler.type_name {
+        handler.name.clone()
+    } else {
+        format!("{} ({})", handler.name, handler.type_name)
+    };
+    writeln!(text, "    {step}. {named}: {}", handler.about).ok();
+    settings(text, &handler.set);
+    if handler.shared {
+        writeln!(text, "      one for all chains that name it").ok();
+    }
+    let full = match handler.queue.when_full {
+        WhenFull::Block => return,
+        WhenFull::DropNewest => "drops what comes",
+        WhenFull::DropOldest => "drops what waits longest",
+    };
+    let queue = handler.queue.queue;
+    writeln!(text, "      when its queue of {queue} batches is full it {full}, and counts it").ok();
+}
+
+fn settings(text: &mut String, set: &[(String, Value)]) {
+    for (name, value) in set {
+        writeln!(text, "      {name} = {value}").ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whalewatch_runtime::config;
+
+    #[test]
+    fn a_chain_is_told_in_words() {
+        let registry = crate::Program::new().registry().clone();
+        let plan = config::validate(
+            &registry,
+            "t",
+            "
+            [trackers.opens]
+            type = 'files'
+            scope = { containers = ['web*'] }
+            [handlers.roots]
+            type = 'filter'
+            when = 'process.user.id == 0'
+            when_full = 'drop_newest'
+            [[chains]]
+            name = 'watch'
+            from = ['opens']
+            through = ['container', 'roots', 'null']
+            ",
+        );
+        let plan = plan.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let text = super::explain(&registry.describe_plan(&plan));
+        for part in [
+            "tracker opens (files): files that are opened",
+            "attaches to sys_exit",
+            "costs about 50 ns at the end of every system call",
+            "scope.containers = [\"web*\"]",
+            "container lives on it, whatever the chains name",
+            "chain watch, from the tracker opens:",
+            "1. container: ",
+            "2. roots (filter): keeps the events",
+            "when = \"process.user.id == 0\"",
+            "when its queue of 64 batches is full it drops what comes, and counts it",
+            "3. null: takes every event",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+    }
+}
