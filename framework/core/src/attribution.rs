@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::field::{Field, FieldInfo, Type, Value};
 use crate::time::Timestamp;
 
@@ -68,7 +70,7 @@ impl How {
 }
 
 /// The program that runs containers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[non_exhaustive]
 pub enum Runtime {
     /// Docker.
@@ -97,7 +99,7 @@ impl Runtime {
 }
 
 /// State of a container, in Docker's words.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Status {
     /// Not told, or a word that is not known.
     #[default]
@@ -153,7 +155,7 @@ impl Status {
 }
 
 /// What is known of a container. Events share one snapshot; when something changes, later events get a new one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Container {
     /// Full id as the runtime has it: 64 hexadecimal digits for Docker.
     pub id: Arc<str>,

@@ -11,6 +11,7 @@ use crate::directory::Directory;
 use crate::field::Schema;
 use crate::health::Health;
 use crate::options::{Options, Problem};
+use crate::outside::Outside;
 use crate::stats::{ContainerCounts, HandlerCounters};
 
 /// Message type of a handler that has no messages.
@@ -84,6 +85,19 @@ pub trait Handler: Sized + Send + 'static {
     fn check(options: &Self::Options, input: &[Schema]) -> Vec<Problem> {
         let _ = (options, input);
         Vec::new()
+    }
+
+    /// What a recording keeps of a message that one of its helpers sent: of what came from outside and cannot be had again.
+    /// `None` for all else.
+    fn record(message: &Self::Message) -> Option<String> {
+        let _ = message;
+        None
+    }
+
+    /// The message that [`Handler::record`] made this of; `None` if it is none.
+    fn recall(recorded: &str) -> Option<Self::Message> {
+        let _ = recorded;
+        None
     }
 
     /// Makes the handler, on the thread where it will run.
@@ -171,6 +185,8 @@ pub struct Setup<M> {
     pub directory: Directory,
     /// Asks how everything is doing.
     pub health: Health,
+    /// The world and the clock. A handler that asks other than through this does in a replay what it likes.
+    pub outside: Outside,
     /// Chains that it stands in from the start; others may [begin](Handler::begin) later.
     pub chains: Vec<ChainId>,
 }

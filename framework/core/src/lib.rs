@@ -17,6 +17,7 @@ pub mod field;
 pub mod handler;
 pub mod health;
 pub mod options;
+pub mod outside;
 pub mod patterns;
 pub mod process;
 pub mod source;
@@ -34,6 +35,7 @@ pub use handler::{
 };
 pub use health::{HandlerHealth, Health, HealthReport, TrackerHealth};
 pub use options::{HumanDuration, Options, Problem};
+pub use outside::Outside;
 pub use patterns::ContainerPatterns;
 pub use process::{Namespaces, Process, ProcessKey};
 pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpec};

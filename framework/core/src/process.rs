@@ -1,9 +1,13 @@
 //! The common data of a process: what every event says of who did it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::field::{Field, FieldInfo, Type, Value};
 
 /// A process for good: a pid alone names another process once the first has ended and the number is used again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize,
+)]
 pub struct ProcessKey {
     /// The process id in the host's pid namespace.
     pub pid: u32,
@@ -12,7 +16,7 @@ pub struct ProcessKey {
 }
 
 /// Inode numbers of the namespaces a process is in, as `/proc/PID/ns/*` shows them. 0 where not known.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Namespaces {
     /// User namespace.
     pub user: u32,
@@ -25,7 +29,7 @@ pub struct Namespaces {
 }
 
 /// Who did it. Ids are those of the host's namespaces except where said.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Process {
     /// Process id (the kernel's `tgid`).
     pub pid: u32,
@@ -44,6 +48,7 @@ pub struct Process {
     /// Effective group id, in the initial user namespace.
     pub gid: u32,
     /// Command name as the kernel keeps it: at most 15 bytes, NUL-padded, not always UTF-8.
+    #[serde(with = "comm")]
     pub comm: [u8; 16],
     /// Namespaces that it is in.
     pub namespaces: Namespaces,
@@ -66,6 +71,39 @@ impl Process {
     pub fn comm(&self) -> &[u8] {
         let end = self.comm.iter().position(|&b| b == 0).unwrap_or(self.comm.len());
         &self.comm[..end]
+    }
+}
+
+/// A command name as text where it is UTF-8, else as its bytes.
+mod comm {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(untagged)]
+    enum Comm {
+        Text(String),
+        Bytes([u8; 16]),
+    }
+
+    pub(super) fn serialize<S: Serializer>(comm: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        let end = comm.iter().position(|&b| b == 0).unwrap_or(comm.len());
+        match std::str::from_utf8(&comm[..end]) {
+            Ok(text) if comm[end..].iter().all(|&b| b == 0) => text.serialize(to),
+            _ => Comm::Bytes(*comm).serialize(to),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        let text = match Comm::deserialize(from)? {
+            Comm::Bytes(bytes) => return Ok(bytes),
+            Comm::Text(text) => text,
+        };
+        let mut bytes = [0; 16];
+        let room = bytes.get_mut(..text.len()).filter(|room| room.len() < 16);
+        let room = room.ok_or_else(|| D::Error::custom("a command name has at most 15 bytes"))?;
+        room.copy_from_slice(text.as_bytes());
+        Ok(bytes)
     }
 }
 

@@ -55,6 +55,7 @@ fn manager() -> ContainerManager {
         mailbox: Mailbox::<Message>::new(drop),
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),
+        outside: whalewatch_core::Outside::default(),
         chains: vec![ChainId(0)],
     };
     ContainerManager::build(&options, &setup).expect("it builds without a runtime")

@@ -25,6 +25,7 @@ async fn host(options: ContainerOptions) {
         mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),
+        outside: whalewatch_core::Outside::default(),
         chains: vec![ChainId(0)],
     };
     let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");

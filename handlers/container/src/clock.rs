@@ -2,18 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A clock that never goes back.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl Clock {
-    pub(crate) fn real() -> Self {
-        let start = Instant::now();
-        Self::new(move || start.elapsed())
-    }
-
     pub(crate) fn new(now: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(now))
     }

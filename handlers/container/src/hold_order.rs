@@ -9,7 +9,7 @@ use crate::testing::{Rig, act, id, made, ms, options, process, removed};
 /// A container `n` lives in cgroup `n`; cgroups from 100 on are nobody's.
 #[derive(Clone, Debug)]
 enum Step {
-    Batch { chain: u16, cgroups: Vec<u64> },
+    Batch { chain: u32, cgroups: Vec<u64> },
     Made(u32),
     Removed(u32),
     Named(u32),
@@ -21,7 +21,7 @@ fn step() -> impl Strategy<Value = Step> {
     let cgroup = prop_oneof![4 => 1..5_u64, 1 => 100..102_u64];
     let container = 1..5_u32;
     prop_oneof![
-        6 => (0..2_u16, prop::collection::vec(cgroup, 0..8))
+        6 => (0..2_u32, prop::collection::vec(cgroup, 0..8))
             .prop_map(|(chain, cgroups)| Step::Batch { chain, cgroups }),
         2 => container.clone().prop_map(Step::Made),
         1 => container.clone().prop_map(Step::Removed),
@@ -31,7 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn run(rig: &mut Rig, step: Step) -> Vec<(u16, u64)> {
+fn run(rig: &mut Rig, step: Step) -> Vec<(u32, u64)> {
     match step {
         Step::Batch { chain, cgroups } => {
             let came: Vec<_> = cgroups.iter().map(|&cgroup| (chain, cgroup)).collect();
@@ -59,7 +59,7 @@ proptest! {
         let mut rig = Rig::with(options, true);
         let mut came = 0;
         // By chain and cgroup: the numbers in the order in which they came.
-        let mut sent: std::collections::BTreeMap<(u16, u64), Vec<u64>> =
+        let mut sent: std::collections::BTreeMap<(u32, u64), Vec<u64>> =
             std::collections::BTreeMap::default();
         for step in steps {
             let before = rig.numbers();

@@ -13,6 +13,7 @@ mod containers;
 mod docker;
 mod event;
 mod hold;
+mod kernel;
 mod manager;
 mod options;
 mod pids;

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
 use whalewatch_core::{Namespaces, ProcessKey};
 
 use crate::cgroups::{InPath, container_in};
@@ -12,7 +13,7 @@ use crate::cgroups::{InPath, container_in};
 pub(crate) const TICK: u64 = 10_000_000;
 
 /// A process as `/proc` shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Seen {
     /// Its start time is rounded down to a [`TICK`].
     pub(crate) key: ProcessKey,

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use whalewatch_core::{Container, Status};
 
 use crate::proc::Seen;
@@ -22,7 +23,7 @@ pub(crate) enum Request {
 }
 
 /// What the client has learnt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum News {
     /// A container and what is known of it.
     Container(Box<Container>),

@@ -11,6 +11,7 @@ use whalewatch_core::{
 };
 
 use crate::clock::Clock;
+use crate::kernel::KernelView;
 use crate::manager::{ContainerManager, Inner, Message, World};
 use crate::options::ContainerOptions;
 use crate::proc::Proc;
@@ -192,9 +193,7 @@ impl Rig {
         let clock = ms.clone();
         let world = World {
             clock: Clock::new(move || Duration::from_millis(clock.load(Relaxed))),
-            proc: Proc::at(proc.path()),
-            hierarchy: None,
-            cgroups_answer,
+            kernel: KernelView::scripted(Proc::at(proc.path()), cgroups_answer),
             helper: Box::new(notes.clone()),
             directory: directory.clone(),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use whalewatch_core::{
     Batch, ChainId, Context, Directory, Event, Handler, HandlerCounters, HandlerError, Health,
-    Mailbox, Problem, Schema, Setup,
+    Mailbox, Outside, Problem, Schema, Setup,
 };
 
 /// The chain that the handler stands in.
@@ -46,6 +46,7 @@ impl<H: Handler> Bench<H> {
             mailbox: Mailbox::new(move |message| drop(sender.send(message))),
             directory: Directory::default(),
             health: Health::default(),
+            outside: Outside::default(),
             chains: vec![CHAIN],
         };
         let handler =

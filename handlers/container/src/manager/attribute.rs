@@ -121,11 +121,11 @@ impl ContainerManager {
 
     #[cold]
     fn ask_kernel(&mut self, id: u64, cx: &mut Context<'_, Message>) -> Option<Answer> {
-        if id == 0 || !self.world.cgroups_answer {
+        if id == 0 || !self.world.kernel.cgroups_answer() {
             return Some(Answer::Silent);
         }
         if self.untold != id && !self.room.holds(For::Cgroup(id)) {
-            if let Some(path) = self.world.hierarchy.as_ref().and_then(|h| h.path_of(id)) {
+            if let Some(path) = self.world.kernel.path_of(id) {
                 return Some(self.learn_cgroup(id, &path, cx));
             }
             self.untold = id;

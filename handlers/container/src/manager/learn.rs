@@ -111,11 +111,13 @@ impl ContainerManager {
     /// What the process's own cgroup file says. Read here and now, from memory: only where no cgroup answers, and once
     /// for a process that has entered other namespaces.
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
-        let proc = self.world.proc.clone();
-        proc.container(key, |found| match found {
+        match self.world.kernel.process(key)? {
             None => Some(Place::Host),
-            Some(found) => self.meet(found, cx).map(Place::Container),
-        })?
+            Some((id, runtime, dockers)) => {
+                let found = InPath { id: &id, runtime, dockers };
+                self.meet(found, cx).map(Place::Container)
+            }
+        }
     }
 
     fn learn_namespaces(&mut self, spaces: Spaces, place: Place) {

@@ -17,9 +17,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use whalewatch_core::{
     Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler, HandlerError,
-    Mailbox, Problem, Runtime, Schema, Setup,
+    Mailbox, Problem, Schema, Setup,
 };
 
 use crate::cgroups::{Answer, Cgroups, Hierarchy};
@@ -28,6 +29,7 @@ use crate::containers::{Containers, Known};
 use crate::docker;
 use crate::event::ContainerEvent;
 use crate::hold::{For, Room};
+use crate::kernel::{self, Home, KernelView};
 use crate::options::{ContainerOptions, RuntimeChoice};
 use crate::pids::{Pids, Spaces};
 use crate::proc::{Proc, Seen};
@@ -54,20 +56,18 @@ pub(crate) enum Inner {
 }
 
 /// A process that runs, and its container as its cgroups tell it: id, runtime, whether it can be Docker's.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) seen: Seen,
-    pub(crate) home: Option<(String, Runtime, bool)>,
+    pub(crate) home: Option<Home>,
 }
 
 /// What the manager needs of the world around it.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) clock: Clock,
-    pub(crate) proc: Proc,
-    pub(crate) hierarchy: Option<Hierarchy>,
-    /// Whether cgroup ids tell anything on this host.
-    pub(crate) cgroups_answer: bool,
+    /// The kernel, by way of its file systems.
+    pub(crate) kernel: KernelView,
     pub(crate) helper: Box<dyn Helper>,
     /// Where it is published who lives in which cgroup.
     pub(crate) directory: Directory,
@@ -123,7 +123,7 @@ impl ContainerManager {
     ) -> Self {
         let grace = options.grace.0;
         let mut manager = Self {
-            host: world.proc.host().into(),
+            host: world.kernel.host().into(),
             cgroups: Cgroups::new(options.max_cgroups as usize, grace),
             containers: Containers::new(options.max_containers as usize),
             pids: Pids::new(options.max_processes as usize, grace),
@@ -149,9 +149,7 @@ impl ContainerManager {
 
     /// Takes in the cgroups that are there. Their containers are told of at the first call that can tell.
     fn scan(&mut self) {
-        let Some(hierarchy) = &self.world.hierarchy else { return };
-        let there: Vec<_> = hierarchy.walk(self.options.max_cgroups as usize).collect();
-        for (_, id, path) in there {
+        for (id, path) in self.world.kernel.cgroups(self.options.max_cgroups as usize) {
             self.take_in_cgroup(id, &path);
         }
     }
@@ -329,9 +327,20 @@ impl Handler for ContainerManager {
         options.problems()
     }
 
+    fn record(message: &Message) -> Option<String> {
+        kernel::record(&message.0)
+    }
+
+    fn recall(recorded: &str) -> Option<Message> {
+        kernel::recall(recorded).map(Message)
+    }
+
     fn build(options: &ContainerOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
         let mailbox = setup.mailbox.clone();
+        let outside = setup.outside.clone();
         let helper: Box<dyn Helper> = match options.runtime {
+            // What it told comes again by itself.
+            _ if outside.is_replay() => Box::new(Nobody),
             RuntimeChoice::Docker => {
                 let news = mailbox.clone();
                 let tell = move |news_item| news.send(Message(Inner::News(news_item)));
@@ -339,19 +348,20 @@ impl Handler for ContainerManager {
             }
             RuntimeChoice::None => Box::new(Nobody),
         };
-        let hierarchy = Hierarchy::version_2();
+        let (clock, proc) = (outside.clone(), Proc::default());
+        let replay = outside.is_replay();
         let world = World {
-            clock: Clock::real(),
-            proc: Proc::default(),
-            cgroups_answer: hierarchy.is_some(),
-            hierarchy,
+            clock: Clock::new(move || clock.elapsed()),
+            kernel: KernelView::new(outside, proc.clone(), Hierarchy::version_2),
             helper,
             directory: setup.directory.clone(),
         };
         let manager =
             Self::new(options.clone(), Arc::clone(&setup.name), setup.chains.clone(), world);
         mailbox.send(Message(Inner::Start));
-        read_running(manager.world.proc.clone(), options.max_processes as usize, mailbox);
+        if !replay {
+            read_running(proc, options.max_processes as usize, mailbox);
+        }
         Ok(manager)
     }
 

@@ -85,7 +85,7 @@ impl ContainerManager {
         // Where cgroups answer, they say when it comes and goes; what the daemon says may be older.
         if !listed && cgroups == 0 {
             self.depart(serial, cx);
-        } else if listed && !self.world.cgroups_answer {
+        } else if listed && !self.world.kernel.cgroups_answer() {
             self.appear(serial, cx);
         }
     }
@@ -112,7 +112,7 @@ impl ContainerManager {
 
     fn hear_processes(&mut self, serial: Serial, seen: &[Seen]) {
         let (now, place) = (self.now(), Place::Container(serial));
-        let silent = !self.world.cgroups_answer;
+        let silent = !self.world.kernel.cgroups_answer();
         for seen in seen {
             match self.pids.get_mut(seen.key) {
                 // What its cgroup said stands.
@@ -142,9 +142,10 @@ impl ContainerManager {
             } else if !known.named() && known.naming != Naming::Hopeless {
                 self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
             }
-            if let Some(hierarchy) = self.world.hierarchy.as_ref().filter(|_| !listed) {
+            if !listed {
                 // Removed before the tracepoints were live, or the kernel could not tell.
-                cgroups_gone.extend(known.cgroups.iter().filter(|&&id| hierarchy.lacks(id)));
+                let kernel = &self.world.kernel;
+                cgroups_gone.extend(known.cgroups.iter().filter(|&&id| kernel.lacks(id)));
             }
         }
         for id in cgroups_gone {
