@@ -5,12 +5,14 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use whalewatch_runtime::{Control, End, Plan, Registry, RunError, System, Totals};
+use whalewatch_runtime::{Control, End, Plan, Recorder, Registry, RunError, System, Totals};
 
 use crate::BAD_USAGE;
 use crate::control::{Reloader, Socket};
@@ -21,14 +23,45 @@ use crate::say::say;
 pub(crate) struct RunOptions<'a> {
     pub(crate) duration: Option<Duration>,
     pub(crate) stats_file: Option<&'a Path>,
+    /// Takes everything down.
+    pub(crate) recorder: Option<Recorder>,
     /// The file that the plan came from, and what its names mean: it can be read again.
     pub(crate) reloads: Option<(Registry, PathBuf)>,
 }
 
+/// Name of this host.
+pub(crate) fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
 /// Runs a plan until its end.
 pub(crate) fn run(plan: Plan, options: &RunOptions<'_>) -> ExitCode {
+    run_and_tell(options.stats_file, || try_run(plan, options))
+}
+
+/// Runs something that ends by itself, or when it sees that `stop` is set by a signal, and gives totals.
+pub(crate) fn run_to_its_end(
+    stop: &Arc<AtomicBool>,
+    stats_file: Option<&Path>,
+    run: impl FnOnce() -> anyhow::Result<Totals>,
+) -> ExitCode {
+    let handled = [SIGINT, SIGTERM].iter().try_for_each(|&signal| {
+        // The second one does not wait.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(stop))?;
+        signal_hook::flag::register(signal, Arc::clone(stop)).map(drop)
+    });
+    run_and_tell(stats_file, || match handled.map_err(anyhow::Error::from).and_then(|()| run()) {
+        Ok(totals) => (Ok(End::Done), Some(Box::new(totals))),
+        Err(error) => (Err(error), None),
+    })
+}
+
+fn run_and_tell(
+    stats_file: Option<&Path>,
+    run: impl FnOnce() -> (anyhow::Result<End>, Option<Box<Totals>>),
+) -> ExitCode {
     // Before anything is watched: that the totals have nowhere to go should not come out at the end.
-    let stats = match options.stats_file.map(|path| (path, File::create(path))) {
+    let stats = match stats_file.map(|path| (path, File::create(path))) {
         None => None,
         Some((path, Ok(file))) => Some((path, file)),
         Some((path, Err(error))) => {
@@ -39,7 +72,7 @@ pub(crate) fn run(plan: Plan, options: &RunOptions<'_>) -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let (result, totals) = try_run(plan, options);
+    let (result, totals) = run();
     let mut code = ExitCode::SUCCESS;
     match result {
         Ok(End::Done | End::Closed) => {}
@@ -77,8 +110,10 @@ fn with_causes(error: &anyhow::Error) -> String {
 
 /// How the run ended, and its totals if it came so far.
 fn try_run(plan: Plan, options: &RunOptions<'_>) -> (anyhow::Result<End>, Option<Box<Totals>>) {
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let system = System::new(host).duration(options.duration);
+    let mut system = System::new(host()).duration(options.duration);
+    if let Some(recorder) = &options.recorder {
+        system = system.record(recorder.clone());
+    }
     let controller = system.controller();
     let reloader = options.reloads.clone().map(|(registry, path)| Reloader {
         registry,
@@ -96,7 +131,7 @@ fn try_run(plan: Plan, options: &RunOptions<'_>) -> (anyhow::Result<End>, Option
     };
     let handle = signals.handle();
     let hears = reloader.clone();
-    let listener = std::thread::spawn(move || listen(signals.forever(), &controller, hears));
+    let listener = std::thread::spawn(move || listen(signals.forever(), &controller, hears.as_ref()));
     let names = plan.tracker_names().collect::<Vec<_>>().join(", ");
     let mut socket = None;
     let result = system.run(plan, || {
@@ -128,11 +163,11 @@ fn open_socket(reloader: Reloader) -> Option<Socket> {
 fn listen(
     signals: impl Iterator<Item = c_int>,
     controller: &flume::Sender<Control>,
-    reloader: Option<Reloader>,
+    reloader: Option<&Reloader>,
 ) {
     let mut stopping = false;
     for signal in signals {
-        if let (SIGHUP, Some(reloader)) = (signal, &reloader) {
+        if let (SIGHUP, Some(reloader)) = (signal, reloader) {
             // On a thread of its own: a signal to stop is not to wait for it. What came of it is told on standard error.
             let reloader = reloader.clone();
             std::thread::spawn(move || reloader.reload().ok());

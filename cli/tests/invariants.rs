@@ -77,6 +77,9 @@ fn the_runtime_knows_no_tracker_and_no_handler() {
     assert_eq!(ours, ["whalewatch-core"]);
 }
 
+/// Outputs; and the container manager, which says for recordings what its helper has heard.
+const WRITERS: [&str; 2] = ["handlers/container", "handlers/stdout"];
+
 #[test]
 fn only_outputs_and_the_command_line_serialise() {
     let mut all = crates_in("handlers");
@@ -85,6 +88,6 @@ fn only_outputs_and_the_command_line_serialise() {
         // What writes values as text.
         let writes = ["serde_json", "itoa"];
         let writes = dependencies(&folder).iter().any(|d| writes.contains(&d.as_str()));
-        assert_eq!(writes, folder == "handlers/stdout", "{folder}");
+        assert!(!writes || WRITERS.contains(&folder.as_str()), "{folder}");
     }
 }

@@ -6,8 +6,11 @@ mod doctor;
 mod explain;
 mod graph;
 mod list;
+mod record;
 mod reload;
+mod replay;
 mod run;
+mod test;
 mod trace;
 
 use std::fs::File;
@@ -44,6 +47,9 @@ enum Command {
     Trace(trace::Trace),
     Run(run::Run),
     Reload(reload::ReloadCommand),
+    Record(record::Record),
+    Replay(replay::Replay),
+    Test(test::Test),
     Check(check::Check),
     List(list::List),
     Explain(explain::Explain),
@@ -77,6 +83,9 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::Trace(trace) => return trace.run(registry),
         Command::Run(run) => return run.run(registry),
         Command::Reload(reload) => return reload.run(),
+        Command::Record(record) => return record.run(registry),
+        Command::Replay(replay) => return replay.run(registry),
+        Command::Test(test) => test.run(registry),
         Command::Check(check) => check.run(registry),
         Command::List(list) => list.run(registry),
         Command::Explain(explain) => explain.run(registry),

@@ -45,6 +45,7 @@ impl Run {
                     duration: self.duration,
                     stats_file: self.stats_file.as_deref(),
                     reloads: Some((registry.clone(), path)),
+                    ..RunOptions::default()
                 };
                 running::run(plan, &options)
             }

@@ -74,7 +74,7 @@ impl Trace {
         let options = RunOptions {
             duration: self.duration,
             stats_file: self.stats_file.as_deref(),
-            reloads: None,
+            ..RunOptions::default()
         };
         running::run(plan, &options)
     }

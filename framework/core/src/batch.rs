@@ -10,7 +10,8 @@ use crate::field::{Accessor, Schema, Value};
 use crate::process::{PROCESS_FIELDS, Process};
 use crate::time::Timestamp;
 
-/// The events of a batch with their type erased. Implemented for every `Vec` of events; not for others to implement.
+/// The events of a batch with their type erased. Implemented for every `Vec` of events; beside that only for events that
+/// have no type of their own here, such as those that are read from a recording.
 pub trait Events: Any + Send + Sync {
     /// How many.
     fn len(&self) -> usize;
@@ -110,6 +111,14 @@ impl Batch {
     /// # Panics
     /// If there are more than `u32::MAX` events.
     pub fn new<E: Event>(tracker: Arc<str>, events: Vec<E>) -> Self {
+        Self::of(tracker, events)
+    }
+
+    /// A batch of all of `events`, whatever stands behind them.
+    ///
+    /// # Panics
+    /// If there are more than `u32::MAX` events.
+    pub fn of(tracker: Arc<str>, events: impl Events) -> Self {
         let count = u32::try_from(events.len()).expect("a batch holds fewer than 2^32 events");
         let rows =
             (0..count).map(|index| Row { index, attribution: Attribution::default() }).collect();

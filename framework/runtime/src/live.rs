@@ -21,6 +21,7 @@ use crate::actors::stage::StageSetup;
 use crate::actors::tracker::{LinkId, Links, Rewire, Stop, TrackerCounters};
 use crate::actors::{ActorId, Report};
 use crate::plan::Plan;
+use crate::recording::Recorder;
 use crate::registry::{OpenedTracker, StageControl, TrackerControl};
 use crate::stats::Counters;
 use crate::system::RunError;
@@ -64,6 +65,7 @@ pub(crate) struct LiveChain {
 /// Everything that runs.
 pub(crate) struct Live {
     host: Arc<str>,
+    recorder: Option<Recorder>,
     directory: Directory,
     counters: Arc<Mutex<Counters>>,
     reports: flume::Receiver<Report>,
@@ -81,10 +83,11 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(host: Arc<str>) -> Self {
+    pub(crate) fn new(host: Arc<str>, recorder: Option<Recorder>) -> Self {
         let (reports_to, reports) = flume::unbounded();
         Self {
             host,
+            recorder,
             directory: Directory::default(),
             counters: Arc::default(),
             reports,
@@ -247,9 +250,12 @@ impl Live {
         let mut starting = HashSet::new();
         let mut opened = opened.into_iter();
         for end in wires.trackers {
+            let planned = &plan.trackers[end.tracker];
+            let name: Arc<str> = planned.name.as_str().into();
             let links = Links {
                 id: end.id,
-                name: plan.trackers[end.tracker].name.as_str().into(),
+                tap: self.recorder.as_ref().map(|to| to.tap(&name, &planned.type_name)),
+                name,
                 feeds: end.feeds,
                 chains: end.chains,
                 counters: Arc::clone(&end.counters),
@@ -266,7 +272,7 @@ impl Live {
             self.alive.insert(end.id);
             starting.insert(end.id);
             let control = opened.start(links);
-            let identity = plan.trackers[end.tracker].identity();
+            let identity = planned.identity();
             let counters = end.counters;
             self.trackers.push(LiveTracker { id: end.id, identity, control, counters });
         }
@@ -291,7 +297,7 @@ impl Live {
         let planned = &plan.handlers[stage.handler];
         let name: Arc<str> = planned.name.as_str().into();
         self.counters().add_handler(stage.id, Arc::clone(&name), Arc::clone(&stage.counters));
-        let counters = Arc::clone(&self.counters);
+        let (counters, tapped) = (Arc::clone(&self.counters), Arc::clone(&name));
         let setup = StageSetup {
             id: stage.id,
             name,
@@ -300,6 +306,7 @@ impl Live {
             health: Health::new(move || {
                 counters.lock().unwrap_or_else(PoisonError::into_inner).health()
             }),
+            tap: self.recorder.as_ref().map(|to| to.tap(&tapped, &planned.type_name)),
             lanes: stage.lanes,
             feeds: stage.feeds,
             counters: Arc::clone(&stage.counters),

@@ -1,5 +1,9 @@
 //! A plan: what a valid configuration asks for. It has touched nothing yet.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::config::describe::OptionInfo;
@@ -11,6 +15,25 @@ pub struct Plan {
     pub(crate) trackers: Vec<PlannedTracker>,
     pub(crate) handlers: Vec<PlannedHandler>,
     pub(crate) chains: Vec<PlannedChain>,
+    pub(crate) tests: Vec<PlannedTest>,
+}
+
+/// A test that stands in a configuration: recorded events in, expected events out.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlannedTest {
+    /// What it is called.
+    pub name: String,
+    /// The recording that is replayed, as `whalewatch record` made it: a path, from the folder of the configuration on.
+    pub recording: String,
+    /// Look only at what comes out of the end of this chain; without it, of all of them.
+    pub chain: Option<String>,
+    /// What has to come out, in this order: for each event the fields that it must have, as they are printed.
+    #[serde(default)]
+    pub expect: Vec<BTreeMap<String, Value>>,
+    /// Whether nothing else may come out.
+    #[serde(default)]
+    pub only: bool,
 }
 
 pub(crate) struct PlannedTracker {
@@ -65,6 +88,11 @@ impl Plan {
     /// Names of the chains, in order.
     pub fn chain_names(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().map(|c| &*c.name)
+    }
+
+    /// The tests that stand in the configuration.
+    pub fn tests(&self) -> &[PlannedTest] {
+        &self.tests
     }
 
     /// The chains as a graph.

@@ -47,8 +47,8 @@ impl fmt::Display for WhenFull {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// What becomes of events that find the handler's queue full: "block" has them wait, and the chain with them;
-    /// "drop_newest" drops them; "drop_oldest" drops those that wait longest. What is dropped is counted, by container too.
+    /// What becomes of events that find the handler's queue full: `block` has them wait, and the chain with them;
+    /// `drop_newest` drops them; `drop_oldest` drops those that wait longest. What is dropped is counted, by container too.
     pub when_full: WhenFull,
     /// How many batches (of at most 256 events each) its queue holds, 1 to 4096, in each chain.
     pub queue: u32,

@@ -22,6 +22,7 @@ use crate::config::describe::describe;
 use crate::config::options::{OptionTable, Position, read};
 use crate::plan::{ChainInfo, HandlerInfo, Plan, PlanInfo, TrackerInfo, set};
 use crate::queue::QueueOptions;
+use crate::replay::{Seat, SeatSetup, Seated};
 
 /// Types of trackers and handlers by the name that `type = "…"` knows them by.
 #[derive(Clone, Default)]
@@ -43,7 +44,7 @@ pub enum RegistryError {
     },
     /// The name could not be written in a configuration file.
     #[error(
-        "\"{name}\" cannot name a {what} type: use lower-case letters, digits and hyphens, and none of trackers, handlers, chains"
+        "\"{name}\" cannot name a {what} type: use lower-case letters, digits and hyphens, and none of trackers, handlers, chains, tests"
     )]
     Name {
         /// `tracker` or `handler`.
@@ -100,6 +101,12 @@ impl Registry {
     /// Types of handlers: name, what it does, options.
     pub fn describe_handlers(&self) -> impl Iterator<Item = (&str, &'static str, Vec<OptionInfo>)> {
         self.handlers.iter().map(|(name, h)| (&**name, h.about(), h.options()))
+    }
+
+    /// What all events look like that trackers of this program yield.
+    pub(crate) fn schemas(&self) -> Vec<Schema> {
+        let of_trackers = self.trackers.values().map(|tracker| tracker.schema());
+        of_trackers.chain([Schema::of::<BudgetEvent>()]).collect()
     }
 
     /// Options that every handler has beside its own.
@@ -160,7 +167,7 @@ impl Registry {
 
 fn check_name(what: &'static str, name: &str, taken: bool) -> Result<(), RegistryError> {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let reserved = ["trackers", "handlers", "chains"].contains(&name);
+    let reserved = ["trackers", "handlers", "chains", "tests"].contains(&name);
     if name.is_empty() || reserved || !name.chars().all(plain) {
         return Err(RegistryError::Name { what, name: name.to_owned() });
     }
@@ -379,6 +386,8 @@ pub(crate) trait ConfiguredHandler: Send + Sync {
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
+    /// Makes it without an actor, for a replay.
+    fn seat(&self, setup: SeatSetup) -> Result<Box<dyn Seated>, String>;
     /// Starts an actor for it, on the thread given or else the current one.
     fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> StageControl;
 }
@@ -444,6 +453,10 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
 
     fn blocking(&self) -> bool {
         H::BLOCKING
+    }
+
+    fn seat(&self, setup: SeatSetup) -> Result<Box<dyn Seated>, String> {
+        Ok(Box::new(Seat::<H>::new(&self.options, setup)?))
     }
 
     fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> StageControl {

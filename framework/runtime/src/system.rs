@@ -11,6 +11,7 @@ use whalewatch_core::OpenError;
 use crate::actors::Report;
 use crate::live::Live;
 use crate::plan::Plan;
+use crate::recording::Recorder;
 use crate::stats::Totals;
 
 /// What a running system can be told from outside.
@@ -94,6 +95,7 @@ pub enum RunError {
 pub struct System {
     host: Arc<str>,
     duration: Option<Duration>,
+    recorder: Option<Recorder>,
     control: flume::Receiver<Control>,
     controller: flume::Sender<Control>,
 }
@@ -102,13 +104,20 @@ impl System {
     /// A system on the host named.
     pub fn new(host: impl Into<Arc<str>>) -> Self {
         let (controller, control) = flume::bounded(16);
-        Self { host: host.into(), duration: None, control, controller }
+        Self { host: host.into(), duration: None, recorder: None, control, controller }
     }
 
     /// Has it stop by itself after `duration`, counted from when everything is watched.
     #[must_use]
     pub fn duration(mut self, duration: Option<Duration>) -> Self {
         self.duration = duration;
+        self
+    }
+
+    /// Has everything taken down that a [replay](crate::Replay) needs.
+    #[must_use]
+    pub fn record(mut self, recorder: Recorder) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -128,7 +137,7 @@ impl System {
     ) -> Result<(End, Totals), RunError> {
         let plan = plan.into();
         actix::System::new().block_on(async {
-            let mut live = Live::new(Arc::clone(&self.host));
+            let mut live = Live::new(Arc::clone(&self.host), self.recorder);
             live.apply(plan).await?;
             watching();
             let deadline = self.duration.map(|duration| Instant::now() + duration);

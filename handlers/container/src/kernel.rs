@@ -2,7 +2,7 @@
 //! them.
 
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Namespaces, Outside, ProcessKey, Runtime};
+use whalewatch_core::{Namespaces, Outside, ProcessKey, Runtime, Timestamp};
 
 use crate::cgroups::Hierarchy;
 use crate::manager::{Inner, Running};
@@ -11,6 +11,15 @@ use crate::request::News;
 
 /// A container as a path tells it: id, runtime, whether it can be Docker's.
 pub(crate) type Home = (String, Runtime, bool);
+
+/// What a process's cgroups tell.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum Told {
+    /// It is the host's.
+    Host,
+    /// It is in a container.
+    Container(Home),
+}
 
 /// The kernel, by way of `/proc` and of the cgroup file system.
 #[derive(Debug)]
@@ -45,6 +54,11 @@ impl KernelView {
         self.cgroups_answer
     }
 
+    /// The wall clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.outside.now()
+    }
+
     /// The namespaces of what runs in no container.
     pub(crate) fn host(&self) -> Namespaces {
         self.ask("host", || Some(self.proc.host())).unwrap_or_default()
@@ -68,10 +82,11 @@ impl KernelView {
         self.ask(&format!("no cgroup {id}"), || Some(lacks())).unwrap_or(false)
     }
 
-    /// The container that a process's own cgroups tell; the inner `None` for a process of the host's, the outer if it is gone.
-    pub(crate) fn process(&self, key: ProcessKey) -> Option<Option<Home>> {
+    /// Where a process is by its own cgroups; `None` if it is gone.
+    pub(crate) fn process(&self, key: ProcessKey) -> Option<Told> {
         let home = |found: Option<crate::cgroups::InPath<'_>>| {
-            found.map(|c| (c.id.to_owned(), c.runtime, c.dockers))
+            let home = |c: crate::cgroups::InPath<'_>| (c.id.to_owned(), c.runtime, c.dockers);
+            found.map_or(Told::Host, |found| Told::Container(home(found)))
         };
         let question = format!("process {} of {}", key.pid, key.start_time);
         self.ask(&question, || self.proc.container(key, home))

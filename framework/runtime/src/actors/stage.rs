@@ -20,6 +20,7 @@ use super::lane::{Attach, Feed, FeedFrom, FeedSetup, Lane, LaneSetup};
 use super::outlet::{Outlet, Sent};
 use super::tracker::SendExisting;
 use super::{ActorId, Report};
+use crate::recording::Tap;
 
 /// Batches handled in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
@@ -35,6 +36,8 @@ pub(crate) struct StageSetup {
     pub(crate) host: Arc<str>,
     pub(crate) directory: Directory,
     pub(crate) health: Health,
+    /// Takes down what is heard, if that is asked for.
+    pub(crate) tap: Option<Tap>,
     pub(crate) lanes: Vec<LaneSetup>,
     pub(crate) feeds: Vec<FeedSetup>,
     pub(crate) counters: Arc<HandlerCounters>,
@@ -59,6 +62,7 @@ pub(crate) struct Stage<H: Handler> {
     host: Arc<str>,
     directory: Directory,
     health: Health,
+    tap: Option<Tap>,
     lanes: Vec<Lane>,
     feeds: Vec<Feed>,
     counters: Arc<HandlerCounters>,
@@ -83,6 +87,7 @@ impl<H: Handler> Stage<H> {
             host: setup.host,
             directory: setup.directory,
             health: setup.health,
+            tap: setup.tap,
             lanes: setup.lanes.into_iter().map(Lane::new).collect(),
             feeds: setup.feeds.into_iter().map(Feed::new).collect(),
             counters: setup.counters,
@@ -104,6 +109,7 @@ impl<H: Handler> Stage<H> {
             host: Arc::clone(&self.host),
             directory: self.directory.clone(),
             health: self.health.clone(),
+            outside: self.tap.as_ref().map(Tap::outside).unwrap_or_default(),
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };
@@ -369,6 +375,11 @@ impl<H: Handler> actix::Handler<Deliver<H::Message>> for Stage<H> {
     type Result = ();
 
     fn handle(&mut self, message: Deliver<H::Message>, ctx: &mut Self::Context) {
+        if let Some(tap) = &self.tap
+            && let Some(text) = H::record(&message.message)
+        {
+            tap.heard(text);
+        }
         self.deliver(message, ctx);
     }
 }

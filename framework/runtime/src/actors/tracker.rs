@@ -15,6 +15,7 @@ use super::outlet::{Outlet, Sent};
 use super::ticker::{Ticker, watch};
 use super::{ActorId, Report};
 use crate::queue::Inlet;
+use crate::recording::Tap;
 
 /// Events in a batch at most. Measured on a prototype of three actors: 16 a batch 15 M events/s, 256 and more 30 M/s.
 const BATCH: usize = 256;
@@ -110,6 +111,7 @@ pub(crate) struct Tracker<E: Event> {
     held: bool,
     counters: Arc<TrackerCounters>,
     reports: flume::Sender<Report>,
+    tap: Option<Tap>,
     /// There once the actor has started.
     ticker: Option<Ticker>,
     wake: Option<AsyncFd<OwnedFd>>,
@@ -141,6 +143,8 @@ pub(crate) struct Links {
     pub(crate) chains: Vec<Link>,
     pub(crate) counters: Arc<TrackerCounters>,
     pub(crate) reports: flume::Sender<Report>,
+    /// Takes down what is sent, if that is asked for.
+    pub(crate) tap: Option<Tap>,
 }
 
 impl<E: Event> Tracker<E> {
@@ -155,6 +159,7 @@ impl<E: Event> Tracker<E> {
             held: false,
             counters: links.counters,
             reports: links.reports,
+            tap: links.tap,
             ticker: None,
             wake: None,
             waiting: false,
@@ -173,6 +178,9 @@ impl<E: Event> Tracker<E> {
         let mut events = Vec::new();
         self.source.existing(&mut events)?;
         let batch = Batch::new(Arc::clone(&self.name), events);
+        if let Some(tap) = &self.tap {
+            tap.batch(&batch, true);
+        }
         for (_, feed) in &mut self.feeds[feeds] {
             feed.push(batch.clone());
         }
@@ -250,6 +258,9 @@ impl<E: Event> Tracker<E> {
             return;
         }
         let batch = Batch::new(Arc::clone(&self.name), events);
+        if let Some(tap) = &self.tap {
+            tap.batch(&batch, false);
+        }
         for (_, feed) in &mut self.feeds {
             feed.push(batch.clone());
         }

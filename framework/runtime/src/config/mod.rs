@@ -6,6 +6,7 @@ mod flow;
 mod names;
 pub(crate) mod options;
 mod parts;
+mod tests;
 
 use std::ops::Range;
 

@@ -7,9 +7,9 @@ use toml::de::{DeTable, DeValue};
 use whalewatch_core::Problem;
 
 use super::options::{OptionTable, Position, read};
-use super::{Diagnostic, Span, flow};
+use super::{Diagnostic, Span, flow, tests};
 use crate::config::names::suggest;
-use crate::plan::{Plan, PlannedChain, PlannedHandler, PlannedTracker};
+use crate::plan::{Plan, PlannedChain, PlannedHandler, PlannedTest, PlannedTracker};
 use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker, Registry};
 
@@ -63,12 +63,13 @@ pub(super) fn read_document(
 ) -> Option<Plan> {
     let (trackers, handlers, broken) = (Vec::new(), Vec::new(), Vec::new());
     let mut reader = Reader { registry, text, trackers, handlers, broken, found };
-    let mut chains = None;
+    let (mut chains, mut tests) = (None, None);
     for (key, value) in document {
         match key.get_ref().as_ref() {
             "trackers" => reader.declared(&value, Reader::tracker),
             "handlers" => reader.declared(&value, Reader::handler),
             "chains" => chains = Some(value),
+            "tests" => tests = Some(value),
             name if registry.handlers.get(name).is_some_and(|h| h.shared()) => {
                 let name = name.to_owned();
                 reader.handler(&name, key.span(), value, Some(&name));
@@ -76,7 +77,7 @@ pub(super) fn read_document(
             name => {
                 let shared = registry.handlers.iter().filter(|(_, h)| h.shared());
                 let known = shared.map(|(name, _)| &**name);
-                let known = ["trackers", "handlers", "chains"].into_iter().chain(known);
+                let known = ["trackers", "handlers", "chains", "tests"].into_iter().chain(known);
                 let hint = suggest(name, known);
                 let unknown = format!("unknown table or key \"{name}\"");
                 reader.found.push(Diagnostic::new(key.span(), unknown).maybe_hint(hint));
@@ -84,13 +85,19 @@ pub(super) fn read_document(
         }
     }
     let chains = reader.chains(chains.as_ref());
+    let tests = tests.map(|value| tests::read(&mut reader, &value, &chains)).unwrap_or_default();
     reader.refuse_unused();
     let needs = flow::check(&mut reader, &chains);
-    plan(reader, chains, &needs)
+    plan(reader, chains, &needs, tests)
 }
 
 /// `needs`: for each tracker, the handlers it is to be fed to.
-fn plan(reader: Reader<'_>, chains: Vec<ChainPart>, needs: &[Vec<usize>]) -> Option<Plan> {
+fn plan(
+    reader: Reader<'_>,
+    chains: Vec<ChainPart>,
+    needs: &[Vec<usize>],
+    tests: Vec<PlannedTest>,
+) -> Option<Plan> {
     let trackers = reader.trackers.into_iter().zip(needs).map(|(part, needed_by)| {
         Some(PlannedTracker {
             name: part.name,
@@ -116,7 +123,7 @@ fn plan(reader: Reader<'_>, chains: Vec<ChainPart>, needs: &[Vec<usize>]) -> Opt
         from: chain.from,
         through: chain.through.into_iter().map(|(handler, _)| handler).collect(),
     });
-    Some(Plan { trackers, handlers, chains: chains.collect() })
+    Some(Plan { trackers, handlers, chains: chains.collect(), tests })
 }
 
 impl Reader<'_> {

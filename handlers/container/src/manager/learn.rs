@@ -12,6 +12,7 @@ use super::{ContainerManager, Inner, Message, Running};
 use crate::cgroups::{Answer, InPath, container_in, outermost_in};
 use crate::containers::{Naming, Serial};
 use crate::event::ContainerEventKind;
+use crate::kernel::Told;
 use crate::options::RuntimeChoice;
 use crate::pids::{Entry, Place, Spaces};
 use crate::request::Request;
@@ -112,8 +113,8 @@ impl ContainerManager {
     /// for a process that has entered other namespaces.
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
         match self.world.kernel.process(key)? {
-            None => Some(Place::Host),
-            Some((id, runtime, dockers)) => {
+            Told::Host => Some(Place::Host),
+            Told::Container((id, runtime, dockers)) => {
                 let found = InPath { id: &id, runtime, dockers };
                 self.meet(found, cx).map(Place::Container)
             }

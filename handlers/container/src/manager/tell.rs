@@ -1,6 +1,6 @@
 //! What goes down the chains besides batches that pass: what was held, and the manager's own events.
 
-use whalewatch_core::{Attribution, Batch, ChainId, Context, How, Timestamp};
+use whalewatch_core::{Attribution, Batch, ChainId, Context, How};
 
 use super::{ContainerManager, Message};
 use crate::cgroups::Answer;
@@ -50,7 +50,7 @@ impl ContainerManager {
         if !known.named() && !waits && !known.unnamed_in.contains(&chain) {
             known.unnamed_in.push(chain);
         }
-        let event = ContainerEvent { kind, time: Timestamp::now() };
+        let event = ContainerEvent { kind, time: self.world.kernel.now() };
         let mut batch = Batch::new(self.name.clone(), vec![event]);
         batch.attribute(|_| attribution.clone());
         if waits {
