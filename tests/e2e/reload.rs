@@ -57,7 +57,7 @@ fn opens(events: &[Event]) -> usize {
 fn a_hundred_reloads_under_load_lose_no_event() {
     const OPENS: usize = 200_000;
     let dir = environment::scratch("reload-hundred");
-    let mut tracer = Tracer::run(&dir, &config(0));
+    let tracer = Tracer::run(&dir, &config(0));
     let mut load = WORKLOAD.command(&["files", "open-close", "/dev/null", &OPENS.to_string()]);
     let mut load = load.spawn().expect("the workload can be started");
     for turn in 1..=100 {

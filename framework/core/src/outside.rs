@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn what_was_recorded_is_answered_in_its_order() {
-        let taken: Arc<Mutex<Vec<(String, Option<String>)>>> = Arc::default();
+        let taken = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&taken);
         let live = Outside::live(Some(Box::new(move |question, answer| {
             let entry = (question.to_owned(), answer.map(str::to_owned));
@@ -132,7 +132,7 @@ mod tests {
         now.store(7_000, Relaxed);
         assert_eq!(
             (replay.now(), replay.elapsed()),
-            (Timestamp(7_000), Duration::from_nanos(2_000))
+            (Timestamp(7_000), Duration::from_micros(2))
         );
     }
 }
