@@ -62,6 +62,8 @@ struct Lane {
     chain: ChainId,
     from: Option<RecvStream<'static, Batch>>,
     to: Option<Outlet>,
+    /// Whether the handler is the end of the chain.
+    last: bool,
     /// Whether so much is in line that what the handler makes by itself is refused.
     full: bool,
 }
@@ -120,6 +122,7 @@ impl<H: Handler> Stage<H> {
         let lanes = setup.lanes.into_iter().map(|lane| Lane {
             chain: lane.chain,
             from: Some(lane.from.into_stream()),
+            last: lane.to.is_none(),
             to: lane.to.map(Outlet::new),
             full: false,
         });
@@ -208,6 +211,10 @@ impl<H: Handler> Stage<H> {
         for (chain, batch) in self.outgoing.drain(..) {
             match self.lanes.iter_mut().find(|lane| lane.chain == chain) {
                 Some(Lane { to: Some(outlet), full: false, .. }) => outlet.push(batch),
+                // One that only looks at events has no more to do for them.
+                Some(Lane { last: true, .. }) if H::OUTPUT && H::PASSES_ON => {
+                    HandlerCounters::add(&self.counters.output, batch.len() as u64);
+                }
                 // The end of a chain, or a chain that has ended: nobody is there to take it. Or a reader has stopped, and
                 // what the handler adds meanwhile has no room.
                 _ => HandlerCounters::add(&self.counters.dropped, batch.len() as u64),
