@@ -52,13 +52,13 @@ impl Store {
     /// Names of the metrics that have begun to refuse events and were not told here before.
     pub(crate) fn newly_full(&mut self) -> Vec<String> {
         let full = self.metrics.iter_mut().filter_map(Metric::is_newly_full);
-        full.map(|metric| metric.name()).collect()
+        full.map(Definition::name).collect()
     }
 
     /// Names of the metrics that were told there and have refused nothing since the last sweep.
     pub(crate) fn newly_roomy(&mut self) -> Vec<String> {
         let roomy = self.metrics.iter_mut().filter_map(Metric::is_newly_roomy);
-        roomy.map(|metric| metric.name()).collect()
+        roomy.map(Definition::name).collect()
     }
 
     /// A copy of all numbers, all of the same moment.

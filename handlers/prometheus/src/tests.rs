@@ -1,11 +1,12 @@
 //! What is counted, what is refused, what goes, and what the page says of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, Event, Field, FieldInfo, HandlerHealth, HealthReport, How, HumanDuration, Process,
-    Status, Timestamp, TrackerHealth, Type, Value,
+    Attribution, Directory, Event, Field, FieldInfo, HandlerHealth, Health, HealthReport, How,
+    HumanDuration, Mailbox, Process, Status, Timestamp, TrackerHealth, Type, Value,
 };
 use whalewatch_kit::testing::{Bench, Odd, Ran, bare, example, named};
 
@@ -389,6 +390,32 @@ fn how_whalewatch_is_doing_is_told_by_tracker_and_by_handler() {
         assert!(page.number("process_cpu_seconds_total", "").is_some_and(|used| used > 0.0));
         let memory = page.number("process_resident_memory_bytes", "").expect("memory in use");
         assert!((1e6..1e12).contains(&memory), "{memory}");
+    }
+}
+
+#[test]
+fn each_page_asks_anew_how_whalewatch_is_doing() {
+    let asked = Arc::new(AtomicU64::new(0));
+    let asking = Arc::clone(&asked);
+    let health = Health::new(move || {
+        let lost = asking.fetch_add(1, Relaxed) + 1;
+        let tracker = TrackerHealth { name: "procs".into(), lost, ..TrackerHealth::default() };
+        HealthReport { trackers: vec![tracker], ..HealthReport::default() }
+    });
+    let setup = Setup {
+        name: "metrics".into(),
+        host: "node-1".into(),
+        mailbox: Mailbox::new(drop),
+        directory: Directory::default(),
+        health,
+        chains: vec![],
+    };
+    let handler = Prometheus::build(&options(vec![]), &setup).expect("it is built");
+    assert_eq!(asked.load(Relaxed), 0);
+    for lost in [1.0, 2.0] {
+        let page = read(&handler.page().expect("a page"), Format::Text);
+        let found = page.number("whalewatch_tracker_events_lost_total", "tracker=procs");
+        assert_eq!(found, Some(lost));
     }
 }
 
