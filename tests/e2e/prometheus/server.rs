@@ -87,9 +87,9 @@ impl Prometheus {
     /// What it answers to a query at this moment.
     #[track_caller]
     pub(crate) fn query(&self, query: &str) -> Vec<Series> {
-        let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let (status, body) =
-            get(self.port, &format!("/api/v1/query?query={encoded}")).expect("Prometheus answers");
+        let mut path = String::from("/api/v1/query?query=");
+        query.bytes().for_each(|byte| write!(path, "%{byte:02x}").expect("text takes all"));
+        let (status, body) = get(self.port, &path).expect("Prometheus answers");
         assert!(status.contains(" 200 "), "{query}: {status}: {body}");
         let answer: Value = serde_json::from_str(&body).expect("JSON");
         let result = answer["data"]["result"].as_array().expect("a vector");
