@@ -37,6 +37,7 @@ use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
+use whalewatch_prometheus::Prometheus;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
 
@@ -73,6 +74,7 @@ impl Program {
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
+            .handler::<Prometheus>("prometheus")
             .handler::<Stdout>("stdout")
     }
 

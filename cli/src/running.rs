@@ -131,7 +131,8 @@ fn try_run(plan: Plan, options: &RunOptions<'_>) -> (anyhow::Result<End>, Option
     };
     let handle = signals.handle();
     let hears = reloader.clone();
-    let listener = std::thread::spawn(move || listen(signals.forever(), &controller, hears.as_ref()));
+    let listener =
+        std::thread::spawn(move || listen(signals.forever(), &controller, hears.as_ref()));
     let names = plan.tracker_names().collect::<Vec<_>>().join(", ");
     let mut socket = None;
     let result = system.run(plan, || {

@@ -57,8 +57,11 @@ pub trait Handler: Sized + Send + 'static {
 
     /// Whether all chains that name it go through one instance.
     const SHARED: bool = false;
-    /// Whether it is an end of a chain: it delivers events and passes none on, so nothing can stand behind it.
+    /// Whether it can be the end of a chain: it delivers events, or needs nobody to do so.
     const OUTPUT: bool = false;
+    /// Whether others can stand behind it. An end of a chain mostly passes nothing on; one that only looks at events sets
+    /// this too, emits what it has looked at, and can stand anywhere: what it emits at the end counts as delivered.
+    const PASSES_ON: bool = !Self::OUTPUT;
     /// Whether it may block its thread and so needs one of its own.
     const BLOCKING: bool = false;
     /// Whether it publishes in the [`Directory`] who lives in which cgroup.

@@ -130,9 +130,6 @@ mod tests {
         assert_eq!(ask("a").as_deref(), Some("2"), "the last answer holds");
         assert_eq!((ask("b"), ask("c")), (None, None));
         now.store(7_000, Relaxed);
-        assert_eq!(
-            (replay.now(), replay.elapsed()),
-            (Timestamp(7_000), Duration::from_micros(2))
-        );
+        assert_eq!((replay.now(), replay.elapsed()), (Timestamp(7_000), Duration::from_micros(2)));
     }
 }

@@ -367,6 +367,7 @@ pub(crate) trait HandlerType: Send + Sync {
     fn options(&self) -> Vec<OptionInfo>;
     fn shared(&self) -> bool;
     fn output(&self) -> bool;
+    fn passes_on(&self) -> bool;
     fn publishes(&self) -> bool;
     fn accepts(&self) -> Accepts;
     fn adds(&self) -> Vec<Schema>;
@@ -409,6 +410,10 @@ impl<H: Handler> HandlerType for Kind<H> {
 
     fn output(&self) -> bool {
         H::OUTPUT
+    }
+
+    fn passes_on(&self) -> bool {
+        H::PASSES_ON
     }
 
     fn publishes(&self) -> bool {

@@ -254,7 +254,7 @@ then = 'stop'
         &[
             "3:8: unknown type of handler \"colect\" (did you mean \"collect\"?)",
             "6:1: handler \"even\", odd: unknown option \"odd\" (it has no options)",
-            "7:2: unknown table or key \"container\" (known: trackers, handlers, chains, manager)",
+            "7:2: unknown table or key \"container\" (known: trackers, handlers, chains, tests, manager)",
             "10:9: no tracker is called \"tick\" (did you mean \"ticks\"?)",
             "12:1: unknown key \"then\" in a chain (known: from, through, name)",
         ],

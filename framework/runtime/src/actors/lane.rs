@@ -51,6 +51,8 @@ pub(super) struct Lane {
     pub(super) chain: ChainId,
     pub(super) from: Option<RecvStream<'static, Batch>>,
     pub(super) to: Option<Outlet>,
+    /// Whether the handler is the end of the chain.
+    pub(super) last: bool,
     /// Whether so much is in line that what the handler makes by itself is refused.
     pub(super) full: bool,
     pub(super) trackers: Vec<Arc<TrackerCounters>>,
@@ -61,6 +63,7 @@ impl Lane {
         Self {
             chain: setup.chain,
             from: Some(setup.from.into_stream()),
+            last: setup.to.is_none(),
             to: setup.to.map(Outlet::new),
             full: false,
             trackers: setup.trackers,

@@ -161,6 +161,10 @@ impl<H: Handler> Stage<H> {
         for (chain, batch) in self.outgoing.drain(..) {
             match self.lanes.iter_mut().find(|lane| lane.chain == chain) {
                 Some(Lane { to: Some(outlet), full: false, .. }) => outlet.push(batch),
+                // One that only looks at events has no more to do for them.
+                Some(Lane { last: true, .. }) if H::OUTPUT && H::PASSES_ON => {
+                    HandlerCounters::add(&self.counters.output, batch.len() as u64);
+                }
                 // The end of a chain, or a chain that has ended: nobody is there to take it. Or a reader has stopped, and
                 // what the handler adds meanwhile has no room.
                 _ => HandlerCounters::add(&self.counters.dropped, batch.len() as u64),

@@ -8,7 +8,7 @@ use whalewatch_core::Options;
 /// An option of a tracker or handler type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OptionInfo {
-    /// Its key; dotted where tables are nested.
+    /// Its key; dotted where tables are nested, with `[]` where there is a list of them: `metrics[].name`.
     pub name: String,
     /// Its type, in a word or two.
     #[serde(rename = "type")]
@@ -47,6 +47,7 @@ fn collect(schema: &Value, prefix: &str, options: &mut Vec<OptionInfo>) {
             continue;
         }
         let about = property.get("description").or_else(|| inner.get("description"));
+        let list = format!("{name}[].");
         options.push(OptionInfo {
             ty: type_of(inner),
             default: property.get("default").filter(|d| !d.is_null()).cloned(),
@@ -54,6 +55,10 @@ fn collect(schema: &Value, prefix: &str, options: &mut Vec<OptionInfo>) {
             about: about.and_then(Value::as_str).unwrap_or("").replace('\n', " "),
             name,
         });
+        // A list of tables is followed by what stands in each of them.
+        if let Some(items) = inner.get("items") {
+            collect(items, &list, options);
+        }
     }
 }
 
@@ -153,6 +158,8 @@ mod tests {
         limit: Option<u32>,
         #[serde(default)]
         scope: Scope,
+        #[serde(default)]
+        scopes: Vec<Scope>,
     }
 
     fn hold() -> HumanDuration {
@@ -176,6 +183,8 @@ mod tests {
                 "hold | duration | \"100ms\" | false | ",
                 "limit | integer | - | false | ",
                 "scope.containers | list of string | [] | false | Names.",
+                "scopes | list of table | [] | false | ",
+                "scopes[].containers | list of string | [] | false | Names.",
             ]
         );
     }

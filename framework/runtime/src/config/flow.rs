@@ -74,7 +74,7 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
                 wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
             }
         }
-        if kind.output() && !last {
+        if !kind.passes_on() && !last {
             let message =
                 format!("handler \"{name}\" passes nothing on, so nothing can stand behind it");
             wrong

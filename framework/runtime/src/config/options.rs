@@ -92,7 +92,7 @@ fn refuse_unknown(
     known: &[OptionInfo],
     problems: &mut Vec<(Position, Problem)>,
 ) {
-    let first = |info: &'_ OptionInfo| info.name.split('.').next().unwrap_or("").to_owned();
+    let first = |info: &'_ OptionInfo| info.name.split(['.', '[']).next().unwrap_or("").to_owned();
     let mut names: Vec<String> = known.iter().map(first).collect();
     names.dedup();
     let unknown: Vec<_> = table

@@ -463,13 +463,22 @@ struct Head<'i> {
     options: OptionTable<'i>,
 }
 
-/// Where each value of a table stands, by dotted key.
+/// Where each value of a table stands, by dotted key; those in a list by number: `metrics[0].name`.
 fn places(prefix: &str, table: &DeTable<'_>, values: &mut BTreeMap<String, Span>) {
     for (key, value) in table {
-        let name = format!("{prefix}{}", key.get_ref());
-        if let Some(inner) = value.get_ref().as_table() {
-            places(&format!("{name}."), inner, values);
-        }
-        values.insert(name, value.span());
+        place_of(format!("{prefix}{}", key.get_ref()), value, values);
     }
+}
+
+fn place_of(name: String, value: &Spanned<DeValue<'_>>, values: &mut BTreeMap<String, Span>) {
+    match value.get_ref() {
+        DeValue::Table(inner) => places(&format!("{name}."), inner, values),
+        DeValue::Array(inner) => {
+            for (index, value) in inner.iter().enumerate() {
+                place_of(format!("{name}[{index}]"), value, values);
+            }
+        }
+        _ => {}
+    }
+    values.insert(name, value.span());
 }

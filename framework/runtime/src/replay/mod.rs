@@ -285,9 +285,9 @@ impl<'p, 'c> Stand<'p, 'c> {
                 let step = through.iter().position(|&other| other == place)?;
                 through.get(step + 1).copied()
             });
-            let counters = self.places[place].seat.as_ref().map(|seat| seat.counters());
-            if let Some(counters) = counters {
-                let counter = if next.is_some() { &counters.output } else { &counters.dropped };
+            if let Some(seat) = &self.places[place].seat {
+                let (counters, taken) = (seat.counters(), next.is_some() || seat.passes_on());
+                let counter = if taken { &counters.output } else { &counters.dropped };
                 HandlerCounters::add(counter, count);
             }
             if let Some(next) = next {

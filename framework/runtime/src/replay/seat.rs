@@ -46,6 +46,8 @@ pub(crate) trait Seated {
     fn end(&mut self, chain: ChainId) -> Result<(), Failed>;
     fn take(&mut self) -> Vec<(ChainId, Batch)>;
     fn counters(&self) -> &HandlerCounters;
+    /// Whether what it emits at the end of a chain counts as delivered.
+    fn passes_on(&self) -> bool;
 }
 
 /// A handler of its type.
@@ -157,5 +159,9 @@ impl<H: Handler> Seated for Seat<H> {
 
     fn counters(&self) -> &HandlerCounters {
         &self.counters
+    }
+
+    fn passes_on(&self) -> bool {
+        H::PASSES_ON
     }
 }

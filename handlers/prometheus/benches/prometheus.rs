@@ -1,0 +1,118 @@
+//! What it costs to count an event, and to write the page; allocations an event are printed before each.
+//!
+//! `cargo bench -p whalewatch-prometheus`
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use allocation_counter::measure;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use whalewatch_core::{
+    Attribution, Batch, ChainId, Context, Handler, HandlerCounters, How, Status,
+};
+use whalewatch_kit::testing::{Bench, Ran, example, named};
+use whalewatch_prometheus::{Kind, LabelOption, MetricOptions, Prometheus, PrometheusOptions};
+
+const BATCH: usize = 256;
+
+/// Events of so many containers in turn.
+fn batch(containers: usize) -> Batch {
+    let containers: Vec<_> = (0..containers)
+        .map(|n| named(&format!("{n:064x}"), &format!("web-{n}"), "nginx", Status::Running))
+        .collect();
+    let mut batch = Batch::new("procs".into(), vec![example(); BATCH]);
+    let mut turn = containers.iter().cycle();
+    batch.attribute(|_| {
+        let container = turn.next().expect("a cycle has no end");
+        Attribution::container(Arc::clone(container), How::Cgroup)
+    });
+    batch
+}
+
+fn field(name: &str) -> LabelOption {
+    LabelOption::Field(name.into())
+}
+
+fn histogram() -> MetricOptions {
+    MetricOptions {
+        name: "pids".into(),
+        kind: Kind::Histogram,
+        labels: vec![field("container.name")],
+        value: Some("process.pid".into()),
+        buckets: (0..12).map(|power| f64::from(1 << power)).collect(),
+        ..MetricOptions::default()
+    }
+}
+
+fn options(metrics: Vec<MetricOptions>) -> PrometheusOptions {
+    PrometheusOptions {
+        listen: "127.0.0.1:0".into(),
+        expire: whalewatch_core::HumanDuration(Duration::from_hours(1)),
+        metrics,
+        ..PrometheusOptions::default()
+    }
+}
+
+fn built(options: &PrometheusOptions) -> Prometheus {
+    Bench::<Prometheus>::new::<Ran>(options).expect("good options").handler
+}
+
+fn counting(c: &mut Criterion) {
+    let counter = PrometheusOptions::default().metrics.remove(0);
+    let with_args = MetricOptions {
+        labels: vec![field("process.command_args"), field("process.user.id")],
+        ..counter.clone()
+    };
+    let condition = MetricOptions { when: Some("process.user.id == 0".into()), ..counter.clone() };
+    let counters = HandlerCounters::default();
+    let mut group = c.benchmark_group("count");
+    group.throughput(Throughput::Elements(BATCH as u64));
+    for (name, metrics, containers) in [
+        ("counter, one container", vec![counter.clone()], 1),
+        ("counter, 200 containers in turn", vec![counter.clone()], 200),
+        ("counter with a condition", vec![condition], 1),
+        ("counter by arguments and user", vec![with_args], 1),
+        ("histogram of 12 buckets", vec![histogram()], 1),
+        ("counter and histogram, 200 containers", vec![counter, histogram()], 200),
+    ] {
+        let batch = batch(containers);
+        let mut handler = built(&options(metrics));
+        let mut call = |batch: Batch, outgoing: &mut Vec<_>| {
+            let mut timers = Vec::new();
+            let mut cx = Context::new(ChainId(0), &counters, outgoing, &mut timers);
+            handler.handle(batch, &mut cx).expect("handles");
+        };
+        call(batch.clone(), &mut Vec::new());
+        let (again, mut outgoing) = (batch.clone(), Vec::with_capacity(1));
+        let allocated = measure(|| call(again, &mut outgoing)).count_total;
+        println!("count/{name}: {} allocations an event", allocated as f64 / BATCH as f64);
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || (batch.clone(), Vec::with_capacity(1)),
+                |(batch, mut outgoing)| {
+                    call(batch, &mut outgoing);
+                    outgoing
+                },
+                BatchSize::SmallInput,
+            );
+        });
+    }
+    group.finish();
+}
+
+fn page(c: &mut Criterion) {
+    let mut metric = histogram();
+    metric.labels.insert(0, field("kind"));
+    let counter = PrometheusOptions::default().metrics.remove(0);
+    let mut handler = built(&options(vec![counter, metric]));
+    let counters = HandlerCounters::default();
+    for _ in 0..3 {
+        let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
+        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+        handler.handle(batch(256), &mut cx).expect("handles");
+    }
+    c.bench_function("page of 256 counters and 256 histograms", |b| b.iter(|| handler.page()));
+}
+
+criterion_group!(benches, counting, page);
+criterion_main!(benches);

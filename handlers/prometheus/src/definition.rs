@@ -1,0 +1,329 @@
+//! Metrics as they were asked for, checked.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use whalewatch_core::{Problem, Schema, Type};
+use whalewatch_kit::{Condition, fields};
+
+use crate::options::{Kind, LabelOption, MetricOptions, PrometheusOptions};
+
+const MOST_LABELS: usize = 16;
+const MOST_BUCKETS: usize = 100;
+const MOST_SERIES: u32 = 1_000_000;
+const SHORTEST_EXPIRE: Duration = Duration::from_secs(1);
+
+/// Beginnings of names that are the handler's own.
+const OWN: [&str; 5] = [
+    "process_",
+    "whalewatch_build",
+    "whalewatch_handler_",
+    "whalewatch_prometheus_",
+    "whalewatch_tracker_",
+];
+
+/// A metric that can be served as it is.
+#[derive(Debug)]
+pub(crate) struct Definition {
+    /// The name without a counter's `_total`.
+    pub(crate) family: String,
+    pub(crate) help: String,
+    pub(crate) kind: Kind,
+    pub(crate) labels: Vec<Label>,
+    pub(crate) when: Option<Condition>,
+    pub(crate) value: Option<String>,
+    pub(crate) scale: f64,
+    /// Upper bounds of a histogram's buckets, without the last, infinite one.
+    pub(crate) bounds: Vec<f64>,
+    /// Time series that it may have.
+    pub(crate) max_series: u64,
+}
+
+/// A label with the field that it comes from.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Label {
+    pub(crate) name: Box<str>,
+    pub(crate) field: String,
+}
+
+impl Definition {
+    /// How many time series one combination of label values makes: a histogram's buckets, sum and count.
+    pub(crate) fn series(&self) -> u64 {
+        match self.kind {
+            Kind::Counter => 1,
+            Kind::Histogram => self.bounds.len() as u64 + 3,
+        }
+    }
+
+    /// Whether its numbers are those of the events as they are, so that they are written as whole numbers.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.scale.to_bits() == 1.0_f64.to_bits()
+    }
+
+    /// The name as it was configured.
+    pub(crate) fn name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("{}_total", self.family),
+            Kind::Histogram => self.family.clone(),
+        }
+    }
+}
+
+/// The options, read as far as their texts go.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    /// `None` if it is no address.
+    pub(crate) listen: Option<SocketAddr>,
+    /// As many as there are in the options. What is wrong with one is among the problems, and left out of it.
+    pub(crate) metrics: Vec<Arc<Definition>>,
+    /// Everything that is wrong with the options themselves.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads the options.
+pub(crate) fn read(options: &PrometheusOptions) -> Checked {
+    let mut problems = Vec::new();
+    let listen = options.listen.parse().ok();
+    if listen.is_none() {
+        let message = format!("\"{}\" is no address with a port", options.listen);
+        let hint = "write for example \"127.0.0.1:9464\" or \"[::1]:9464\"; names of hosts are not looked up";
+        problems.push(Problem::new("listen", message).hint(hint));
+    }
+    check_max("max_series", options.max_series, &mut problems);
+    if options.expire.0 < SHORTEST_EXPIRE {
+        let message = format!("{} is too short", options.expire);
+        let hint = "set it to more than a few scrape intervals, \"10m\" for example; 1s at least";
+        problems.push(Problem::new("expire", message).hint(hint));
+    }
+    let mut metrics: Vec<Arc<Definition>> = Vec::new();
+    for (index, metric) in options.metrics.iter().enumerate() {
+        let mut reader = Reader { at: format!("metrics[{index}]"), problems: &mut problems };
+        let definition = reader.metric(metric, options.max_series);
+        if metrics.iter().any(|other| other.family == definition.family) {
+            let message = format!("another metric is called \"{}\" already", definition.family);
+            reader.wrong("name", message, "a counter's _total does not tell names apart");
+        }
+        metrics.push(Arc::new(definition));
+    }
+    Checked { listen, metrics, problems }
+}
+
+fn check_max(key: &str, max: u32, problems: &mut Vec<Problem>) {
+    if !(1..=MOST_SERIES).contains(&max) {
+        let message = format!("{max} is not between 1 and {MOST_SERIES}");
+        problems.push(Problem::new(key, message).hint("10000 suits most hosts"));
+    }
+}
+
+/// Reads one metric.
+struct Reader<'a> {
+    /// Where it stands.
+    at: String,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn wrong(&mut self, option: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let key = if option.is_empty() { self.at.clone() } else { format!("{}.{option}", self.at) };
+        self.problems.push(Problem::new(key, message).hint(hint));
+    }
+
+    fn metric(&mut self, options: &MetricOptions, max_series: u32) -> Definition {
+        self.name(options);
+        self.help(options);
+        self.value(options);
+        self.buckets(options);
+        let labels = self.labels(options);
+        let max = options.max_series.unwrap_or(max_series);
+        if options.max_series.is_some() {
+            check_max(&format!("{}.max_series", self.at), max, self.problems);
+        }
+        let when = options.when.as_ref().and_then(|when| {
+            let condition = Condition::parse(&format!("{}.when", self.at), when);
+            condition.map_err(|problem| self.problems.push(problem)).ok()
+        });
+        let family = match options.kind {
+            Kind::Counter => options.name.strip_suffix("_total").unwrap_or(&options.name),
+            Kind::Histogram => &options.name,
+        };
+        let definition = Definition {
+            family: family.to_owned(),
+            help: options.help.clone().unwrap_or_else(|| made_up_help(options)),
+            kind: options.kind,
+            labels,
+            when,
+            value: options.value.clone(),
+            scale: options.scale,
+            bounds: options.buckets.clone(),
+            max_series: max.into(),
+        };
+        if max > 0 && definition.series() > max.into() {
+            let option = if options.max_series.is_some() { "max_series" } else { "" };
+            let message = format!("{max} series are no room for one combination of label values");
+            self.wrong(option, message, format!("it takes {}", definition.series()));
+        }
+        definition
+    }
+
+    fn name(&mut self, options: &MetricOptions) {
+        let name = &*options.name;
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_' || c == ':';
+        let good = name.starts_with(first) && name.chars().all(|c| first(c) || c.is_ascii_digit());
+        let ending = |ends: &[&'static str]| ends.iter().copied().find(|end| name.ends_with(end));
+        if !good {
+            let hint = "use letters, digits and underscores, and a letter first";
+            self.wrong("name", format!("\"{name}\" cannot name a metric"), hint);
+        } else if let Some(own) = OWN.iter().find(|own| name.starts_with(**own)) {
+            let message = format!("names that begin with \"{own}\" are the handler's own");
+            self.wrong("name", message, "choose another one");
+        } else if options.kind == Kind::Counter && ending(&["_total"]).is_none() {
+            let message = "a counter's name has to end with \"_total\"";
+            self.wrong("name", message, format!("call it \"{name}_total\""));
+        } else if options.kind == Kind::Histogram
+            && let Some(end) = ending(&["_total", "_bucket", "_sum", "_count", "_info"])
+        {
+            let message = format!("a histogram's name cannot end with \"{end}\"");
+            self.wrong("name", message, "name it by what it measures: \"connection_seconds\"");
+        }
+    }
+
+    fn help(&mut self, options: &MetricOptions) {
+        if options.help.as_ref().is_some_and(|help| help.contains(['\n', '\\', '"'])) {
+            let message = "the help text holds a line's end, a backslash or a quote";
+            self.wrong("help", message, "one plain line, please");
+        }
+    }
+
+    fn value(&mut self, options: &MetricOptions) {
+        let histogram = options.kind == Kind::Histogram;
+        if histogram && options.value.is_none() {
+            let hint = "value = \"network.duration_ns\", with scale = 1e-9 for seconds";
+            self.wrong("", "a histogram needs the field whose values it shows", hint);
+        }
+        if !(options.scale.is_finite() && options.scale > 0.0) {
+            self.wrong("scale", format!("{} is no scale", options.scale), "more than 0, as 1e-9");
+        } else if options.scale.to_bits() != 1.0_f64.to_bits() && options.value.is_none() {
+            let hint = "set value, or leave scale out";
+            self.wrong("scale", "there is no value to be multiplied", hint);
+        }
+    }
+
+    fn buckets(&mut self, options: &MetricOptions) {
+        let bounds = &options.buckets;
+        let rising = bounds.windows(2).all(|pair| pair[0] < pair[1]);
+        match options.kind {
+            Kind::Counter if !bounds.is_empty() => {
+                self.wrong("buckets", "a counter has no buckets", "set kind = \"histogram\"");
+            }
+            Kind::Histogram if bounds.is_empty() => {
+                let hint = "buckets = [0.001, 0.01, 0.1, 1, 10], in the metric's unit";
+                self.wrong("", "a histogram needs its buckets", hint);
+            }
+            Kind::Histogram if bounds.len() > MOST_BUCKETS => {
+                let message = format!("{} buckets are too many", bounds.len());
+                self.wrong("buckets", message, format!("{MOST_BUCKETS} at most"));
+            }
+            Kind::Histogram if !rising || !bounds.iter().all(|bound| bound.is_finite()) => {
+                let hint = "write finite numbers, each greater than the one before";
+                self.wrong("buckets", "buckets have to rise", hint);
+            }
+            _ => {}
+        }
+    }
+
+    fn labels(&mut self, options: &MetricOptions) -> Vec<Label> {
+        let mut labels: Vec<Label> = Vec::new();
+        for (index, label) in options.labels.iter().enumerate() {
+            let at = format!("labels[{index}]");
+            let (name, field) = match label {
+                LabelOption::Field(field) => (label_of(field), field.clone()),
+                LabelOption::Renamed(pair) if pair.len() == 1 => {
+                    let (name, field) =
+                        pair.iter().next().map(|(n, f)| (n.clone(), f)).expect("one");
+                    (name, field.clone())
+                }
+                LabelOption::Renamed(_) => {
+                    let hint = "write { a = \"field.a\" }, { b = \"field.b\" }";
+                    self.wrong(&at, "each label stands in braces of its own", hint);
+                    continue;
+                }
+            };
+            self.label(&at, &name, &field, options.kind);
+            if labels.iter().any(|other| *other.name == name) {
+                let hint = format!("give one a name of its own: {{ other = \"{field}\" }}");
+                self.wrong(&at, format!("two labels are called \"{name}\""), hint);
+            }
+            labels.push(Label { name: name.into(), field });
+        }
+        if labels.len() > MOST_LABELS {
+            let message = format!("{} labels are too many", labels.len());
+            self.wrong("labels", message, format!("{MOST_LABELS} at most"));
+        }
+        labels
+    }
+
+    fn label(&mut self, at: &str, name: &str, field: &str, kind: Kind) {
+        let first = |c: char| c.is_ascii_alphabetic() || c == '_';
+        let good = name.starts_with(first) && name.chars().all(|c| first(c) || c.is_ascii_digit());
+        if !good || name.starts_with("__") {
+            let hint = "use letters, digits and underscores, and a letter first";
+            self.wrong(at, format!("\"{name}\" cannot name a label"), hint);
+        }
+        if kind == Kind::Histogram && name == "le" {
+            let hint = "choose another name";
+            self.wrong(at, "\"le\" is the label of a histogram's buckets", hint);
+        }
+        if field == "time" {
+            let hint = "Prometheus keeps the time of each scrape by itself";
+            self.wrong(at, "no two events share their time, so each would be a series", hint);
+        }
+    }
+}
+
+/// The label of a field: `container_name` of `container.name`.
+fn label_of(field: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    field.chars().map(plain).collect()
+}
+
+fn made_up_help(options: &MetricOptions) -> String {
+    match (&options.value, options.kind) {
+        (Some(field), Kind::Counter) => format!("Sum of {field} over events"),
+        (Some(field), Kind::Histogram) => format!("Spread of {field} over events"),
+        (None, _) => String::from("Events"),
+    }
+}
+
+/// What is wrong with the fields that are named, where these events come in.
+pub(crate) fn check_fields(metrics: &[Arc<Definition>], input: &[Schema]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, metric) in metrics.iter().enumerate() {
+        for (place, label) in metric.labels.iter().enumerate() {
+            let key = format!("metrics[{index}].labels[{place}]");
+            problems.extend(fields::check(&key, &label.field, input));
+        }
+        if let Some(condition) = &metric.when {
+            problems.extend(condition.check(input));
+        }
+        if let Some(field) = &metric.value {
+            let key = format!("metrics[{index}].value");
+            problems.extend(fields::check(&key, field, input));
+            problems.extend(no_number(&key, field, input));
+        }
+    }
+    problems
+}
+
+fn no_number(key: &str, field: &str, input: &[Schema]) -> Option<Problem> {
+    let types = input.iter().filter_map(|schema| schema.find(field)).map(|(info, _)| info.ty);
+    let other = if field == fields::HOST {
+        Some(Type::Text)
+    } else {
+        types.into_iter().find(|ty| !matches!(ty, Type::Int | Type::Uint))
+    };
+    other.map(|ty| {
+        let message = format!("`{field}` is no number but a {}", ty.as_str());
+        Problem::new(key, message).hint("name a field of type int or uint")
+    })
+}

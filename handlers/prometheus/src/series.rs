@@ -1,0 +1,317 @@
+//! The time series of one metric: numbers by combination of label values.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use whalewatch_core::{Batch, EventRef, Schema, Value};
+use whalewatch_kit::fields::Selected;
+use whalewatch_kit::{Clock, Test};
+
+use crate::definition::Definition;
+use crate::label::{self, SEPARATOR};
+use crate::options::Kind;
+
+/// A combination that has had no event for more than this many sweeps goes.
+pub(crate) const SWEEPS: u32 = 4;
+
+/// The values of one combination's labels, in the order of [`Definition::labels`].
+pub(crate) type LabelValues = Arc<[Box<str>]>;
+
+/// Room that all metrics share.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Room {
+    /// Time series that there are.
+    pub(crate) used: u64,
+    /// Time series that there may be.
+    pub(crate) max: u64,
+}
+
+/// What went wrong so far, and what went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    /// Events that were not counted for want of room.
+    pub(crate) refused: u64,
+    /// Events that were not counted because their value is below 0.
+    pub(crate) negative: u64,
+    /// Combinations that went because they had no event for a while.
+    pub(crate) expired: u64,
+}
+
+/// A metric with its numbers.
+#[derive(Debug)]
+pub(crate) struct Metric {
+    pub(crate) definition: Arc<Definition>,
+    /// By type of the events; `None` where it does not count any of that type. A handful, so a list is the fastest map.
+    plans: Vec<(&'static str, Option<Plan>)>,
+    /// Label values, each with [`SEPARATOR`] behind it, to places in `rows`. The hash is the standard one, which traced
+    /// programs, who choose the values, cannot make collide.
+    index: HashMap<Box<[u8]>, usize>,
+    rows: Vec<Row>,
+    /// Places in `rows` that are free.
+    free: Vec<usize>,
+    /// As many for each row as `width` says: a counter's number, or a histogram's buckets and sum.
+    numbers: Vec<u64>,
+    width: usize,
+    used: u64,
+    pub(crate) tally: Tally,
+    /// Whether it was told that events are refused, and how many had been when that was last looked at.
+    told: bool,
+    refused_before: u64,
+    /// The combination at hand, so that looking it up makes no copy.
+    key: Vec<u8>,
+    /// The combination before, and its place: neighbours are mostly alike.
+    last: Option<(Vec<u8>, usize)>,
+}
+
+#[derive(Debug)]
+struct Row {
+    /// `None` where the place is free.
+    labels: Option<LabelValues>,
+    /// The sweep after which its last event came.
+    touched: u32,
+}
+
+/// How to count events of one type.
+#[derive(Debug)]
+struct Plan {
+    test: Option<Test>,
+    labels: Box<[Selected]>,
+    value: Option<Selected>,
+}
+
+/// A copy of a metric's numbers.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) definition: Arc<Definition>,
+    rows: Vec<(LabelValues, usize)>,
+    numbers: Vec<u64>,
+    width: usize,
+    /// Time series that there are.
+    pub(crate) used: u64,
+    pub(crate) tally: Tally,
+}
+
+impl Snapshot {
+    /// Each combination with its numbers.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = (&[Box<str>], &[u64])> {
+        let numbers = |row: usize| &self.numbers[row * self.width..(row + 1) * self.width];
+        self.rows.iter().map(move |(labels, row)| (&**labels, numbers(*row)))
+    }
+}
+
+impl Metric {
+    pub(crate) fn new(definition: Arc<Definition>) -> Self {
+        let width = match definition.kind {
+            Kind::Counter => 1,
+            Kind::Histogram => definition.bounds.len() + 2,
+        };
+        Self {
+            definition,
+            plans: Vec::new(),
+            index: HashMap::new(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            numbers: Vec::new(),
+            width,
+            used: 0,
+            tally: Tally::default(),
+            told: false,
+            refused_before: 0,
+            key: Vec::new(),
+            last: None,
+        }
+    }
+
+    /// Counts the events of a batch that came after the sweep `now`.
+    ///
+    /// # Errors
+    /// If the condition does not fit events of this type, which the check would have said.
+    pub(crate) fn count(
+        &mut self,
+        batch: &Batch,
+        host: &str,
+        clock: &mut Clock,
+        now: u32,
+        room: &mut Room,
+    ) -> Result<(), String> {
+        let name = batch.event_name();
+        let known = self.plans.iter().position(|(known, _)| *known == name);
+        let plan = match known {
+            Some(known) => known,
+            None => {
+                let plan = Plan::new(&self.definition, &batch.schema())?;
+                self.plans.push((name, plan));
+                self.plans.len() - 1
+            }
+        };
+        // Taken out and put back, so that it and the rest of `self` can be used at once.
+        let Some(taken) = self.plans[plan].1.take() else { return Ok(()) };
+        for event in batch.iter() {
+            self.event(&taken, event, host, clock, now, room);
+        }
+        self.plans[plan].1 = Some(taken);
+        Ok(())
+    }
+
+    fn event(
+        &mut self,
+        plan: &Plan,
+        event: EventRef<'_>,
+        host: &str,
+        clock: &mut Clock,
+        now: u32,
+        room: &mut Room,
+    ) {
+        if plan.test.as_ref().is_some_and(|test| !test.holds(event)) {
+            return;
+        }
+        let value = match plan.value.map(|field| field.value(event, host)) {
+            None => 1,
+            Some(Value::Uint(value)) => value,
+            Some(Value::Int(value)) => match u64::try_from(value) {
+                Ok(value) => value,
+                Err(_) => {
+                    self.tally.negative += 1;
+                    return;
+                }
+            },
+            // The event lacks it.
+            Some(_) => return,
+        };
+        self.key.clear();
+        for field in &plan.labels {
+            label::push(&mut self.key, clock, field.value(event, host));
+        }
+        let Some(row) = self.find(room) else {
+            self.tally.refused += 1;
+            return;
+        };
+        self.rows[row].touched = now;
+        self.add(row, value);
+    }
+
+    /// The row of the combination in `key`; `None` if it is new and there is no room.
+    fn find(&mut self, room: &mut Room) -> Option<usize> {
+        if let Some((key, row)) = &self.last
+            && *key == self.key
+        {
+            return Some(*row);
+        }
+        let row = match self.index.get(&*self.key) {
+            Some(row) => *row,
+            None => self.insert(room)?,
+        };
+        let (key, place) = self.last.get_or_insert_default();
+        key.clone_from(&self.key);
+        *place = row;
+        Some(row)
+    }
+
+    fn insert(&mut self, room: &mut Room) -> Option<usize> {
+        let cost = self.definition.series();
+        if room.used + cost > room.max || self.used + cost > self.definition.max_series {
+            return None;
+        }
+        room.used += cost;
+        self.used += cost;
+        let values = self.key.split_inclusive(|byte| *byte == SEPARATOR);
+        let labels = values.map(|value| {
+            let text = value.strip_suffix(&[SEPARATOR]).unwrap_or(value);
+            String::from_utf8_lossy(text).into_owned().into_boxed_str()
+        });
+        let row = Row { labels: Some(labels.collect()), touched: 0 };
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.rows[place] = row;
+                place
+            }
+            None => {
+                self.rows.push(row);
+                self.numbers.resize(self.rows.len() * self.width, 0);
+                self.rows.len() - 1
+            }
+        };
+        self.index.insert(self.key.as_slice().into(), place);
+        Some(place)
+    }
+
+    fn add(&mut self, row: usize, value: u64) {
+        let numbers = &mut self.numbers[row * self.width..(row + 1) * self.width];
+        match numbers {
+            [number] => *number = number.wrapping_add(value),
+            [buckets @ .., sum] => {
+                let scaled = value as f64 * self.definition.scale;
+                buckets[self.definition.bounds.partition_point(|bound| *bound < scaled)] += 1;
+                *sum = sum.wrapping_add(value);
+            }
+            [] => {}
+        }
+    }
+
+    /// Lets combinations go that have had no event for long.
+    pub(crate) fn sweep(&mut self, now: u32, room: &mut Room) {
+        let cost = self.definition.series();
+        let (rows, numbers, free) = (&mut self.rows, &mut self.numbers, &mut self.free);
+        let (width, before) = (self.width, self.index.len());
+        self.index.retain(|_, place| {
+            let keep = now.wrapping_sub(rows[*place].touched) <= SWEEPS;
+            if !keep {
+                rows[*place].labels = None;
+                numbers[*place * width..(*place + 1) * width].fill(0);
+                free.push(*place);
+            }
+            keep
+        });
+        let gone = (before - self.index.len()) as u64;
+        if gone > 0 {
+            self.last = None;
+        }
+        self.tally.expired += gone;
+        self.used -= gone * cost;
+        room.used -= gone * cost;
+    }
+
+    /// What it is, if it has begun to refuse events.
+    pub(crate) fn is_newly_full(&mut self) -> Option<&Definition> {
+        let newly = !self.told && self.tally.refused > self.refused_before;
+        self.told |= newly;
+        newly.then_some(&*self.definition)
+    }
+
+    /// What it is, if it was told to refuse events and has refused none since this was last asked.
+    pub(crate) fn is_newly_roomy(&mut self) -> Option<&Definition> {
+        let newly = self.told && self.tally.refused == self.refused_before;
+        self.refused_before = self.tally.refused;
+        self.told &= !newly;
+        newly.then_some(&*self.definition)
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let rows = self.rows.iter().enumerate();
+        Snapshot {
+            definition: Arc::clone(&self.definition),
+            rows: rows.filter_map(|(place, row)| Some((row.labels.clone()?, place))).collect(),
+            numbers: self.numbers.clone(),
+            width: self.width,
+            used: self.used,
+            tally: self.tally,
+        }
+    }
+}
+
+impl Plan {
+    /// For events that look like `schema`; `None` if none of them can be counted.
+    fn new(definition: &Definition, schema: &Schema) -> Result<Option<Self>, String> {
+        let test = definition.when.as_ref().map(|when| when.compile(schema, None)).transpose();
+        let test = test.map_err(|problems| {
+            let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
+            format!("the condition does not fit {} events: {}", schema.name, problems.join("; "))
+        })?;
+        let value = definition.value.as_ref().map(|field| Selected::new(schema, field));
+        if value == Some(Selected::Absent) {
+            return Ok(None);
+        }
+        let labels = definition.labels.iter().map(|label| Selected::new(schema, &label.field));
+        Ok(Some(Self { test, labels: labels.collect(), value }))
+    }
+}
