@@ -133,7 +133,7 @@ fn what_containers_do_is_counted_exactly_by_two_scrapers_also_when_one_was_kille
     for part in [
         "whalewatch_tracker_events_generated_total{tracker=\"procs\"}",
         "whalewatch_handler_events_in_total{handler=\"out\"}",
-        "whalewatch_handler_queue_capacity{handler=\"metrics\"}",
+        "whalewatch_handler_queue_limit_batches{handler=\"metrics\"}",
         "whalewatch_handler_containers{handler=\"container\"}",
     ] {
         assert!(second.number(part).is_some_and(|number| number > 0.0), "{part}");
