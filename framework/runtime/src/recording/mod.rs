@@ -10,7 +10,7 @@ mod recorded;
 mod write;
 
 pub use read::RecordingError;
-pub(crate) use read::{Item, Reader, What};
+pub(crate) use read::{Answers, Item, Reader, What};
 pub(crate) use write::Tap;
 pub use write::{Recorder, RecorderEnd};
 

@@ -1,5 +1,6 @@
 //! Reading a recording.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -49,9 +50,12 @@ pub(crate) enum What {
     Batch { tracker: String, type_name: String, existing: bool, batch: Batch },
     /// A handler's helper told something.
     Heard { handler: String, text: String },
-    /// The world answered a handler.
-    Answer { handler: String, question: String, answer: Option<String> },
+    /// The world answered a handler: see [`Reader::answers`].
+    Answer,
 }
+
+/// What the world answered, by handler: each question with its answer.
+pub(crate) type Answers = HashMap<String, Vec<(String, Option<String>)>>;
 
 /// Reads a recording from its beginning.
 pub(crate) struct Reader {
@@ -114,26 +118,47 @@ impl Reader {
         RecordingError::Line { path: self.path.clone(), line: self.line, message: message.into() }
     }
 
-    fn parse_line<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, RecordingError> {
+    /// Reads the next line that is not empty into `text`; whether there was one.
+    fn read_line(&mut self) -> Result<bool, RecordingError> {
         loop {
             self.text.clear();
             self.line += 1;
-            let read = io::Read::take(&mut self.lines, LONGEST_LINE + 1);
-            let mut read = read;
-            let count = read
+            let mut line = io::Read::take(&mut self.lines, LONGEST_LINE + 1);
+            let count = line
                 .read_until(b'\n', &mut self.text)
                 .map_err(|source| RecordingError::File { path: self.path.clone(), source })?;
-            if count == 0 {
-                return Ok(None);
-            }
             if count as u64 > LONGEST_LINE {
                 return Err(self.wrong("the line is longer than 16 MiB"));
             }
-            if !self.text.trim_ascii().is_empty() {
-                let parsed = serde_json::from_slice(&self.text);
-                return parsed.map(Some).map_err(|error| self.wrong(error.to_string()));
+            if count == 0 || !self.text.trim_ascii().is_empty() {
+                return Ok(count > 0);
             }
         }
+    }
+
+    fn parse_line<T: serde::de::DeserializeOwned>(&mut self) -> Result<Option<T>, RecordingError> {
+        if !self.read_line()? {
+            return Ok(None);
+        }
+        let parsed = serde_json::from_slice(&self.text);
+        parsed.map(Some).map_err(|error| self.wrong(error.to_string()))
+    }
+
+    /// What the world answered, to the end of the recording. Other lines are not looked into.
+    pub(crate) fn answers(mut self) -> Result<Answers, RecordingError> {
+        let mut all = Answers::new();
+        while self.read_line()? {
+            let asks = str::from_utf8(&self.text).is_ok_and(|text| text.contains("\"question\""));
+            if !asks {
+                continue;
+            }
+            let parsed = serde_json::from_slice::<Line>(&self.text);
+            let parsed = parsed.map_err(|error| self.wrong(error.to_string()))?;
+            if let Line::Answer { handler, question, answer, .. } = parsed {
+                all.entry(handler).or_default().push((question, answer));
+            }
+        }
+        Ok(all)
     }
 
     fn next_line(&mut self) -> Result<Option<Line>, RecordingError> {
@@ -148,9 +173,7 @@ impl Reader {
         let Some(line) = self.next_line()? else { return Ok(None) };
         Ok(Some(match line {
             Line::Heard { at, handler, text } => Item { at, what: What::Heard { handler, text } },
-            Line::Answer { at, handler, question, answer } => {
-                Item { at, what: What::Answer { handler, question, answer } }
-            }
+            Line::Answer { at, .. } => Item { at, what: What::Answer },
             Line::Event(first) => self.batch(*first)?,
         }))
     }

@@ -17,7 +17,7 @@ use whalewatch_core::{Batch, ChainId, Directory, HandlerCounters, Outside, Sourc
 use crate::actors::ActorId;
 use crate::actors::tracker::TrackerCounters;
 use crate::plan::Plan;
-use crate::recording::{Item, Reader, RecordingError, What};
+use crate::recording::{Answers, Item, Reader, RecordingError, What};
 use crate::registry::Registry;
 use crate::stats::{Counters, Totals};
 use seat::Failed;
@@ -115,8 +115,7 @@ impl<'a> Replay<'a> {
 
     fn play(&self, collector: Option<&mut Collector<'_>>) -> Result<Replayed, ReplayError> {
         let schemas = self.registry.schemas();
-        let mut reader = Reader::open(&self.path, schemas.clone())?;
-        let answers = answers(&mut reader)?;
+        let answers = Reader::open(&self.path, schemas.clone())?.answers()?;
         let mut reader = Reader::open(&self.path, schemas)?;
         let clock = Arc::new(AtomicU64::new(reader.start().0));
         let mut stand = Stand::new(self.plan, &reader, answers, clock, collector)?;
@@ -144,19 +143,6 @@ impl<'a> Replay<'a> {
         }
         stand.end()
     }
-}
-
-/// What the world answered then, by handler.
-type AllAnswers = HashMap<String, Vec<(String, Option<String>)>>;
-
-fn answers(reader: &mut Reader) -> Result<AllAnswers, RecordingError> {
-    let mut all = AllAnswers::new();
-    while let Some(item) = reader.next()? {
-        if let What::Answer { handler, question, answer } = item.what {
-            all.entry(handler).or_default().push((question, answer));
-        }
-    }
-    Ok(all)
 }
 
 /// Why a replay goes on no longer.
@@ -198,7 +184,7 @@ impl<'p, 'c> Stand<'p, 'c> {
     fn new(
         plan: &'p Plan,
         reader: &Reader,
-        mut answers: AllAnswers,
+        mut answers: Answers,
         clock: Arc<AtomicU64>,
         collector: Option<&'c mut Collector<'_>>,
     ) -> Result<Self, ReplayError> {
@@ -319,7 +305,7 @@ impl<'p, 'c> Stand<'p, 'c> {
         self.advance(item.at.0)?;
         match item.what {
             // They were read before anything else.
-            What::Answer { .. } => {}
+            What::Answer => {}
             What::Heard { handler, text } => {
                 let heard = |place: &Place| *place.name == *handler;
                 if let Some(place) = self.places.iter().position(heard) {
