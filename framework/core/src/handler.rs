@@ -26,7 +26,7 @@ pub struct ChainId(pub u16);
 pub enum Accepts {
     /// Any.
     Any,
-    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s.
+    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s, also where other handlers have added to them.
     Only(&'static [&'static str]),
 }
 
@@ -77,6 +77,13 @@ pub trait Handler: Sized + Send + 'static {
     /// What the events look like that it adds to a chain.
     fn adds() -> Vec<Schema> {
         Vec::new()
+    }
+
+    /// What events of that look become in a chain behind this handler; `None` for those that it leaves as they are. Say
+    /// `Some(schema.extended::<X>())` where it calls [`Batch::extend`].
+    fn extends(schema: &Schema) -> Option<Schema> {
+        let _ = schema;
+        None
     }
 
     /// Checks options for what their types do not say, against what events come in; `input` is empty where that is not
