@@ -46,13 +46,19 @@ pub enum OnFailure {
 ///
 /// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A handler must not block:
 /// if it has to (a slow output), it says so with [`Handler::BLOCKING`] and gets a thread of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    label = "does not implement `Handler`",
+    note = "implement `whalewatch_core::Handler` for it; `whalewatch new handler NAME` writes a crate with one to begin from"
+)]
 pub trait Handler: Sized + Send + 'static {
     /// What it does, in one line.
     const ABOUT: &'static str;
+    // The compiler shows these two lines, and what stands behind them, to who misses something.
     /// Its options.
-    type Options: Options;
+    type Options: Options; // a struct with #[derive(Clone, Deserialize, Serialize, JsonSchema)]
     /// Messages to itself, from timers and from helpers of its own; [`Never`] if it has none.
-    type Message: Send + 'static;
+    type Message: Send + 'static; // comes from other threads: Arc instead of Rc
 
     /// Whether all chains that name it go through one instance.
     const SHARED: bool = false;
