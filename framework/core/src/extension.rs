@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 pub trait Extension: Sized + Send + Sync + 'static {
     /// A short name, unique in a program: `geo`. Events of the type `network` become events of the type `network+geo`.
     const NAME: &'static str;
-    /// Its fields. Names are dotted paths; a name that an event has already stays with the event.
+    /// Its fields. Names are dotted paths that no event has yet.
     const FIELDS: &'static [Field<Self>];
 }
 
@@ -29,9 +29,11 @@ impl Schema {
     pub fn extended<X: Extension>(&self) -> Self {
         let own = |accessor: &Accessor| matches!(accessor, Accessor::Own(_));
         let count = self.fields.iter().filter(|(_, accessor)| own(accessor)).count();
-        let place = self.fields.iter().rposition(|(_, accessor)| {
-            !matches!(accessor, Accessor::Attribution(_)) // The attribution's come last.
-        });
+        // The attribution's come last.
+        let place = self
+            .fields
+            .iter()
+            .rposition(|(_, accessor)| !matches!(accessor, Accessor::Attribution(_)));
         let added = X::FIELDS.iter().zip(count..).map(|(field, number)| {
             (field.info, Accessor::Own(u16::try_from(number).unwrap_or(u16::MAX)))
         });
