@@ -16,11 +16,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
 }
 
+/// What cargo's profile for development has for a debugger. What is built already has it all, where nobody says otherwise.
+const DEBUG: &str = "CARGO_PROFILE_DEV_DEBUG";
+
 /// Runs cargo in a crate outside the workspace, with what is built already: what it said.
 #[track_caller]
 fn cargo(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(dir).args(args).env("CARGO_TARGET_DIR", target());
+    if std::env::var_os(DEBUG).is_none() {
+        command.env(DEBUG, "true");
+    }
     let done = command.output().expect("cargo can be started");
     let said = format!(
         "{}{}",
@@ -37,7 +43,7 @@ fn target() -> PathBuf {
     here.ancestors().nth(3).expect("target/debug/deps/third_party").to_owned()
 }
 
-/// What a program printed, by name of the handler's folder.
+/// Runs a program to its end: whether it succeeded, and its two outputs.
 #[track_caller]
 fn run(program: &Path, args: &[&str]) -> (bool, String, String) {
     let done = Command::new(program).args(args).output().expect("the program can be started");
@@ -65,8 +71,10 @@ fn a_new_handler_builds_passes_its_tests_and_is_seen_in_trace() {
     assert!(said.contains("trace --through once"), "the next commands are told: {said}");
 
     cargo(&made, &["fmt", "--check"]);
-    let said = cargo(&made, &["test", "--offline"]);
-    assert!(said.contains("3 passed; 0 failed"), "{said}");
+    for more in [&["--no-default-features"][..], &[]] {
+        let said = cargo(&made, &[&["test", "--offline"], more].concat());
+        assert!(said.contains("3 passed; 0 failed"), "{said}");
+    }
     cargo(&made, &["build", "--offline"]);
     let program = target().join("debug/whalewatch-once");
 
@@ -120,7 +128,7 @@ fn connected(events: &[Event], port: u16) -> Option<&Value> {
 }
 
 fn geo_program() -> PathBuf {
-    cargo(&root().join("examples/geo-handler"), &["build", "--locked", "--offline"]);
+    cargo(&root().join("examples/geo-handler"), &["build", "--locked"]);
     target().join("debug/whalewatch-geo")
 }
 

@@ -109,6 +109,9 @@ fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -
     if let Some(folder) = &folder {
         share_target(folder)?;
         command.env_remove("CARGO_TARGET_DIR").env("WHALEWATCH", paths::root());
+        // What is built already has this, where nobody says otherwise.
+        let debug = std::env::var("CARGO_PROFILE_DEV_DEBUG").unwrap_or_else(|_| "true".to_owned());
+        command.env("CARGO_PROFILE_DEV_DEBUG", debug);
     }
     command.current_dir(folder.unwrap_or_else(paths::root)).env("PATH", path);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));

@@ -20,9 +20,12 @@ fn new(name: &str, path: PathBuf, whalewatch: Option<&Path>) -> Result<PathBuf, 
 /// All files below a folder with their texts.
 fn files(dir: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
-    let each = |path: PathBuf| match path.is_dir() {
-        true => files(&path),
-        false => vec![(path.clone(), fs::read_to_string(path).expect("a text"))],
+    let each = |path: PathBuf| {
+        if path.is_dir() {
+            files(&path)
+        } else {
+            vec![(path.clone(), fs::read_to_string(path).expect("a text"))]
+        }
     };
     entries.flat_map(each).collect()
 }
