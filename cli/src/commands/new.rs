@@ -138,8 +138,8 @@ impl NewHandler {
             "Wrote {dir}: the handler \"{name}\", its tests, and a program that has it. Next:
 
   cd {dir}
-  cargo test --no-default-features    (the handler alone: under a minute)
-  cargo build                         (with its program: minutes, the first time)
+  cargo test --no-default-features    # the handler alone: under a minute
+  cargo build                         # with its program: minutes, the first time
   target/debug/{crate_name} check {name}.toml
   sudo target/debug/{crate_name} trace --through {name}
 
