@@ -65,6 +65,22 @@ fn a_printed_configuration_is_a_valid_one() {
 }
 
 #[test]
+fn a_handler_that_trace_cannot_go_through_is_told() {
+    refused(&["trace", "--through", "nul"], "no handler is called \"nul\"");
+    refused(
+        &["trace", "--through", "null", "--container", "web*", "--when", "kind == 'x'"],
+        "handler \"null\" passes nothing on",
+    );
+}
+
+#[test]
+fn a_new_handler_is_refused_with_what_to_do_and_nothing_is_written() {
+    refused(&["new", "handler", "filter"], "choose another name");
+    refused(&["new", "handler", "Geo"], "use lower-case letters");
+    refused(&["new", "handler", "geo", "--path", "/"], "/ is there already");
+}
+
+#[test]
 fn a_duration_that_is_none_is_told_as_such() {
     refused(&["trace", "--duration", "-1s"], "is no duration");
 }

@@ -16,3 +16,8 @@ pub mod totals;
 pub mod tracer;
 pub mod wait;
 pub mod workload;
+
+/// The code in the documents is compiled and run as documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/writing-a-handler.md")]
+pub struct WritingAHandler;

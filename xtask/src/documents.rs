@@ -4,6 +4,8 @@
 //!
 //! * ` ```sh ` is run as it stands, from the repository's root, and must succeed;
 //! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and must then succeed;
+//! * ` ```sh in-FOLDER ` is run in that folder below the target folder, which is empty when a page first names it. `$WHALEWATCH`
+//!   is the repository's root, and crates that are made there build on what is built already;
 //! * ` ```console ` and everything else is for reading only.
 
 use std::fs;
@@ -25,6 +27,8 @@ struct Block {
     line: usize,
     /// Whether it goes on until it is interrupted.
     interrupted: bool,
+    /// The folder that it is run in, below the target folder; the repository's root where there is none.
+    folder: Option<String>,
     commands: String,
 }
 
@@ -34,7 +38,11 @@ pub(crate) fn run_all(context: &mut Context) -> Result<()> {
     let socket = context.docker_socket()?;
     for file in documents()? {
         let text = fs::read_to_string(&file)?;
-        for block in blocks(&text) {
+        let blocks = blocks(&text);
+        for folder in blocks.iter().filter_map(|block| block.folder.as_deref()) {
+            empty(&paths::target().join(folder))?;
+        }
+        for block in blocks {
             let place = format!("{}:{}", file.strip_prefix(paths::root())?.display(), block.line);
             run_block(context, &block, &programs, &socket).with_context(|| place)?;
         }
@@ -73,13 +81,39 @@ fn programs() -> Result<PathBuf> {
     Ok(dir)
 }
 
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)?;
+    }
+    Ok(fs::create_dir_all(folder)?)
+}
+
+/// Has the crates in a folder build on what is built already.
+fn share_target(folder: &Path) -> Result<()> {
+    for dir in fs::read_dir(folder)?.flatten().map(|entry| entry.path()) {
+        let target = dir.join("target");
+        if dir.join("Cargo.toml").is_file() && target.symlink_metadata().is_err() {
+            symlink(paths::target(), &target)?;
+        }
+    }
+    Ok(())
+}
+
 fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
     let mut path = programs.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
     let mut command = Command::new("bash");
     command.args(["-e", "-u", "-o", "pipefail", "-c", &block.commands]);
-    command.current_dir(paths::root()).env("PATH", path);
+    let folder = block.folder.as_ref().map(|folder| paths::target().join(folder));
+    if let Some(folder) = &folder {
+        share_target(folder)?;
+        command.env_remove("CARGO_TARGET_DIR").env("WHALEWATCH", paths::root());
+        // What is built already has this, where nobody says otherwise.
+        let debug = std::env::var("CARGO_PROFILE_DEV_DEBUG").unwrap_or_else(|_| "true".to_owned());
+        command.env("CARGO_PROFILE_DEV_DEBUG", debug);
+    }
+    command.current_dir(folder.unwrap_or_else(paths::root)).env("PATH", path);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
     run_with(&mut command, &context.log, Show::OnFailure, &mut |line, group| {
         if block.interrupted && line.starts_with("watching: ") {
@@ -98,8 +132,10 @@ fn blocks(text: &str) -> Vec<Block> {
         let body: Vec<&str> = body.take_while(|line| line.trim() != "```").collect();
         let mut words = info.split_whitespace();
         if words.next() == Some("sh") {
-            let interrupted = words.next() == Some("until-interrupted");
-            blocks.push(Block { line: index + 1, interrupted, commands: body.join("\n") });
+            let words: Vec<&str> = words.collect();
+            let interrupted = words.contains(&"until-interrupted");
+            let folder = words.iter().find_map(|word| word.strip_prefix("in-")).map(str::to_owned);
+            blocks.push(Block { line: index + 1, interrupted, folder, commands: body.join("\n") });
         }
     }
     blocks
@@ -112,14 +148,19 @@ mod tests {
     #[test]
     fn only_marked_blocks_are_run() {
         let text = "Type\n\n```sh\necho 1\necho 2\n```\n\n```console\n$ rm -r /\n```\n\n\
-                    ```sh until-interrupted\nsudo whalewatch trace\n```\n\n```toml\n[a]\n```\n";
-        let block = |line, interrupted, commands: &str| Block {
+                    ```sh until-interrupted\nsudo whalewatch trace\n```\n\n```toml\n[a]\n```\n\n\
+                    ```sh in-new\nls\n```\n";
+        let block = |line, interrupted, folder: Option<&str>, commands: &str| Block {
             line,
             interrupted,
+            folder: folder.map(str::to_owned),
             commands: commands.to_owned(),
         };
-        let expected =
-            [block(3, false, "echo 1\necho 2"), block(12, true, "sudo whalewatch trace")];
+        let expected = [
+            block(3, false, None, "echo 1\necho 2"),
+            block(12, true, None, "sudo whalewatch trace"),
+            block(20, false, Some("new"), "ls"),
+        ];
         assert_eq!(blocks(text), expected);
     }
 }

@@ -196,15 +196,31 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Cargo, for the crate of a third party's that stands outside the workspace. What is built already serves it, too.
+fn cargo_outside(args: &[&str]) -> Command {
+    let mut command = cargo(args);
+    command.current_dir(paths::root().join("examples/geo-handler"));
+    command.env("CARGO_TARGET_DIR", paths::target());
+    command
+}
+
+/// What is said where a crate outside the workspace does not build any more.
+const OUTSIDE: &str =
+    "examples/geo-handler: if its Cargo.lock is out of date, run `cargo check` in it";
+
 fn format(context: &mut Context) -> Result<()> {
-    context.quiet(&mut cargo(&["fmt", "--all", "--check"]))
+    context.quiet(&mut cargo(&["fmt", "--all", "--check"]))?;
+    context.quiet(&mut cargo_outside(&["fmt", "--check"]))
 }
 
 fn clippy(context: &mut Context) -> Result<()> {
     let mut command = cargo(&["clippy", "--locked", "--all-targets"]);
     command.args(["--features", "whalewatch-tests/e2e,whalewatch-trackers/kernel-tests"]);
     command.args(["--", "-D", "warnings"]);
-    context.quiet(&mut command)
+    context.quiet(&mut command)?;
+    let mut command =
+        cargo_outside(&["clippy", "--locked", "--all-targets", "--", "-D", "warnings"]);
+    context.quiet(&mut command).context(OUTSIDE)
 }
 
 fn rustdoc(context: &mut Context) -> Result<()> {
@@ -213,7 +229,8 @@ fn rustdoc(context: &mut Context) -> Result<()> {
 }
 
 fn unit(context: &mut Context) -> Result<()> {
-    context.tests(&mut cargo(&["test", "--locked"]))
+    context.tests(&mut cargo(&["test", "--locked"]))?;
+    context.tests(&mut cargo_outside(&["test", "--locked"])).context(OUTSIDE)
 }
 
 fn packages(context: &mut Context) -> Result<()> {

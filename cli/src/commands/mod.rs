@@ -6,6 +6,7 @@ mod doctor;
 mod explain;
 mod graph;
 mod list;
+mod new;
 mod record;
 mod reload;
 mod replay;
@@ -13,6 +14,7 @@ mod run;
 mod test;
 mod trace;
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -55,6 +57,7 @@ enum Command {
     Explain(explain::Explain),
     Graph(graph::Graph),
     Doctor(doctor::Doctor),
+    New(new::New),
     Completions(completions::Completions),
 }
 
@@ -91,6 +94,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::Explain(explain) => explain.run(registry),
         Command::Graph(graph) => graph.run(registry),
         Command::Doctor(doctor) => doctor.run(),
+        Command::New(new) => new.run(registry),
         Command::Completions(completions) => completions.run(),
     };
     match result {
@@ -146,4 +150,34 @@ fn read(path: &Path) -> Result<String, String> {
 /// For clap: a duration as people write it.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<HumanDuration>().map(|duration| duration.0)
+}
+
+/// As a TOML string.
+pub(crate) fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() => {
+                write!(quoted, "\\u{:04X}", u32::from(c)).ok();
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_text_becomes_the_same_toml_string() {
+        for text in ["web*", "a\"b\\c", "line\nbreak\u{1b}[0m", "ö", "\u{7f}"] {
+            let document = format!("v = {}", quoted(text));
+            let table = toml::from_str::<toml::Table>(&document).unwrap();
+            assert_eq!(table["v"].as_str(), Some(text), "{document}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use whalewatch_runtime::{Registry, config};
 
 use crate::BAD_USAGE;
-use crate::commands::{ENDPOINT_HELP, duration};
+use crate::commands::{ENDPOINT_HELP, duration, quoted};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
@@ -26,6 +26,10 @@ pub(crate) struct Trace {
     /// repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
+    /// Send events through this handler, with its default options, before they are shown; `whalewatch list handlers` shows what
+    /// there is; may be repeated
+    #[arg(long, value_name = "HANDLER")]
+    through: Vec<String>,
     /// Show only events for which this condition holds, for example 'process.user.id == 0'
     #[arg(long, value_name = "CONDITION")]
     when: Option<String>,
@@ -85,62 +89,42 @@ impl Trace {
         if let Some(endpoint) = &self.endpoint {
             writeln!(text, "[container]\nendpoint = {}\n", quoted(endpoint)).ok();
         }
-        let filtered = !self.container.is_empty() || self.when.is_some();
-        if filtered {
-            text.push_str("[handlers.only]\ntype = \"filter\"\n");
-            if !self.container.is_empty() {
-                let globs: Vec<String> = self.container.iter().map(|glob| quoted(glob)).collect();
-                writeln!(text, "containers = [{}]", globs.join(", ")).ok();
-            }
-            if let Some(when) = &self.when {
-                writeln!(text, "when = {}", quoted(when)).ok();
-            }
-            text.push('\n');
-        }
+        let containers =
+            (!self.container.is_empty()).then(|| format!("containers = {}", list(&self.container)));
+        let when = self.when.as_ref().map(|when| format!("when = {}", quoted(when)));
+        // A condition may be on what the handlers add, so it stands behind them.
+        let (before, behind) = match (&*self.through, when) {
+            ([], when) => (containers.into_iter().chain(when).collect(), Vec::new()),
+            (_, when) => (Vec::from_iter(containers), Vec::from_iter(when)),
+        };
+        let mut through = vec!["container".to_owned()];
+        filter(&mut text, &mut through, "only", &before);
+        through.extend_from_slice(&self.through);
+        filter(&mut text, &mut through, "shown", &behind);
+        through.push("out".to_owned());
         let format = match self.format {
             Format::Table => "table",
             Format::Json => "json",
         };
         writeln!(text, "[handlers.out]\ntype = \"stdout\"\nformat = \"{format}\"\n").ok();
-        let mut trackers: Vec<String> = self.trackers.iter().map(|t| quoted(t)).collect();
+        let mut trackers = self.trackers.clone();
         trackers.dedup();
-        let filter = if filtered { "\"only\", " } else { "" };
-        writeln!(
-            text,
-            "[[chains]]\nfrom = [{}]\nthrough = [\"container\", {filter}\"out\"]",
-            trackers.join(", ")
-        )
-        .ok();
+        let (from, through) = (list(&trackers), list(&through));
+        writeln!(text, "[[chains]]\nfrom = {from}\nthrough = {through}").ok();
         text
     }
 }
 
-/// As a TOML string.
-fn quoted(text: &str) -> String {
-    let mut quoted = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() => {
-                write!(quoted, "\\u{:04X}", u32::from(c)).ok();
-            }
-            c => quoted.push(c),
-        }
+/// Declares a filter with these options and puts it into the chain, if there are any.
+fn filter(text: &mut String, through: &mut Vec<String>, name: &str, options: &[String]) {
+    if !options.is_empty() {
+        writeln!(text, "[handlers.{name}]\ntype = \"filter\"\n{}\n", options.join("\n")).ok();
+        through.push(name.to_owned());
     }
-    quoted.push('"');
-    quoted
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn any_text_becomes_the_same_toml_string() {
-        for text in ["web*", "a\"b\\c", "line\nbreak\u{1b}[0m", "ö", "\u{7f}"] {
-            let document = format!("v = {}", quoted(text));
-            let table = toml::from_str::<toml::Table>(&document).unwrap();
-            assert_eq!(table["v"].as_str(), Some(text), "{document}");
-        }
-    }
+/// As a TOML list of strings.
+fn list(texts: &[String]) -> String {
+    let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
+    format!("[{}]", quoted.join(", "))
 }

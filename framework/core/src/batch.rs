@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::attribution::{ATTRIBUTION_FIELDS, Attribution};
 use crate::event::{Change, Event};
+use crate::extension::{Extended, Extension};
 use crate::field::{Accessor, Schema, Value};
 use crate::process::{PROCESS_FIELDS, Process};
 use crate::time::Timestamp;
@@ -33,6 +34,8 @@ pub trait Events: Any + Send + Sync {
     fn cgroup(&self, index: usize) -> Option<u64>;
     /// [`Event::change`] of one.
     fn change(&self, index: usize) -> Option<Change<'_>>;
+    /// How many fields of its own the type has.
+    fn own_fields(&self) -> usize;
     /// Value of one of the type's own fields.
     fn own(&self, index: usize, field: usize) -> Value<'_>;
     /// What the events look like.
@@ -72,6 +75,10 @@ impl<E: Event> Events for Vec<E> {
 
     fn change(&self, index: usize) -> Option<Change<'_>> {
         self[index].change()
+    }
+
+    fn own_fields(&self) -> usize {
+        E::FIELDS.len()
     }
 
     fn own(&self, index: usize, field: usize) -> Value<'_> {
@@ -184,6 +191,22 @@ impl Batch {
                 attribution: &row.attribution,
             });
         }
+    }
+
+    /// Adds to each event what `add` finds for it; where it finds nothing, the fields of `X` are null. The events become
+    /// events of a type of their own, with the fields of `X` beside those that they had: see
+    /// [`Schema::extended`], and tell of it in [`Handler::extends`](crate::Handler::extends).
+    ///
+    /// The events themselves are shared with other chains and stay as they are.
+    pub fn extend<X: Extension>(&mut self, mut add: impl FnMut(EventRef<'_>) -> Option<X>) {
+        let mut added: Vec<Option<X>> = Vec::new();
+        added.resize_with(self.events.len(), || None);
+        for row in &self.rows {
+            let index = row.index as usize;
+            added[index] =
+                add(EventRef { events: &*self.events, index, attribution: &row.attribution });
+        }
+        self.events = Arc::new(Extended::new(Arc::clone(&self.events), added));
     }
 
     /// Takes the events for which `take` holds out into a batch of their own; both keep their order.

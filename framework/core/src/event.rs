@@ -8,6 +8,11 @@ use crate::time::Timestamp;
 ///
 /// Events are shared between chains, so they are immutable once they stand in a [`Batch`](crate::Batch): a handler that
 /// changes one makes a new batch.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no event",
+    label = "does not implement `Event`",
+    note = "implement `whalewatch_core::Event` for it: its name, kinds and fields, when it happened and who did it"
+)]
 pub trait Event: Clone + Send + Sync + 'static {
     /// Name of the type, unique in a program: `process`.
     const NAME: &'static str;

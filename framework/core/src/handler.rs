@@ -27,7 +27,7 @@ pub struct ChainId(pub u32);
 pub enum Accepts {
     /// Any.
     Any,
-    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s.
+    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s, also where other handlers have added to them.
     Only(&'static [&'static str]),
 }
 
@@ -47,13 +47,19 @@ pub enum OnFailure {
 ///
 /// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A handler must not block:
 /// if it has to (a slow output), it says so with [`Handler::BLOCKING`] and gets a thread of its own.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is no handler",
+    label = "does not implement `Handler`",
+    note = "implement `whalewatch_core::Handler` for it; `whalewatch new handler NAME` writes a crate with one to begin from"
+)]
 pub trait Handler: Sized + Send + 'static {
     /// What it does, in one line.
     const ABOUT: &'static str;
+    // The compiler shows these two lines, and what stands behind them, to who misses something.
     /// Its options.
-    type Options: Options;
+    type Options: Options; // a struct with #[derive(Clone, Deserialize, Serialize, JsonSchema)]
     /// Messages to itself, from timers and from helpers of its own; [`Never`] if it has none.
-    type Message: Send + 'static;
+    type Message: Send + 'static; // comes from other threads: Arc instead of Rc
 
     /// Whether all chains that name it go through one instance.
     const SHARED: bool = false;
@@ -81,6 +87,13 @@ pub trait Handler: Sized + Send + 'static {
     /// What the events look like that it adds to a chain.
     fn adds() -> Vec<Schema> {
         Vec::new()
+    }
+
+    /// What events of that look become in a chain behind this handler; `None` for those that it leaves as they are. Say
+    /// `Some(schema.extended::<X>())` where it calls [`Batch::extend`].
+    fn extends(schema: &Schema) -> Option<Schema> {
+        let _ = schema;
+        None
     }
 
     /// Checks options for what their types do not say, against what events come in; `input` is empty where that is not

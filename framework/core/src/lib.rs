@@ -3,7 +3,7 @@
 //! * An [`Event`] is something that happened; a [`Batch`] is a run of them from one tracker, each with a slot for its
 //!   [`Attribution`]: which container did it.
 //! * A [`Source`] yields events; a [`TrackerSpec`] says how a source is configured and opened.
-//! * A [`Handler`] takes batches and passes them on, changed or not.
+//! * A [`Handler`] takes batches and passes them on, changed or not. An [`Extension`] is what it adds to others' events.
 //!
 //! This crate knows no actor framework, no async runtime, no eBPF and no command line, so that what an author depends
 //! on stays small and stable.
@@ -13,6 +13,7 @@ pub mod batch;
 pub mod budget;
 pub mod directory;
 pub mod event;
+pub mod extension;
 pub mod field;
 pub mod handler;
 pub mod health;
@@ -29,6 +30,7 @@ pub use batch::{Batch, EventRef, Events};
 pub use budget::{BudgetEvent, BudgetState};
 pub use directory::{Directory, Resident};
 pub use event::{Change, Event};
+pub use extension::Extension;
 pub use field::{Accessor, Field, FieldInfo, Schema, Texts, Type, Value};
 pub use handler::{
     Accepts, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure, Setup,

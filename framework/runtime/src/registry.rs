@@ -371,6 +371,7 @@ pub(crate) trait HandlerType: Send + Sync {
     fn publishes(&self) -> bool;
     fn accepts(&self) -> Accepts;
     fn adds(&self) -> Vec<Schema>;
+    fn extends(&self, schema: &Schema) -> Option<Schema>;
     /// Reads options. `None` if there were mistakes, which are added to `problems`.
     fn configure(
         &self,
@@ -426,6 +427,10 @@ impl<H: Handler> HandlerType for Kind<H> {
 
     fn adds(&self) -> Vec<Schema> {
         H::adds()
+    }
+
+    fn extends(&self, schema: &Schema) -> Option<Schema> {
+        H::extends(schema)
     }
 
     fn configure(

@@ -68,7 +68,7 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
         let (name, last) = (&part.name, place + 1 == chain.through.len());
         let mut wrong = Vec::new();
         if let Accepts::Only(names) = kind.accepts() {
-            for schema in flowing.iter().filter(|schema| !names.contains(&schema.name)) {
+            for schema in flowing.iter().filter(|schema| !names.contains(&schema.base_name())) {
                 let message = format!("handler \"{name}\" cannot take {} events", schema.name);
                 let hint = format!("it takes {} events only", names.join(", "));
                 wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
@@ -91,6 +91,11 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
         reader.found.extend(wrong);
         for schema in &flowing {
             add(&mut inputs[*handler], schema.clone());
+        }
+        for schema in &mut flowing {
+            if let Some(extended) = kind.extends(schema) {
+                *schema = extended;
+            }
         }
         for schema in kind.adds() {
             add(&mut flowing, schema);

@@ -3,7 +3,9 @@
 use std::any::Any;
 
 use serde_json::Value as Json;
-use whalewatch_core::{Change, Events, Process, Schema, Texts, Timestamp, Type, Value};
+use whalewatch_core::{
+    Accessor, Change, Events, FieldInfo, Process, Schema, Texts, Timestamp, Type, Value,
+};
 
 use super::line::{Bytes, EventLine, OwnedChange};
 
@@ -102,17 +104,14 @@ impl Recorded {
             let kinds = self.schema.kinds.join(", ");
             format!("no {} event is called \"{}\": expected {kinds}", self.schema.name, line.kind)
         })?;
-        let value = |(info, _): &(whalewatch_core::FieldInfo, _)| match line.fields.get(info.name) {
+        let value = |(info, _): &(FieldInfo, _)| match line.fields.get(info.name) {
             None => Ok(Owned::Null),
             Some(json) => Owned::new(info.ty, json).ok_or_else(|| {
                 format!("field {}: expected {}, found {json}", info.name, info.ty.as_str())
             }),
         };
-        let own = self
-            .schema
-            .fields
-            .iter()
-            .filter(|(_, accessor)| matches!(accessor, whalewatch_core::Accessor::Own(_)));
+        let own =
+            self.schema.fields.iter().filter(|(_, accessor)| matches!(accessor, Accessor::Own(_)));
         let values = own.map(value).collect::<Result<_, String>>()?;
         self.rows.push(Row {
             kind,
@@ -158,6 +157,11 @@ impl Events for Recorded {
 
     fn change(&self, index: usize) -> Option<Change<'_>> {
         self.rows[index].change.as_ref().map(OwnedChange::as_change)
+    }
+
+    fn own_fields(&self) -> usize {
+        let own = |(_, accessor): &&(FieldInfo, Accessor)| matches!(accessor, Accessor::Own(_));
+        self.schema.fields.iter().filter(own).count()
     }
 
     fn own(&self, index: usize, field: usize) -> Value<'_> {

@@ -1,0 +1,141 @@
+//! The `geo` handler: says in which country and network the other end of a connection is, by a table of prefixes.
+//!
+//! It adds fields to the events that have an address of another end, whatever tracker they come from, and leaves the others as
+//! they are.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use whalewatch_core::{
+    Accessor, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError,
+    Never, Problem, Schema, Setup, Type, Value,
+};
+
+mod table;
+#[cfg(test)]
+mod tests;
+
+use table::{Place, Table};
+
+/// The field with the address to look up.
+const ADDRESS: &str = "network.peer.address";
+
+/// The table that there is without one of your own.
+const BUILT_IN: &str = include_str!("../table.csv");
+
+/// Options of the `geo` handler.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeoOptions {
+    /// A file with a line for each prefix: `192.0.2.0/24,XA,64496,Example Carrier` (prefix, country, number of the autonomous
+    /// system, organisation; all but the first may be empty). It is read when the run starts. Without it, a small table of
+    /// private and example ranges.
+    pub table: Option<PathBuf>,
+}
+
+/// What is added to an event: where its address is.
+struct Located(Arc<Place>);
+
+const fn field(
+    name: &'static str,
+    ty: Type,
+    doc: &'static str,
+    get: fn(&Located) -> Value<'_>,
+) -> Field<Located> {
+    Field { info: FieldInfo { name, ty, doc }, get }
+}
+
+/// Empty texts are null.
+fn text(text: &str) -> Value<'_> {
+    if text.is_empty() { Value::Null } else { Value::Text(text.as_bytes()) }
+}
+
+impl Extension for Located {
+    const NAME: &'static str = "geo";
+    const FIELDS: &'static [Field<Self>] = &[
+        field("geo.country.iso_code", Type::Text, "country of the other end: two letters", |at| {
+            text(&at.0.country)
+        }),
+        field("geo.as.number", Type::Uint, "number of its autonomous system", |at| {
+            at.0.system.map_or(Value::Null, |number| Value::Uint(number.into()))
+        }),
+        field("geo.organization.name", Type::Text, "who runs that network", |at| {
+            text(&at.0.organization)
+        }),
+    ];
+}
+
+/// Says in which country and network the other end of a connection is.
+#[derive(Debug)]
+pub struct Geo {
+    table: Table,
+    /// Where the address is, for each type of event: found once by its name.
+    fields: HashMap<&'static str, Option<Accessor>>,
+}
+
+impl Handler for Geo {
+    const ABOUT: &'static str =
+        "says in which country and network the other end of a connection is";
+    type Options = GeoOptions;
+    type Message = Never;
+
+    fn extends(schema: &Schema) -> Option<Schema> {
+        schema.find(ADDRESS).map(|_| schema.extended::<Located>())
+    }
+
+    fn check(options: &GeoOptions, input: &[Schema]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if options.table.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+            let problem = Problem::new("table", "this is no path of a file");
+            problems.push(problem.hint("name a file, or take the option out"));
+        }
+        if !input.is_empty() && input.iter().all(|schema| schema.find(ADDRESS).is_none()) {
+            let message = format!("no event that comes here has a field `{ADDRESS}`");
+            let hint = "put the `network` tracker into the chain's \"from\"";
+            problems.push(Problem::new("", message).hint(hint));
+        }
+        problems
+    }
+
+    fn build(options: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+        let Some(file) = &options.table else {
+            return Ok(Self::with(Table::parse(BUILT_IN).map_err(BuildError)?));
+        };
+        let wrong = |error: String| BuildError(format!("the table {}: {error}", file.display()));
+        let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
+        Ok(Self::with(Table::parse(&text).map_err(wrong)?))
+    }
+
+    fn handle(
+        &mut self,
+        mut batch: Batch,
+        cx: &mut Context<'_, Never>,
+    ) -> Result<(), HandlerError> {
+        let field = self.fields.entry(batch.event_name());
+        let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));
+        if let Some(address) = *field {
+            batch.extend(|event| match event.value(address) {
+                Value::Text(address) => self.locate(address).map(Located),
+                _ => None,
+            });
+        }
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+impl Geo {
+    fn with(table: Table) -> Self {
+        Self { table, fields: HashMap::new() }
+    }
+
+    fn locate(&self, address: &[u8]) -> Option<Arc<Place>> {
+        let address: IpAddr = str::from_utf8(address).ok()?.parse().ok()?;
+        self.table.find(address)
+    }
+}

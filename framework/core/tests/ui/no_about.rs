@@ -1,0 +1,32 @@
+//! Nothing says what the handler does.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup};
+
+#[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct GeoOptions {}
+
+struct Geo;
+
+impl Handler for Geo {
+    type Options = GeoOptions;
+    type Message = Never;
+
+    fn build(_: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Ok(Self)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+/// As `whalewatch::Program::handler` does.
+fn register<H: Handler>() {}
+
+fn main() {
+    register::<Geo>();
+}

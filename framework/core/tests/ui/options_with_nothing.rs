@@ -1,0 +1,29 @@
+//! Options with no derive at all.
+
+use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup};
+
+struct GeoOptions {}
+
+struct Geo;
+
+impl Handler for Geo {
+    const ABOUT: &'static str = "passes every event on";
+    type Options = GeoOptions;
+    type Message = Never;
+
+    fn build(_: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Ok(Self)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+/// As `whalewatch::Program::handler` does.
+fn register<H: Handler>() {}
+
+fn main() {
+    register::<Geo>();
+}
