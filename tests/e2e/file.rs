@@ -14,7 +14,7 @@ use whalewatch_tests::output::{Event, Output};
 use whalewatch_tests::tracer::{Finished, Tracer};
 use whalewatch_tests::{environment, wait};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 fn docker() -> Docker {
     Docker::at(&environment::docker_socket())

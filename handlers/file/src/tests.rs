@@ -3,6 +3,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use whalewatch_core::HumanDuration;
 use whalewatch_kit::testing::{Bench, Ran, example};
@@ -204,6 +206,42 @@ fn an_emptied_file_is_appended_to_from_its_start() {
     bench.handle(batch(500..1000)).unwrap();
     bench.end().unwrap();
     assert_eq!(pids(&path), (500..1000).collect::<Vec<_>>());
+}
+
+/// Set for a process that is there to be killed: the file that it writes to, as fast as it can.
+const VICTIM: &str = "WHALEWATCH_FILE_TEST_VICTIM";
+
+#[test]
+fn a_kill_at_the_worst_moment_cuts_no_line() {
+    if let Some(path) = std::env::var_os(VICTIM) {
+        let rotate = Rotate { size: Some(Size(16 << 20)), age: None };
+        let options = FileOptions { rotate, keep: 1, ..options(Path::new(&path)) };
+        let mut bench = bench(&options);
+        loop {
+            // Once in a while a write begins in the middle of a page.
+            bench.handle(batch(0..251)).unwrap();
+            bench.flush().unwrap();
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a");
+    for round in 0..30 {
+        let mut victim = Command::new(std::env::current_exe().unwrap());
+        victim.args(["--exact", "tests::a_kill_at_the_worst_moment_cuts_no_line"]);
+        victim.env(VICTIM, &path).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut victim = victim.spawn().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        // Some way into it, another one each time.
+        while fs::metadata(&path).map_or(0, |file| file.len()) < 500_000 + 10_007 * round {
+            assert!(Instant::now() < deadline, "nothing is written");
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        victim.kill().unwrap();
+        victim.wait().unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert!(bytes.is_empty() || bytes.ends_with(b"\n"), "round {round}");
+        fs::remove_file(&path).unwrap_or_else(|error| panic!("round {round}: {error}"));
+    }
 }
 
 #[test]
