@@ -117,6 +117,10 @@ impl Handler for Exec {
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        if matches!(self.state, State::Ended) {
+            cx.dropped(batch.len() as u64);
+            return Ok(());
+        }
         let plan = self.json.plan(&batch);
         for event in batch.iter() {
             if self.queue.is_empty() {
@@ -295,7 +299,9 @@ impl Exec {
     fn look_again(&mut self, cx: &mut Context<'_, Message>) {
         if !self.look && !self.queue.is_empty() && matches!(self.state, State::Running(_)) {
             self.look = true;
-            cx.after(LOOK, Message(What::Look));
+            // One that reads nothing is looked at less often.
+            let hangs = self.progress.elapsed() > 50 * LOOK;
+            cx.after(if hangs { 10 * LOOK } else { LOOK }, Message(What::Look));
         }
     }
 

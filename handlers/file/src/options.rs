@@ -42,7 +42,8 @@ pub struct FileOptions {
     pub sync: Sync,
     /// Whether a line that would cross a 4 KiB boundary of the file begins on it, the line before being followed by spaces.
     /// So a kill in the middle of a write leaves no half line, however bad the moment; the file is some 6 % longer. Lines
-    /// that are longer than 4 KiB can be cut all the same; that is mended at the next start.
+    /// that are longer than 4 KiB can be cut all the same; that is mended at the next start. Set it to false where something
+    /// empties the file while it is written to, as logrotate does with `copytruncate`.
     #[serde(default = "yes")]
     pub pad: bool,
     /// How long a write that fails (a full disk) is tried again, during which nothing more is taken in. After that, events
