@@ -177,8 +177,9 @@ fn one_that_hangs_holds_up_no_other_chain_and_is_told() {
     let dir = environment::scratch("exec-hangs");
     let other = "[handlers.out]\ntype = \"stdout\"\nformat = \"json\"\n\n\
                  [[chains]]\nfrom = [\"procs\"]\nthrough = [\"container\", \"out\"]\n";
-    let config = chain(&dir, "wait_at_most = \"100ms\"") + other;
+    let config = chain(&dir, "wait_at_most = \"3s\"") + other;
     let mut tracer = Tracer::run(&dir, &config);
+    wait::until("the program reads", LIMIT, || wait::when(!runs(&dir, "heard").is_empty()));
     start_marks("exec-hangs", 1, 10).finish();
     wait_for_mark(&dir, "exec-hangs", 10);
     let pid = runs(&dir, "heard")[0].0;

@@ -10,6 +10,8 @@ use whalewatch_core::{HumanDuration, Problem};
 
 /// Shortest pause before a program is started again.
 const SHORTEST: Duration = Duration::from_millis(10);
+/// The longest that anything can be waited for.
+const LONGEST: Duration = Duration::from_hours(24);
 
 /// Options of the `exec` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -31,7 +33,7 @@ pub struct ExecOptions {
     /// for that long.
     #[serde(default = "one_second")]
     pub restart_after: HumanDuration,
-    /// The longest pause before it is started again.
+    /// The longest pause before it is started again; at most `24h`, as all durations here.
     #[serde(default = "half_a_minute")]
     pub restart_at_most: HumanDuration,
     /// How long events wait for a program that reads nothing, or is not back yet, during which nothing more is taken in. After
@@ -109,6 +111,17 @@ impl ExecOptions {
             let message = format!("{} is too short a pause: at least 10ms", self.restart_after);
             problems.push(Problem::new("restart_after", message).hint("write for example \"1s\""));
         }
+        for (key, duration) in [
+            ("restart_after", self.restart_after),
+            ("restart_at_most", self.restart_at_most),
+            ("wait_at_most", self.wait_at_most),
+            ("end_within", self.end_within),
+        ] {
+            if duration.0 > LONGEST {
+                let message = format!("{duration} is too long: at most 24h");
+                problems.push(Problem::new(key, message).hint("write for example \"30s\""));
+            }
+        }
         if self.restart_at_most < self.restart_after {
             let (most, after) = (self.restart_at_most, self.restart_after);
             let message = format!("{most} is shorter than restart_after, which is {after}");
@@ -146,5 +159,14 @@ mod tests {
         assert_eq!(keys, ["command", "command", "env", "restart_after", "restart_at_most"]);
         assert!(problems.iter().all(|problem| problem.hint.is_some()));
         assert_eq!(ExecOptions::new([""; 0]).check().len(), 1);
+        let forever = HumanDuration(Duration::MAX);
+        let patient = ExecOptions {
+            restart_after: forever,
+            restart_at_most: forever,
+            wait_at_most: forever,
+            end_within: forever,
+            ..ExecOptions::new(["a"])
+        };
+        assert_eq!(patient.check().len(), 4);
     }
 }
