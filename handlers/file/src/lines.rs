@@ -14,8 +14,8 @@ pub(crate) struct Lines {
     ends: Vec<usize>,
     /// How many of `ends` are written.
     written: usize,
-    /// A page with its padding.
-    page: Box<[u8; PAGE]>,
+    /// Pages with their padding.
+    laid_out: Vec<u8>,
 }
 
 /// What to write with one call: some of the lines that wait, whole.
@@ -27,7 +27,7 @@ pub(crate) struct Piece<'a> {
 
 impl Lines {
     pub(crate) fn new() -> Self {
-        Self { bytes: Vec::new(), ends: Vec::new(), written: 0, page: Box::new([0; PAGE]) }
+        Self { bytes: Vec::new(), ends: Vec::new(), written: 0, laid_out: Vec::new() }
     }
 
     /// Adds the line that `write` writes, with its end.
@@ -50,48 +50,77 @@ impl Lines {
         self.bytes.len() - self.start()
     }
 
+    /// Where the line begins that comes after `skip` that wait.
+    fn start_after(&self, skip: usize) -> usize {
+        (self.written + skip).checked_sub(1).map_or(0, |last| self.ends[last])
+    }
+
     fn start(&self) -> usize {
-        self.written.checked_sub(1).map_or(0, |last| self.ends[last])
+        self.start_after(0)
+    }
+
+    /// Length of the line after `skip` that wait, 0 if there is none.
+    fn len_after(&self, skip: usize) -> usize {
+        self.ends.get(self.written + skip).map_or(0, |end| end - self.start_after(skip))
     }
 
     /// Length of the next line, 0 if there is none.
     pub(crate) fn next_len(&self) -> usize {
-        self.ends.get(self.written).map_or(0, |end| end - self.start())
+        self.len_after(0)
     }
 
-    /// How many lines from the next one on fit into `room`, and how long they are.
-    fn fitting(&self, room: usize) -> (usize, usize) {
-        let (start, ends) = (self.start(), &self.ends[self.written..]);
+    /// How many lines after `skip` fit into `room`, and how long they are.
+    fn fitting(&self, skip: usize, room: usize) -> (usize, usize) {
+        let (start, ends) = (self.start_after(skip), &self.ends[self.written + skip..]);
         let lines = ends.partition_point(|end| end - start <= room);
         (lines, lines.checked_sub(1).map_or(0, |last| ends[last] - start))
     }
 
     /// As many lines as fit into `room`, at least one if any waits.
     pub(crate) fn piece(&self, room: u64) -> Piece<'_> {
-        let (lines, length) = self.fitting(usize::try_from(room).unwrap_or(usize::MAX));
-        self.plain(lines, length)
-    }
-
-    /// What goes at offset `at` of the file so that no line crosses the end of a page: the lines that fit into the page,
-    /// with spaces up to its end if another is to follow. A line that fits into no page comes alone.
-    pub(crate) fn padded_piece(&mut self, at: u64) -> Piece<'_> {
-        let room = PAGE - (at % PAGE as u64) as usize;
-        let (lines, length) = self.fitting(room);
-        let next = self.ends.get(self.written + lines).map_or(0, |end| end - self.start() - length);
-        if lines == 0 || length == room || next == 0 || next > PAGE {
-            return self.plain(lines, length);
-        }
-        let start = self.start();
-        self.page[..length].copy_from_slice(&self.bytes[start..start + length]);
-        self.page[length - 1..room - 1].fill(b' ');
-        self.page[room - 1] = b'\n';
-        Piece { bytes: &self.page[..room], lines }
-    }
-
-    fn plain(&self, lines: usize, length: usize) -> Piece<'_> {
+        let (lines, length) = self.fitting(0, usize::try_from(room).unwrap_or(usize::MAX));
         let (lines, length) =
             if lines == 0 && !self.is_empty() { (1, self.next_len()) } else { (lines, length) };
         Piece { bytes: &self.bytes[self.start()..][..length], lines }
+    }
+
+    /// What goes at offset `at` of the file so that no line crosses the end of a page: each page has the lines that fit into
+    /// it, with spaces up to its end if another is to follow. As many pages as fit into `room`, at least one. A line that
+    /// fits into no page comes alone.
+    pub(crate) fn padded_piece(&mut self, at: u64, room: u64) -> Piece<'_> {
+        self.laid_out.clear();
+        let (mut lines, mut page_room) = (0, PAGE - (at % PAGE as u64) as usize);
+        loop {
+            let (more, length) = self.fitting(lines, page_room);
+            let next = self.len_after(lines + more);
+            let padded = (1..=PAGE).contains(&next);
+            let filled = if padded { page_room } else { length };
+            if more == 0 || lines > 0 && (self.laid_out.len() + filled) as u64 > room {
+                break;
+            }
+            let start = self.start_after(lines);
+            self.laid_out.extend_from_slice(&self.bytes[start..start + length]);
+            lines += more;
+            if !padded {
+                break;
+            }
+            self.pad(page_room - length);
+            page_room = PAGE;
+        }
+        if lines == 0 {
+            return self.piece(0);
+        }
+        Piece { bytes: &self.laid_out, lines }
+    }
+
+    /// Puts spaces before the end of the last line that is laid out.
+    fn pad(&mut self, count: usize) {
+        if count > 0 {
+            let last = self.laid_out.len() - 1;
+            self.laid_out[last] = b' ';
+            self.laid_out.resize(last + count, b' ');
+            self.laid_out.push(b'\n');
+        }
     }
 
     /// So many lines are written.
@@ -161,6 +190,7 @@ mod tests {
         fn every_line_is_written_once_and_crosses_no_page(
             lengths in prop::collection::vec(1_usize..6000, 1..60),
             mut at in 0_u64..3,
+            room in 0_u64..50_000,
         ) {
             // Begins at the start of a page, as a file that has been filled up to it.
             at *= PAGE as u64;
@@ -175,10 +205,14 @@ mod tests {
                     file.extend(vec![b' '; room - 1]);
                     file.push(b'\n');
                 }
-                let piece = waiting.padded_piece(file.len() as u64);
+                let piece = waiting.padded_piece(file.len() as u64, room);
                 prop_assert!(piece.lines > 0);
-                let (first, last) = (file.len() / PAGE, (file.len() + piece.bytes.len() - 1) / PAGE);
-                prop_assert!(first == last || piece.lines == 1 && piece.bytes.len() > PAGE);
+                let first_page = PAGE - file.len() % PAGE;
+                prop_assert!(piece.bytes.len() as u64 <= room.max(first_page as u64) || piece.lines == 1);
+                // Wherever the kernel may cut it, a line ends.
+                let cuts = (first_page..piece.bytes.len()).step_by(PAGE);
+                let long = piece.lines == 1 && piece.bytes.len() > PAGE;
+                prop_assert!(long || cuts.into_iter().all(|cut| piece.bytes[cut - 1] == b'\n'));
                 prop_assert_eq!(whole(piece.bytes), (piece.lines, piece.bytes.len()));
                 let count = piece.lines;
                 file.extend_from_slice(piece.bytes);

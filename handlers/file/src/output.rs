@@ -82,8 +82,11 @@ impl Output {
             }
             let limit = self.options.rotate.size.map_or(u64::MAX, |size| size.0);
             let room = limit.saturating_sub(open.end);
-            let piece =
-                if self.options.pad { lines.padded_piece(open.end) } else { lines.piece(room) };
+            let piece = if self.options.pad {
+                lines.padded_piece(open.end, room)
+            } else {
+                lines.piece(room)
+            };
             if piece.bytes.len() as u64 > room && open.end > 0 && self.may_rotate() {
                 self.put_aside();
                 continue;
