@@ -35,6 +35,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches};
 use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
+use whalewatch_exec::Exec;
+use whalewatch_file::JsonFile;
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
 use whalewatch_prometheus::Prometheus;
@@ -72,6 +74,8 @@ impl Program {
         whalewatch_trackers::each(&mut program);
         program
             .handler::<ContainerManager>("container")
+            .handler::<Exec>("exec")
+            .handler::<JsonFile>("file")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
             .handler::<Prometheus>("prometheus")

@@ -9,6 +9,7 @@ pub mod config;
 pub mod docker;
 pub mod dockerd;
 pub mod environment;
+pub mod marks;
 pub mod oracle;
 pub mod output;
 pub mod sweep;

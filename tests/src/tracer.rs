@@ -106,6 +106,11 @@ impl Tracer {
         fs::metadata(&self.out).map_or(0, |file| file.len())
     }
 
+    /// What it has said on standard error so far.
+    pub fn said(&self) -> String {
+        self.stderr.text()
+    }
+
     /// Waits until what it printed satisfies `condition`.
     ///
     /// # Panics

@@ -74,7 +74,7 @@ fn type_of(schema: &Value) -> String {
         return choices.iter().map(|c| format!("\"{c}\"")).collect::<Vec<_>>().join(" | ");
     }
     if let Some(format) = schema.get("format").and_then(Value::as_str)
-        && schema.get("type").and_then(Value::as_str) == Some("string")
+        && type_word(schema.get("type")) == "string"
     {
         return format.to_owned();
     }

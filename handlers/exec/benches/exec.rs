@@ -1,0 +1,76 @@
+//! What it costs to bring an event into a program.
+
+#![expect(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use whalewatch_core::{Attribution, Batch, How, Status};
+use whalewatch_exec::{Exec, ExecOptions, ProgramOutput};
+use whalewatch_kit::testing::{Bench, Ran, example, named};
+
+/// Counts allocations.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is left to the system's allocator; counting touches no memory of the caller's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above; the memory came from there.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn batch() -> Batch {
+    let mut batch = Batch::new("procs".into(), vec![example(); 256]);
+    let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch
+}
+
+fn write(c: &mut Criterion) {
+    let batch = batch();
+    // What reads and throws away as fast as can be.
+    let options = ExecOptions {
+        stdout: ProgramOutput::Discard,
+        ..ExecOptions::new(["dd", "of=/dev/null", "bs=64k", "status=none"])
+    };
+    let mut exec =
+        Bench::<Exec>::new::<Ran>(&options).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let mut group = c.benchmark_group("exec");
+    group.throughput(Throughput::Elements(batch.len() as u64));
+    group.bench_function("dd", |b| {
+        b.iter_batched(
+            || batch.clone(),
+            |batch| exec.handle(black_box(batch)).and_then(|()| exec.flush()),
+            BatchSize::SmallInput,
+        );
+    });
+    let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
+    let before = ALLOCATIONS.load(Relaxed);
+    for batch in batches {
+        exec.handle(batch).and_then(|()| exec.flush()).expect("it does not fail");
+    }
+    let count = ALLOCATIONS.load(Relaxed) - before;
+    println!("exec/dd: {:.5} allocations an event", count as f64 / 256_000.0);
+    group.finish();
+    exec.end().expect("it does not fail");
+    assert!(exec.adds_up(), "every event is accounted for");
+    assert_eq!(exec.count(|c| &c.dropped), 0);
+}
+
+criterion_group!(benches, write);
+criterion_main!(benches);

@@ -1,0 +1,79 @@
+//! What it costs to bring an event into a file.
+
+#![expect(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use whalewatch_core::{Attribution, Batch, How, Status};
+use whalewatch_file::{FileOptions, JsonFile, Rotate, Size};
+use whalewatch_kit::testing::{Bench, Ran, example, named};
+
+/// Counts allocations.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is left to the system's allocator; counting touches no memory of the caller's.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are those that the system's allocator asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above; the memory came from there.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+fn batch() -> Batch {
+    let mut batch = Batch::new("procs".into(), vec![example(); 256]);
+    let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch
+}
+
+/// A real file, begun anew at 64 MiB.
+fn file(dir: &Path, pad: bool) -> Bench<JsonFile> {
+    let rotate = Rotate { size: Some(Size(64 << 20)), age: None };
+    let path = dir.join(format!("pad-{pad}"));
+    let options = FileOptions { rotate, pad, keep: 1, ..FileOptions::new(path) };
+    Bench::new::<Ran>(&options).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn write(c: &mut Criterion) {
+    let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build folder");
+    let batch = batch();
+    let mut group = c.benchmark_group("file");
+    group.throughput(Throughput::Elements(batch.len() as u64));
+    for (name, pad) in [("padded", true), ("not padded", false)] {
+        let mut file = file(dir.path(), pad);
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || batch.clone(),
+                |batch| file.handle(black_box(batch)).and_then(|()| file.flush()),
+                BatchSize::SmallInput,
+            );
+        });
+        let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
+        let before = ALLOCATIONS.load(Relaxed);
+        for batch in batches {
+            file.handle(batch).and_then(|()| file.flush()).expect("it does not fail");
+        }
+        let count = ALLOCATIONS.load(Relaxed) - before;
+        println!("file/{name}: {:.5} allocations an event", count as f64 / 256_000.0);
+    }
+    group.finish();
+}
+
+criterion_group!(benches, write);
+criterion_main!(benches);

@@ -1,0 +1,169 @@
+//! Sizes written for people.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A number of bytes, written for people: `100 MiB`, `1.5GB`, `4096`. `KiB` and its like count by 1024, `kB` by 1000.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub u64);
+
+/// Units, the largest first; those that count by 1024 come first, so that sizes are shown in them where they fit.
+const UNITS: [(&str, u64); 9] = [
+    ("TiB", 1 << 40),
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("TB", 1_000_000_000_000),
+    ("GB", 1_000_000_000),
+    ("MB", 1_000_000),
+    ("kB", 1_000),
+    ("B", 1),
+];
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        parse(text).map(Self).ok_or_else(|| {
+            format!(
+                "{text:?} is no size: write for example \"100 MiB\", \"1GB\" or a number of bytes"
+            )
+        })
+    }
+}
+
+fn parse(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let unit = unit.trim_start();
+    let named = UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit));
+    let factor = match named {
+        Some((_, factor)) => *factor,
+        None if unit.is_empty() => 1,
+        None => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    // Nine digits are more than anybody writes, and keep the sum below 2^128.
+    if fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let parts = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let whole: u64 = whole.parse().ok()?;
+    let fraction: u64 = fraction.parse().ok()?;
+    let bytes = u128::from(factor) * (u128::from(whole) * parts + u128::from(fraction)) / parts;
+    u64::try_from(bytes).ok()
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
+        let (name, factor) = UNITS.iter().find(fits).unwrap_or(&("B", 1));
+        write!(f, "{} {name}", self.0 / factor)
+    }
+}
+
+impl Serialize for Size {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+struct Visitor;
+
+impl de::Visitor<'_> for Visitor {
+    type Value = Size;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a size: \"100 MiB\" or a number of bytes")
+    }
+
+    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
+        Ok(Size(bytes))
+    }
+
+    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+        u64::try_from(bytes)
+            .map(Size)
+            .map_err(|_| E::custom(format!("{bytes} is no size: it is below 0")))
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+impl JsonSchema for Size {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Size".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "format": "size" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("100 MiB", 100 << 20),
+            ("1.5GiB", 3 << 29),
+            ("1GB", 1_000_000_000),
+            ("64kib", 64 << 10),
+            ("4096", 4096),
+            ("0.000000001 GB", 1),
+            (" 7 B ", 7),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap().0, bytes, "{text:?}");
+        }
+        for text in
+            ["", "MiB", "-1", "1 potato", "1..5", "1.", "1e9", "99999999 TiB", "1.0000000001"]
+        {
+            let error = text.parse::<Size>().unwrap_err();
+            assert!(error.contains("is no size") && error.contains("100 MiB"), "{error}");
+        }
+        assert_eq!(serde_json::from_str::<Size>("512").unwrap(), Size(512));
+        assert!(serde_json::from_str::<Size>("-1").unwrap_err().to_string().contains("below 0"));
+        assert!(serde_json::from_str::<Size>("true").is_err());
+    }
+
+    #[test]
+    fn sizes_are_shown_in_the_largest_unit_that_they_fill() {
+        for (bytes, text) in
+            [(0, "0 B"), (4096, "4 KiB"), (1500, "1500 B"), (5000, "5 kB"), (100 << 20, "100 MiB")]
+        {
+            assert_eq!(Size(bytes).to_string(), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_is_read_again(bytes: u64) {
+            prop_assert_eq!(Size(bytes).to_string().parse::<Size>().unwrap(), Size(bytes));
+        }
+
+        #[test]
+        fn nothing_panics(text in "[0-9. a-zA-Z]{0,40}") {
+            text.parse::<Size>().ok();
+        }
+    }
+}
