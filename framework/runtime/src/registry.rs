@@ -370,7 +370,6 @@ pub(crate) trait HandlerType: Send + Sync {
     fn passes_on(&self) -> bool;
     fn publishes(&self) -> bool;
     fn accepts(&self) -> Accepts;
-    fn adds(&self) -> Vec<Schema>;
     /// Reads options. `None` if there were mistakes, which are added to `problems`.
     fn configure(
         &self,
@@ -384,6 +383,8 @@ pub(crate) trait ConfiguredHandler: Send + Sync {
     /// Its options, with those that were left out.
     fn options(&self) -> Value;
     fn needs(&self) -> Vec<&'static str>;
+    /// What it adds to the events of a chain.
+    fn adds(&self) -> Vec<Schema>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
@@ -424,10 +425,6 @@ impl<H: Handler> HandlerType for Kind<H> {
         H::ACCEPTS
     }
 
-    fn adds(&self) -> Vec<Schema> {
-        H::adds()
-    }
-
     fn configure(
         &self,
         table: OptionTable<'_>,
@@ -450,6 +447,10 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
 
     fn needs(&self) -> Vec<&'static str> {
         H::needs(&self.options)
+    }
+
+    fn adds(&self) -> Vec<Schema> {
+        H::adds(&self.options)
     }
 
     fn check(&self, input: &[Schema]) -> Vec<Problem> {

@@ -92,7 +92,8 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
         for schema in &flowing {
             add(&mut inputs[*handler], schema.clone());
         }
-        for schema in kind.adds() {
+        let configured = reader.handlers[*handler].configured.as_ref();
+        for schema in configured.map(|handler| handler.adds()).unwrap_or_default() {
             add(&mut flowing, schema);
         }
     }
