@@ -76,7 +76,7 @@ impl Handler for Aggregate {
         let (groups, values) = (options.max_groups as usize, options.max_values as usize);
         let functions = computes.iter().map(|(_, compute)| compute.function).collect();
         Ok(Self {
-            // It is not shared, so it stands in one chain.
+            // It is not shared, so it stands in one chain at a time.
             chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
             host: setup.host.clone(),
             pass: options.pass,
@@ -94,6 +94,7 @@ impl Handler for Aggregate {
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.chain = cx.chain();
         let plan = self.plan(&batch);
         for event in batch.iter() {
             self.take(plan, event);

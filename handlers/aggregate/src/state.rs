@@ -105,7 +105,7 @@ impl State {
     }
 }
 
-/// How many different values there were: by hashes of 64 bits while they are few, then by HyperLogLog.
+/// How many different values there were: by hashes of 64 bits while they are few, then by a sketch ([`HllSketch`]).
 #[derive(Debug)]
 pub(crate) struct Distinct {
     most: usize,
@@ -140,7 +140,9 @@ impl Distinct {
                 let mut known: Vec<_> = hashes.iter().copied().collect();
                 known.sort_unstable();
                 known.push(hash);
-                known.into_iter().for_each(|hash| sketch.update(hash));
+                for hash in known {
+                    sketch.update(hash);
+                }
                 self.seen = Seen::Many(Box::new(sketch));
             }
         }

@@ -69,7 +69,7 @@ impl Handler for Throttle {
         let allowance = Allowance::new(options.events, options.per.0, options.burst());
         let quiet = options.per.0.max(Duration::from_secs(1));
         Ok(Self {
-            // It is not shared, so it stands in one chain.
+            // It is not shared, so it stands in one chain at a time.
             chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
             keys: Keys::new(&options.by, setup.host.clone()),
             allowance,
@@ -88,6 +88,7 @@ impl Handler for Throttle {
     }
 
     fn handle(&mut self, mut batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.chain = cx.chain();
         let plan = self.keys.plan(&batch);
         cx.filtered(batch.retain(|event| self.passes(plan, event)));
         cx.emit(batch);
