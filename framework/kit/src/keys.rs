@@ -220,7 +220,9 @@ mod tests {
         #[test]
         fn what_was_written_is_read_back(values in prop::collection::vec(value(), 0..5)) {
             let mut bytes = Vec::new();
-            values.iter().for_each(|value| encode(&mut bytes, value.get()));
+            for value in &values {
+                encode(&mut bytes, value.get());
+            }
             let mut rest = &bytes[..];
             for value in &values {
                 prop_assert_eq!(decode(&mut rest), value.get());

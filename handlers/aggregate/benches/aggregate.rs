@@ -92,7 +92,9 @@ fn measure<H: Handler>(
     let mut handler = build();
     let copies = batches.clone();
     let before = ALLOCATIONS.load(Relaxed);
-    copies.into_iter().for_each(|batch| handle(&mut handler, batch));
+    for batch in copies {
+        handle(&mut handler, batch);
+    }
     let allocations = ALLOCATIONS.load(Relaxed) - before;
     println!(
         "{group}/{name}: {:.4} allocations an event",
@@ -106,16 +108,16 @@ fn measure<H: Handler>(
         b.iter_batched(
             || {
                 next = (next + 1) % batches.len();
-                batches[next].clone()
+                (next == 0, batches[next].clone())
             },
-            |batch| {
+            |(anew, batch)| {
                 // Time starts again, so the handler does, too.
-                if next == 0 {
+                if anew {
                     handler = build();
                 }
                 handle(&mut handler, batch);
             },
-            BatchSize::PerIteration,
+            BatchSize::SmallInput,
         );
     });
     group.finish();

@@ -57,34 +57,49 @@ impl Compute {
         reader.end()?;
 
         let field = (!field.is_empty()).then(|| field.to_owned());
+        let problem =
+            |message: String, at, hint: String| Problem::new(key, message).at(at).hint(hint);
         if field.is_none() && name != "count" {
             let form =
-                if name == "top" { "top(FIELD, 5)".to_owned() } else { format!("{name}(FIELD)") };
+                if name == "top" { "top(FIELD, 5)".into() } else { format!("{name}(FIELD)") };
             let message = format!("`{name}` needs the name of a field");
-            return Err(Problem::new(key, message).at(at).hint(format!("write {form}")));
+            return Err(problem(message, at, format!("write {form}")));
         }
-        let function = match (name, given) {
-            ("top", Some((count @ 1..=MOST_TOP, _))) => Function::Top(count),
-            ("top", Some((count, at))) => {
-                let message = format!("`top` cannot give {count} values");
-                let hint = format!("write a number from 1 to {MOST_TOP}");
-                return Err(Problem::new(key, message).at(at).hint(hint));
-            }
-            ("top", None) => {
-                let hint = format!("write top({}, 5)", field.as_deref().unwrap_or("FIELD"));
-                return Err(Problem::new(key, "`top` needs to know how many").at(at).hint(hint));
-            }
-            (_, Some((_, at))) => {
-                let message = format!("`{name}` takes no number");
-                return Err(Problem::new(key, message).at(at).hint("take it out"));
-            }
-            ("sum", None) => Function::Sum,
-            ("min", None) => Function::Min,
-            ("max", None) => Function::Max,
-            ("distinct", None) => Function::Distinct,
-            (_, None) => Function::Count,
+        if let Some((_, at)) = given
+            && name != "top"
+        {
+            return Err(problem(format!("`{name}` takes no number"), at, "take it out".into()));
+        }
+        let function = match name {
+            "top" => Function::Top(Self::how_many(key, field.as_deref(), at, given)?),
+            "sum" => Function::Sum,
+            "min" => Function::Min,
+            "max" => Function::Max,
+            "distinct" => Function::Distinct,
+            _ => Function::Count,
         };
         Ok(Self { function, field, at })
+    }
+
+    /// How many values `top` is to give.
+    fn how_many(
+        key: &str,
+        field: Option<&str>,
+        field_at: usize,
+        given: Option<(usize, usize)>,
+    ) -> Result<usize, Problem> {
+        let (message, at, hint) = match given {
+            Some((count @ 1..=MOST_TOP, _)) => return Ok(count),
+            Some((count, at)) => {
+                let hint = format!("write a number from 1 to {MOST_TOP}");
+                (format!("`top` cannot give {count} values"), at, hint)
+            }
+            None => {
+                let hint = format!("write top({}, 5)", field.unwrap_or("FIELD"));
+                ("`top` needs to know how many".to_owned(), field_at, hint)
+            }
+        };
+        Err(Problem::new(key, message).at(at).hint(hint))
     }
 
     /// What is wrong with its field: no event has it, or it is no number where one is needed.

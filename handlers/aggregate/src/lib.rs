@@ -12,6 +12,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use whalewatch_core::{
@@ -35,7 +36,7 @@ pub struct Tick;
 #[derive(Debug)]
 pub struct Aggregate {
     chain: ChainId,
-    host: std::sync::Arc<str>,
+    host: Arc<str>,
     pass: bool,
     keys: Keys,
     computes: Vec<(String, Compute)>,

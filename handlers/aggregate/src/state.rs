@@ -299,7 +299,9 @@ mod tests {
             most in 16..80_usize,
         ) {
             let mut exact = BTreeMap::new();
-            values.iter().for_each(|n| *exact.entry(n.to_string().into_bytes()).or_insert(0_u64) += 1);
+            for value in &values {
+                *exact.entry(value.to_string().into_bytes()).or_insert(0_u64) += 1;
+            }
             let (got, estimate) = result(Function::Top(16), most, values.iter().map(|n| Value::Uint(*n)));
             let (Value::Texts(shown), Value::Texts(counts)) = (got[0].get(), got[1].get()) else { panic!("lists") };
             let off = if estimate { values.len() as u64 / (most as u64 + 1) } else { 0 };

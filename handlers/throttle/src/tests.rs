@@ -27,8 +27,11 @@ fn batch(events: Vec<Did>) -> Batch {
     Batch::new("t".into(), events)
 }
 
-/// What came out: the events, as they are, and for each report its key and its count.
-fn out(bench: &Bench<Throttle>) -> (Vec<Did>, Vec<(Vec<Option<String>>, u64)>) {
+/// A report: its key and its count.
+type Report = (Vec<Option<String>>, u64);
+
+/// What came out: the events, as they are, and the reports.
+fn out(bench: &Bench<Throttle>) -> (Vec<Did>, Vec<Report>) {
     let (mut events, mut reports) = (Vec::new(), Vec::new());
     for batch in &bench.out {
         if let Some(typed) = batch.typed::<Did>() {
