@@ -11,7 +11,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use whalewatch_aggregate::{Aggregate, AggregateOptions};
 use whalewatch_core::{
     Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
-    Mailbox, Setup, Status,
+    Mailbox, Outside, Setup, Status,
 };
 use whalewatch_kit::testing::{Did, named};
 
@@ -77,6 +77,7 @@ fn measure<H: Handler>(
         mailbox: Mailbox::new(drop),
         directory: Directory::default(),
         health: Health::default(),
+        outside: Outside::default(),
         chains: vec![ChainId(0)],
     };
     let build = || H::build(options, &setup).expect("options without a mistake");

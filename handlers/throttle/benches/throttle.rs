@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
     Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
-    Mailbox, Setup, Status,
+    Mailbox, Outside, Setup, Status,
 };
 use whalewatch_kit::testing::{Did, named};
 use whalewatch_throttle::{Throttle, ThrottleOptions};
@@ -77,6 +77,7 @@ fn measure<H: Handler>(
         mailbox: Mailbox::new(drop),
         directory: Directory::default(),
         health: Health::default(),
+        outside: Outside::default(),
         chains: vec![ChainId(0)],
     };
     let build = || H::build(options, &setup).expect("options without a mistake");
