@@ -33,6 +33,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches};
+use whalewatch_aggregate::Aggregate;
 use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_exec::Exec;
@@ -42,6 +43,7 @@ use whalewatch_null::Null;
 use whalewatch_prometheus::Prometheus;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
+use whalewatch_throttle::Throttle;
 
 use commands::Cli;
 
@@ -73,6 +75,7 @@ impl Program {
         let mut program = Self { registry: Registry::new(), error: None };
         whalewatch_trackers::each(&mut program);
         program
+            .handler::<Aggregate>("aggregate")
             .handler::<ContainerManager>("container")
             .handler::<Exec>("exec")
             .handler::<JsonFile>("file")
@@ -80,6 +83,7 @@ impl Program {
             .handler::<Null>("null")
             .handler::<Prometheus>("prometheus")
             .handler::<Stdout>("stdout")
+            .handler::<Throttle>("throttle")
     }
 
     /// Adds a type of tracker under a name of its own. A name that is taken ends the program when it runs.

@@ -12,7 +12,8 @@ use crate::process::{PROCESS_FIELDS, Process};
 use crate::time::Timestamp;
 
 /// The events of a batch with their type erased. Implemented for every `Vec` of events; beside that only for events that
-/// have no type of their own here, such as those that are read from a recording.
+/// have no type of their own here, such as those that are read from a recording, or whose fields a configuration says. All
+/// with the same [`Events::name`] must look the same: readers keep what they worked out for a type by its name.
 pub trait Events: Any + Send + Sync {
     /// How many.
     fn len(&self) -> usize;

@@ -126,7 +126,8 @@ impl Schema {
         Self::new(E::NAME, E::KINDS, E::FIELDS.iter().map(|f| f.info))
     }
 
-    pub(crate) fn new(
+    /// The schema of events with these fields of their own, besides those that every event has.
+    pub fn new(
         name: &'static str,
         kinds: &'static [&'static str],
         own: impl Iterator<Item = FieldInfo>,

@@ -84,8 +84,10 @@ pub trait Handler: Sized + Send + 'static {
         Vec::new()
     }
 
-    /// What the events look like that it adds to a chain.
-    fn adds() -> Vec<Schema> {
+    /// What the events look like that it adds to a chain. Touches nothing else, and has something to say of options that
+    /// [`Handler::check`] finds wrong, too.
+    fn adds(options: &Self::Options) -> Vec<Schema> {
+        let _ = options;
         Vec::new()
     }
 

@@ -3,14 +3,19 @@
 //! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and compiled for each type.
 //! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
 //! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
+//! * [`Keys`]: events in groups by their fields; [`Shape`]: events whose fields are known only once options are read.
+//! * [`EventTime`]: time as the events tell it.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
 //! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
 //! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
 
 mod clock;
 mod condition;
+mod event_time;
 pub mod fields;
 mod json;
+pub mod keys;
+mod shape;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -18,5 +23,8 @@ pub mod text;
 
 pub use clock::Clock;
 pub use condition::{Condition, Test, Tests};
+pub use event_time::EventTime;
 pub use json::Json;
+pub use keys::Keys;
+pub use shape::{OwnedValue, Shape, Shaped};
 pub use template::{Filled, Template};

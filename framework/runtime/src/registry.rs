@@ -370,7 +370,6 @@ pub(crate) trait HandlerType: Send + Sync {
     fn passes_on(&self) -> bool;
     fn publishes(&self) -> bool;
     fn accepts(&self) -> Accepts;
-    fn adds(&self) -> Vec<Schema>;
     fn extends(&self, schema: &Schema) -> Option<Schema>;
     /// Reads options. `None` if there were mistakes, which are added to `problems`.
     fn configure(
@@ -385,6 +384,8 @@ pub(crate) trait ConfiguredHandler: Send + Sync {
     /// Its options, with those that were left out.
     fn options(&self) -> Value;
     fn needs(&self) -> Vec<&'static str>;
+    /// What it adds to the events of a chain.
+    fn adds(&self) -> Vec<Schema>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
@@ -425,10 +426,6 @@ impl<H: Handler> HandlerType for Kind<H> {
         H::ACCEPTS
     }
 
-    fn adds(&self) -> Vec<Schema> {
-        H::adds()
-    }
-
     fn extends(&self, schema: &Schema) -> Option<Schema> {
         H::extends(schema)
     }
@@ -455,6 +452,10 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
 
     fn needs(&self) -> Vec<&'static str> {
         H::needs(&self.options)
+    }
+
+    fn adds(&self) -> Vec<Schema> {
+        H::adds(&self.options)
     }
 
     fn check(&self, input: &[Schema]) -> Vec<Problem> {

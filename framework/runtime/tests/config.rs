@@ -64,7 +64,7 @@ fn a_missing_type() {
     check(
         &format!("[handlers.out]\nnote = 'n'\n{CHAIN}"),
         &[
-            "1:11: handler \"out\" has no type (add type = \"…\"; known: always, block, closes, collect, even, later, manager, unlucky)",
+            "1:11: handler \"out\" has no type (add type = \"…\"; known: alarm, always, block, closes, collect, even, later, manager, unlucky)",
         ],
     );
 }

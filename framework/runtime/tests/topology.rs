@@ -278,6 +278,24 @@ fn timers_and_helpers_reach_a_handler() {
 }
 
 #[test]
+fn what_a_timer_sends_goes_on_though_nothing_more_comes() {
+    let text = "
+        [handlers.out]
+        type = 'collect'
+        note = 'alone-out'
+        [[chains]]
+        from = ['open']
+        through = ['alarm', 'out']
+    ";
+    let steer = |controller: flume::Sender<Control>| {
+        await_note("alone-out", "99");
+        controller.send(Control::Stop).unwrap();
+    };
+    let (_, totals) = run_with(text, steer).unwrap();
+    assert_eq!(totals.handlers["out"].input, 100);
+}
+
+#[test]
 fn an_abort_does_not_wait_for_what_is_blocked() {
     let (end, _) = run_with(
         "

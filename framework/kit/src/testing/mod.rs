@@ -136,3 +136,44 @@ impl Event for Odd {
         None
     }
 }
+
+/// An event whose time and values are as a test wants them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Did {
+    /// When, in nanoseconds.
+    pub time: u64,
+    /// To what, as `did.what`.
+    pub what: Option<String>,
+    /// How much, as `did.amount`.
+    pub amount: Option<i64>,
+}
+
+impl Did {
+    /// One with both values.
+    pub fn new(time: u64, what: &str, amount: i64) -> Self {
+        Self { time, what: Some(what.to_owned()), amount: Some(amount) }
+    }
+}
+
+impl Event for Did {
+    const NAME: &'static str = "did";
+    const KINDS: &'static [&'static str] = &["did"];
+    const FIELDS: &'static [Field<Self>] = &[
+        field("did.what", Type::Text, |e| {
+            e.what.as_ref().map_or(Value::Null, |what| Value::Text(what.as_bytes()))
+        }),
+        field("did.amount", Type::Int, |e| e.amount.map_or(Value::Null, Value::Int)),
+    ];
+
+    fn kind(&self) -> &'static str {
+        "did"
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(self.time)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        None
+    }
+}

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context as Task, Poll, ready};
+use std::task::{Context as Task, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Message};
@@ -75,6 +75,8 @@ pub(crate) struct Stage<H: Handler> {
     unflushed: bool,
     outgoing: Vec<(ChainId, Batch)>,
     timers: Vec<(Duration, H::Message)>,
+    /// Wakes the pump.
+    pump: Option<Waker>,
 }
 
 impl<H: Handler> Stage<H> {
@@ -98,6 +100,7 @@ impl<H: Handler> Stage<H> {
             unflushed: false,
             outgoing: Vec::new(),
             timers: Vec::new(),
+            pump: None,
         }
     }
 
@@ -227,6 +230,10 @@ impl<H: Handler> Stage<H> {
             let behind = self.behind();
             let message = deliver.message;
             self.call_behind(ChainId(0), behind, ctx, |handler, cx| handler.message(message, cx));
+            // A timer's turn may come after the pump's, and what it sends must not lie until something else happens.
+            if let Some(pump) = &self.pump {
+                pump.wake_by_ref();
+            }
         }
     }
 
@@ -300,6 +307,10 @@ impl<H: Handler> Stage<H> {
     }
 
     fn poll_pump(&mut self, ctx: &mut Context<Self>, task: &mut Task<'_>) -> Poll<()> {
+        match &mut self.pump {
+            Some(pump) => pump.clone_from(task.waker()),
+            None => self.pump = Some(task.waker().clone()),
+        }
         for _ in 0..TURN {
             let mut progress = self.poll_feeds(ctx, task);
             for lane in 0..self.lanes.len() {

@@ -97,7 +97,8 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
                 *schema = extended;
             }
         }
-        for schema in kind.adds() {
+        let configured = reader.handlers[*handler].configured.as_ref();
+        for schema in configured.map(|handler| handler.adds()).unwrap_or_default() {
             add(&mut flowing, schema);
         }
     }

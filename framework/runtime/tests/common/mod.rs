@@ -344,6 +344,41 @@ impl Handler for Later {
     }
 }
 
+/// Passes everything on by one timer, and has nothing else that wakes it.
+#[derive(Default)]
+pub(crate) struct Alarm {
+    held: Vec<Batch>,
+}
+
+impl Handler for Alarm {
+    const ABOUT: &'static str = "holds back until a timer comes";
+    type Options = Nothing;
+    type Message = ChainId;
+
+    fn build(_: &Nothing, _: &Setup<ChainId>) -> Result<Self, BuildError> {
+        Ok(Self::default())
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, ChainId>) -> Result<(), HandlerError> {
+        if self.held.is_empty() {
+            cx.after(Duration::from_millis(100), cx.chain());
+        }
+        self.held.push(batch);
+        Ok(())
+    }
+
+    fn message(
+        &mut self,
+        chain: ChainId,
+        cx: &mut Context<'_, ChainId>,
+    ) -> Result<(), HandlerError> {
+        for batch in self.held.drain(..) {
+            cx.emit_to(chain, batch);
+        }
+        Ok(())
+    }
+}
+
 /// Ticks 0 to `count`, then the end.
 pub(crate) fn ticks(count: u64) -> Box<dyn Source<Tick>> {
     Box::new(Scripted::new((0..count).map(Tick)).existing(vec![Tick(1000)]))
@@ -376,6 +411,7 @@ pub(crate) fn registry() -> Registry {
         .and_then(|r| r.handler::<Closes>("closes"))
         .and_then(|r| r.handler::<Always>("always"))
         .and_then(|r| r.handler::<Later>("later"))
+        .and_then(|r| r.handler::<Alarm>("alarm"))
         .unwrap();
     registry
 }

@@ -319,7 +319,7 @@ impl Handler for ContainerManager {
         vec!["process", "cgroup"]
     }
 
-    fn adds() -> Vec<Schema> {
+    fn adds(_: &ContainerOptions) -> Vec<Schema> {
         vec![Schema::of::<ContainerEvent>()]
     }
 

@@ -1,0 +1,144 @@
+//! What it costs to take an event into its group.
+
+#![expect(unsafe_code, reason = "an allocator cannot be written without")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use whalewatch_aggregate::{Aggregate, AggregateOptions};
+use whalewatch_core::{
+    Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
+    Mailbox, Outside, Setup, Status,
+};
+use whalewatch_kit::testing::{Did, named};
+
+/// The system's allocator, counting.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: each call is handed to the system's allocator as it is.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Relaxed);
+        // SAFETY: the caller keeps to the same contract.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller keeps to the same contract.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Events a batch.
+const EVENTS: usize = 256;
+
+/// Batches whose times go on from one to the next, 10 µs an event; each has its keys in turn.
+fn batches(count: usize, keys: usize) -> Vec<Batch> {
+    let containers: Vec<_> = (0..keys)
+        .map(|i| named(&format!("{i:064x}"), &format!("web-{i}"), "nginx", Status::Running))
+        .collect();
+    let mut time = 1_795_441_580_000_000_000;
+    let mut at = 0;
+    let mut batch = || {
+        let event = |_| {
+            time += 10_000;
+            Did::new(time, ["/etc/passwd", "/usr/lib/libc.so.6"][time as usize / 10_000 % 2], 7)
+        };
+        let mut batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
+        batch.attribute(|_| {
+            at += 1;
+            Attribution::container(Arc::clone(&containers[at % keys]), How::Cgroup)
+        });
+        batch
+    };
+    (0..count).map(|_| batch()).collect()
+}
+
+/// Times a handler over the batches, and prints its allocations an event, without those for the batches themselves.
+fn measure<H: Handler>(
+    c: &mut Criterion,
+    group: &str,
+    name: &str,
+    options: &H::Options,
+    keys: usize,
+) {
+    let batches = batches(4_000, keys);
+    let setup = Setup {
+        name: "tested".into(),
+        host: "node-1".into(),
+        mailbox: Mailbox::new(drop),
+        directory: Directory::default(),
+        health: Health::default(),
+        outside: Outside::default(),
+        chains: vec![ChainId(0)],
+    };
+    let build = || H::build(options, &setup).expect("options without a mistake");
+    let counters = HandlerCounters::default();
+    let (mut outgoing, mut timers) = (Vec::with_capacity(16), Vec::with_capacity(16));
+    let mut handle = |handler: &mut H, batch: Batch| {
+        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+        handler.handle(black_box(batch), &mut cx).expect("it takes it");
+        outgoing.clear();
+        timers.clear();
+    };
+
+    let mut handler = build();
+    let copies = batches.clone();
+    let before = ALLOCATIONS.load(Relaxed);
+    for batch in copies {
+        handle(&mut handler, batch);
+    }
+    let allocations = ALLOCATIONS.load(Relaxed) - before;
+    println!(
+        "{group}/{name}: {:.4} allocations an event",
+        allocations as f64 / (4_000 * EVENTS) as f64
+    );
+
+    let mut group = c.benchmark_group(group);
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    group.bench_function(name, |b| {
+        let (mut handler, mut next) = (build(), 0);
+        b.iter_batched(
+            || {
+                next = (next + 1) % batches.len();
+                (next == 0, batches[next].clone())
+            },
+            |(anew, batch)| {
+                // Time starts again, so the handler does, too.
+                if anew {
+                    handler = build();
+                }
+                handle(&mut handler, batch);
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn aggregate(c: &mut Criterion) {
+    // 100,000 events come in a second, so a window has a million.
+    for (name, compute, keys) in [
+        ("count", &[("n", "count()")][..], 16),
+        ("sum_and_max", &[("sum", "sum(did.amount)"), ("max", "max(did.amount)")], 16),
+        ("distinct", &[("distinct", "distinct(did.what)")], 16),
+        ("top", &[("top", "top(did.what, 5)")], 16),
+        ("count_1000_groups", &[("n", "count()")], 1_000),
+    ] {
+        let compute = compute.iter().map(|(name, text)| (String::from(*name), String::from(*text)));
+        let options =
+            AggregateOptions { compute: compute.collect(), ..AggregateOptions::default() };
+        measure::<Aggregate>(c, "aggregate", name, &options, keys);
+    }
+}
+
+criterion_group!(benches, aggregate);
+criterion_main!(benches);

@@ -1,0 +1,186 @@
+//! The `aggregate` handler: counts, sums, distinct counts and most frequent values of groups of events, over windows of
+//! time.
+//!
+//! Windows are tumbling: one begins where the last ended, at whole multiples of its length since 1970. Time is that of the
+//! events, so that a replay gives the results of the first run; only while nothing comes, real time closes a window.
+
+mod compute;
+mod groups;
+mod options;
+mod results;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use whalewatch_core::{
+    Batch, BuildError, ChainId, Context, EventRef, Handler, HandlerError, Problem, Schema, Setup,
+    Value,
+};
+use whalewatch_kit::fields::Selected;
+use whalewatch_kit::{EventTime, Keys};
+
+use compute::Compute;
+use groups::Windows;
+pub use options::AggregateOptions;
+use results::Results;
+use state::Scratch;
+
+/// Time to see whether a window is to be closed though nothing comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick;
+
+/// Computes over groups of events and windows of time.
+#[derive(Debug)]
+pub struct Aggregate {
+    chain: ChainId,
+    host: Arc<str>,
+    pass: bool,
+    keys: Keys,
+    computes: Vec<(String, Compute)>,
+    /// The fields that are computed with, by the number of the keys' plan; `None` for all events.
+    types: Vec<Box<[Option<Selected>]>>,
+    windows: Windows,
+    results: Results,
+    time: EventTime,
+    /// How often it is looked whether a window is to be closed while nothing comes.
+    step: Duration,
+    ticking: bool,
+    key: Vec<u8>,
+    scratch: Scratch,
+}
+
+impl Handler for Aggregate {
+    const ABOUT: &'static str = "counts, sums, distinct counts and most frequent values of groups of events, over windows of time";
+    type Options = AggregateOptions;
+    type Message = Tick;
+
+    fn adds(options: &AggregateOptions) -> Vec<Schema> {
+        let computes = options.computes(&mut Vec::new());
+        vec![results::shape(&options.by, &options.compute, &computes).schema()]
+    }
+
+    fn check(options: &AggregateOptions, input: &[Schema]) -> Vec<Problem> {
+        options.problems(input)
+    }
+
+    fn build(options: &AggregateOptions, setup: &Setup<Tick>) -> Result<Self, BuildError> {
+        let mut problems = Vec::new();
+        let computes = options.computes(&mut problems);
+        if let Some(problem) = problems.into_iter().next() {
+            return Err(BuildError(format!("{}: {}", problem.key, problem.message)));
+        }
+        let (window, late) = (options.window.0, options.late.0);
+        let shape = results::shape(&options.by, &options.compute, &computes);
+        let (groups, values) = (options.max_groups as usize, options.max_values as usize);
+        let functions = computes.iter().map(|(_, compute)| compute.function).collect();
+        Ok(Self {
+            // It is not shared, so it stands in one chain at a time.
+            chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
+            host: setup.host.clone(),
+            pass: options.pass,
+            keys: Keys::new(&options.by, setup.host.clone()),
+            types: Vec::new(),
+            windows: Windows::new(functions, nanos(window), nanos(late), groups, values),
+            results: Results::new(setup.name.clone(), shape, &computes),
+            computes,
+            time: EventTime::default(),
+            step: (window / 8).clamp(Duration::from_millis(50), Duration::from_secs(1)),
+            ticking: false,
+            key: Vec::new(),
+            scratch: Scratch::default(),
+        })
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.chain = cx.chain();
+        let plan = self.plan(&batch);
+        for event in batch.iter() {
+            self.take(plan, event);
+        }
+        self.tell(cx);
+        if self.pass {
+            cx.emit(batch);
+        } else {
+            cx.filtered(batch.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.ticking = false;
+        self.time.tick(self.step, cx.behind());
+        self.close(self.time.now().as_nanos());
+        self.tell(cx);
+        Ok(())
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.close(u64::MAX);
+        self.tell(cx);
+        Ok(())
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Aggregate {
+    /// Makes ready for the events of a batch.
+    fn plan(&mut self, batch: &Batch) -> usize {
+        let plan = self.keys.plan(batch);
+        // The keys number the types as they come, so the next new one is the next here, too.
+        if plan == self.types.len() {
+            let schema = batch.schema();
+            let fields = self.computes.iter().map(|(_, compute)| compute.field.as_deref());
+            let select = |field: Option<&str>| field.map(|field| Selected::new(&schema, field));
+            self.types.push(fields.map(select).collect());
+        }
+        plan
+    }
+
+    /// Takes an event in.
+    fn take(&mut self, plan: usize, event: EventRef<'_>) {
+        self.time.saw(event.time());
+        let now = self.time.latest().as_nanos();
+        if self.windows.must_close(now) {
+            self.close(now);
+        }
+        self.keys.write(&mut self.key, plan, event);
+        let (group, late) = self.windows.find(&self.key, event.time().as_nanos());
+        if self.keys.by_container() && group.key.is_some() {
+            group.attribution.clone_from(event.attribution());
+        }
+        if late {
+            group.late += 1;
+            return;
+        }
+        group.events += 1;
+        for (state, field) in group.states.iter_mut().zip(&self.types[plan]) {
+            let value = field.map_or(Value::Bool(true), |field| field.value(event, &self.host));
+            if value != Value::Null {
+                state.take(value, &mut self.scratch);
+            }
+        }
+    }
+
+    /// Closes the windows that need no longer stay open at that time.
+    fn close(&mut self, now: u64) {
+        let (keys, results) = (&self.keys, &mut self.results);
+        self.windows.close(now, |start, end, group| results.tell(keys, start, end, group));
+    }
+
+    /// Sends the results that there are, and has itself called again while a window is open.
+    fn tell(&mut self, cx: &mut Context<'_, Tick>) {
+        if let Some(batch) = self.results.take() {
+            cx.add_to(self.chain, batch);
+        }
+        if !self.windows.is_empty() && !self.ticking {
+            self.ticking = true;
+            cx.after(self.step, Tick);
+        }
+    }
+}
