@@ -189,6 +189,16 @@ pub trait Handler: Sized + Send + 'static {
         let _ = cx;
         Ok(())
     }
+
+    /// Nothing more comes, by no chain: brings what it holds of the outside to its end. The last call; what it passes on now goes
+    /// nowhere. Chains alone may end earlier, while a changed configuration puts the handler into others.
+    ///
+    /// # Errors
+    /// See [`HandlerError`]; it is told, and changes nothing any more.
+    fn finish(&mut self, cx: &mut Context<'_, Self::Message>) -> Result<(), HandlerError> {
+        let _ = cx;
+        Ok(())
+    }
 }
 
 /// What a handler is made with.

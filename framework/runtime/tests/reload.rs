@@ -91,6 +91,41 @@ impl Drop for Exclusive {
     }
 }
 
+/// Shared; notes which of its calls about chains come, and passes everything on.
+struct Kept(String);
+
+impl Handler for Kept {
+    const ABOUT: &'static str = "notes chains";
+    const SHARED: bool = true;
+    type Options = common::Named;
+    type Message = Never;
+
+    fn build(options: &common::Named, setup: &Setup<Never>) -> Result<Self, BuildError> {
+        note(&options.note, format!("built for {} chains", setup.chains.len()));
+        Ok(Self(options.note.clone()))
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        cx.emit(batch);
+        Ok(())
+    }
+
+    fn begin(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        note(&self.0, "begin");
+        Ok(())
+    }
+
+    fn end(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        note(&self.0, "end");
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        note(&self.0, "finish");
+        Ok(())
+    }
+}
+
 /// `opened`: where to note that the source was opened.
 fn registry(opened: &'static str) -> Registry {
     let mut registry = Registry::new();
@@ -104,6 +139,7 @@ fn registry(opened: &'static str) -> Registry {
         .and_then(|r| r.handler::<Even>("even"))
         .and_then(|r| r.handler::<Manager>("manager"))
         .and_then(|r| r.handler::<Exclusive>("exclusive"))
+        .and_then(|r| r.handler::<Kept>("kept"))
         .unwrap();
     registry
 }
@@ -289,4 +325,29 @@ fn a_tracker_that_nobody_asks_for_any_more_is_brought_to_its_end() {
     });
     assert_all(numbers("gone"), totals.trackers["steady"].generated);
     assert_eq!(numbers("come").len(), 1000);
+}
+
+#[test]
+fn a_shared_handler_outlives_its_last_chain_where_another_is_on_its_way() {
+    let with = |out: &str| {
+        format!(
+            "
+        [kept]
+        note = 'kept'
+        [handlers.out]
+        type = 'collect'
+        note = '{out}'
+        [[chains]]
+        from = ['steady']
+        through = ['kept', 'out']
+    "
+        )
+    };
+    let totals = run("kept-opened", &with("kept-a"), |reload| {
+        await_note("kept-a", "100");
+        reload(&with("kept-b")).unwrap();
+    });
+    assert_eq!(notes("kept"), ["built for 1 chains", "end", "begin", "end", "finish"]);
+    let numbers = [numbers("kept-a"), numbers("kept-b")].concat();
+    assert_all(numbers, totals.trackers["steady"].generated);
 }

@@ -52,8 +52,6 @@ pub struct Exec {
     dropped: Option<u64>,
     /// Whether a timer for a look is set.
     look: bool,
-    /// Chains that have not ended.
-    chains: usize,
 }
 
 #[derive(Debug)]
@@ -106,7 +104,6 @@ impl Handler for Exec {
             progress: Instant::now(),
             dropped: None,
             look: false,
-            chains: setup.chains.len(),
         };
         let program = exec.start().map_err(|error| {
             let program = options.command.first().map_or("", String::as_str);
@@ -157,11 +154,8 @@ impl Handler for Exec {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
-        self.chains = self.chains.saturating_sub(1);
-        if self.chains == 0 {
-            self.finish(cx);
-        }
+    fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        self.bring_to_its_end(cx);
         Ok(())
     }
 }
@@ -321,7 +315,7 @@ impl Exec {
     }
 
     /// Brings what waits to the program, and the program to its end. What it has not read then is dropped.
-    fn finish(&mut self, cx: &mut Context<'_, Message>) {
+    fn bring_to_its_end(&mut self, cx: &mut Context<'_, Message>) {
         let deadline = Instant::now() + self.options.end_within.0;
         let left = || deadline.saturating_duration_since(Instant::now());
         while !self.all_is_with_the_program(cx) && !left().is_zero() {

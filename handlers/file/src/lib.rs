@@ -41,8 +41,6 @@ pub struct JsonFile {
     output: Output,
     outage: Outage,
     sync: Sync,
-    /// Chains that have not ended.
-    chains: usize,
     /// Which file the timer for its age is set for.
     age_timer: Option<u64>,
     sync_timer: bool,
@@ -86,7 +84,6 @@ impl Handler for JsonFile {
             output,
             outage: Outage::new(name, options.path.clone(), options.wait_at_most.0),
             sync: options.sync,
-            chains: setup.chains.len(),
             age_timer: None,
             sync_timer: false,
         })
@@ -130,13 +127,15 @@ impl Handler for JsonFile {
 
     fn end(&mut self, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
         self.write_out(cx);
-        self.chains = self.chains.saturating_sub(1);
-        if self.chains == 0 {
-            if self.sync != Sync::Never {
-                self.output.sync();
-            }
-            self.output.finish(COMPRESS_AT_END);
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
+        self.write_out(cx);
+        if self.sync != Sync::Never {
+            self.output.sync();
         }
+        self.output.finish(COMPRESS_AT_END);
         Ok(())
     }
 }

@@ -349,17 +349,3 @@ fn what_is_synced_is_known() {
         assert_eq!(bench.handler.output.unsynced(), sync == Sync::Never, "{sync:?}");
     }
 }
-
-#[test]
-fn chains_share_the_file_and_the_first_to_end_does_not_end_it() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a");
-    let mut bench = bench(&options(&path));
-    bench.handler.chains = 2;
-    bench.handle(batch(0..1)).unwrap();
-    bench.end().unwrap();
-    bench.handle(batch(1..2)).unwrap();
-    bench.end().unwrap();
-    assert_eq!(pids(&path), upto(2));
-    assert!(bench.adds_up());
-}

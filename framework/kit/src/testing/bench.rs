@@ -78,13 +78,14 @@ impl<H: Handler> Bench<H> {
         self.call(Handler::flush)
     }
 
-    /// Nothing more comes: as [`Handler::end`] and then [`Handler::flush`].
+    /// Nothing more comes: as [`Handler::end`], then [`Handler::flush`], then [`Handler::finish`].
     ///
     /// # Errors
     /// As these.
     pub fn end(&mut self) -> Result<(), HandlerError> {
         self.call(Handler::end)?;
-        self.flush()
+        self.flush()?;
+        self.call(Handler::finish)
     }
 
     /// Time passes; timers come when they are due, in their order.

@@ -306,6 +306,20 @@ impl<H: Handler> Stage<H> {
         !self.waits && self.lanes.iter().all(Lane::ended)
     }
 
+    /// The handler's last call. It is not made anew if that fails.
+    fn finish(&mut self, ctx: &mut Context<Self>) {
+        let Some(mut handler) = self.handler.take() else { return };
+        let mut cx = Call::new(ChainId(0), &self.counters, &mut self.outgoing, &mut self.timers);
+        let result = catch_unwind(AssertUnwindSafe(|| handler.finish(&mut cx)));
+        self.carry_out(ctx);
+        let error = match result {
+            Ok(Ok(()) | Err(HandlerError::Closed)) => return,
+            Ok(Err(error)) => chain_of_causes(&error),
+            Err(panic) => format!("panicked: {}", panic_text(&*panic)),
+        };
+        tracing::error!(handler = %self.name, "handler failed at its end: {error}");
+    }
+
     fn poll_pump(&mut self, ctx: &mut Context<Self>, task: &mut Task<'_>) -> Poll<()> {
         match &mut self.pump {
             Some(pump) => pump.clone_from(task.waker()),
@@ -317,6 +331,7 @@ impl<H: Handler> Stage<H> {
                 progress |= self.poll_lane(lane, ctx, task);
             }
             if self.ended() {
+                self.finish(ctx);
                 return Poll::Ready(());
             }
             if !progress {

@@ -394,7 +394,11 @@ impl<'p, 'c> Stand<'p, 'c> {
 
     fn end(&mut self) -> Result<(), Stopped> {
         self.each(|seat, chain| seat.end(chain).and_then(|()| seat.flush(chain)))?;
-        self.collect()
+        self.collect()?;
+        for place in 0..self.places.len() {
+            self.call(place, |seat| seat.finish())?;
+        }
+        Ok(())
     }
 
     /// Calls every handler for each chain that it stands in, from the beginning of the chain to its end.

@@ -44,6 +44,7 @@ pub(crate) trait Seated {
     fn collect(&mut self) -> Result<(), Failed>;
     fn flush(&mut self, chain: ChainId) -> Result<(), Failed>;
     fn end(&mut self, chain: ChainId) -> Result<(), Failed>;
+    fn finish(&mut self) -> Result<(), Failed>;
     fn take(&mut self) -> Vec<(ChainId, Batch)>;
     fn counters(&self) -> &HandlerCounters;
     /// Whether what it emits at the end of a chain counts as delivered.
@@ -151,6 +152,10 @@ impl<H: Handler> Seated for Seat<H> {
 
     fn end(&mut self, chain: ChainId) -> Result<(), Failed> {
         self.call(chain, Handler::end)
+    }
+
+    fn finish(&mut self) -> Result<(), Failed> {
+        self.call(ChainId(0), Handler::finish)
     }
 
     fn take(&mut self) -> Vec<(ChainId, Batch)> {
