@@ -77,8 +77,17 @@ fn the_runtime_knows_no_tracker_and_no_handler() {
     assert_eq!(ours, ["whalewatch-core"]);
 }
 
-/// Outputs; and the container manager, which says for recordings what its helper has heard.
-const WRITERS: [&str; 2] = ["handlers/container", "handlers/stdout"];
+/// Outputs, and handlers that write numbers as text; and the container manager, which says for recordings what its helper has
+/// heard; and the file, which looks whether a line is whole.
+const WRITERS: [&str; 7] = [
+    "handlers/aggregate",
+    "handlers/container",
+    "handlers/file",
+    "handlers/otlp",
+    "handlers/sqlite",
+    "handlers/stdout",
+    "handlers/webhook",
+];
 
 #[test]
 fn only_outputs_and_the_command_line_serialise() {

@@ -1,6 +1,6 @@
 //! Running the commands that the documents tell people to type.
 //!
-//! In README.md, CONTRIBUTING.md, `docs/` and `examples/`, a code block that begins with
+//! In README.md, CONTRIBUTING.md, `docs/`, `docs/handlers/` and `examples/`, a code block that begins with
 //!
 //! * ` ```sh ` is run as it stands, from the repository's root, and must succeed;
 //! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and must then succeed;
@@ -53,7 +53,7 @@ pub(crate) fn run_all(context: &mut Context) -> Result<()> {
 fn documents() -> Result<Vec<PathBuf>> {
     let root = paths::root();
     let mut files = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
-    for dir in ["docs", "examples"] {
+    for dir in ["docs", "docs/handlers", "examples"] {
         let mut pages: Vec<PathBuf> =
             fs::read_dir(root.join(dir))?.flatten().map(|entry| entry.path()).collect();
         pages.retain(|file| file.extension().is_some_and(|extension| extension == "md"));

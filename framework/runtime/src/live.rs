@@ -42,6 +42,7 @@ pub(crate) struct LiveTracker {
 /// A handler that runs.
 pub(crate) struct LiveStage {
     id: ActorId,
+    name: Arc<str>,
     /// `None` if it stands in one chain only, and so goes and stays with that.
     shared: Option<String>,
     control: StageControl,
@@ -151,6 +152,7 @@ impl Live {
         let change = Change::new(self, &plan);
         // The old goes on until all that is new in the kernel is there.
         let opened = open(&plan, &change.new_trackers, &self.directory).await?;
+        self.hold(&change).await?;
         self.release(&change).await;
         let error = match self.build(&plan, &change, opened).await {
             Ok(()) => {
@@ -161,6 +163,7 @@ impl Live {
         };
         let Some(before) = self.plan.clone() else { return Err(error) };
         let change = Change::new(self, &before);
+        // Nothing new was joined, so what goes on still waits.
         let again = match open(&before, &change.new_trackers, &self.directory).await {
             Ok(opened) => self.build(&before, &change, opened).await,
             Err(error) => Err(error),
@@ -175,13 +178,29 @@ impl Live {
         }
     }
 
+    /// Has the shared handlers that go on outlive their last chains. Each must have heard of that before the first chain ends, and
+    /// one that is held up by its reader hears of nothing: then nothing is changed.
+    async fn hold(&self, change: &Change) -> Result<(), RunError> {
+        let deadline = Instant::now() + LONGEST_GOODBYE;
+        let kept = || self.stages.iter().filter(|stage| change.kept_stages.contains(&stage.id));
+        for stage in kept() {
+            // One that has ended by itself meanwhile needs to hear of nothing.
+            if timeout_at(deadline, stage.control.attach.send(Attach::Wait)).await.is_ok() {
+                continue;
+            }
+            for stage in kept() {
+                stage.control.attach.do_send(Attach::To { lanes: Vec::new(), feeds: Vec::new() });
+            }
+            return Err(RunError::Build {
+                name: stage.name.to_string(),
+                message: format!("it is held up and has not answered for {LONGEST_GOODBYE:?}"),
+            });
+        }
+        Ok(())
+    }
+
     /// Brings to its end what the plan asks for no more.
     async fn release(&mut self, change: &Change) {
-        for stage in &self.stages {
-            if change.kept_stages.contains(&stage.id) {
-                stage.control.attach.do_send(Attach::Wait);
-            }
-        }
         let mut going = change.going(self);
         for tracker in &self.trackers {
             let links = change.links_to_cut(self, tracker.id);
@@ -297,7 +316,7 @@ impl Live {
         let planned = &plan.handlers[stage.handler];
         let name: Arc<str> = planned.name.as_str().into();
         self.counters().add_handler(stage.id, Arc::clone(&name), Arc::clone(&stage.counters));
-        let (counters, tapped) = (Arc::clone(&self.counters), Arc::clone(&name));
+        let (counters, known_as) = (Arc::clone(&self.counters), Arc::clone(&name));
         let setup = StageSetup {
             id: stage.id,
             name,
@@ -306,7 +325,7 @@ impl Live {
             health: Health::new(move || {
                 counters.lock().unwrap_or_else(PoisonError::into_inner).health()
             }),
-            tap: self.recorder.as_ref().map(|to| to.tap(&tapped, &planned.type_name)),
+            tap: self.recorder.as_ref().map(|to| to.tap(&known_as, &planned.type_name)),
             lanes: stage.lanes,
             feeds: stage.feeds,
             counters: Arc::clone(&stage.counters),
@@ -317,6 +336,7 @@ impl Live {
         let control = planned.handler.start(setup, thread.as_ref().map(Arbiter::handle).as_ref());
         self.stages.push(LiveStage {
             id: stage.id,
+            name: known_as,
             shared: planned.shared.then(|| planned.identity()),
             control,
             counters: stage.counters,

@@ -190,6 +190,8 @@ pub(crate) struct Counters {
     trackers: Vec<(ActorId, Arc<str>, Arc<TrackerCounters>)>,
     /// A handler that stands in several chains and is not shared has counters for each.
     handlers: Vec<CountedHandler>,
+    /// Where batches wait for handlers.
+    queues: Vec<(ActorId, WeakSender<Batch>)>,
     /// What parts counted that have ended, while others went on.
     past: Totals,
 }
@@ -199,8 +201,6 @@ struct CountedHandler {
     id: ActorId,
     name: Arc<str>,
     counters: Arc<HandlerCounters>,
-    /// Where batches wait for it.
-    queues: Vec<WeakSender<Batch>>,
 }
 
 impl Counters {
@@ -219,14 +219,12 @@ impl Counters {
         name: Arc<str>,
         counters: Arc<HandlerCounters>,
     ) {
-        self.handlers.push(CountedHandler { id, name, counters, queues: Vec::new() });
+        self.handlers.push(CountedHandler { id, name, counters });
     }
 
     pub(crate) fn add_queue(&mut self, id: ActorId, queue: WeakSender<Batch>) {
-        if let Some(handler) = self.handlers.iter_mut().find(|handler| handler.id == id) {
-            handler.queues.retain(|queue| queue.upgrade().is_some());
-            handler.queues.push(queue);
-        }
+        self.queues.retain(|(_, queue)| queue.upgrade().is_some());
+        self.queues.push((id, queue));
     }
 
     /// A part has ended: only its totals are kept.
@@ -272,8 +270,9 @@ impl Counters {
         });
         let handlers = totals.handlers.iter().map(|(name, h)| {
             let of: Vec<_> = self.handlers.iter().filter(|of| *of.name == **name).collect();
-            let queues = of.iter().flat_map(|handler| &handler.queues);
-            let queues: Vec<_> = queues.filter_map(WeakSender::upgrade).collect();
+            let its = |id: ActorId| of.iter().any(|handler| handler.id == id);
+            let queues = self.queues.iter().filter(|(id, _)| its(*id));
+            let queues: Vec<_> = queues.filter_map(|(_, queue)| queue.upgrade()).collect();
             let containers = of.iter().map(|handler| handler.counters.containers());
             let ids = |c: &BTreeMap<Arc<str>, _>| c.keys().filter(|id| is_container(id)).count();
             HandlerHealth {
