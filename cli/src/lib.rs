@@ -36,8 +36,10 @@ use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
+use whalewatch_otlp::Otlp;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
+use whalewatch_webhook::Webhook;
 
 use commands::Cli;
 
@@ -72,7 +74,9 @@ impl Program {
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
+            .handler::<Otlp>("otlp")
             .handler::<Stdout>("stdout")
+            .handler::<Webhook>("webhook")
     }
 
     /// Adds a type of tracker under a name of its own. A name that is taken ends the program when it runs.

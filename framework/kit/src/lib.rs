@@ -5,12 +5,15 @@
 //! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
 //! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
+//! * `net`, with the feature of that name: what handlers need that talk to servers.
 //! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
 
 mod clock;
 mod condition;
 pub mod fields;
 mod json;
+#[cfg(feature = "net")]
+pub mod net;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
