@@ -69,7 +69,18 @@ impl Server {
     /// # Panics
     /// If the system gives no port.
     pub fn start(script: impl FnMut(&Received) -> Answer + Send + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
+    }
+
+    /// As [`Server::start`], at an address: where one was before, for example.
+    ///
+    /// # Panics
+    /// If the address is taken.
+    pub fn start_at(
+        address: SocketAddr,
+        script: impl FnMut(&Received) -> Answer + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).expect("an address that is free");
         let address = listener.local_addr().expect("a port that is listened on");
         let connections: Connections = Arc::new(Mutex::new(Some(Vec::new())));
         let (tell, requests) = channel();
@@ -88,7 +99,12 @@ impl Server {
         Self { address, connections, requests, received: Vec::new() }
     }
 
-    /// The address of something on it.
+    /// Its address.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of something on it.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
