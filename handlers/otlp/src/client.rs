@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri};
-use whalewatch_kit::net::{Answered, Backoff, Jobs, Outage, Seldom};
+use whalewatch_kit::net::{Answered, Backoff, Jobs, Outage, Seldom, server};
 
 use crate::answer::Outcome;
 use crate::grpc::Grpc;
@@ -78,7 +78,7 @@ impl Sender {
     fn new(plan: Plan) -> Self {
         let Plan { handler, options, uri, headers, tls } = plan;
         let (compression, timeout) = (options.compression, options.timeout.0);
-        let outage = Outage::new(&handler, &uri.to_string());
+        let outage = Outage::new(&handler, &server(&uri));
         let transport = match options.protocol {
             Protocol::Grpc => {
                 Transport::Grpc(Box::new(Grpc::new(tls, uri, headers, compression, timeout)))

@@ -7,7 +7,7 @@ use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Uri};
 use rustls::ClientConfig;
 use tokio::time::Instant;
-use whalewatch_kit::net::{Answered, Backoff, Http, Jobs, Outage, Reply, Seldom};
+use whalewatch_kit::net::{Answered, Backoff, Http, Jobs, Outage, Reply, Seldom, server};
 
 use crate::options::WebhookOptions;
 
@@ -64,9 +64,6 @@ fn meaning(status: u16) -> Meaning {
 impl Sender {
     fn new(plan: Plan) -> Self {
         let Plan { handler, options, uri, mut headers, tls } = plan;
-        // Without its query, where some services want their secret.
-        let scheme = uri.scheme_str().unwrap_or_default();
-        let server = format!("{scheme}://{}", uri.authority().map_or("", |a| a.as_str()));
         for (name, value) in [
             (CONTENT_TYPE, "application/json"),
             (USER_AGENT, concat!("whalewatch/", env!("CARGO_PKG_VERSION"))),
@@ -74,7 +71,7 @@ impl Sender {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
         }
         Self {
-            outage: Outage::new(&handler, &server),
+            outage: Outage::new(&handler, &server(&uri)),
             http: Http::new(tls, options.method.into(), uri, headers, options.timeout.0),
             pace: Pace::new(options.max_per_second),
             backoff: Backoff::new(options.retry_pause.0, options.retry_pause_max.0),

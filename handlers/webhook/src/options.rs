@@ -25,9 +25,9 @@ pub struct WebhookOptions {
     /// `{ file = "/run/secrets/token" }`. Without a `content-type` that is `application/json`.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// The body of a request, a template: `{"text": "{kind} in {container.name|no container}", "pid": {process.pid|null}}`
-    /// with each brace of JSON's own doubled: `{{`, `}}`. Where the content type is JSON values are escaped for a JSON string.
-    /// Without it, the event as one JSON object.
+    /// The body of a request, a template, in which JSON's own braces are doubled:
+    /// `{{"text": "{kind} in {container.name|no container}", "pid": {process.pid|null}}}`. Where the content type is JSON,
+    /// values are escaped for a JSON string. Without it, the event as one JSON object.
     #[serde(default)]
     pub body: Option<String>,
     /// How an `https://` receiver is trusted, and how it trusts us.

@@ -30,9 +30,21 @@ pub fn address(key: &str, text: &str) -> Result<Uri, Problem> {
     Ok(uri)
 }
 
+/// An address as it may be printed: without its path and query, where some services want a secret.
+pub fn server(address: &Uri) -> String {
+    let scheme = address.scheme_str().unwrap_or_default();
+    format!("{scheme}://{}", address.authority().map_or("", |authority| authority.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_printed_of_an_address_has_no_secret() {
+        let uri = address("url", "https://x:1/hooks/s3cret?key=s3cret").expect("an address");
+        assert_eq!(server(&uri), "https://x:1");
+    }
 
     #[test]
     fn an_address_has_a_scheme_and_a_host_and_no_secret() {

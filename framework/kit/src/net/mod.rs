@@ -5,7 +5,7 @@
 //! * [`Http`]: requests over HTTP/1.1 and TLS; [`client`] for protocols that stand on HTTP/2.
 //! * [`Backoff`]: growing pauses between tries; [`retry_after`]: the pause that a server asks for.
 //! * [`Secret`]: a value that stands in the configuration, in the environment or in a file; [`headers`] made of them.
-//! * [`TlsOptions`], [`address`]: options that all such handlers have.
+//! * [`TlsOptions`], [`address`]: options that all such handlers have; [`server`]: an address as it may be printed.
 //! * [`Outage`], [`Seldom`]: telling of trouble once, and not once for each event.
 
 mod address;
@@ -18,7 +18,7 @@ mod secret;
 mod telling;
 mod tls;
 
-pub use address::address;
+pub use address::{address, server};
 pub use backoff::{Backoff, retry_after};
 pub use courier::{Answered, Courier, Jobs};
 pub use delivery::Delivery;

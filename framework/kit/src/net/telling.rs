@@ -21,12 +21,7 @@ impl Outage {
         if self.since.is_none() {
             self.since = Some(Instant::now());
             let (handler, server) = (&self.handler, &self.server);
-            tracing::warn!(
-                handler,
-                server,
-                why,
-                "the server takes nothing: tried again until it does"
-            );
+            tracing::warn!(handler, server, why, "the server takes nothing; it is tried again");
         }
     }
 
