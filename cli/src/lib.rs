@@ -40,10 +40,12 @@ use whalewatch_exec::Exec;
 use whalewatch_file::JsonFile;
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
+use whalewatch_otlp::Otlp;
 use whalewatch_prometheus::Prometheus;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
 use whalewatch_throttle::Throttle;
+use whalewatch_webhook::Webhook;
 
 use commands::Cli;
 
@@ -81,9 +83,11 @@ impl Program {
             .handler::<JsonFile>("file")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
+            .handler::<Otlp>("otlp")
             .handler::<Prometheus>("prometheus")
             .handler::<Stdout>("stdout")
             .handler::<Throttle>("throttle")
+            .handler::<Webhook>("webhook")
     }
 
     /// Adds a type of tracker under a name of its own. A name that is taken ends the program when it runs.

@@ -17,9 +17,9 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("busybox-static", "busybox"),
     ("util-linux", "setpriv"),
     ("iproute2", "ip"),
+    ("python3", "python3"),
     ("strace", "strace"),
     ("qemu-system-x86", "qemu-system-x86_64"),
-    ("python3", "python3"),
     ("zstd", "zstd"),
 ];
 

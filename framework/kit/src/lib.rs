@@ -7,6 +7,7 @@
 //! * [`EventTime`]: time as the events tell it.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
 //! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
+//! * `net`, with the feature of that name: what handlers need that talk to servers.
 //! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
 
 mod clock;
@@ -15,6 +16,8 @@ mod event_time;
 pub mod fields;
 mod json;
 pub mod keys;
+#[cfg(feature = "net")]
+pub mod net;
 mod shape;
 mod template;
 #[cfg(any(test, feature = "testing"))]

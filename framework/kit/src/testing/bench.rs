@@ -105,6 +105,14 @@ impl<H: Handler> Bench<H> {
         Ok(())
     }
 
+    /// Brings a message.
+    ///
+    /// # Errors
+    /// As [`Handler::message`].
+    pub fn message(&mut self, message: H::Message) -> Result<(), HandlerError> {
+        self.call(|handler, cx| handler.message(message, cx))
+    }
+
     /// Waits for a message from one of the handler's helpers and brings it; whether one came in time.
     ///
     /// # Errors

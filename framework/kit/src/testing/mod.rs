@@ -1,10 +1,12 @@
 //! For tests: events like those of a tracker, and a bench that a handler alone is tested on.
 
 mod bench;
+mod server;
 
 use std::sync::Arc;
 
 pub use bench::Bench;
+pub use server::{Answer, Received, Server};
 
 use whalewatch_core::{
     Container, Event, Field, FieldInfo, Namespaces, Process, Runtime, Status, Texts, Timestamp,

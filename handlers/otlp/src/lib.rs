@@ -1,0 +1,153 @@
+//! The `otlp` handler: events as OpenTelemetry logs, over gRPC or HTTP, to a collector or whatever else takes OTLP.
+//!
+//! Each event is one log record whose attributes are the event's fields; records of one container stand under one resource,
+//! named by the semantic conventions. Records are written as Protocol Buffers straight from the events; a thread of the
+//! handler's own sends them, and an event counts as delivered when the receiver has said that it has it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use whalewatch_core::{
+    Batch, BuildError, Context, Handler, HandlerError, OnFailure, Problem, Schema, Setup,
+};
+use whalewatch_kit::net::{Delivery, headers};
+
+mod answer;
+mod client;
+mod groups;
+mod grpc;
+mod http;
+mod options;
+mod record;
+mod severity;
+#[cfg(test)]
+mod tests;
+mod wire;
+
+use client::{Job, Plan};
+use groups::Groups;
+pub use options::{Compression, OtlpOptions, Protocol};
+
+/// Receivers commonly refuse requests of more than 4 MiB.
+const MOST_BYTES: usize = 2 * 1024 * 1024;
+
+/// Sends events to an OTLP receiver.
+#[derive(Debug)]
+pub struct Otlp {
+    groups: Groups,
+    delivery: Delivery<Job>,
+    options: OtlpOptions,
+    /// How many requests have been given to the courier: tells whether a timer is still about the same one.
+    requests: u64,
+    /// Whether a timer is set for the request at hand.
+    timed: bool,
+}
+
+/// Messages of the [`Otlp`] handler to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The receiver answered, or was given up.
+    Answered,
+    /// The request of this number has waited long enough.
+    Due(u64),
+}
+
+impl Otlp {
+    /// Hands the request at hand over.
+    fn send(&mut self, cx: &Context<'_, Message>) {
+        give(&mut self.groups, &mut self.delivery, cx);
+        self.requests += 1;
+        self.timed = false;
+    }
+}
+
+fn give(groups: &mut Groups, delivery: &mut Delivery<Job>, cx: &Context<'_, Message>) {
+    let events = groups.events();
+    if events > 0 {
+        delivery.offer(Job { body: groups.request(), events }, events, cx);
+    }
+}
+
+impl Handler for Otlp {
+    const ABOUT: &'static str =
+        "sends events as OpenTelemetry logs to a collector, over gRPC or HTTP";
+    type Options = OtlpOptions;
+    type Message = Message;
+
+    // One connection to one receiver, whichever chains name it.
+    const SHARED: bool = true;
+    const OUTPUT: bool = true;
+    // At the end it waits for what is still to be sent.
+    const BLOCKING: bool = true;
+    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
+
+    fn check(options: &OtlpOptions, input: &[Schema]) -> Vec<Problem> {
+        options.check(input)
+    }
+
+    fn build(options: &OtlpOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
+        let read = options.read().map_err(|problem| BuildError(problem.message))?;
+        let https = read.uri.scheme_str() == Some("https");
+        let plan = Plan {
+            handler: setup.name.to_string(),
+            options: options.clone(),
+            uri: read.uri,
+            headers: headers::read(&options.headers).map_err(BuildError)?,
+            tls: options.tls.config(https).map_err(BuildError)?,
+        };
+        let delivery = Delivery::start(
+            setup,
+            options.queue as usize,
+            options.stop_timeout.0,
+            || Message::Answered,
+            |jobs| client::work(plan, jobs),
+        )?;
+        let name_attribute = options.event_name_attribute;
+        let groups = Groups::new(&setup.host, &options.resource, read.body, name_attribute);
+        Ok(Self { groups, delivery, options: options.clone(), requests: 0, timed: false })
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        let most = u64::from(self.options.batch);
+        let (delivery, mut sent) = (&mut self.delivery, 0);
+        self.groups.take(&batch, now(), |groups| {
+            if groups.events() >= most || groups.bytes() >= MOST_BYTES {
+                give(groups, delivery, cx);
+                sent += 1;
+            }
+        });
+        if sent > 0 {
+            self.requests += sent;
+            self.timed = false;
+        }
+        if self.groups.events() > 0 && !self.timed {
+            self.timed = true;
+            cx.after(self.options.interval.0, Message::Due(self.requests));
+        }
+        self.delivery.settle(cx)
+    }
+
+    fn message(
+        &mut self,
+        message: Message,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(), HandlerError> {
+        if message == Message::Due(self.requests) {
+            self.send(cx);
+        }
+        self.delivery.settle(cx)
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        if self.delivery.end_chain() {
+            self.send(cx);
+            self.delivery.finish(cx)?;
+        }
+        Ok(())
+    }
+}
+
+/// The time, in nanoseconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,273 @@
+//! Options of the `otlp` handler.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::PathAndQuery;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use whalewatch_core::{HumanDuration, Problem, Schema};
+use whalewatch_kit::Template;
+use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
+
+/// Options of the `otlp` handler.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtlpOptions {
+    /// How the receiver is spoken to: `grpc`, or `http` with messages in Protocol Buffers.
+    pub protocol: Protocol,
+    /// Address of the receiver, `http://` or `https://`; without it `http://localhost:4317` for `grpc` and
+    /// `http://localhost:4318` for `http`. For `http` an address without a path gets `/v1/logs`.
+    pub endpoint: Option<String>,
+    /// Headers of each request. A value is a text, or is read at the start: `{ env = "TOKEN", prefix = "Bearer " }`,
+    /// `{ file = "/run/secrets/token" }`.
+    pub headers: BTreeMap<String, Secret>,
+    /// How an `https://` receiver is trusted, and how it trusts us.
+    pub tls: TlsOptions,
+    /// How requests are compressed.
+    pub compression: Compression,
+    /// How long the receiver may take to answer one request.
+    pub timeout: HumanDuration,
+    /// Events in one request: 1 to 10000. Requests of more than 2 MiB are sent with fewer.
+    pub batch: u32,
+    /// How long an event waits at most for a request to become full: up to 1h.
+    pub interval: HumanDuration,
+    /// Events that may wait for the receiver: at least `batch`, at most 10 million. What finds no room is dropped and
+    /// counted.
+    pub queue: u32,
+    /// The pause before a request is sent again, doubled with each try, and shortened at random by up to a half. A receiver
+    /// that asks for another pause gets that.
+    pub retry_pause: HumanDuration,
+    /// The longest such pause.
+    pub retry_pause_max: HumanDuration,
+    /// How long the same request is tried before its events are dropped and counted.
+    pub give_up: HumanDuration,
+    /// How long is waited at the end for what is still to be sent; the rest is dropped and counted.
+    pub stop_timeout: HumanDuration,
+    /// Attributes of the resource, besides those that Whalewatch sets itself: `{ "deployment.environment.name" = "prod" }`.
+    pub resource: BTreeMap<String, String>,
+    /// The text of each record, a template: `{kind} {process.executable.path|?}`. Without it, what happened, who did it and
+    /// in which container.
+    pub body: Option<String>,
+    /// Whether the event's kind stands in the attribute `event.name`, too: for receivers older than OTLP 1.5, which do not
+    /// know the field.
+    pub event_name_attribute: bool,
+}
+
+/// How the receiver is spoken to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// gRPC.
+    #[default]
+    Grpc,
+    /// HTTP/1.1 with messages in Protocol Buffers.
+    Http,
+}
+
+/// How requests are compressed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Compression {
+    /// Not at all.
+    #[default]
+    None,
+    /// With gzip.
+    Gzip,
+}
+
+impl Default for OtlpOptions {
+    fn default() -> Self {
+        let seconds = |count| HumanDuration(Duration::from_secs(count));
+        Self {
+            protocol: Protocol::default(),
+            endpoint: None,
+            headers: BTreeMap::new(),
+            tls: TlsOptions::default(),
+            compression: Compression::default(),
+            timeout: seconds(10),
+            batch: 1000,
+            interval: seconds(1),
+            queue: 50_000,
+            retry_pause: HumanDuration(Duration::from_millis(500)),
+            retry_pause_max: seconds(30),
+            give_up: seconds(300),
+            stop_timeout: seconds(5),
+            resource: BTreeMap::new(),
+            body: None,
+            event_name_attribute: false,
+        }
+    }
+}
+
+const BATCH_MAX: u32 = 10_000;
+const QUEUE_MAX: u32 = 10_000_000;
+const LOGS_PATH: PathAndQuery = PathAndQuery::from_static("/v1/logs");
+/// Headers that the protocols set.
+const OWN_HEADERS: [&str; 6] =
+    ["content-type", "content-encoding", "content-length", "host", "te", "user-agent"];
+
+/// Options, read.
+pub(crate) struct Read {
+    pub(crate) uri: Uri,
+    pub(crate) body: Option<Template>,
+}
+
+impl OtlpOptions {
+    /// Everything that is wrong with them, against what comes in.
+    pub(crate) fn check(&self, input: &[Schema]) -> Vec<Problem> {
+        let mut problems = self.numbers();
+        match self.uri() {
+            Ok(uri) => {
+                problems.extend(self.tls.check("tls", uri.scheme_str() == Some("https")));
+            }
+            Err(problem) => problems.push(problem),
+        }
+        problems.extend(headers::check("headers", &self.headers, &OWN_HEADERS));
+        problems.extend(self.resource.keys().filter_map(|name| check_attribute(name)));
+        match self.template() {
+            Ok(body) => problems.extend(body.iter().flat_map(|body| body.check(input))),
+            Err(problem) => problems.push(problem),
+        }
+        problems
+    }
+
+    /// What is read from the options' texts.
+    pub(crate) fn read(&self) -> Result<Read, Problem> {
+        Ok(Read { uri: self.uri()?, body: self.template()? })
+    }
+
+    fn template(&self) -> Result<Option<Template>, Problem> {
+        self.body.as_deref().map(|text| Template::parse("body", text)).transpose()
+    }
+
+    fn uri(&self) -> Result<Uri, Problem> {
+        let endpoint = self.endpoint.as_deref().unwrap_or(match self.protocol {
+            Protocol::Grpc => "http://localhost:4317",
+            Protocol::Http => "http://localhost:4318",
+        });
+        let mut uri = address("endpoint", endpoint)?;
+        let bare = uri.path() == "/" && uri.query().is_none();
+        match self.protocol {
+            Protocol::Grpc if !bare => {
+                let message = format!("{endpoint:?} has a path, which gRPC has of its own");
+                let hint = "leave the path out, or set protocol = \"http\"";
+                return Err(Problem::new("endpoint", message).hint(hint));
+            }
+            Protocol::Http if bare => {
+                let mut parts = uri.into_parts();
+                parts.path_and_query = Some(LOGS_PATH);
+                uri = Uri::from_parts(parts)
+                    .map_err(|error| Problem::new("endpoint", error.to_string()))?;
+            }
+            Protocol::Grpc | Protocol::Http => {}
+        }
+        Ok(uri)
+    }
+
+    fn numbers(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        if !(1..=BATCH_MAX).contains(&self.batch) {
+            let message = format!("{} events in one request cannot be", self.batch);
+            problems.push(Problem::new("batch", message).hint("1 to 10000"));
+        }
+        if self.queue > QUEUE_MAX {
+            let message = format!("{} events would take gigabytes of memory", self.queue);
+            problems.push(Problem::new("queue", message).hint("at most 10000000"));
+        } else if self.queue < self.batch {
+            let message = format!("no request of {} events fits in", self.batch);
+            problems
+                .push(Problem::new("queue", message).hint("make it at least as large as `batch`"));
+        }
+        for (key, duration, least) in [
+            ("timeout", self.timeout, 1),
+            ("interval", self.interval, 0),
+            ("retry_pause", self.retry_pause, 1),
+            ("retry_pause_max", self.retry_pause_max, 1),
+            ("give_up", self.give_up, 0),
+            ("stop_timeout", self.stop_timeout, 0),
+        ] {
+            let most = if key == "give_up" { 24 } else { 1 };
+            let range = Duration::from_millis(least)..=Duration::from_hours(most);
+            if !range.contains(&duration.0) {
+                let hint = format!("{} to {most}h", if least == 0 { "0s" } else { "1ms" });
+                problems.push(Problem::new(key, format!("{duration} cannot be")).hint(hint));
+            }
+        }
+        if self.retry_pause > self.retry_pause_max {
+            let message = format!("is longer than retry_pause_max, {}", self.retry_pause_max);
+            problems.push(Problem::new("retry_pause", message).hint("make it shorter"));
+        }
+        problems
+    }
+}
+
+/// What is wrong with the name of an attribute of the resource.
+fn check_attribute(name: &str) -> Option<Problem> {
+    let own = ["service.name", "host.name", "os.type"].contains(&name);
+    let key = format!("resource.{name}");
+    if own || name.starts_with("container.") {
+        let message = format!("`{name}` is set by Whalewatch itself");
+        return Some(Problem::new(key, message).hint("leave it out, or choose another name"));
+    }
+    name.is_empty()
+        .then(|| Problem::new(key, "an attribute needs a name").hint("deployment.environment.name"))
+}
+
+#[cfg(test)]
+mod tests {
+    use whalewatch_kit::testing::Ran;
+
+    use super::*;
+
+    fn problems(json: &str) -> Vec<(String, String)> {
+        let options: OtlpOptions = serde_json::from_str(json).expect("options");
+        let problems = options.check(&[Schema::of::<Ran>()]);
+        assert!(problems.iter().all(|problem| problem.hint.is_some()), "{problems:?}");
+        problems.into_iter().map(|problem| (problem.key, problem.message)).collect()
+    }
+
+    #[test]
+    fn all_may_be_left_out_and_unknown_ones_are_refused() {
+        assert_eq!(problems("{}"), []);
+        assert_eq!(problems(r#"{"protocol":"http","endpoint":"https://x/otlp"}"#), []);
+        assert!(serde_json::from_str::<OtlpOptions>(r#"{"endpiont":"x"}"#).is_err());
+        assert!(serde_json::from_str::<OtlpOptions>(r#"{"protocol":"tcp"}"#).is_err());
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_its_key() {
+        for (json, key, word) in [
+            (r#"{"endpoint":"localhost:4317"}"#, "endpoint", "no scheme"),
+            (r#"{"endpoint":"http://x/v1/logs"}"#, "endpoint", "path"),
+            (r#"{"batch":0}"#, "batch", "cannot be"),
+            (r#"{"batch":100,"queue":99}"#, "queue", "100"),
+            (r#"{"queue":4000000000}"#, "queue", "memory"),
+            (r#"{"timeout":"0s"}"#, "timeout", "0s"),
+            (r#"{"interval":"2h"}"#, "interval", "2h"),
+            (r#"{"retry_pause":"1m"}"#, "retry_pause", "retry_pause_max"),
+            (r#"{"tls":{"ca_file":"/x"}}"#, "tls", "https"),
+            (r#"{"headers":{"te":"x"}}"#, "headers.te", "itself"),
+            (r#"{"resource":{"host.name":"x"}}"#, "resource.host.name", "itself"),
+            (r#"{"resource":{"container.id":"x"}}"#, "resource.container.id", "itself"),
+            (r#"{"body":"{procss.pid}"}"#, "body", "procss.pid"),
+            (r#"{"body":"{kind"}"#, "body", "not closed"),
+        ] {
+            let [(at, message)] = &problems(json)[..] else { panic!("one problem: {json}") };
+            assert!(at == key && message.contains(word), "{json}: {at}: {message}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_a_path_gets_that_of_logs_over_http() {
+        let uri = |endpoint: Option<&str>| {
+            let endpoint = endpoint.map(str::to_owned);
+            let options = OtlpOptions { protocol: Protocol::Http, endpoint, ..Default::default() };
+            options.uri().expect("an address").to_string()
+        };
+        assert_eq!(uri(None), "http://localhost:4318/v1/logs");
+        assert_eq!(uri(Some("https://x:1/")), "https://x:1/v1/logs");
+        assert_eq!(uri(Some("https://x/otlp/logs?a=b")), "https://x/otlp/logs?a=b");
+    }
+}
