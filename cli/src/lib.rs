@@ -37,6 +37,7 @@ use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
 use whalewatch_runtime::{Registry, RegistryError};
+use whalewatch_sqlite::Sqlite;
 use whalewatch_stdout::Stdout;
 
 use commands::Cli;
@@ -72,6 +73,7 @@ impl Program {
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
+            .handler::<Sqlite>("sqlite")
             .handler::<Stdout>("stdout")
     }
 
