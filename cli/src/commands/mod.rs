@@ -5,6 +5,7 @@ mod completions;
 mod doctor;
 mod graph;
 mod list;
+mod query;
 mod run;
 mod trace;
 
@@ -44,6 +45,7 @@ enum Command {
     Check(check::Check),
     List(list::List),
     Graph(graph::Graph),
+    Query(query::Query),
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
 }
@@ -75,6 +77,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::Check(check) => check.run(registry),
         Command::List(list) => list.run(registry),
         Command::Graph(graph) => graph.run(registry),
+        Command::Query(query) => query.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Completions(completions) => completions.run(),
     };

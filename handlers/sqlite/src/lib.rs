@@ -21,4 +21,6 @@ mod tests;
 pub use handler::{Sqlite, Tick};
 pub use history::{Found, GROUPS, Group, History, HistoryError, Query};
 pub use options::{DEFAULT_PATH, SqliteOptions, Sync};
+/// A value that events are counted by.
+pub use rusqlite::types::Value;
 pub use size::Size;

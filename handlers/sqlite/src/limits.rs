@@ -2,7 +2,7 @@
 
 use crate::rows::ChunkLimit;
 
-/// Size of a page: SQLite's default, and that of a memory page.
+/// Size of a page: `SQLite`'s default, and that of a memory page.
 pub(crate) const PAGE: u64 = 4096;
 
 /// Most of what the log may have.

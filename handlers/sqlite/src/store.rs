@@ -19,7 +19,7 @@ use crate::schema::{self, Kind};
 /// How long one try waits for a lock. Longer waits are the handler's, between tries.
 const BUSY: Duration = Duration::from_millis(250);
 
-/// What SQLite may keep of the database in memory, in KiB.
+/// What `SQLite` may keep of the database in memory, in KiB.
 const CACHE_KIB: u32 = 16 * 1024;
 
 /// A database that is written to.
@@ -33,7 +33,7 @@ pub(crate) struct Store {
     /// Age in nanoseconds from which on events are deleted; 0 for none.
     pub(crate) keep: i64,
     pub(crate) keys: Keys,
-    /// What SQLite counts when another program writes.
+    /// What `SQLite` counts when another program writes.
     data_version: i64,
     /// Events deleted since containers were looked through.
     pub(crate) deleted: u64,
@@ -206,7 +206,7 @@ fn make_file(path: &Path) -> Result<(), OpenError> {
     }
 }
 
-/// One of the files that SQLite keeps beside the database.
+/// One of the files that `SQLite` keeps beside the database.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

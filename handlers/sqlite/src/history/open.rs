@@ -117,7 +117,7 @@ fn told(error: &Error) -> String {
     format!("{error}{hint}")
 }
 
-/// A path as SQLite's URI: all that could mean something else is escaped.
+/// A path as `SQLite`'s URI: all that could mean something else is escaped.
 fn uri(path: &Path, mode: &str) -> String {
     let mut uri = String::from("file:");
     if !path.is_absolute() {

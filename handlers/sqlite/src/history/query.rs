@@ -69,7 +69,7 @@ impl Query {
     }
 }
 
-/// Whether a set of characters in an SQLite pattern has no end, which it would take for one that nothing fits.
+/// Whether a set of characters in an `SQLite` pattern has no end, which it would take for one that nothing fits.
 fn unclosed(glob: &str) -> bool {
     let mut rest = glob;
     while let Some(at) = rest.find('[') {
