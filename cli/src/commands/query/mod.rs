@@ -206,9 +206,9 @@ impl Query {
             Format::Table => out.write_all(&table::counts(&self.count_by, &rows))?,
             Format::Json => {
                 for (count, values) in &rows {
+                    let mut line = Map::from_iter([("count".to_owned(), Json::from(*count))]);
                     let names = self.count_by.iter().map(|group| group.name().to_owned());
-                    let mut line: Map<String, Json> = names.zip(values.iter().map(json)).collect();
-                    line.insert("count".into(), (*count).into());
+                    line.extend(names.zip(values.iter().map(json)));
                     writeln!(out, "{}", Json::Object(line))?;
                 }
             }

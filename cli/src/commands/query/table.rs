@@ -264,7 +264,7 @@ mod tests {
         let want = concat!(
             "TIME (UTC)              CONTAINER                    PID    PPID  USER KIND            COMM            DETAIL\n",
             "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exec    sh              ",
-            "sh -c 'a b' list=(a 'b c') network.peer.port=443 exit=3\n",
+            "sh -c 'a b' exit=3 network.peer.port=443 list=(a 'b c')\n",
         );
         assert_eq!(rows, want);
     }
