@@ -17,7 +17,7 @@ use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{environment, wait};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 /// Two chains with the same events: one prints them, one keeps them. `options` are the history's.
 fn configuration(database: &Path, options: &str) -> String {

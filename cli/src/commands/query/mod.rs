@@ -119,7 +119,9 @@ impl Query {
         let asked = self.asked(Timestamp::now());
         let problems = asked.problems();
         if !problems.is_empty() {
-            problems.iter().for_each(|problem| say(format_args!("error: {problem}")));
+            for problem in &problems {
+                say(format_args!("error: {problem}"));
+            }
             return Ok(ExitCode::from(BAD_USAGE));
         }
         let history = match History::open(&self.db) {
