@@ -18,6 +18,9 @@ const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(
 /// How often there is upkeep where no interval of commits says so.
 const UPKEEP: Duration = Duration::from_millis(200);
 
+/// A fault that comes back within this time is told once.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+
 /// Between tries while the end of the run waits.
 const LAST_TRIES: Duration = Duration::from_millis(20);
 
@@ -34,6 +37,8 @@ pub struct Sqlite {
     memory: usize,
     store: Option<Store>,
     trouble: Option<Trouble>,
+    /// The fault that was told last, and when.
+    told: Option<(Fault, Instant)>,
     /// Chains that have not ended.
     chains: usize,
 }
@@ -49,6 +54,8 @@ struct Trouble {
     since: Instant,
     next_try: Instant,
     pause: Duration,
+    /// Whether it was told that it began.
+    told: bool,
     /// Events dropped meanwhile.
     dropped: u64,
 }
@@ -81,6 +88,7 @@ impl Handler for Sqlite {
             memory: 0,
             store: None,
             trouble: None,
+            told: None,
             chains: setup.chains.len(),
         };
         match Store::open(options) {
@@ -195,11 +203,12 @@ impl Sqlite {
     }
 
     fn upkeep(&mut self) {
-        if self.trouble.is_some() {
+        if self.pausing() {
             return;
         }
         let Some(store) = &mut self.store else { return };
         match store.upkeep() {
+            Ok(()) if self.waiting.is_empty() => self.recovered(),
             // That it must wait is no trouble where no event waits for it: the next time will do.
             Ok(()) | Err(Fault::Busy | Fault::Held) => {}
             Err(fault) => self.note(fault),
@@ -212,27 +221,31 @@ impl Sqlite {
             self.store = None;
         }
         let now = Instant::now();
-        let path = self.options.path.display();
-        match &mut self.trouble {
-            Some(trouble) => {
-                if trouble.fault != fault {
-                    tracing::warn!(handler = %self.name, %path, "the history still cannot be written: {fault}");
-                    trouble.fault = fault;
-                }
-                trouble.pause = (trouble.pause * 2).min(BACK_OFF[1]);
-                trouble.next_try = now + trouble.pause;
-            }
-            None => {
-                tracing::warn!(handler = %self.name, %path, "the history cannot be written, events wait in memory: {fault}");
-                let (pause, dropped) = (BACK_OFF[0], 0);
-                let next_try = now + pause;
-                self.trouble = Some(Trouble { fault, since: now, next_try, pause, dropped });
-            }
+        let new = self.trouble.as_ref().is_none_or(|trouble| trouble.fault != fault);
+        let tell = new
+            && self
+                .told
+                .as_ref()
+                .is_none_or(|(told, at)| *told != fault || now.duration_since(*at) > TELL_AGAIN);
+        if tell {
+            let path = self.options.path.display();
+            tracing::warn!(handler = %self.name, %path, "the history cannot be written, events wait in memory: {fault}");
+            self.told = Some((fault.clone(), now));
         }
+        let before = self.trouble.take();
+        let pause = before.as_ref().map_or(BACK_OFF[0], |b| (b.pause * 2).min(BACK_OFF[1]));
+        self.trouble = Some(Trouble {
+            fault,
+            since: before.as_ref().map_or(now, |before| before.since),
+            next_try: now + pause,
+            pause,
+            told: tell || before.as_ref().is_some_and(|before| before.told),
+            dropped: before.map_or(0, |before| before.dropped),
+        });
     }
 
     fn recovered(&mut self) {
-        let Some(trouble) = self.trouble.take() else { return };
+        let Some(trouble) = self.trouble.take().filter(|t| t.told || t.dropped > 0) else { return };
         let path = self.options.path.display();
         let after = trouble.since.elapsed().as_millis();
         let dropped = trouble.dropped;
