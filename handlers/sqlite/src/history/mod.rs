@@ -47,6 +47,9 @@ pub struct Found<'a> {
 /// How many events are searched for at once. What is found is remembered by 16 bytes each.
 const MANY: i64 = 1_000_000;
 
+/// How many are read at once.
+const TOGETHER: usize = 256;
+
 const EVENT: &str =
     "SELECT e.time, k.name, c.id, c.name, e.attribution, e.pid, e.parent_pid, e.uid, e.comm, b.json
     FROM events e
@@ -58,7 +61,7 @@ const EVENT: &str =
 impl History {
     /// Gives each event that is asked for to `take`, in the order of time; says how many there were. Stops when `take` fails.
     ///
-    /// Between events nothing is held that a writer could wait for, however slowly they are taken. What retention deletes
+    /// While an event is taken nothing is held that a writer could wait for, however long that is. What retention deletes
     /// meanwhile is left out.
     ///
     /// # Errors
@@ -74,8 +77,13 @@ impl History {
         let mut count = 0;
         loop {
             let ids = self.ids(&conditions, last).map_err(|e| self.failed(&e))?;
-            for &(_, id) in &ids {
-                count += u64::from(self.event(id, &mut take)?);
+            for ids in ids.chunks(TOGETHER) {
+                // Owned, so that the read has ended before the first is taken.
+                let events = self.stored(ids).map_err(|e| self.failed(&e))?;
+                for event in &events {
+                    take(event.found())?;
+                }
+                count += events.len() as u64;
             }
             match ids.last() {
                 Some(&end) if ids.len() as i64 == MANY => last = end,
@@ -170,21 +178,16 @@ impl History {
         rows.collect()
     }
 
-    /// Gives one event to `take`; whether it was still there.
-    fn event<E: From<HistoryError>>(
-        &self,
-        id: i64,
-        take: &mut impl FnMut(Found<'_>) -> Result<(), E>,
-    ) -> Result<bool, E> {
-        // Owned, so that the read has ended before it is taken.
-        let Some(stored) = self.stored(id).map_err(|e| self.failed(&e))? else { return Ok(false) };
-        take(stored.found())?;
-        Ok(true)
-    }
-
-    fn stored(&self, id: i64) -> rusqlite::Result<Option<Stored>> {
-        let mut statement = self.connection().prepare_cached(EVENT)?;
-        statement.query_row(params![id], Stored::new).optional()
+    /// Those of these events that are still there.
+    fn stored(&self, ids: &[(i64, i64)]) -> rusqlite::Result<Vec<Stored>> {
+        // One transaction, since each begins with looks at the files.
+        let transaction = self.connection().unchecked_transaction()?;
+        let mut statement = transaction.prepare_cached(EVENT)?;
+        let mut events = Vec::with_capacity(ids.len());
+        for (_, id) in ids {
+            events.extend(statement.query_row(params![id], Stored::new).optional()?);
+        }
+        Ok(events)
     }
 }
 

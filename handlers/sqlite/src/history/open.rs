@@ -13,6 +13,9 @@ use super::History;
 use crate::schema;
 use crate::store::beside;
 
+/// What is kept of the database in memory while it is asked, in KiB: the narrow table of a million events.
+const CACHE_KIB: u32 = 64 * 1024;
+
 /// How long a read waits where it must.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -72,6 +75,7 @@ impl Opened {
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(uri(path, mode), flags)?;
         connection.busy_timeout(BUSY)?;
+        connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB}"))?;
         Ok(Self { connection, path: path.to_owned(), still })
     }
 
