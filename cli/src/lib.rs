@@ -43,6 +43,7 @@ use whalewatch_null::Null;
 use whalewatch_otlp::Otlp;
 use whalewatch_prometheus::Prometheus;
 use whalewatch_runtime::{Registry, RegistryError};
+use whalewatch_sqlite::Sqlite;
 use whalewatch_stdout::Stdout;
 use whalewatch_throttle::Throttle;
 use whalewatch_webhook::Webhook;
@@ -85,6 +86,7 @@ impl Program {
             .handler::<Null>("null")
             .handler::<Otlp>("otlp")
             .handler::<Prometheus>("prometheus")
+            .handler::<Sqlite>("sqlite")
             .handler::<Stdout>("stdout")
             .handler::<Throttle>("throttle")
             .handler::<Webhook>("webhook")

@@ -11,7 +11,7 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("busybox-static", "busybox"),
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("strace", "strace"),
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("zstd", "zstd"),
+    ("sqlite3", "sqlite3"),
 ];
 
 /// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable toolchain comes without.

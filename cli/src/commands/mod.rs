@@ -7,6 +7,7 @@ mod explain;
 mod graph;
 mod list;
 mod new;
+mod query;
 mod record;
 mod reload;
 mod replay;
@@ -56,6 +57,7 @@ enum Command {
     List(list::List),
     Explain(explain::Explain),
     Graph(graph::Graph),
+    Query(query::Query),
     Doctor(doctor::Doctor),
     New(new::New),
     Completions(completions::Completions),
@@ -93,6 +95,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::List(list) => list.run(registry),
         Command::Explain(explain) => explain.run(registry),
         Command::Graph(graph) => graph.run(registry),
+        Command::Query(query) => query.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::New(new) => new.run(registry),
         Command::Completions(completions) => completions.run(),

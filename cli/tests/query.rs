@@ -1,0 +1,186 @@
+//! `whalewatch query`: what it answers, what it says, and its exit codes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use whalewatch_core::{Attribution, Batch, How, Status, Timestamp};
+use whalewatch_kit::testing::{Bench, Ran, bare, example, named};
+use whalewatch_sqlite::{Sqlite, SqliteOptions};
+
+fn query(database: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whalewatch"));
+    command.arg("query").arg("--db").arg(database).args(arguments);
+    command.stdin(Stdio::null()).output().expect("the program starts")
+}
+
+#[track_caller]
+fn answer(database: &Path, arguments: &[&str]) -> (String, String) {
+    let done = query(database, arguments);
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    (text(&done.stdout), text(&done.stderr))
+}
+
+#[track_caller]
+fn refused(database: &Path, arguments: &[&str], said: &str) {
+    let done = query(database, arguments);
+    let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+    assert_eq!(done.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains(said), "{stderr}");
+    assert!(done.stdout.is_empty(), "only data goes to standard output");
+}
+
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::remove_dir_all(&folder).ok();
+    fs::create_dir_all(&folder).expect("it can be made");
+    folder
+}
+
+/// A history of a container with a name, one without, and the host. All is of 2026-11-23T13:46:20Z.
+fn history(name: &str) -> PathBuf {
+    let path = folder(name).join("history.db");
+    let options = SqliteOptions {
+        path: path.clone(),
+        keep: whalewatch_core::HumanDuration(Duration::ZERO),
+        ..SqliteOptions::default()
+    };
+    let mut bench = Bench::<Sqlite>::new::<Ran>(&options).expect("a handler");
+    let web = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
+    let exit = || Ran { kind: "process.exit", path: None, args: None, exit: Some(3), ..example() };
+    for (events, attribution) in [
+        (vec![example(), exit()], Attribution::container(web, How::Cgroup)),
+        (vec![example()], Attribution::container(bare(&"ab12".repeat(16)).into(), How::Cgroup)),
+        (vec![exit()], Attribution::host(How::Cgroup)),
+    ] {
+        let mut batch = Batch::new("procs".into(), events);
+        batch.attribute(|_| attribution.clone());
+        bench.handle(batch).expect("they are taken");
+    }
+    bench.end().expect("all is written");
+    path
+}
+
+#[test]
+fn a_table_is_for_people() {
+    let (out, said) = answer(&history("table"), &["--container", "web*"]);
+    let lines: Vec<&str> = out.lines().collect();
+    let want = [
+        "TIME (UTC)              CONTAINER                    PID    PPID  USER KIND            COMM            DETAIL",
+        "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exec    true            /bin/true",
+        "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exit    true            exit=3",
+    ];
+    assert_eq!(lines, want);
+    assert_eq!(said, "");
+}
+
+#[test]
+fn json_lines_are_for_programs_and_nothing_else_is_among_them() {
+    let (out, _) = answer(&history("json"), &["--format", "json", "--kind", "process.exec"]);
+    let lines: Vec<serde_json::Value> =
+        out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[0]["container"]["name"], "web-1");
+    assert_eq!(lines[0]["time"], "2026-11-23T13:46:20.171234567Z");
+    assert_eq!(lines[1]["attribution"]["state"], "pending");
+}
+
+#[test]
+fn filters_and_days_choose() {
+    let path = history("filters");
+    let count = |arguments: &[&str]| {
+        let arguments = [&["--format", "json"], arguments].concat();
+        answer(&path, &arguments).0.lines().count()
+    };
+    assert_eq!(count(&[]), 4);
+    assert_eq!(count(&["--on", "2026-11-23"]), 4);
+    assert_eq!(count(&["--on", "2026-11-22"]), 0);
+    assert_eq!(count(&["--since", "2026-11-23T13:46:20.2Z"]), 0);
+    assert_eq!(count(&["--until", "2026-11-23T13:46:20.2Z"]), 4);
+    assert_eq!(count(&["--since=-1000weeks"]), 4);
+    assert_eq!(count(&["--until", "1000weeks ago"]), 0);
+    assert_eq!(count(&["--attribution", "host"]), 1);
+    assert_eq!(count(&["--pid", "19920", "--comm", "tr*", "--path", "/bin/*"]), 2);
+    assert_eq!(count(&["--container", "ab12ab12ab12"]), 1);
+    assert_eq!(count(&["--limit", "3"]), 3);
+}
+
+#[test]
+fn counts_are_by_the_fields_that_are_named() {
+    let path = history("counts");
+    let (out, _) = answer(&path, &["--count-by", "kind,container.name"]);
+    let want = "COUNT  KIND          CONTAINER.NAME\n\
+                \x20   1  process.exec  -\n    1  process.exec  web-1\n\
+                \x20   1  process.exit  -\n    1  process.exit  web-1\n";
+    assert_eq!(out, want);
+    let (out, _) = answer(&path, &["--count-by", "process.exit.code", "--format", "json"]);
+    assert!(out.contains(r#"{"count":2,"process.exit.code":3}"#), "{out}");
+    let (_, said) = answer(&path, &["--count-by", "process.exit.cod"]);
+    assert_eq!(said, "no event that was counted has a field `process.exit.cod`\n");
+    refused(&path, &["--count-by", "a b"], "\"a b\" is no field: write for example container.name");
+}
+
+#[test]
+fn an_empty_answer_says_why_and_is_no_failure() {
+    let path = history("empty");
+    for (arguments, why) in [
+        (
+            ["--container", "wbe"],
+            "no container in it fits --container: there are ab12ab12ab12, web-1",
+        ),
+        (
+            ["--kind", "file"],
+            "no event in it is of such a kind: there are process.exec, process.exit",
+        ),
+        (["--pid", "1"], "no event in it fits all that was asked for"),
+    ] {
+        let (out, said) = answer(&path, &arguments);
+        assert_eq!(out, "");
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_with_how_to_mend_it() {
+    let path = history("mistakes");
+    refused(&path, &["--since", "soon"], "\"soon\" is no time: write 2026-11-23T13:46:20Z");
+    refused(&path, &["--on", "-2h"], "");
+    refused(&path, &["--on", "noon"], "\"noon\" is no day: write yesterday");
+    refused(&path, &["--since", "today", "--until", "yesterday"], "--since is not before --until");
+    refused(&path, &["--kind", "a["], "the [ is not closed");
+    refused(&path, &["--container", "["], "--container: \"[\"");
+    let folder = folder("none");
+    let missing = folder.join("none.db");
+    refused(&missing, &[], "there is no such database");
+    assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 0, "and nothing is made");
+    refused(&folder, &[], "this is a folder");
+    fs::write(&missing, "no database".repeat(200)).expect("it can be written");
+    refused(&missing, &[], "it is no database");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let path = history("pipe");
+    let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_whalewatch"));
+    let status = command.arg("query").arg("--db").arg(&path).stdout(full()).status();
+    assert_eq!(status.expect("it starts").code(), Some(1), "but a full disk is one");
+    let mut command = Command::new("sh");
+    command.args(["-c", "\"$0\" query --db \"$1\"; echo $? >&2", env!("CARGO_BIN_EXE_whalewatch")]);
+    let mut child =
+        command.arg(&path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("sh");
+    drop(child.stdout.take());
+    let done = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "0\n");
+}
+
+#[test]
+fn now_and_today_are_what_the_clock_says() {
+    let path = history("now");
+    let (out, _) = answer(&path, &["--until", "now", "--format", "json"]);
+    // The example's time may be still to come where a clock is wrong.
+    let past = Timestamp(1_795_441_580_171_234_567) < Timestamp::now();
+    assert_eq!(out.lines().count(), if past { 4 } else { 0 });
+}

@@ -1,0 +1,296 @@
+//! The handler itself: what waits, when it is committed, what is done while it cannot be.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Problem, Schema, Setup};
+
+use crate::fault::Fault;
+use crate::options::SqliteOptions;
+use crate::rows::{Chunk, Encoder};
+use crate::store::{OpenError, Store};
+
+/// Waits between tries to write: the first, and the longest.
+const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
+
+/// How often there is upkeep where no interval of commits says so.
+const UPKEEP: Duration = Duration::from_millis(200);
+
+/// A fault that comes back within this time is told once.
+const TELL_AGAIN: Duration = Duration::from_mins(1);
+
+/// Between tries while the end of the run waits.
+const LAST_TRIES: Duration = Duration::from_millis(20);
+
+/// Keeps history in an embedded database.
+#[derive(Debug)]
+pub struct Sqlite {
+    name: Arc<str>,
+    host: Arc<str>,
+    options: SqliteOptions,
+    encoder: Encoder,
+    /// What is not committed yet. All but the last are full.
+    waiting: VecDeque<Chunk>,
+    /// What they take in memory.
+    memory: usize,
+    store: Option<Store>,
+    trouble: Option<Trouble>,
+    /// The fault that was told last, and when.
+    told: Option<(Fault, Instant)>,
+    /// Chains that have not ended.
+    chains: usize,
+}
+
+/// The time to commit, and for upkeep.
+#[derive(Clone, Copy, Debug)]
+pub struct Tick;
+
+/// The database cannot be written at the moment.
+#[derive(Debug)]
+struct Trouble {
+    fault: Fault,
+    since: Instant,
+    next_try: Instant,
+    pause: Duration,
+    /// Whether it was told that it began.
+    told: bool,
+    /// Events dropped meanwhile.
+    dropped: u64,
+}
+
+impl Handler for Sqlite {
+    const ABOUT: &'static str =
+        "keeps a history of events in an embedded database, which `whalewatch query` answers from";
+    type Options = SqliteOptions;
+    type Message = Tick;
+
+    // Chains that name it write to one file.
+    const SHARED: bool = true;
+    const OUTPUT: bool = true;
+    const BLOCKING: bool = true;
+
+    fn check(options: &SqliteOptions, _: &[Schema]) -> Vec<Problem> {
+        options.problems()
+    }
+
+    fn build(options: &SqliteOptions, setup: &Setup<Tick>) -> Result<Self, BuildError> {
+        let mut sqlite = Self {
+            name: Arc::clone(&setup.name),
+            host: Arc::clone(&setup.host),
+            options: options.clone(),
+            encoder: Encoder::new(
+                &setup.host,
+                crate::limits::Limits::new(options.max_size.0).chunk(),
+            ),
+            waiting: VecDeque::new(),
+            memory: 0,
+            store: None,
+            trouble: None,
+            told: None,
+            chains: setup.chains.len(),
+        };
+        match Store::open(options) {
+            Ok(store) => sqlite.store = Some(store),
+            // Whoever locks it, or fills the disk, may be done soon.
+            Err(OpenError::Fault(fault)) => sqlite.note(fault),
+            Err(OpenError::Refused(message)) => {
+                let path = options.path.display();
+                return Err(BuildError(format!("{path} cannot be the history: {message}")));
+            }
+        }
+        setup.mailbox.send(Tick);
+        Ok(sqlite)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        let plan = self.encoder.plan(&batch);
+        let mut events = batch.iter();
+        while self.memory < self.options.buffer.0 as usize {
+            let Some(event) = events.next() else { break };
+            if self.waiting.back().is_none_or(|chunk| self.encoder.full(chunk)) {
+                let chunk = self.encoder.chunk();
+                self.waiting.push_back(chunk);
+                self.write(cx, false);
+            }
+            let Some(chunk) = self.waiting.back_mut() else { break };
+            let before = chunk.memory();
+            self.encoder.push(chunk, plan, event);
+            self.memory += chunk.memory() - before;
+        }
+        self.refuse(events.len() as u64, cx);
+        self.write(cx, false);
+        Ok(())
+    }
+
+    fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        if self.chains == 0 {
+            return Ok(());
+        }
+        self.write(cx, true);
+        self.upkeep();
+        let every = self.options.commit_every.0;
+        cx.after(if every.is_zero() { UPKEEP } else { every }, Tick);
+        Ok(())
+    }
+
+    fn flush(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        if self.options.commit_every.0.is_zero() {
+            self.write(cx, true);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        let deadline = Instant::now() + self.options.stop_timeout.0;
+        loop {
+            if let Some(trouble) = &mut self.trouble {
+                trouble.next_try = Instant::now();
+            }
+            self.write(cx, true);
+            if self.waiting.is_empty() || Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(LAST_TRIES);
+        }
+        self.chains = self.chains.saturating_sub(1);
+        if self.chains == 0 {
+            self.give_up(cx);
+            // Copies the log into the database and removes it.
+            self.store = None;
+        }
+        Ok(())
+    }
+}
+
+impl Sqlite {
+    /// What waits to be committed takes so much memory.
+    #[cfg(test)]
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.memory
+    }
+
+    /// Commits what waits: what is full, or all. Stops where the database cannot be written.
+    fn write(&mut self, cx: &Context<'_, Tick>, all: bool) {
+        while let Some(chunk) = self.waiting.front() {
+            if !all && !self.encoder.full(chunk) || self.pausing() {
+                return;
+            }
+            let count = chunk.rows.len() as u64;
+            match write(&mut self.store, &self.options, &self.host, chunk) {
+                Ok(()) => {
+                    cx.delivered(count);
+                    self.recovered();
+                }
+                Err(Fault::TooLarge) => {
+                    let path = self.options.path.display();
+                    tracing::warn!(handler = %self.name, %path, count, "events have no room in max_size and are dropped");
+                    cx.dropped(count);
+                }
+                Err(Fault::MakingRoom) => return,
+                Err(fault) => return self.note(fault),
+            }
+            if let Some(chunk) = self.waiting.pop_front() {
+                self.memory -= chunk.memory();
+                self.encoder.recycle(chunk);
+            }
+        }
+    }
+
+    fn pausing(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| Instant::now() < trouble.next_try)
+    }
+
+    fn upkeep(&mut self) {
+        if self.pausing() {
+            return;
+        }
+        let Some(store) = &mut self.store else { return };
+        match store.upkeep() {
+            Ok(()) if self.waiting.is_empty() => self.recovered(),
+            // That it must wait is no trouble where no event waits for it: the next time will do.
+            Ok(()) | Err(Fault::Busy | Fault::Held) => {}
+            Err(fault) => self.note(fault),
+        }
+    }
+
+    /// Notes that the database cannot be written, and tells it when that begins or its cause changes.
+    fn note(&mut self, fault: Fault) {
+        if matches!(fault, Fault::Broken(_)) {
+            self.store = None;
+        }
+        let now = Instant::now();
+        let new = self.trouble.as_ref().is_none_or(|trouble| trouble.fault != fault);
+        let tell = new
+            && self
+                .told
+                .as_ref()
+                .is_none_or(|(told, at)| *told != fault || now.duration_since(*at) > TELL_AGAIN);
+        if tell {
+            let path = self.options.path.display();
+            tracing::warn!(handler = %self.name, %path, "the history cannot be written, events wait in memory: {fault}");
+            self.told = Some((fault.clone(), now));
+        }
+        let before = self.trouble.take();
+        let pause = before.as_ref().map_or(BACK_OFF[0], |b| (b.pause * 2).min(BACK_OFF[1]));
+        self.trouble = Some(Trouble {
+            fault,
+            since: before.as_ref().map_or(now, |before| before.since),
+            next_try: now + pause,
+            pause,
+            told: tell || before.as_ref().is_some_and(|before| before.told),
+            dropped: before.map_or(0, |before| before.dropped),
+        });
+    }
+
+    fn recovered(&mut self) {
+        let Some(trouble) = self.trouble.take().filter(|t| t.told || t.dropped > 0) else { return };
+        let path = self.options.path.display();
+        let after = trouble.since.elapsed().as_millis();
+        let dropped = trouble.dropped;
+        tracing::warn!(handler = %self.name, %path, dropped, "the history is written again after {after} ms");
+    }
+
+    /// Counts events for which there is no room in memory.
+    fn refuse(&mut self, count: u64, cx: &Context<'_, Tick>) {
+        if count == 0 {
+            return;
+        }
+        cx.dropped(count);
+        let Some(trouble) = &mut self.trouble else { return };
+        if trouble.dropped == 0 {
+            let buffer = self.options.buffer;
+            tracing::warn!(handler = %self.name, "the buffer of {buffer} is full: events are dropped");
+        }
+        trouble.dropped += count;
+    }
+
+    /// The run ends: what still waits is dropped.
+    fn give_up(&mut self, cx: &Context<'_, Tick>) {
+        let count: u64 = self.waiting.drain(..).map(|chunk| chunk.rows.len() as u64).sum();
+        self.memory = 0;
+        if count > 0 {
+            let path = self.options.path.display();
+            tracing::warn!(handler = %self.name, %path, "the run ends and the history cannot be written: {count} events are dropped");
+            cx.dropped(count);
+        }
+    }
+}
+
+/// Writes a chunk to a store, which is opened first if it is not.
+fn write(
+    store: &mut Option<Store>,
+    options: &SqliteOptions,
+    host: &str,
+    chunk: &Chunk,
+) -> Result<(), Fault> {
+    let store = match store {
+        Some(store) => store,
+        None => store.insert(Store::open(options)?),
+    };
+    store.write(host, chunk)?;
+    // As many as came may go, so that what is too old never piles up. A failure here shows at the next write, too.
+    store.expire(2 * chunk.rows.len()).ok();
+    Ok(())
+}

@@ -1,0 +1,247 @@
+//! From events to rows, before anything is written: what waits in memory, in chunks of one transaction each.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use whalewatch_core::{Accessor, Batch, Container, EventRef, Process, Schema, State, Value};
+use whalewatch_kit::Json;
+
+/// A text in a chunk's bytes; `None` is null.
+pub(crate) type Text = Option<(u32, u32)>;
+
+/// An event ready to be written. Texts stand in its chunk.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) time: i64,
+    pub(crate) kind: &'static str,
+    pub(crate) state: State,
+    pub(crate) container: Option<Arc<Container>>,
+    pub(crate) target: Option<Arc<Container>>,
+    pub(crate) process: Option<Process>,
+    pub(crate) texts: [Text; TEXTS.len()],
+    pub(crate) numbers: [Option<i64>; NUMBERS.len()],
+    json: Range<usize>,
+}
+
+/// Fields that become columns of text: the first of each list that an event has.
+const TEXTS: [&[&str]; 5] = [
+    &["process.executable.path"],
+    &["file.path", "mount.target", "module.path", "bpf.path"],
+    &["file.to.path"],
+    &["network.peer.address"],
+    &["error.type"],
+];
+
+/// Fields that become columns of numbers.
+const NUMBERS: [&str; 2] = ["network.peer.port", "process.exit.code"];
+
+/// Where the columns are in events of one type.
+#[derive(Debug)]
+struct Plan {
+    texts: [Vec<Accessor>; TEXTS.len()],
+    numbers: [Option<Accessor>; NUMBERS.len()],
+}
+
+impl Plan {
+    fn new(schema: &Schema) -> Self {
+        let find = |name: &str| schema.find(name).map(|(_, accessor)| accessor);
+        Self {
+            texts: TEXTS.map(|names| names.iter().filter_map(|name| find(name)).collect()),
+            numbers: NUMBERS.map(find),
+        }
+    }
+}
+
+/// Events of one transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Chunk {
+    pub(crate) rows: Vec<Row>,
+    bytes: Vec<u8>,
+}
+
+/// What a row costs in memory beside its texts, about.
+const ROW_BYTES: usize = size_of::<Row>();
+
+/// What a row costs in the database beside its texts: the columns and their indexes, about.
+const COLUMN_BYTES: usize = 260;
+
+impl Chunk {
+    /// What it takes in memory, about.
+    pub(crate) fn memory(&self) -> usize {
+        self.bytes.len() + self.rows.len() * ROW_BYTES
+    }
+
+    /// What it will take in the database, about, rather more than less.
+    pub(crate) fn stored(&self) -> u64 {
+        (self.bytes.len() + self.bytes.len() / 8 + self.rows.len() * COLUMN_BYTES) as u64
+    }
+
+    /// An event's line, without its end.
+    pub(crate) fn json(&self, row: &Row) -> &[u8] {
+        &self.bytes[row.json.clone()]
+    }
+
+    /// A text of one of its rows.
+    pub(crate) fn text(&self, text: Text) -> Option<&[u8]> {
+        text.map(|(start, end)| &self.bytes[start as usize..end as usize])
+    }
+
+    fn clear(&mut self) {
+        self.rows.clear();
+        self.bytes.clear();
+    }
+}
+
+/// How large a chunk may become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkLimit {
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Turns events into rows.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    json: Json,
+    plans: Vec<(&'static str, Plan)>,
+    limit: ChunkLimit,
+    /// One that was written, to be used again.
+    spare: Option<Chunk>,
+}
+
+impl Encoder {
+    pub(crate) fn new(host: &str, limit: ChunkLimit) -> Self {
+        Self { json: Json::new(host), plans: Vec::new(), limit, spare: None }
+    }
+
+    /// Makes ready for the events of a batch.
+    pub(crate) fn plan(&mut self, batch: &Batch) -> (usize, usize) {
+        let name = batch.event_name();
+        let known = self.plans.iter().position(|(known, _)| *known == name);
+        let columns = known.unwrap_or_else(|| {
+            self.plans.push((name, Plan::new(&batch.schema())));
+            self.plans.len() - 1
+        });
+        (self.json.plan(batch), columns)
+    }
+
+    /// Whether nothing more goes into the chunk.
+    pub(crate) fn full(&self, chunk: &Chunk) -> bool {
+        chunk.rows.len() >= self.limit.events || chunk.bytes.len() >= self.limit.bytes
+    }
+
+    /// An empty chunk.
+    pub(crate) fn chunk(&mut self) -> Chunk {
+        self.spare.take().unwrap_or_default()
+    }
+
+    /// Takes back a chunk that was written.
+    pub(crate) fn recycle(&mut self, mut chunk: Chunk) {
+        chunk.clear();
+        self.spare = Some(chunk);
+    }
+
+    /// Adds an event of the type that `plan` was made for.
+    pub(crate) fn push(&mut self, chunk: &mut Chunk, plan: (usize, usize), event: EventRef<'_>) {
+        let start = chunk.bytes.len();
+        self.json.event(&mut chunk.bytes, plan.0, event);
+        let json = start..chunk.bytes.len() - 1;
+        let columns = &self.plans[plan.1].1;
+        let texts = columns.texts.each_ref().map(|accessors| {
+            let texts = accessors.iter().filter_map(|a| match event.value(*a) {
+                Value::Text(text) => Some(text),
+                _ => None,
+            });
+            texts.into_iter().next().and_then(|text| keep(&mut chunk.bytes, text))
+        });
+        let numbers = columns.numbers.map(|accessor| match accessor.map(|a| event.value(a)) {
+            Some(Value::Int(number)) => Some(number),
+            Some(Value::Uint(number)) => i64::try_from(number).ok(),
+            _ => None,
+        });
+        let attribution = event.attribution();
+        chunk.rows.push(Row {
+            time: i64::try_from(event.time().as_nanos()).unwrap_or(i64::MAX),
+            kind: event.kind(),
+            state: attribution.state,
+            container: attribution.container.clone(),
+            target: attribution.target.clone(),
+            process: event.process().copied(),
+            texts,
+            numbers,
+            json,
+        });
+    }
+}
+
+/// Keeps a text. As in JSON, what is not UTF-8 becomes U+FFFD. A chunk ends long before 4 GiB; a text beyond would be null.
+fn keep(bytes: &mut Vec<u8>, text: &[u8]) -> Text {
+    let start = u32::try_from(bytes.len()).ok()?;
+    for chunk in text.utf8_chunks() {
+        bytes.extend_from_slice(chunk.valid().as_bytes());
+        if !chunk.invalid().is_empty() {
+            bytes.extend_from_slice("\u{fffd}".as_bytes());
+        }
+    }
+    Some((start, u32::try_from(bytes.len()).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use whalewatch_kit::testing::{Odd, example};
+
+    use super::*;
+
+    const LIMIT: ChunkLimit = ChunkLimit { events: 2, bytes: 1 << 20 };
+
+    fn encoded(batch: &Batch) -> Chunk {
+        let mut encoder = Encoder::new("node-1", LIMIT);
+        let (mut chunk, plan) = (encoder.chunk(), encoder.plan(batch));
+        batch.iter().for_each(|event| encoder.push(&mut chunk, plan, event));
+        chunk
+    }
+
+    #[test]
+    fn columns_are_taken_from_the_fields_and_the_line_stays_whole() {
+        let batch = Batch::new("procs".into(), vec![example()]);
+        let chunk = encoded(&batch);
+        let row = &chunk.rows[0];
+        assert_eq!((row.time, row.kind), (1_795_441_580_171_234_567, "process.exec"));
+        assert_eq!(chunk.text(row.texts[0]), Some(&b"/bin/true"[..]));
+        assert_eq!((chunk.text(row.texts[1]), row.numbers), (None, [None, None]));
+        let mut line = Vec::new();
+        Json::new("node-1").batch(&mut line, &batch);
+        assert_eq!([chunk.json(row), b"\n"].concat(), line);
+    }
+
+    #[test]
+    fn an_event_of_no_process_has_no_such_columns() {
+        let chunk = encoded(&Batch::new("odd".into(), vec![Odd]));
+        let row = &chunk.rows[0];
+        assert_eq!((row.process, row.texts), (None, [None; 5]));
+    }
+
+    #[test]
+    fn a_text_that_is_not_utf_8_is_kept_as_json_shows_it() {
+        let mut bytes = b"before".to_vec();
+        let text = keep(&mut bytes, b"a\xff\xfeb");
+        let (start, end) = text.unwrap();
+        assert_eq!(&bytes[start as usize..end as usize], "a\u{fffd}\u{fffd}b".as_bytes());
+    }
+
+    #[test]
+    fn a_chunk_that_was_written_is_used_again() {
+        let batch = Batch::new("procs".into(), vec![example(); 3]);
+        let mut encoder = Encoder::new("node-1", LIMIT);
+        let (mut chunk, plan) = (encoder.chunk(), encoder.plan(&batch));
+        let mut events = batch.iter();
+        while !encoder.full(&chunk) {
+            encoder.push(&mut chunk, plan, events.next().expect("there are more"));
+        }
+        assert_eq!(chunk.rows.len(), LIMIT.events);
+        let room = chunk.bytes.capacity();
+        encoder.recycle(chunk);
+        let again = encoder.chunk();
+        assert_eq!((again.rows.len(), again.bytes.len(), again.bytes.capacity()), (0, 0, room));
+    }
+}

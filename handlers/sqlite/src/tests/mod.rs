@@ -1,0 +1,217 @@
+//! The handler on a bench, with real files.
+
+mod failures;
+mod questions;
+mod retained;
+mod written;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+use whalewatch_core::{
+    Attribution, Batch, Container, Event, Field, FieldInfo, HandlerCounters, How, Process,
+    Timestamp, Type, Value,
+};
+use whalewatch_kit::Json;
+use whalewatch_kit::testing::Bench;
+
+use crate::{History, HistoryError, Query, Sqlite, SqliteOptions};
+
+/// An event of any kind and time.
+#[derive(Clone, Debug)]
+pub(crate) struct Did {
+    pub(crate) kind: &'static str,
+    pub(crate) time: u64,
+    pub(crate) process: Process,
+    pub(crate) path: Option<String>,
+    pub(crate) executable: Option<String>,
+    pub(crate) peer: Option<(&'static str, u64)>,
+}
+
+const fn field(name: &'static str, ty: Type, get: fn(&Did) -> Value<'_>) -> Field<Did> {
+    Field { info: FieldInfo { name, ty, doc: "" }, get }
+}
+
+fn text(text: Option<&str>) -> Value<'_> {
+    text.map_or(Value::Null, |text| Value::Text(text.as_bytes()))
+}
+
+impl Event for Did {
+    const NAME: &'static str = "did";
+    const KINDS: &'static [&'static str] =
+        &["process.exec", "process.exit", "file.open", "network.connect"];
+    const FIELDS: &'static [Field<Self>] = &[
+        field("process.executable.path", Type::Text, |e| text(e.executable.as_deref())),
+        field("file.path", Type::Text, |e| text(e.path.as_deref())),
+        field("network.peer.address", Type::Text, |e| text(e.peer.map(|(address, _)| address))),
+        field("network.peer.port", Type::Uint, |e| {
+            e.peer.map_or(Value::Null, |(_, port)| Value::Uint(port))
+        }),
+        field("more", Type::Text, |e| text(e.path.as_deref())),
+    ];
+
+    fn kind(&self) -> &'static str {
+        self.kind
+    }
+
+    fn time(&self) -> Timestamp {
+        Timestamp(self.time)
+    }
+
+    fn process(&self) -> Option<&Process> {
+        Some(&self.process)
+    }
+}
+
+/// A file that was opened now, by this process.
+pub(crate) fn opened(pid: u32, path: &str) -> Did {
+    let mut comm = [0; 16];
+    comm[..3].copy_from_slice(b"cat");
+    Did {
+        kind: "file.open",
+        time: Timestamp::now().as_nanos(),
+        process: Process {
+            pid,
+            parent_pid: 1,
+            start_time: u64::from(pid),
+            comm,
+            ..Process::default()
+        },
+        path: Some(path.to_owned()),
+        executable: None,
+        peer: None,
+    }
+}
+
+pub(crate) fn batch(events: Vec<Did>, attribution: &Attribution) -> Batch {
+    let mut batch = Batch::new("did".into(), events);
+    batch.attribute(|_| attribution.clone());
+    batch
+}
+
+pub(crate) fn host() -> Attribution {
+    Attribution::host(How::Cgroup)
+}
+
+pub(crate) fn inside(container: &Arc<Container>) -> Attribution {
+    Attribution::container(Arc::clone(container), How::Cgroup)
+}
+
+/// The lines of a batch as any output writes them.
+pub(crate) fn lines(batch: &Batch) -> Vec<String> {
+    let mut out = Vec::new();
+    Json::new("node-1").batch(&mut out, batch);
+    String::from_utf8(out).expect("UTF-8").lines().map(str::to_owned).collect()
+}
+
+/// A folder with a database that is written to.
+pub(crate) struct Place {
+    pub(crate) dir: TempDir,
+    pub(crate) options: SqliteOptions,
+}
+
+impl Place {
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("history.db");
+        Self { dir, options: SqliteOptions { path, ..SqliteOptions::default() } }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.options.path
+    }
+
+    pub(crate) fn bench(&self) -> Bench<Sqlite> {
+        let mut bench = Bench::new::<Did>(&self.options).unwrap_or_else(|p| panic!("{p:?}"));
+        assert!(bench.receive(Duration::ZERO).expect("a message"), "the first tick");
+        bench
+    }
+
+    /// Why no handler can be built.
+    pub(crate) fn refusal(&self) -> String {
+        let problems = Bench::<Sqlite>::new::<Did>(&self.options).err().expect("it is refused");
+        problems[0].message.clone()
+    }
+
+    /// What all files of the database have in all.
+    pub(crate) fn size(&self) -> u64 {
+        self.files().iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
+    }
+
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.dir.path()).expect("the folder is there");
+        let mut files: Vec<PathBuf> =
+            entries.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        files
+    }
+
+    /// Another program that uses the database.
+    pub(crate) fn other(&self) -> Connection {
+        Connection::open(self.path()).expect("the database")
+    }
+
+    pub(crate) fn number(&self, sql: &str) -> i64 {
+        self.other().query_row(sql, (), |row| row.get(0)).unwrap_or_else(|e| panic!("{sql}: {e}"))
+    }
+
+    pub(crate) fn stored(&self) -> Vec<String> {
+        self.asked(&Query::default())
+    }
+
+    pub(crate) fn asked(&self, query: &Query) -> Vec<String> {
+        let history = History::open(self.path()).unwrap_or_else(|e| panic!("{e}"));
+        let mut lines = Vec::new();
+        let count = history.each::<HistoryError>(query, |found| {
+            lines.push(found.json.to_owned());
+            Ok(())
+        });
+        assert_eq!(count.unwrap_or_else(|e| panic!("{e}")), lines.len() as u64);
+        lines
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_whole(&self) {
+        let connection = self.other();
+        let check: String = connection
+            .query_row("PRAGMA integrity_check", (), |row| row.get(0))
+            .expect("it can be checked");
+        assert_eq!(check, "ok");
+        let orphans = "SELECT (SELECT count(*) FROM pragma_foreign_key_check)
+            + (SELECT count(*) FROM events WHERE id NOT IN (SELECT event FROM bodies))
+            + (SELECT count(*) FROM bodies WHERE event NOT IN (SELECT id FROM events))";
+        assert_eq!(connection.query_row(orphans, (), |row| row.get::<_, i64>(0)), Ok(0));
+    }
+}
+
+/// Lets the handler tick until so many events are delivered.
+#[track_caller]
+pub(crate) fn until_delivered(bench: &mut Bench<Sqlite>, count: u64) {
+    until(bench, |bench| delivered(bench) == count);
+}
+
+#[track_caller]
+pub(crate) fn until(bench: &mut Bench<Sqlite>, condition: impl Fn(&Bench<Sqlite>) -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition(bench) {
+        assert!(Instant::now() < deadline, "{:?}", bench.counters);
+        tick(bench);
+        std::thread::yield_now();
+    }
+}
+
+pub(crate) fn tick(bench: &mut Bench<Sqlite>) {
+    bench.advance(Duration::from_millis(200)).expect("a tick");
+}
+
+pub(crate) fn delivered(bench: &Bench<Sqlite>) -> u64 {
+    bench.count(|c: &HandlerCounters| &c.output)
+}
+
+pub(crate) fn dropped(bench: &Bench<Sqlite>) -> u64 {
+    bench.count(|c: &HandlerCounters| &c.dropped)
+}
