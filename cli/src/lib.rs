@@ -35,6 +35,7 @@ use clap::{CommandFactory, FromArgMatches};
 use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_filter::Filter;
+use whalewatch_nats::Nats;
 use whalewatch_null::Null;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
@@ -71,6 +72,7 @@ impl Program {
         program
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
+            .handler::<Nats>("nats")
             .handler::<Null>("null")
             .handler::<Stdout>("stdout")
     }
