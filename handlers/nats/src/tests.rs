@@ -1,6 +1,7 @@
 //! The log, and the handler on a bench without a server.
 
 use std::net::TcpListener;
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -26,6 +27,10 @@ fn read_all(log: &mut Log) -> Vec<u64> {
         }
     }
     found
+}
+
+fn list(numbers: Range<u64>) -> Vec<u64> {
+    numbers.collect()
 }
 
 #[derive(Clone, Debug)]
@@ -92,7 +97,7 @@ proptest! {
             }
             prop_assert_eq!((log.settled(), log.next_place(), log.end()), (settled, read, appended));
         }
-        prop_assert_eq!(read_all(&mut log), Vec::from_iter(read..appended));
+        prop_assert_eq!(read_all(&mut log), list(read..appended));
     }
 }
 
@@ -119,10 +124,10 @@ fn overfilled(when_full: WhenFull) -> (Vec<u64>, u64, u64) {
 #[test]
 fn a_full_spool_drops_as_it_was_told_and_says_how_many() {
     let (left, refused, given_up) = overfilled(WhenFull::DropNewest);
-    assert_eq!(left, Vec::from_iter(10..3000 - refused));
+    assert_eq!(left, list(10..3000 - refused));
     assert_eq!(given_up, 0);
     let (left, refused, given_up) = overfilled(WhenFull::DropOldest);
-    assert_eq!(left, Vec::from_iter(10 + given_up..3000));
+    assert_eq!(left, list(10 + given_up..3000));
     assert_eq!(refused, 0);
 }
 

@@ -14,7 +14,7 @@ use whalewatch_tests::{environment, wait};
 /// How long a server may take until it answers.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// A server with JetStream, which keeps its port and its store over restarts.
+/// A server with `JetStream`, which keeps its port and its store over restarts.
 #[derive(Debug)]
 pub(crate) struct Server {
     dir: PathBuf,

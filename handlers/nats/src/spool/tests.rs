@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -10,6 +11,10 @@ const MAX: u64 = 1 << 20;
 
 fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
+}
+
+fn list(numbers: Range<u64>) -> Vec<u64> {
+    numbers.collect()
 }
 
 /// Numbers of the records from `place` on.
@@ -63,7 +68,7 @@ fn a_spool_goes_on_where_it_was_left() {
     let mut opened = open(dir.path(), MAX).expect("a spool");
     assert_eq!((opened.settled, opened.spool.end(), opened.cut), (4, 10, 0));
     fill(&mut opened.spool, 11..=12, 100);
-    assert_eq!(numbers(&mut opened.spool, 4), Vec::from_iter(5..=12));
+    assert_eq!(numbers(&mut opened.spool, 4), list(5..13));
     opened.spool.settle(12);
     opened.spool.close(12);
     assert_eq!(segments(dir.path()), 0, "nothing is left when nothing waits");
@@ -106,10 +111,10 @@ fn settled_segments_are_removed_and_the_bound_is_held() {
     let on_disk: usize = files(dir.path()).values().map(Vec::len).sum();
     assert!((MAX as usize * 3 / 4..MAX as usize + 200).contains(&on_disk), "{on_disk}");
     let first = spool.first();
-    assert_eq!(numbers(&mut spool, first), Vec::from_iter(first..10_000));
+    assert_eq!(numbers(&mut spool, first), list(first..10_000));
     spool.settle(9_990);
     assert!(segments(dir.path()) <= 1);
-    assert_eq!(numbers(&mut spool, 9_990), Vec::from_iter(9_990..10_000));
+    assert_eq!(numbers(&mut spool, 9_990), list(9_990..10_000));
 }
 
 #[test]
@@ -200,7 +205,7 @@ proptest! {
         let found = numbers(&mut opened.spool, from);
         let is_whole = |(of, end): &&(u64, u64)| *of < number || *end <= cut as u64;
         let whole = ends.iter().filter(is_whole).count() as u64;
-        prop_assert_eq!(found, Vec::from_iter(settled.min(whole)..whole));
+        prop_assert_eq!(found, list(settled.min(whole)..whole));
         fill(&mut opened.spool, [1000], payload);
         let found = numbers(&mut opened.spool, from);
         prop_assert_eq!(found.last(), Some(&1000));
