@@ -3,6 +3,7 @@
 
   query.py --servers 127.0.0.1:4222 --filter 'fleet.*.*.process.exec'     prints these events, as JSON lines
   query.py --servers 127.0.0.1:4222 --by host.name,container.name         counts them by the fields named
+  query.py --servers 127.0.0.1:4222 --count                               how many events fit the filter
   query.py --servers 127.0.0.1:4222 --check                               order and duplicates, for each host
   query.py --servers 127.0.0.1:4222 --leader                              the node that leads the stream
 """
@@ -72,11 +73,8 @@ class Nats:
             raise SystemExit(f"JetStream says: {answer['error']['description']}")
         return answer
 
-    def read(self, stream, subjects):
-        """Every message in the stream now: sequence, id, payload."""
-        last = self.ask(f"$JS.API.STREAM.INFO.{stream}", {})["state"]["last_seq"]
-        if last == 0:
-            return
+    def consumer(self, stream, subjects):
+        """A consumer of its own, which goes with the connection: its name, and how many messages wait for it."""
         config = {
             "deliver_policy": "all",
             "ack_policy": "none",
@@ -86,11 +84,15 @@ class Nats:
             "num_replicas": 1,
         }
         made = self.ask(f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
-        left, asked = made["num_pending"], 0
+        return made["name"], made["num_pending"]
+
+    def read(self, stream, subjects):
+        """Every message in the stream now: sequence, id, payload."""
+        (consumer, left), asked = self.consumer(stream, subjects), 0
         more = json.dumps({"batch": BATCH, "expires": 5_000_000_000}).encode()
         while left:
             if asked == 0:
-                to = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{made['name']}"
+                to = f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{consumer}"
                 self.send(f"PUB {to} {self.inbox}.data {len(more)}\r\n".encode() + more + b"\r\n")
                 asked = BATCH
             _, reply, headers, payload = self.message()
@@ -99,8 +101,9 @@ class Nats:
                 asked = 0
                 continue
             asked -= 1
+            # What comes while we read is for the next time.
+            left -= 1
             tokens = reply.decode().split(".")
-            left = int(tokens[-1])
             ids = [line[12:].strip() for line in headers.split(b"\r\n") if line.lower().startswith(b"nats-msg-id:")]
             yield int(tokens[5]), ids[0].decode() if ids else "", payload
 
@@ -143,6 +146,7 @@ def main():
     options.add_argument("--stream", default="FLEET")
     options.add_argument("--filter", default=">", help="subjects: fleet.HOST.CONTAINER.KIND with * and >")
     options.add_argument("--by", help="count by these fields, with commas between them")
+    options.add_argument("--count", action="store_true", help="print how many events there are")
     options.add_argument("--check", action="store_true", help="check order and duplicates")
     options.add_argument("--leader", action="store_true", help="print the node that leads the stream")
     options = options.parse_args()
@@ -150,6 +154,9 @@ def main():
     if options.leader:
         info = nats.ask(f"$JS.API.STREAM.INFO.{options.stream}", {})
         print(info.get("cluster", {}).get("leader", ""))
+        return
+    if options.count:
+        print(nats.consumer(options.stream, options.filter)[1])
         return
     messages = nats.read(options.stream, options.filter)
     if options.check:

@@ -1,7 +1,7 @@
 //! The `nats` handler: publishes events to NATS `JetStream`, each with an acknowledgement, and keeps them in a spool on disk
 //! while no server takes them.
 //!
-//! Every event goes through one ordered [log](mod@log): it is written to the spool, sent, and settled once the stream has
+//! Every event goes through one ordered log: it is written to the spool, sent, and settled once the stream has
 //! acknowledged it. A helper thread does this; the handler itself only makes records of events, so a server that is dead
 //! or slow never holds the chain up for longer than [`PATIENCE`].
 //!

@@ -271,7 +271,7 @@ struct AckError<'a> {
 
 fn read(message: &Message) -> Answer {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
-        let hint = "no stream takes the subject: make one, or have it made with `stream`";
+        let hint = "no stream takes the subject: none is there for it, or it has no leader";
         return Answer::NotNow(hint.to_owned());
     }
     match serde_json::from_slice(&message.payload) {
