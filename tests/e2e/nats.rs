@@ -306,6 +306,29 @@ fn without_a_spool_what_has_no_room_is_dropped_and_counted() {
 }
 
 #[test]
+fn an_event_that_no_server_will_ever_take_holds_nothing_up() {
+    let dir = environment::scratch("nats-large");
+    let mut server = Server::new(&dir, "max_payload: 1200");
+    server.start();
+    let long = dir.join("l".repeat(200)).join("o".repeat(200)).join("n".repeat(200));
+    fs::create_dir_all(&long).expect("the scratch folder can be written to");
+    let long = long.join("g".repeat(200));
+    fs::write(&long, "").expect("the scratch folder can be written to");
+    let tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
+    ended(opens(500));
+    WORKLOAD.on_host(&["files", "open-close", long.to_str().expect("text"), "20"]);
+    ended(opens(500));
+    let finished = tracer.stop();
+    let stored = server.read(STREAM);
+    let nats = |counter| finished.totals.handler("nats", counter);
+    assert_eq!(nats("dropped"), 20);
+    assert_eq!(stored.len() as u64, nats("out"));
+    assert_eq!(stored.len() + 20, finished.events.len());
+    assert!(stored.is_sorted_by_key(number));
+    assert!(finished.stderr.contains("an event is dropped"), "{}", finished.stderr);
+}
+
+#[test]
 fn two_whalewatches_do_not_share_a_spool() {
     let dir = environment::scratch("nats-shared");
     let server = Server::new(&dir, "");

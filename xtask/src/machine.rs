@@ -11,12 +11,13 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 7] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("busybox-static", "busybox"),
     ("util-linux", "setpriv"),
     ("iproute2", "ip"),
+    ("python3", "python3"),
     ("strace", "strace"),
     ("qemu-system-x86", "qemu-system-x86_64"),
 ];

@@ -10,7 +10,7 @@ pub(crate) struct Flight {
     sent: VecDeque<Sent>,
     /// How many of them are answered: they stand behind one that is not.
     ahead: usize,
-    /// Places of records that were answered on an earlier connection while one before them was not.
+    /// Places of records that were answered on an earlier connection, or given up, while one before them was not.
     known: BTreeSet<u64>,
 }
 
@@ -57,19 +57,28 @@ impl Flight {
         true
     }
 
-    /// Whether a record was answered on an earlier connection, and so is not sent again. Says so once.
-    pub(crate) fn is_known(&mut self, place: u64) -> bool {
-        self.known.remove(&place)
+    /// Whether a record is done with already, and so is not sent again.
+    pub(crate) fn is_known(&self, place: u64) -> bool {
+        self.known.contains(&place)
     }
 
-    /// How many places of a range were answered on an earlier connection.
+    /// Records of a range are done with, without having been sent.
+    pub(crate) fn give_up(&mut self, from: u64, to: u64) {
+        self.known.extend(from..to);
+    }
+
+    /// How many records of a range are done with already.
     pub(crate) fn known_in(&self, from: u64, to: u64) -> u64 {
         self.known.range(from..to.max(from)).count() as u64
     }
 
-    /// The place before which all is settled, if records up to before `next` were sent.
-    pub(crate) fn settled(&self, next: u64) -> u64 {
-        self.sent.front().map_or(next, |first| first.place)
+    /// The place before which all is settled, if records up to before `next` were sent. What is known of those is forgotten.
+    pub(crate) fn settle(&mut self, next: u64) -> u64 {
+        let place = self.sent.front().map_or(next, |first| first.place);
+        while self.known.first().is_some_and(|known| *known < place) {
+            self.known.pop_first();
+        }
+        place
     }
 
     /// The connection is gone; what has no answer is sent again, except what stands before `there`: the number of these.
@@ -101,15 +110,15 @@ mod tests {
     #[test]
     fn all_before_the_first_without_an_answer_is_settled() {
         let mut flight = flight(3..7);
-        assert_eq!(flight.settled(7), 3);
+        assert_eq!(flight.settle(7), 3);
         assert!(flight.answered(4) && flight.has_hole());
-        assert_eq!(flight.settled(7), 3);
+        assert_eq!(flight.settle(7), 3);
         assert!(flight.answered(3) && !flight.has_hole());
-        assert_eq!(flight.settled(7), 5);
+        assert_eq!(flight.settle(7), 5);
         assert!(!flight.answered(4), "each is counted once");
         assert!(!flight.answered(99));
         assert!(flight.answered(5) && flight.answered(6));
-        assert_eq!((flight.settled(7), flight.len()), (7, 0));
+        assert_eq!((flight.settle(7), flight.len()), (7, 0));
     }
 
     #[test]
@@ -122,7 +131,14 @@ mod tests {
         assert_eq!(flight.break_off(2), [0, 1]);
         assert_eq!((flight.len(), flight.has_hole()), (0, false));
         assert_eq!(flight.known_in(0, 6), 2);
-        assert!(flight.is_known(2) && !flight.is_known(2));
-        assert!(!flight.is_known(3) && flight.is_known(4));
+        assert!(flight.is_known(2) && !flight.is_known(3) && flight.is_known(4));
+        // Nor on the one after that, as long as one before it has no answer.
+        flight.give_up(5, 7);
+        flight.sent(3, Instant::now());
+        assert_eq!(flight.settle(7), 3);
+        assert_eq!(flight.break_off(0), [0; 0]);
+        assert!(!flight.is_known(2) && flight.is_known(4) && flight.is_known(6));
+        assert_eq!(flight.settle(7), 7);
+        assert_eq!(flight.known_in(0, 10), 0);
     }
 }

@@ -217,7 +217,8 @@ impl Secret {
             AuthOptions { token_env: Some(name), .. } => env(name).map(Self::Token),
             AuthOptions { nkey_file: Some(path), .. } => file(path).map(Self::Nkey),
             AuthOptions { credentials_file: Some(path), .. } => {
-                Ok(Self::Credentials(path.clone(), file(path)?))
+                // The parser wants the line's end that `trim` took.
+                Ok(Self::Credentials(path.clone(), file(path)? + "\n"))
             }
             _ => Err("nothing says who it is: set one of the keys of auth".to_owned()),
         }

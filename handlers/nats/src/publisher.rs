@@ -203,6 +203,7 @@ impl Work {
                     let lost = to - from - self.flight.known_in(from, to);
                     tracing::warn!(handler = %self.p.name, lost, "events in the spool are damaged");
                     self.count_dropped(from, to);
+                    self.flight.give_up(from, to);
                     self.settle();
                 }
                 Some(Next::Record(place, _)) if self.flight.is_known(place) => self.settle(),
@@ -211,6 +212,7 @@ impl Work {
                     Published::Refused(why) => {
                         tracing::warn!(handler = %self.p.name, "an event is dropped: {why}");
                         self.count_dropped(place, place + 1);
+                        self.flight.give_up(place, place + 1);
                         self.settle();
                     }
                     Published::Broken(why) => return Err(why),
@@ -333,7 +335,7 @@ impl Work {
     }
 
     fn settle(&mut self) {
-        let place = self.flight.settled(self.p.log.next_place());
+        let place = self.flight.settle(self.p.log.next_place());
         self.p.log.settle(place);
     }
 

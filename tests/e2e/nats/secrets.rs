@@ -63,15 +63,20 @@ pub(crate) fn credentials() -> (String, String) {
         "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
         "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
     });
-    let of_operator = token(&operator, &operator, "operator", &serde_json::json!({}));
-    let of_account =
-        token(&operator, &account, "account", &serde_json::json!({ "limits": limits }));
+    // The server wants an account for its own messages, which may not have JetStream.
+    let system = Nkey::new_account();
+    let none = serde_json::json!({});
+    let of_operator = token(&operator, &operator, "operator", &none);
+    let of_system = token(&operator, &system, "account", &none);
+    let with_limits = serde_json::json!({ "limits": limits });
+    let of_account = token(&operator, &account, "account", &with_limits);
     let permissions =
         serde_json::json!({ "pub": {}, "sub": {}, "subs": -1, "data": -1, "payload": -1 });
     let of_user = token(&account, &user, "user", &permissions);
+    let (account, system) = (account.public_key(), system.public_key());
     let server = format!(
-        "operator: {of_operator}\nresolver: MEMORY\nresolver_preload: {{ {}: {of_account} }}\n",
-        account.public_key()
+        "operator: {of_operator}\nsystem_account: {system}\nresolver: MEMORY\n\
+         resolver_preload: {{ {account}: {of_account}, {system}: {of_system} }}\n"
     );
     let seed = user.seed().expect("a seed");
     let file = format!(
