@@ -39,6 +39,7 @@ use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_exec::Exec;
 use whalewatch_file::JsonFile;
 use whalewatch_filter::Filter;
+use whalewatch_nats::Nats;
 use whalewatch_null::Null;
 use whalewatch_otlp::Otlp;
 use whalewatch_prometheus::Prometheus;
@@ -83,6 +84,7 @@ impl Program {
             .handler::<Exec>("exec")
             .handler::<JsonFile>("file")
             .handler::<Filter>("filter")
+            .handler::<Nats>("nats")
             .handler::<Null>("null")
             .handler::<Otlp>("otlp")
             .handler::<Prometheus>("prometheus")

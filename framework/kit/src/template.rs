@@ -80,10 +80,11 @@ impl Template {
         let parts = self.parts.iter().map(|part| match part {
             Part::Text(text) => Piece::Text(text.as_bytes().into()),
             Part::Field { name, .. } if name == HOST && schema.find(HOST).is_none() => {
-                Piece::Value(host.as_bytes().into())
+                Piece::Host(host.as_bytes().into())
             }
             Part::Field { name, other, .. } => {
-                Piece::Field(Selected::new(schema, name), other.as_bytes().into())
+                let (selected, other) = (Selected::new(schema, name), other.as_bytes().into());
+                Piece::Field(name.as_str().into(), selected, other)
             }
         });
         Filled { parts: parts.collect(), clock: Clock::new(), value: Vec::new() }
@@ -101,9 +102,10 @@ pub struct Filled {
 #[derive(Clone, Debug)]
 enum Piece {
     Text(Box<[u8]>),
-    /// A value that is the same for all events.
-    Value(Box<[u8]>),
-    Field(Selected, Box<[u8]>),
+    /// The host's name, the same for all events.
+    Host(Box<[u8]>),
+    /// Name of a field, the field, and what stands for it in an event that has none.
+    Field(Box<str>, Selected, Box<[u8]>),
 }
 
 impl Filled {
@@ -115,17 +117,27 @@ impl Filled {
         event: EventRef<'_>,
         mut escape: impl FnMut(&mut Vec<u8>, &[u8]),
     ) {
+        self.write_fields(out, event, |out, _, value| escape(out, value));
+    }
+
+    /// As [`Filled::write`], where `escape` gets the field's name, too: for texts in which not all fields are written alike.
+    pub fn write_fields(
+        &mut self,
+        out: &mut Vec<u8>,
+        event: EventRef<'_>,
+        mut escape: impl FnMut(&mut Vec<u8>, &str, &[u8]),
+    ) {
         for part in &self.parts {
             match part {
                 Piece::Text(text) => out.extend_from_slice(text),
-                Piece::Value(value) => escape(out, value),
-                Piece::Field(field, other) => match field.value(event, "") {
-                    Value::Null => escape(out, other),
-                    Value::Text(text) => escape(out, text),
+                Piece::Host(name) => escape(out, HOST, name),
+                Piece::Field(name, field, other) => match field.value(event, "") {
+                    Value::Null => escape(out, name, other),
+                    Value::Text(text) => escape(out, name, text),
                     value => {
                         self.value.clear();
                         write_plain(&mut self.value, &mut self.clock, value);
-                        escape(out, &self.value);
+                        escape(out, name, &self.value);
                     }
                 },
             }
@@ -164,6 +176,25 @@ mod tests {
         ] {
             assert_eq!(filled(template), want, "{template}");
         }
+    }
+
+    #[test]
+    fn who_escapes_can_be_told_which_field_it_is() {
+        let batch = Batch::new("t".into(), vec![example()]);
+        let template =
+            Template::parse("x", "{host.name} {kind} {process.pid}").expect("a template");
+        let mut out = Vec::new();
+        let event = batch.iter().next().expect("an event");
+        template.fill(&batch.schema(), "node-1").write_fields(
+            &mut out,
+            event,
+            |out, name, value| {
+                out.extend_from_slice(name.as_bytes());
+                out.push(b'=');
+                out.extend_from_slice(value);
+            },
+        );
+        assert_eq!(out, b"host.name=node-1 kind=process.exec process.pid=19920");
     }
 
     #[test]
