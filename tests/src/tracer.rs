@@ -101,11 +101,6 @@ impl Tracer {
         self.output.events()
     }
 
-    /// What it has said on standard error so far.
-    pub fn said(&self) -> String {
-        self.stderr.text()
-    }
-
     /// How many bytes it has printed so far.
     pub fn printed(&self) -> u64 {
         fs::metadata(&self.out).map_or(0, |file| file.len())

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{Attribution, Batch, How, Status};
-use whalewatch_file::{FileOptions, JsonFile, Rotate, Size};
+use whalewatch_core::{Attribution, Batch, How, HumanSize, Status};
+use whalewatch_file::{FileOptions, JsonFile, Rotate};
 use whalewatch_kit::testing::{Bench, Ran, example, named};
 
 /// Counts allocations.
@@ -44,7 +44,7 @@ fn batch() -> Batch {
 
 /// A real file, begun anew at 64 MiB.
 fn file(dir: &Path, pad: bool) -> Bench<JsonFile> {
-    let rotate = Rotate { size: Some(Size(64 << 20)), age: None };
+    let rotate = Rotate { size: Some(HumanSize(64 << 20)), age: None };
     let path = dir.join(format!("pad-{pad}"));
     let options = FileOptions { rotate, pad, keep: 1, ..FileOptions::new(path) };
     Bench::new::<Ran>(&options).unwrap_or_else(|problems| panic!("{problems:?}"))

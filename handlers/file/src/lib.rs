@@ -16,7 +16,6 @@ mod outage;
 mod output;
 mod repair;
 mod rotated;
-mod size;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +23,6 @@ use lines::Lines;
 pub use options::{Compress, FileOptions, Rotate, Sync};
 use outage::Outage;
 use output::Output;
-pub use size::Size;
 
 /// How much is gathered before it is written in the middle of a batch.
 const ENOUGH: usize = 64 * 1024;

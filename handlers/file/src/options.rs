@@ -9,12 +9,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem};
 
-use crate::size::Size;
+use whalewatch_core::HumanSize;
 
 /// Longest that a file's name may be, so that the names of its rotated files fit into the 255 bytes that file systems allow.
 const LONGEST_NAME: usize = 200;
 /// Smallest size to rotate at: a page of the file.
-const SMALLEST: Size = Size(4096);
+const SMALLEST: HumanSize = HumanSize(4096);
 /// Shortest age to rotate at, and shortest time between two syncs.
 const SHORTEST: Duration = Duration::from_millis(100);
 
@@ -57,7 +57,7 @@ pub struct FileOptions {
 #[serde(default, deny_unknown_fields)]
 pub struct Rotate {
     /// Before it would be larger than this: `100 MiB`, `1 GB`, or a number of bytes; at least `4 KiB`.
-    pub size: Option<Size>,
+    pub size: Option<HumanSize>,
     /// When it is this old, counted from its first line: `24h`; at least `100ms`.
     pub age: Option<HumanDuration>,
 }
@@ -215,7 +215,7 @@ mod tests {
                 "sync":"5s","pad":false,"wait_at_most":"1s"}"#,
         );
         let full = full.unwrap();
-        assert_eq!(full.rotate.size, Some(Size(1 << 20)));
+        assert_eq!(full.rotate.size, Some(HumanSize(1 << 20)));
         assert_eq!(full.sync, Sync::Every(HumanDuration(Duration::from_secs(5))));
         assert_eq!(full.check(), []);
         let again = serde_json::to_string(&full).unwrap();
@@ -228,7 +228,7 @@ mod tests {
     fn every_mistake_is_told_with_how_to_mend_it() {
         let wrong = FileOptions {
             rotate: Rotate {
-                size: Some(Size(10)),
+                size: Some(HumanSize(10)),
                 age: Some(HumanDuration(Duration::from_millis(1))),
             },
             keep: 0,

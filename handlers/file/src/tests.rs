@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use whalewatch_core::HumanDuration;
+use whalewatch_core::{HumanDuration, HumanSize};
 use whalewatch_kit::testing::{Bench, Ran, example};
 
 use super::*;
@@ -114,7 +114,7 @@ fn it_rotates_by_size_and_keeps_as_many_as_asked() {
     for (pad, compress) in [(true, Compress::None), (false, Compress::Zstd)] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
-        let size = Some(Size(20_000));
+        let size = Some(HumanSize(20_000));
         let rotate = Rotate { size, age: None };
         let mut bench = bench(&FileOptions { pad, compress, rotate, keep: 4, ..options(&path) });
         for next in 0..100 {
@@ -144,7 +144,7 @@ fn it_rotates_by_size_and_keeps_as_many_as_asked() {
 fn numbers_go_on_where_the_run_before_ended() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
-    let rotate = Rotate { size: Some(Size(4096)), age: None };
+    let rotate = Rotate { size: Some(HumanSize(4096)), age: None };
     for run in 0..3 {
         let mut bench =
             bench(&FileOptions { rotate: rotate.clone(), keep: 1000, ..options(&path) });
@@ -214,7 +214,7 @@ const VICTIM: &str = "WHALEWATCH_FILE_TEST_VICTIM";
 #[test]
 fn a_kill_at_the_worst_moment_cuts_no_line() {
     if let Some(path) = std::env::var_os(VICTIM) {
-        let rotate = Rotate { size: Some(Size(16 << 20)), age: None };
+        let rotate = Rotate { size: Some(HumanSize(16 << 20)), age: None };
         let options = FileOptions { rotate, keep: 1, ..options(Path::new(&path)) };
         let mut bench = bench(&options);
         loop {

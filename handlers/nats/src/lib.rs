@@ -14,7 +14,6 @@ mod log;
 mod options;
 mod publisher;
 mod record;
-mod size;
 mod spool;
 mod subject;
 mod tally;
@@ -33,7 +32,6 @@ use whalewatch_kit::Template;
 
 pub use options::{AuthOptions, NatsOptions, SpoolOptions, StreamOptions, TlsOptions, WhenFull};
 pub use publisher::NatsMessage;
-pub use size::Size;
 pub use spool::SpoolError;
 
 use encode::Encoder;

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem, Schema};
 use whalewatch_kit::Template;
 
-use crate::size::Size;
 use crate::subject;
+use whalewatch_core::HumanSize;
 
 /// Options of the `nats` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -33,7 +33,7 @@ pub struct NatsOptions {
     pub max_in_flight: u32,
     /// How many bytes of events that wait for their acknowledgement are kept in memory, 1MiB to 1GiB. Without a spool, what
     /// comes when they are full is dropped.
-    pub buffer: Size,
+    pub buffer: HumanSize,
     /// How long a server may take to connect to, and to answer about the stream, up to 1m.
     pub connect_timeout: HumanDuration,
     /// How long an acknowledgement may take until all that is on its way is sent again, on a new connection; up to 10m.
@@ -54,7 +54,7 @@ impl Default for NatsOptions {
             tls: None,
             auth: None,
             max_in_flight: 2048,
-            buffer: Size(16 << 20),
+            buffer: HumanSize(16 << 20),
             connect_timeout: HumanDuration(Duration::from_secs(5)),
             ack_timeout: HumanDuration(Duration::from_secs(5)),
             stop_timeout: HumanDuration(Duration::from_secs(5)),
@@ -80,7 +80,7 @@ pub struct StreamOptions {
     pub max_age: Option<HumanDuration>,
     /// How large it may get; then the oldest events go. Left out, without bound.
     #[serde(default)]
-    pub max_bytes: Option<Size>,
+    pub max_bytes: Option<HumanSize>,
     /// How long the stream knows an event that is sent again. Longer than the outages that are to leave no duplicate.
     #[serde(default = "two_minutes")]
     pub duplicate_window: HumanDuration,
@@ -137,7 +137,7 @@ pub struct SpoolOptions {
     pub dir: PathBuf,
     /// How large it may get, 1MiB at least.
     #[serde(default = "one_gibibyte")]
-    pub max_size: Size,
+    pub max_size: HumanSize,
     /// What goes when it is full.
     #[serde(default)]
     pub when_full: WhenFull,
@@ -147,8 +147,8 @@ pub struct SpoolOptions {
     pub sync: HumanDuration,
 }
 
-fn one_gibibyte() -> Size {
-    Size(1 << 30)
+fn one_gibibyte() -> HumanSize {
+    HumanSize(1 << 30)
 }
 
 fn one_second() -> HumanDuration {
@@ -182,7 +182,7 @@ impl NatsOptions {
             let message = format!("{} is out of range: 1 to 16384", self.max_in_flight);
             problems.push(Problem::new("max_in_flight", message));
         }
-        size("buffer", self.buffer, Size(1 << 20), Size(1 << 30), &mut problems);
+        size("buffer", self.buffer, HumanSize(1 << 20), HumanSize(1 << 30), &mut problems);
         let minute = Duration::from_mins(1);
         let least = Duration::from_millis(1);
         time("connect_timeout", self.connect_timeout, least, minute, &mut problems);
@@ -206,7 +206,13 @@ impl NatsOptions {
                 let hint = "name a folder: \"/var/lib/whalewatch/nats\"";
                 problems.push(Problem::new("spool.dir", "no folder is named").hint(hint));
             }
-            size("spool.max_size", spool.max_size, Size(1 << 20), Size(1 << 50), &mut problems);
+            size(
+                "spool.max_size",
+                spool.max_size,
+                HumanSize(1 << 20),
+                HumanSize(1 << 50),
+                &mut problems,
+            );
             let hour = Duration::from_hours(1);
             time("spool.sync", spool.sync, Duration::from_millis(10), hour, &mut problems);
         }
@@ -282,7 +288,7 @@ impl StreamOptions {
         let window = self.duplicate_window;
         time("stream.duplicate_window", window, Duration::from_millis(100), most, problems);
         if let Some(bytes) = self.max_bytes {
-            size("stream.max_bytes", bytes, Size(1 << 20), Size(1 << 60), problems);
+            size("stream.max_bytes", bytes, HumanSize(1 << 20), HumanSize(1 << 60), problems);
         }
     }
 }
@@ -331,7 +337,13 @@ fn time(
     }
 }
 
-fn size(key: &str, size: Size, least: Size, most: Size, problems: &mut Vec<Problem>) {
+fn size(
+    key: &str,
+    size: HumanSize,
+    least: HumanSize,
+    most: HumanSize,
+    problems: &mut Vec<Problem>,
+) {
     if !(least..=most).contains(&size) {
         let message = format!("{size} is out of range: {least} to {most}");
         problems.push(Problem::new(key, message));

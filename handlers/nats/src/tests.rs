@@ -193,7 +193,7 @@ fn without_a_server_and_a_spool_events_are_dropped_and_counted() {
 
 #[test]
 fn a_dead_server_holds_the_chain_up_for_a_bounded_time_only() {
-    let options = NatsOptions { buffer: crate::Size(1 << 20), ..options() };
+    let options = NatsOptions { buffer: whalewatch_core::HumanSize(1 << 20), ..options() };
     let mut bench = Bench::<Nats>::new::<Ran>(&options).expect("a handler");
     let begin = Instant::now();
     for _ in 0..100 {

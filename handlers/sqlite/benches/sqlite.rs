@@ -14,10 +14,10 @@ use std::time::Duration;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
     Attribution, Batch, Container, Event, Field, FieldInfo, HandlerCounters, How, HumanDuration,
-    Process, Status, Texts, Timestamp, Type, Value,
+    HumanSize, Process, Status, Texts, Timestamp, Type, Value,
 };
 use whalewatch_kit::testing::{Bench, named};
-use whalewatch_sqlite::{Group, History, HistoryError, Query, Size, Sqlite, SqliteOptions};
+use whalewatch_sqlite::{Group, History, HistoryError, Query, Sqlite, SqliteOptions};
 
 /// Counts what Rust allocates; what `SQLite` does by itself is not seen.
 struct Counting;
@@ -141,7 +141,7 @@ fn handler(path: &Path, max_size: u64) -> Bench<Sqlite> {
     let options = SqliteOptions {
         path: path.to_owned(),
         keep: HumanDuration(Duration::ZERO),
-        max_size: Size(max_size),
+        max_size: HumanSize(max_size),
         ..SqliteOptions::default()
     };
     Bench::new::<Did>(&options).unwrap_or_else(|problems| panic!("{problems:?}"))

@@ -13,7 +13,6 @@ mod options;
 mod retention;
 mod rows;
 mod schema;
-mod size;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -23,4 +22,3 @@ pub use history::{Found, GROUPS, Group, History, HistoryError, Query};
 pub use options::{DEFAULT_PATH, SqliteOptions, Sync};
 /// A value that events are counted by.
 pub use rusqlite::types::Value;
-pub use size::Size;

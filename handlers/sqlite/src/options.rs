@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem};
 
-use crate::size::Size;
+use whalewatch_core::HumanSize;
 
 /// Options of the `sqlite` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -19,7 +19,7 @@ pub struct SqliteOptions {
     pub keep: HumanDuration,
     /// What the database may have on disk in all, its write-ahead log included: `"1GiB"`, `"500MB"`; at least `"4MiB"`. The
     /// oldest events make room for new ones. `"0"` sets no limit.
-    pub max_size: Size,
+    pub max_size: HumanSize,
     /// How long events wait at most to be committed together; at most `"1m"`. What a kill of the program can lose. `"0s"`
     /// commits whenever no event is waiting.
     pub commit_every: HumanDuration,
@@ -28,7 +28,7 @@ pub struct SqliteOptions {
     pub sync: Sync,
     /// How much may wait in memory while the database cannot be written (locked, disk full): `"64MiB"`; at least `"1MiB"`.
     /// What comes when it is full is dropped, and counted.
-    pub buffer: Size,
+    pub buffer: HumanSize,
     /// How long the end of a run may wait for a database that cannot be written; at most `"1m"`.
     pub stop_timeout: HumanDuration,
 }
@@ -47,8 +47,8 @@ pub enum Sync {
 /// Where the history is if nothing else is said.
 pub const DEFAULT_PATH: &str = "/var/lib/whalewatch/history.db";
 
-const LEAST_SIZE: Size = Size(4 << 20);
-const LEAST_BUFFER: Size = Size(1 << 20);
+const LEAST_SIZE: HumanSize = HumanSize(4 << 20);
+const LEAST_BUFFER: HumanSize = HumanSize(1 << 20);
 const LONGEST: Duration = Duration::from_mins(1);
 
 impl Default for SqliteOptions {
@@ -56,10 +56,10 @@ impl Default for SqliteOptions {
         Self {
             path: DEFAULT_PATH.into(),
             keep: HumanDuration(Duration::from_hours(7 * 24)),
-            max_size: Size(1 << 30),
+            max_size: HumanSize(1 << 30),
             commit_every: HumanDuration(Duration::from_millis(200)),
             sync: Sync::Normal,
-            buffer: Size(64 << 20),
+            buffer: HumanSize(64 << 20),
             stop_timeout: HumanDuration(Duration::from_secs(5)),
         }
     }

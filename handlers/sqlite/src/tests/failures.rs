@@ -6,7 +6,7 @@ use rusqlite::TransactionBehavior;
 use whalewatch_core::HumanDuration;
 
 use super::*;
-use crate::Size;
+use whalewatch_core::HumanSize;
 
 #[test]
 fn while_it_is_locked_events_wait_and_then_all_are_written() {
@@ -28,7 +28,7 @@ fn while_it_is_locked_events_wait_and_then_all_are_written() {
 #[test]
 fn what_has_no_room_in_the_buffer_is_dropped_and_counted() {
     let mut place = Place::new();
-    place.options.buffer = Size(1 << 20);
+    place.options.buffer = HumanSize(1 << 20);
     let mut bench = place.bench();
     let mut other = place.other();
     let lock = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();

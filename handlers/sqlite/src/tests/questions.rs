@@ -248,7 +248,7 @@ fn a_writer_that_begins_in_the_middle_is_noticed() {
 #[test]
 fn a_slow_reader_holds_up_nobody() {
     let mut place = Place::new();
-    place.options.max_size = crate::Size(8 << 20);
+    place.options.max_size = whalewatch_core::HumanSize(8 << 20);
     let mut bench = place.bench();
     let some =
         || batch((0..500).map(|pid| opened(pid, "/some/file/of/some/length")).collect(), &host());

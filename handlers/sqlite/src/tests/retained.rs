@@ -5,7 +5,7 @@ use whalewatch_core::{HumanDuration, Status};
 use whalewatch_kit::testing::named;
 
 use super::*;
-use crate::Size;
+use whalewatch_core::HumanSize;
 
 const HOUR: u64 = 3_600_000_000_000;
 
@@ -31,7 +31,7 @@ fn events_that_are_too_old_go_and_others_stay() {
 #[test]
 fn without_limits_everything_stays() {
     let mut place = Place::new();
-    (place.options.keep, place.options.max_size) = (HumanDuration(Duration::ZERO), Size(0));
+    (place.options.keep, place.options.max_size) = (HumanDuration(Duration::ZERO), HumanSize(0));
     let mut bench = place.bench();
     bench.handle(batch(vec![aged(100_000, 1); 3000], &host())).unwrap();
     bench.end().unwrap();
@@ -80,7 +80,7 @@ fn overfill(place: &Place, bench: &mut Bench<Sqlite>, rounds: u32) {
 #[test]
 fn the_files_never_have_more_than_max_size_and_the_newest_events_stay() {
     let mut place = Place::new();
-    place.options.max_size = Size(8 << 20);
+    place.options.max_size = HumanSize(8 << 20);
     let mut bench = place.bench();
     overfill(&place, &mut bench, 300);
     bench.end().unwrap();
@@ -97,7 +97,7 @@ fn the_files_never_have_more_than_max_size_and_the_newest_events_stay() {
 #[test]
 fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
     let mut place = Place::new();
-    (place.options.max_size, place.options.buffer) = (Size(8 << 20), Size(1 << 20));
+    (place.options.max_size, place.options.buffer) = (HumanSize(8 << 20), HumanSize(1 << 20));
     let mut bench = place.bench();
     overfill(&place, &mut bench, 60);
     let mut other = place.other();
@@ -117,14 +117,14 @@ fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
 #[test]
 fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
     let mut place = Place::new();
-    place.options.max_size = Size(0);
+    place.options.max_size = HumanSize(0);
     let mut bench = place.bench();
     for _ in 0..30 {
         bench.handle(batch((0..1000).map(|pid| aged(1, pid)).collect(), &host())).unwrap();
     }
     bench.end().unwrap();
     assert!(place.size() > 12 << 20, "{}", place.size());
-    place.options.max_size = Size(6 << 20);
+    place.options.max_size = HumanSize(6 << 20);
     let mut bench = place.bench();
     let mut given = 0;
     // Events are taken meanwhile, too: the file gets smaller though it is written to, until the log has its share again.
@@ -147,7 +147,7 @@ fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
 #[test]
 fn an_event_that_can_never_have_room_is_dropped_and_others_go_on() {
     let mut place = Place::new();
-    place.options.max_size = Size(4 << 20);
+    place.options.max_size = HumanSize(4 << 20);
     let mut bench = place.bench();
     let huge = opened(1, &"x".repeat(5 << 20));
     bench.handle(batch(vec![opened(1, "/a")], &host())).unwrap();

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A number of bytes, written for people: `100 MiB`, `1.5GB`, `4096`. `KiB` and its like count by 1024, `kB` by 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Size(pub u64);
+pub struct HumanSize(pub u64);
 
 /// Units, the largest first; those that count by 1024 come first, so that sizes are shown in them where they fit.
 const UNITS: [(&str, u64); 9] = [
@@ -23,7 +23,7 @@ const UNITS: [(&str, u64); 9] = [
     ("B", 1),
 ];
 
-impl FromStr for Size {
+impl FromStr for HumanSize {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -58,7 +58,7 @@ fn parse(text: &str) -> Option<u64> {
     u64::try_from(bytes).ok()
 }
 
-impl fmt::Display for Size {
+impl fmt::Display for HumanSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let fits = |(_, factor): &&(&str, u64)| self.0 >= *factor && self.0.is_multiple_of(*factor);
         let (name, factor) = UNITS.iter().find(fits).unwrap_or(&("B", 1));
@@ -66,13 +66,13 @@ impl fmt::Display for Size {
     }
 }
 
-impl Serialize for Size {
+impl Serialize for HumanSize {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Size {
+impl<'de> Deserialize<'de> for HumanSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(Visitor)
     }
@@ -81,28 +81,28 @@ impl<'de> Deserialize<'de> for Size {
 struct Visitor;
 
 impl de::Visitor<'_> for Visitor {
-    type Value = Size;
+    type Value = HumanSize;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a size: \"100 MiB\" or a number of bytes")
     }
 
-    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<Size, E> {
-        Ok(Size(bytes))
+    fn visit_u64<E: de::Error>(self, bytes: u64) -> Result<HumanSize, E> {
+        Ok(HumanSize(bytes))
     }
 
-    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<Size, E> {
+    fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<HumanSize, E> {
         u64::try_from(bytes)
-            .map(Size)
+            .map(HumanSize)
             .map_err(|_| E::custom(format!("{bytes} is no size: it is below 0")))
     }
 
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<Size, E> {
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanSize, E> {
         text.parse().map_err(E::custom)
     }
 }
 
-impl JsonSchema for Size {
+impl JsonSchema for HumanSize {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "Size".into()
     }
@@ -133,17 +133,19 @@ mod tests {
             ("0.000000001 GB", 1),
             (" 7 B ", 7),
         ] {
-            assert_eq!(text.parse::<Size>().unwrap().0, bytes, "{text:?}");
+            assert_eq!(text.parse::<HumanSize>().unwrap().0, bytes, "{text:?}");
         }
         for text in
             ["", "MiB", "-1", "1 potato", "1..5", "1.", "1e9", "99999999 TiB", "1.0000000001"]
         {
-            let error = text.parse::<Size>().unwrap_err();
+            let error = text.parse::<HumanSize>().unwrap_err();
             assert!(error.contains("is no size") && error.contains("100 MiB"), "{error}");
         }
-        assert_eq!(serde_json::from_str::<Size>("512").unwrap(), Size(512));
-        assert!(serde_json::from_str::<Size>("-1").unwrap_err().to_string().contains("below 0"));
-        assert!(serde_json::from_str::<Size>("true").is_err());
+        assert_eq!(serde_json::from_str::<HumanSize>("512").unwrap(), HumanSize(512));
+        assert!(
+            serde_json::from_str::<HumanSize>("-1").unwrap_err().to_string().contains("below 0")
+        );
+        assert!(serde_json::from_str::<HumanSize>("true").is_err());
     }
 
     #[test]
@@ -151,19 +153,19 @@ mod tests {
         for (bytes, text) in
             [(0, "0 B"), (4096, "4 KiB"), (1500, "1500 B"), (5000, "5 kB"), (100 << 20, "100 MiB")]
         {
-            assert_eq!(Size(bytes).to_string(), text);
+            assert_eq!(HumanSize(bytes).to_string(), text);
         }
     }
 
     proptest! {
         #[test]
         fn what_is_shown_is_read_again(bytes: u64) {
-            prop_assert_eq!(Size(bytes).to_string().parse::<Size>().unwrap(), Size(bytes));
+            prop_assert_eq!(HumanSize(bytes).to_string().parse::<HumanSize>().unwrap(), HumanSize(bytes));
         }
 
         #[test]
         fn nothing_panics(text in "[0-9. a-zA-Z]{0,40}") {
-            text.parse::<Size>().ok();
+            text.parse::<HumanSize>().ok();
         }
     }
 }
