@@ -1,6 +1,7 @@
 //! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to every handler's author.
 //!
 //! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and compiled for each type.
+//! * [`Subject`] and [`Extra`]: conditions and templates over events with what a handler knows besides.
 //! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
 //! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
@@ -11,6 +12,7 @@ mod clock;
 mod condition;
 pub mod fields;
 mod json;
+mod subject;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -19,4 +21,5 @@ pub mod text;
 pub use clock::Clock;
 pub use condition::{Condition, Test, Tests};
 pub use json::Json;
+pub use subject::{Extra, Subject};
 pub use template::{Filled, Template};
