@@ -36,6 +36,7 @@ use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_filter::Filter;
 use whalewatch_null::Null;
+use whalewatch_rules::Rules;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_stdout::Stdout;
 
@@ -72,6 +73,7 @@ impl Program {
             .handler::<ContainerManager>("container")
             .handler::<Filter>("filter")
             .handler::<Null>("null")
+            .handler::<Rules>("rules")
             .handler::<Stdout>("stdout")
     }
 

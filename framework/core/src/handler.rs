@@ -92,6 +92,20 @@ pub trait Handler: Sized + Send + 'static {
     /// If it cannot be made; the error says how to mend that.
     fn build(options: &Self::Options, setup: &Setup<Self::Message>) -> Result<Self, BuildError>;
 
+    /// As [`Handler::build`], for a handler that wants to know what events come in: they are those that [`Handler::check`] was
+    /// told of. This is what the runtime calls.
+    ///
+    /// # Errors
+    /// As [`Handler::build`].
+    fn build_for(
+        options: &Self::Options,
+        input: &[Schema],
+        setup: &Setup<Self::Message>,
+    ) -> Result<Self, BuildError> {
+        let _ = input;
+        Self::build(options, setup)
+    }
+
     /// Takes a batch of the chain [`Context::chain`]. What is to go on is given to [`Context::emit`].
     ///
     /// # Errors

@@ -26,9 +26,9 @@ impl Selected {
 
     /// As [`Selected::new`], where there are extra fields, too.
     pub fn new_with(schema: &Schema, extra: &[Extra], name: &str) -> Self {
-        let own = schema.find(name).map(|(_, accessor)| accessor);
-        let added = || subject::find(extra, name).map(|(_, accessor)| accessor);
-        match own.or_else(added) {
+        let own = || schema.find(name).map(|(_, accessor)| accessor);
+        let added = subject::find(extra, name).map(|(_, accessor)| accessor);
+        match added.or_else(own) {
             Some(accessor) => Self::Field(accessor),
             None if name == HOST => Self::Host,
             None => Self::Absent,
@@ -149,7 +149,7 @@ fn is_ending(name: &str, path: &str) -> bool {
 }
 
 /// The name that is nearest, if one is near.
-pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
         .filter(|(likeness, _)| *likeness >= 0.6)

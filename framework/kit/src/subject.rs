@@ -23,7 +23,7 @@ impl<S: Subject + ?Sized> Subject for &S {
 }
 
 /// A field that no event carries but a [`Subject`] adds. Its place in a list of them is the number of its
-/// [`Accessor::Extra`]. Where an event has a field of that name, that one counts.
+/// [`Accessor::Extra`]. It stands before a field of that name that events have: the subject can ask them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extra {
     /// Dotted path: `parent.comm`.

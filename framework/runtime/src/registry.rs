@@ -280,6 +280,8 @@ pub(crate) trait HandlerType: Send + Sync {
 pub(crate) trait ConfiguredHandler: Send {
     fn needs(&self) -> Vec<&'static str>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
+    /// Says what events come in, once that is known of all chains.
+    fn takes(&mut self, input: Vec<Schema>);
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
     /// Starts an actor for it, on the thread given or else the current one.
@@ -324,12 +326,13 @@ impl<H: Handler> HandlerType for Kind<H> {
     ) -> Option<Box<dyn ConfiguredHandler>> {
         // What depends on the events that flow in is checked once the chains are known.
         let options = read::<H::Options>(table, problems, |_| Vec::new())?;
-        Some(Box::new(KindConfigured::<H> { options }))
+        Some(Box::new(KindConfigured::<H> { options, input: Vec::new() }))
     }
 }
 
 struct KindConfigured<H: Handler> {
     options: H::Options,
+    input: Vec<Schema>,
 }
 
 impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
@@ -341,15 +344,21 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
         H::check(&self.options, input)
     }
 
+    fn takes(&mut self, input: Vec<Schema>) {
+        self.input = input;
+    }
+
     fn blocking(&self) -> bool {
         H::BLOCKING
     }
 
     fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> Recipient<FeedFrom> {
-        let options = self.options.clone();
+        let (options, input) = (self.options.clone(), self.input.clone());
         let stage = match thread {
-            Some(thread) => Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, setup)),
-            None => Stage::<H>::new(options, setup).start(),
+            Some(thread) => {
+                Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, input, setup))
+            }
+            None => Stage::<H>::new(options, input, setup).start(),
         };
         stage.recipient()
     }

@@ -167,8 +167,8 @@ impl Compiler<'_> {
         if let Some(element) = self.element(path, at) {
             return element;
         }
-        let own = self.schema.find(path).map(|(info, accessor)| (info.ty, accessor));
-        if let Some((ty, accessor)) = own.or_else(|| subject::find(self.extra, path)) {
+        let own = || self.schema.find(path).map(|(info, accessor)| (info.ty, accessor));
+        if let Some((ty, accessor)) = subject::find(self.extra, path).or_else(own) {
             return match ty {
                 Type::Bool => Operand::Flag(Flag::Field(accessor)),
                 Type::Int | Type::Uint => Operand::Number(Number::Field(accessor)),

@@ -38,7 +38,9 @@ impl Node {
             Expr::Path(path) => names.push(path),
             Expr::Not(of) | Expr::Has(of) => of.names(names),
             Expr::List(nodes) | Expr::All(nodes) | Expr::Any(nodes) => {
-                nodes.iter().for_each(|node| node.names(names));
+                for node in nodes {
+                    node.names(names);
+                }
             }
             Expr::Compare(_, left, right) | Expr::In(left, right) => {
                 left.names(names);
@@ -46,7 +48,9 @@ impl Node {
             }
             Expr::Method(method) => {
                 method.target.names(names);
-                method.args.iter().for_each(|node| node.names(names));
+                for arg in &method.args {
+                    arg.names(names);
+                }
             }
         }
     }

@@ -14,7 +14,7 @@ use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
     Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, OnFailure,
-    Setup,
+    Schema, Setup,
 };
 
 use super::Report;
@@ -94,6 +94,8 @@ struct Deliver<M: Send + 'static> {
 pub(crate) struct Stage<H: Handler> {
     handler: Option<H>,
     options: H::Options,
+    /// What events come in.
+    input: Vec<Schema>,
     name: Arc<str>,
     host: Arc<str>,
     directory: Directory,
@@ -113,7 +115,7 @@ pub(crate) struct Stage<H: Handler> {
 }
 
 impl<H: Handler> Stage<H> {
-    pub(crate) fn new(options: H::Options, setup: StageSetup) -> Self {
+    pub(crate) fn new(options: H::Options, input: Vec<Schema>, setup: StageSetup) -> Self {
         let by_chains = setup.lanes.iter().flat_map(|lane| &lane.trackers);
         let by_feeds = setup.feeds.iter().map(|feed| &feed.tracker);
         let trackers = by_chains.chain(by_feeds).cloned().collect();
@@ -132,6 +134,7 @@ impl<H: Handler> Stage<H> {
         Self {
             handler: None,
             options,
+            input,
             name: setup.name,
             host: setup.host,
             directory: setup.directory,
@@ -160,7 +163,7 @@ impl<H: Handler> Stage<H> {
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };
-        let built = catch_unwind(AssertUnwindSafe(|| H::build(&self.options, &setup)))
+        let built = catch_unwind(AssertUnwindSafe(|| H::build_for(&self.options, &self.input, &setup)))
             .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
         self.handler = Some(built.map_err(|e| e.to_string())?);
         Ok(())

@@ -274,7 +274,7 @@ impl Reader<'_> {
 
     /// Where a problem stands: its option's value, and where it says so, a place within its text.
     fn place(&self, values: &BTreeMap<String, Span>, problem: &Problem) -> Span {
-        let span = values.get(&problem.key).cloned().unwrap_or(0..0);
+        let span = outward(&problem.key).find_map(|key| values.get(key)).cloned().unwrap_or(0..0);
         let Some(offset) = problem.offset else { return span };
         let raw = self.text.get(span.clone()).unwrap_or("");
         let quote = ["'''\n", "\"\"\"\n", "'''", "\"\"\"", "'", "\""];
@@ -448,12 +448,23 @@ struct Head<'i> {
     options: OptionTable<'i>,
 }
 
-/// Where each value of a table stands, by dotted key.
+/// A dotted key, and what it stands in: `a.b.c`, `a.b`, `a`.
+fn outward(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| key.rsplit_once('.').map(|(outer, _)| outer))
+}
+
+/// Where each value of a table stands, by dotted key; tables in a list go by their place: `rules.0.when`.
 fn places(prefix: &str, table: &DeTable<'_>, values: &mut BTreeMap<String, Span>) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
         if let Some(inner) = value.get_ref().as_table() {
             places(&format!("{name}."), inner, values);
+        }
+        for (i, item) in value.get_ref().as_array().into_iter().flatten().enumerate() {
+            if let Some(inner) = item.get_ref().as_table() {
+                places(&format!("{name}.{i}."), inner, values);
+            }
+            values.insert(format!("{name}.{i}"), item.span());
         }
         values.insert(name, value.span());
     }
