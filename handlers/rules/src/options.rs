@@ -31,7 +31,8 @@ pub struct RulesOptions {
     /// Whether the events that come in go on as well. If not, only alerts do, and all else is counted as filtered.
     pub pass: bool,
     /// How long events are kept so that those of different trackers can be put in the order of their times. What comes later than
-    /// that is looked at when it comes. More than the container manager's `hold` is needed for containers whose name comes late.
+    /// that is looked at when it comes, and counted late. Well over the container manager's `hold`, for containers whose names
+    /// come late. Alerts come that much later, at a quiet time twice that. At most "1m".
     pub order: HumanDuration,
     /// How long a rule is quiet about a key (see `by`) once it has told; the next alert says how often it would have. By the times
     /// of the events. "0s" to tell each time. A rule may have its own.
@@ -58,11 +59,11 @@ impl Default for RulesOptions {
             enable: Vec::new(),
             except: BTreeMap::new(),
             pass: false,
-            order: HumanDuration(Duration::from_millis(250)),
+            order: HumanDuration(Duration::from_secs(1)),
             cooldown: HumanDuration(Duration::from_mins(5)),
             max_keys: 10_000,
             max_processes: 65_536,
-            max_waiting: 100_000,
+            max_waiting: 200_000,
             max_evidence_kib: 16_384,
         }
     }

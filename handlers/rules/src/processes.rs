@@ -74,7 +74,7 @@ pub(crate) struct Processes {
     most: usize,
     /// How many had to make room.
     pub(crate) evicted: u64,
-    /// Namespaces of the host's first process.
+    /// Namespaces of the host.
     host: Option<Namespaces>,
     /// Where events of that name have path and arguments.
     fields: Option<(&'static str, ProgramFields)>,
@@ -97,7 +97,7 @@ impl Processes {
         self.entries.get(&key)
     }
 
-    /// Namespaces of the host, once its first process was seen.
+    /// Namespaces of the host, once one of its first processes was seen.
     pub(crate) fn host(&self) -> Option<&Namespaces> {
         self.host.as_ref()
     }
@@ -128,7 +128,8 @@ impl Processes {
         let Some(process) = event.process() else { return };
         match change {
             Change::Existing => {
-                if process.pid == 1 {
+                // The first process, or where it is not told the first of the kernel's own.
+                if process.pid == 1 || process.pid == 2 && self.host.is_none() {
                     self.host = Some(process.namespaces);
                 }
                 if !self.entries.contains_key(&process.key()) {
