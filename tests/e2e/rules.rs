@@ -195,7 +195,7 @@ fn ordinary_life_is_not_told() {
     let image = environment::image();
     let health = ["--health-cmd", "ls / && true", "--health-interval", "1s"];
     let web = docker().start_with("rules-calm", &health, &image, &["sleep", "1000"]);
-    wait::until("the container is healthy", Duration::from_secs(60), || {
+    wait::until("the container is healthy", Duration::from_mins(1), || {
         let state = docker().ok(&["inspect", "-f", "{{.State.Health.Status}}", &web.id]);
         wait::when(state == "healthy")
     });

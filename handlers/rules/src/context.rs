@@ -100,11 +100,11 @@ impl ProgramFields {
         Self { path: Selected::new(schema, FIELDS[0].0), args: Selected::new(schema, FIELDS[1].0) }
     }
 
-    pub(crate) fn path<'a>(&self, event: EventRef<'a>) -> Value<'a> {
+    pub(crate) fn path(self, event: EventRef<'_>) -> Value<'_> {
         self.path.value(event, "")
     }
 
-    pub(crate) fn args<'a>(&self, event: EventRef<'a>) -> Value<'a> {
+    pub(crate) fn args(self, event: EventRef<'_>) -> Value<'_> {
         self.args.value(event, "")
     }
 }

@@ -28,6 +28,7 @@ pub(crate) struct Entry {
     comm: [u8; 16],
     /// What it runs; shared with those that it forks.
     program: Option<Arc<Program>>,
+    ended: bool,
 }
 
 #[derive(Debug)]
@@ -46,6 +47,7 @@ impl Entry {
             cgroup_id: process.cgroup_id,
             comm: process.comm,
             program,
+            ended: false,
         }
     }
 
@@ -148,8 +150,8 @@ impl Processes {
                 let program = Some(self.program(event));
                 match self.entries.get_mut(&process.key()) {
                     Some(entry) => {
-                        let parent = entry.parent;
-                        *entry = Entry { parent, ..Entry::new(process, program) };
+                        let (parent, ended) = (entry.parent, entry.ended);
+                        *entry = Entry { parent, ended, ..Entry::new(process, program) };
                     }
                     None => self.insert(Entry::new(process, program)),
                 }
@@ -192,15 +194,16 @@ impl Processes {
     }
 
     fn end(&mut self, key: ProcessKey, at: Timestamp) {
-        self.ended.push_back((at, key));
+        // Each at most once, so that there are no more of them than processes.
+        if let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) {
+            entry.ended = true;
+            self.ended.push_back((at, key));
+        }
         while let Some(&(ended, key)) = self.ended.front()
             && ended.until(at) > LINGER
         {
             self.ended.pop_front();
             self.entries.remove(&key);
-        }
-        if self.ended.len() > 2 * self.most {
-            self.ended.retain(|(_, key)| self.entries.contains_key(key));
         }
     }
 }

@@ -69,7 +69,7 @@ impl Case {
 
 #[test]
 fn each_case_comes_out_as_it_should_with_the_whole_pack_on() {
-    let mut wrong = String::new();
+    let mut wrong = Vec::new();
     for case in cases() {
         let found = run(&RulesOptions::default(), &case.lines());
         let mut found: Vec<&str> = found.iter().map(|(alert, _)| &*alert.facts.rule).collect();
@@ -77,10 +77,10 @@ fn each_case_comes_out_as_it_should_with_the_whole_pack_on() {
         let mut wanted: Vec<&str> = case.alerts.iter().map(String::as_str).collect();
         wanted.sort_unstable();
         if found != wanted {
-            wrong += &format!("{}: {found:?}, not {wanted:?}\n", case.about);
+            wrong.push(format!("{}: {found:?}, not {wanted:?}", case.about));
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ fn wrong(text: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn each_mistake_is_told_where_it_is_and_with_a_way_to_mend_it() {
     let rule = |more: &str| format!("pack = false\n[[rules]]\nname = 'a'\n{more}");
     let when = "when = \"kind == 'file.open'\"\n";
