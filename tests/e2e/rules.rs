@@ -279,3 +279,19 @@ fn a_wrong_file_of_rules_stops_the_start_and_says_where() {
         "{said}"
     );
 }
+
+#[test]
+fn a_wrong_rule_is_told_at_its_place() {
+    let dir = environment::scratch("rules-place");
+    let file = dir.join("config.toml");
+    let wrong = "[[handlers.detect.rules]]\nname = 'a'\nwhen = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
+    let text = config(wrong);
+    fs::write(&file, &text).expect("the scratch folder can be written to");
+    let mut command = Command::new(environment::program());
+    let done = command.arg("check").arg(&file).output().expect("the program can be started");
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert_eq!(done.status.code(), Some(2), "{said}");
+    let line = text.lines().position(|line| line.contains("file.pth")).expect("it is there") + 1;
+    assert!(said.contains(&format!("config.toml:{line}:4: ")), "{said}");
+    assert!(said.contains("rules.0.when: no event here has a field `file.pth`"), "{said}");
+}

@@ -163,8 +163,9 @@ impl<H: Handler> Stage<H> {
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };
-        let built = catch_unwind(AssertUnwindSafe(|| H::build_for(&self.options, &self.input, &setup)))
-            .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
+        let built =
+            catch_unwind(AssertUnwindSafe(|| H::build_for(&self.options, &self.input, &setup)))
+                .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
         self.handler = Some(built.map_err(|e| e.to_string())?);
         Ok(())
     }
