@@ -43,6 +43,7 @@ use whalewatch_nats::Nats;
 use whalewatch_null::Null;
 use whalewatch_otlp::Otlp;
 use whalewatch_prometheus::Prometheus;
+use whalewatch_rules::Rules;
 use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_sqlite::Sqlite;
 use whalewatch_stdout::Stdout;
@@ -88,6 +89,7 @@ impl Program {
             .handler::<Null>("null")
             .handler::<Otlp>("otlp")
             .handler::<Prometheus>("prometheus")
+            .handler::<Rules>("rules")
             .handler::<Sqlite>("sqlite")
             .handler::<Stdout>("stdout")
             .handler::<Throttle>("throttle")

@@ -167,6 +167,15 @@ impl Batch {
         })
     }
 
+    /// The event at a place in that order, the first at 0.
+    pub fn get(&self, place: usize) -> Option<EventRef<'_>> {
+        self.rows.get(place).map(|row| EventRef {
+            events: &*self.events,
+            index: row.index as usize,
+            attribution: &row.attribution,
+        })
+    }
+
     /// The events as `E` with their attributions, or `None` if they are of another type.
     pub fn typed<E: Event>(&self) -> Option<impl ExactSizeIterator<Item = (&E, &Attribution)>> {
         let events = self.events.as_any().downcast_ref::<Vec<E>>()?;
@@ -291,6 +300,7 @@ impl<'a> EventRef<'a> {
             }
             Accessor::Attribution(i) => (ATTRIBUTION_FIELDS[i as usize].get)(self.attribution),
             Accessor::Own(i) => self.events.own(self.index, i as usize),
+            Accessor::Extra(_) => Value::Null,
         }
     }
 }

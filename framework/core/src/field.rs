@@ -107,6 +107,8 @@ pub enum Accessor {
     Attribution(u16),
     /// One of the event type's own [`Event::FIELDS`].
     Own(u16),
+    /// Nothing of the event's, but what a handler knows besides and adds under names of its own; to the event alone it is null.
+    Extra(u16),
 }
 
 /// What events of one type look like: for checking a configuration before anything runs, and for outputs.

@@ -72,6 +72,9 @@ pub trait Handler: Sized + Send + 'static {
     const BLOCKING: bool = false;
     /// Whether it publishes in the [`Directory`] who lives in which cgroup.
     const PUBLISHES: bool = false;
+    /// Whether [`Handler::build_for`] makes use of what events come in: then it is made anew when a changed configuration brings
+    /// it others.
+    const BUILT_FOR_INPUT: bool = false;
     /// What is done when it fails.
     const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
     /// Which events it can take.
@@ -123,6 +126,20 @@ pub trait Handler: Sized + Send + 'static {
     /// # Errors
     /// If it cannot be made; the error says how to mend that.
     fn build(options: &Self::Options, setup: &Setup<Self::Message>) -> Result<Self, BuildError>;
+
+    /// As [`Handler::build`], for a handler that wants to know what events come in: they are those that [`Handler::check`] was
+    /// told of. This is what the runtime calls.
+    ///
+    /// # Errors
+    /// As [`Handler::build`].
+    fn build_for(
+        options: &Self::Options,
+        input: &[Schema],
+        setup: &Setup<Self::Message>,
+    ) -> Result<Self, BuildError> {
+        let _ = input;
+        Self::build(options, setup)
+    }
 
     /// Takes a batch of the chain [`Context::chain`]. What is to go on is given to [`Context::emit`].
     ///

@@ -2,7 +2,7 @@
 
 use whalewatch_core::{Accessor, EventRef, Problem, Schema, Value};
 
-use crate::Clock;
+use crate::{Clock, Extra, Subject, subject};
 
 /// Name of the field that every event of a host has, though no event carries it.
 pub const HOST: &str = "host.name";
@@ -21,8 +21,15 @@ pub enum Selected {
 impl Selected {
     /// The field `name` of events that look like `schema`.
     pub fn new(schema: &Schema, name: &str) -> Self {
-        match schema.find(name) {
-            Some((_, accessor)) => Self::Field(accessor),
+        Self::new_with(schema, &[], name)
+    }
+
+    /// As [`Selected::new`], where there are extra fields, too.
+    pub fn new_with(schema: &Schema, extra: &[Extra], name: &str) -> Self {
+        let own = || schema.find(name).map(|(_, accessor)| accessor);
+        let added = subject::find(extra, name).map(|(_, accessor)| accessor);
+        match added.or_else(own) {
+            Some(accessor) => Self::Field(accessor),
             None if name == HOST => Self::Host,
             None => Self::Absent,
         }
@@ -33,6 +40,15 @@ impl Selected {
         match self {
             Self::Host => Value::Text(host.as_bytes()),
             Self::Field(accessor) => event.value(accessor),
+            Self::Absent => Value::Null,
+        }
+    }
+
+    /// Its value where there is more than the event; the host's name is taken from `host`.
+    pub fn of<'a>(self, subject: &'a impl Subject, host: &'a str) -> Value<'a> {
+        match self {
+            Self::Host => Value::Text(host.as_bytes()),
+            Self::Field(accessor) => subject.value(accessor),
             Self::Absent => Value::Null,
         }
     }
@@ -61,7 +77,13 @@ pub fn write_plain(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
 /// What is wrong with the name of a field in the option `key`: no event that comes in has it. Nothing where it is not known
 /// what comes in.
 pub fn check(key: &str, name: &str, input: &[Schema]) -> Option<Problem> {
-    if input.is_empty() || name == HOST || all(input).any(|known| known == name) {
+    check_with(key, name, input, &[])
+}
+
+/// As [`check`], where there are extra fields, too.
+pub fn check_with(key: &str, name: &str, input: &[Schema], extra: &[Extra]) -> Option<Problem> {
+    let found = name == HOST || all(input).any(|known| known == name);
+    if input.is_empty() || found || extra.iter().any(|field| field.name == name) {
         return None;
     }
     let problem = if all(input).any(|known| is_within(known, name)) {
@@ -70,7 +92,7 @@ pub fn check(key: &str, name: &str, input: &[Schema]) -> Option<Problem> {
         Problem::new(key, message).hint(format!("name one of them: {}, …", inner.join(", ")))
     } else {
         let problem = Problem::new(key, format!("no event that comes here has a field `{name}`"));
-        match hint(name, input) {
+        match hint(name, input, extra) {
             Some(hint) => problem.hint(hint),
             None => problem.hint("`whalewatch list trackers` shows every field"),
         }
@@ -95,25 +117,30 @@ pub fn all(schemas: &[Schema]) -> impl Iterator<Item = &'static str> {
     schemas.iter().flat_map(|schema| schema.fields.iter().map(|(info, _)| info.name))
 }
 
+fn with_extra<'a>(known: &'a [Schema], extra: &'a [Extra]) -> impl Iterator<Item = &'a str> {
+    all(known).map(|name| -> &'a str { name }).chain(extra.iter().map(|field| &*field.name))
+}
+
 /// Whether a field of that name stands in the object at `path`.
 pub(crate) fn is_within(name: &str, path: &str) -> bool {
     name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// What to write instead of the unknown field `path`.
-pub(crate) fn hint_in_condition(path: &str, known: &[Schema]) -> Option<String> {
-    hint(path, known).or_else(|| {
+pub(crate) fn hint_in_condition(path: &str, known: &[Schema], extra: &[Extra]) -> Option<String> {
+    hint(path, known, extra).or_else(|| {
         (!path.contains('.')).then(|| format!("to compare with a text, write '{path}'"))
     })
 }
 
-fn hint(path: &str, known: &[Schema]) -> Option<String> {
+fn hint(path: &str, known: &[Schema], extra: &[Extra]) -> Option<String> {
+    let all = || with_extra(known, extra);
     let last = path.rsplit('.').next().unwrap_or(path);
     let alias = ALIASES.iter().find(|(alias, _)| *alias == last).map(|(_, name)| *name);
     alias
-        .filter(|name| all(known).any(|known| known == *name))
-        .or_else(|| all(known).find(|name| is_ending(name, path)))
-        .or_else(|| nearest(path, all(known)))
+        .filter(|name| all().any(|known| known == *name))
+        .or_else(|| all().find(|name| is_ending(name, path)))
+        .or_else(|| nearest(path, all()))
         .map(did_you_mean)
 }
 

@@ -1,6 +1,7 @@
 //! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to every handler's author.
 //!
 //! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and compiled for each type.
+//! * [`Subject`] and [`Extra`]: conditions and templates over events with what a handler knows besides.
 //! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
 //! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
 //! * [`Keys`]: events in groups by their fields; [`Shape`]: events whose fields are known only once options are read.
@@ -19,6 +20,7 @@ pub mod keys;
 #[cfg(feature = "net")]
 pub mod net;
 mod shape;
+mod subject;
 mod template;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -30,4 +32,5 @@ pub use event_time::EventTime;
 pub use json::Json;
 pub use keys::Keys;
 pub use shape::{OwnedValue, Shape, Shaped};
+pub use subject::{Extra, Subject};
 pub use template::{Filled, Template};

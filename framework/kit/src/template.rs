@@ -1,9 +1,9 @@
 //! Texts with fields of the event in them: `whalewatch.{host.name}.{container.name|host}.{kind}`.
 
-use whalewatch_core::{EventRef, Problem, Schema, Value};
+use whalewatch_core::{Problem, Schema, Value};
 
 use crate::fields::{self, Selected, write_plain};
-use crate::{Clock, fields::HOST};
+use crate::{Clock, Extra, Subject, fields::HOST};
 
 /// A text with fields in it. `{field}` stands for a field's value, `{field|other}` gives `other` where the event has none;
 /// `{{` and `}}` stand for braces.
@@ -65,26 +65,44 @@ impl Template {
 
     /// Every field named in it that no event of those that come in has.
     pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
+        self.check_with(input, &[])
+    }
+
+    /// As [`Template::check`], where there are extra fields, too.
+    pub fn check_with(&self, input: &[Schema], extra: &[Extra]) -> Vec<Problem> {
         let fields = self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
             Part::Field { name, at, .. } => Some((name, *at)),
         });
         let wrong = fields.filter_map(|(name, at)| {
-            fields::check(&self.key, name, input).map(|problem| problem.at(at))
+            fields::check_with(&self.key, name, input, extra).map(|problem| problem.at(at))
         });
         wrong.collect()
     }
 
+    /// The name of every field in it.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Text(_) => None,
+            Part::Field { name, .. } => Some(&**name),
+        })
+    }
+
     /// Makes it ready for events that look like `schema`, from the host of that name.
     pub fn fill(&self, schema: &Schema, host: &str) -> Filled {
+        self.fill_with(schema, &[], host)
+    }
+
+    /// As [`Template::fill`], where there are extra fields, too.
+    pub fn fill_with(&self, schema: &Schema, extra: &[Extra], host: &str) -> Filled {
         let parts = self.parts.iter().map(|part| match part {
             Part::Text(text) => Piece::Text(text.as_bytes().into()),
             Part::Field { name, .. } if name == HOST && schema.find(HOST).is_none() => {
                 Piece::Host(host.as_bytes().into())
             }
             Part::Field { name, other, .. } => {
-                let (selected, other) = (Selected::new(schema, name), other.as_bytes().into());
-                Piece::Field(name.as_str().into(), selected, other)
+                let selected = Selected::new_with(schema, extra, name);
+                Piece::Field(name.as_str().into(), selected, other.as_bytes().into())
             }
         });
         Filled { parts: parts.collect(), clock: Clock::new(), value: Vec::new() }
@@ -114,7 +132,7 @@ impl Filled {
     pub fn write(
         &mut self,
         out: &mut Vec<u8>,
-        event: EventRef<'_>,
+        event: impl Subject,
         mut escape: impl FnMut(&mut Vec<u8>, &[u8]),
     ) {
         self.write_fields(out, event, |out, _, value| escape(out, value));
@@ -124,14 +142,14 @@ impl Filled {
     pub fn write_fields(
         &mut self,
         out: &mut Vec<u8>,
-        event: EventRef<'_>,
+        event: impl Subject,
         mut escape: impl FnMut(&mut Vec<u8>, &str, &[u8]),
     ) {
         for part in &self.parts {
             match part {
                 Piece::Text(text) => out.extend_from_slice(text),
                 Piece::Host(name) => escape(out, HOST, name),
-                Piece::Field(name, field, other) => match field.value(event, "") {
+                Piece::Field(name, field, other) => match field.of(&event, "") {
                     Value::Null => escape(out, name, other),
                     Value::Text(text) => escape(out, name, text),
                     value => {

@@ -67,7 +67,9 @@ impl PlannedHandler {
     /// What tells it from every other: two plans' handlers of one identity do the same.
     pub(crate) fn identity(&self) -> String {
         let queue = format!("{} {}", self.queue.when_full, self.queue.queue);
-        identity(&[&self.name, &self.type_name, &queue, &self.handler.options().to_string()])
+        let (options, input) =
+            (self.handler.options().to_string(), self.handler.made_for().join(","));
+        identity(&[&self.name, &self.type_name, &queue, &input, &options])
     }
 }
 

@@ -387,6 +387,10 @@ pub(crate) trait ConfiguredHandler: Send + Sync {
     /// What it adds to the events of a chain.
     fn adds(&self) -> Vec<Schema>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
+    /// Names of the events that it is made for; none if it is not made for any in particular.
+    fn made_for(&self) -> Vec<&'static str>;
+    /// Says what events come in, once that is known of all chains.
+    fn takes(&mut self, input: Vec<Schema>);
     /// Whether it is to have a thread of its own.
     fn blocking(&self) -> bool;
     /// Makes it without an actor, for a replay.
@@ -437,12 +441,13 @@ impl<H: Handler> HandlerType for Kind<H> {
     ) -> Option<Box<dyn ConfiguredHandler>> {
         // What depends on the events that flow in is checked once the chains are known.
         let options = read::<H::Options>(table, problems, |_| Vec::new())?;
-        Some(Box::new(KindConfigured::<H> { options }))
+        Some(Box::new(KindConfigured::<H> { options, input: Vec::new() }))
     }
 }
 
 struct KindConfigured<H: Handler> {
     options: H::Options,
+    input: Vec<Schema>,
 }
 
 impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
@@ -462,19 +467,30 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
         H::check(&self.options, input)
     }
 
+    fn takes(&mut self, input: Vec<Schema>) {
+        self.input = input;
+    }
+
     fn blocking(&self) -> bool {
         H::BLOCKING
     }
 
+    fn made_for(&self) -> Vec<&'static str> {
+        let input = self.input.iter().filter(|_| H::BUILT_FOR_INPUT);
+        input.map(|schema| schema.name).collect()
+    }
+
     fn seat(&self, setup: SeatSetup) -> Result<Box<dyn Seated>, String> {
-        Ok(Box::new(Seat::<H>::new(&self.options, setup)?))
+        Ok(Box::new(Seat::<H>::new(&self.options, &self.input, setup)?))
     }
 
     fn start(&self, setup: StageSetup, thread: Option<&ArbiterHandle>) -> StageControl {
-        let options = self.options.clone();
+        let (options, input) = (self.options.clone(), self.input.clone());
         let stage = match thread {
-            Some(thread) => Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, setup)),
-            None => Stage::<H>::new(options, setup).start(),
+            Some(thread) => {
+                Stage::start_in_arbiter(thread, |_| Stage::<H>::new(options, input, setup))
+            }
+            None => Stage::<H>::new(options, input, setup).start(),
         };
         StageControl { feed_from: stage.clone().recipient(), attach: stage.recipient() }
     }

@@ -215,7 +215,7 @@ fn each_mistake_is_found_with_its_place_and_a_hint() {
         ("'a'", 0, "a string is no condition", ""),
         ("null", 0, "null is no condition", ""),
         ("process.comm.startWith('a')", 13, "no method `startWith`", "did you mean `startsWith`?"),
-        ("process.comm.matches('a')", 13, "no method `matches`", "startsWith, endsWith"),
+        ("process.comm.like('a')", 13, "no method `like`", "startsWith, endsWith"),
         ("process.comm.contains()", 13, "`contains` takes one string", ""),
         ("process.comm.contains(7)", 22, "`contains` takes one string, not a number", ""),
         ("process.pid.contains('7')", 12, "not of `process.pid`, a number", ""),

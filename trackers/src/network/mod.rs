@@ -23,7 +23,7 @@ use whalewatch_trackers_common::network::{
 };
 
 pub use decode::NetworkDecoder;
-pub use event::{NetworkEvent, NetworkWhat};
+pub use event::{Endpoint, NetworkEvent, NetworkWhat};
 
 use crate::options::{self, TrackerOptions as _, tracker_options};
 use crate::{LoadError, Program, RingSource, Uses, object};

@@ -2,12 +2,18 @@
 
 use whalewatch_core::{Accessor, Problem, Schema, Type};
 
-use super::program::{Flag, Number, Part, Test, Text};
-use super::syntax::{Expr, Method, Node, Op};
-use crate::fields;
+use super::program::{Flag, Number, Test, Text};
+use super::syntax::{Expr, Node, Op};
+use crate::{Extra, fields, subject};
+
+mod methods;
+
+/// How many times in all the conditions of `exists` and `all` may be repeated for the items of literal lists: those stand in each
+/// other, and each level multiplies.
+const MOST_REPEATS: usize = 10_000;
 
 /// Compiles a condition for events that look like `schema`; a field that only others of the `known` schemas have is null
-/// in these. Without `known` every field that `schema` lacks is.
+/// in these. Without `known` every field that `schema` lacks is. Events have the `extra` fields, too.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -16,8 +22,11 @@ pub(crate) fn compile(
     key: &str,
     schema: &Schema,
     known: Option<&[Schema]>,
+    extra: &[Extra],
 ) -> Result<Test, Vec<Problem>> {
-    let mut compiler = Compiler { key, schema, known, problems: Vec::new() };
+    let (bound, problems) = (Vec::new(), Vec::new());
+    let mut compiler =
+        Compiler { key, schema, known, extra, bound, lists: 0, repeats: 0, problems };
     let test = compiler.test(condition);
     if compiler.problems.is_empty() { Ok(test) } else { Err(compiler.problems) }
 }
@@ -27,7 +36,26 @@ struct Compiler<'a> {
     key: &'a str,
     schema: &'a Schema,
     known: Option<&'a [Schema]>,
+    extra: &'a [Extra],
+    /// Names that `exists` and `all` gave to elements, the innermost last.
+    bound: Vec<Bound>,
+    /// How many lists of an event it is inside of.
+    lists: usize,
+    repeats: usize,
     problems: Vec<Problem>,
+}
+
+/// A name for the element of a list that `exists` or `all` is at.
+struct Bound {
+    name: String,
+    element: Element,
+}
+
+enum Element {
+    /// An item of a literal list.
+    Item(Operand),
+    /// An element of a list of the event's: the condition is inside of that many lists, this one counted.
+    Of(usize),
 }
 
 /// What a part of a condition yields.
@@ -71,6 +99,9 @@ impl Operand {
             | Self::Texts(field)
             | Self::Time(field) => Test::IsNull(*field),
             Self::Object(fields) => Test::All(fields.iter().map(|f| Test::IsNull(*f)).collect()),
+            Self::Number(Number::TextSize(Text::Field(field)) | Number::ListSize(field)) => {
+                Test::IsNull(*field)
+            }
             Self::Flag(_) | Self::Number(_) | Self::Text(_) | Self::List(_) | Self::Wrong => {
                 Test::Const(false)
             }
@@ -126,15 +157,19 @@ impl Compiler<'_> {
                 self.compare(*op, (left, operands.0), (right, operands.1))
             }
             Expr::In(item, list) => self.contained(item, list),
-            Expr::Method(method) => self.method(method),
+            Expr::Method(method) => return self.method(method),
             Expr::Has(path) => Test::Not(Box::new(self.operand(path).is_null())),
         };
         Operand::Flag(Flag::Test(Box::new(test)))
     }
 
     fn field(&mut self, path: &str, at: usize) -> Operand {
-        if let Some((info, accessor)) = self.schema.find(path) {
-            return match info.ty {
+        if let Some(element) = self.element(path, at) {
+            return element;
+        }
+        let own = || self.schema.find(path).map(|(info, accessor)| (info.ty, accessor));
+        if let Some((ty, accessor)) = subject::find(self.extra, path).or_else(own) {
+            return match ty {
                 Type::Bool => Operand::Flag(Flag::Field(accessor)),
                 Type::Int | Type::Uint => Operand::Number(Number::Field(accessor)),
                 Type::Text => Operand::Text(Text::Field(accessor)),
@@ -144,7 +179,11 @@ impl Compiler<'_> {
         }
         let inner = |(name, _): &(&str, _)| fields::is_within(name, path);
         let fields = self.schema.fields.iter().map(|(info, accessor)| (info.name, *accessor));
-        let within: Vec<_> = fields.filter(inner).map(|(_, accessor)| accessor).collect();
+        let extra = self.extra.iter().map(|field| &*field.name).filter_map(|name| {
+            subject::find(self.extra, name).map(|(_, accessor)| (name, accessor))
+        });
+        let within: Vec<_> =
+            fields.chain(extra).filter(inner).map(|(_, accessor)| accessor).collect();
         if !within.is_empty() {
             return Operand::Object(within);
         }
@@ -152,9 +191,24 @@ impl Compiler<'_> {
         if fields::all(known).any(|name| name == path || fields::is_within(name, path)) {
             return Operand::Absent;
         }
-        let hint = fields::hint_in_condition(path, known);
+        let hint = fields::hint_in_condition(path, known, self.extra);
         self.problem(at, format!("no event here has a field `{path}`")).hint = hint;
         Operand::Wrong
+    }
+
+    /// What a name stands for that `exists` or `all` gave.
+    fn element(&mut self, path: &str, at: usize) -> Option<Operand> {
+        let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+        let bound = self.bound.iter().rev().find(|bound| bound.name == first)?;
+        if !rest.is_empty() {
+            let message = format!("`{first}` is an element of a list and has no fields");
+            self.problem(at, message);
+            return Some(Operand::Wrong);
+        }
+        Some(match &bound.element {
+            Element::Item(item) => item.clone(),
+            Element::Of(level) => Operand::Text(Text::Element(self.lists - level)),
+        })
     }
 
     fn compare(
@@ -231,58 +285,20 @@ impl Compiler<'_> {
             numbers.sort_unstable();
             return Test::NumberIn(*field, numbers.into());
         }
-        if let Operand::Text(Text::Field(field)) = item
+        if let Operand::Text(text @ (Text::Field(_) | Text::Element(_))) = item
             && let Some(mut texts) = constants(items, |expr| match expr {
                 Expr::Text(text) => Some(Box::<[u8]>::from(text.as_bytes())),
                 _ => None,
             })
         {
             texts.sort_unstable();
-            return Test::TextIn(*field, texts.into());
+            return Test::TextIn(text.clone(), texts.into());
         }
         let equal = |of: &Node| {
             let right = self.operand(of);
             self.compare(Op::Eq, (node, item.clone()), (of, right))
         };
         Test::Any(items.iter().map(equal).collect())
-    }
-
-    fn method(&mut self, method: &Method) -> Test {
-        let target = self.operand(&method.target);
-        let args: Vec<_> = method.args.iter().map(|arg| self.operand(arg)).collect();
-        let Some((_, part)) = Part::METHODS.iter().find(|(name, _)| *name == method.name) else {
-            let known = Part::METHODS.map(|(name, _)| name);
-            let hint = fields::nearest(&method.name, known.into_iter())
-                .map_or_else(|| format!("there are {}", known.join(", ")), fields::did_you_mean);
-            self.problem(method.name_at, format!("there is no method `{}`", method.name)).hint =
-                Some(hint);
-            return Test::Const(false);
-        };
-        let [arg] = &args[..] else {
-            self.problem(method.name_at, format!("`{}` takes one string", method.name));
-            return Test::Const(false);
-        };
-        let (name, target_node, arg_node) = (&method.name, &method.target, &method.args[0]);
-        match (target, arg.clone()) {
-            (Operand::Text(whole), Operand::Text(text)) => Test::Part(*part, whole, text),
-            (
-                Operand::Text(_) | Operand::Absent | Operand::Wrong,
-                Operand::Text(_) | Operand::Absent | Operand::Wrong,
-            ) => Test::Const(false),
-            (Operand::Text(_) | Operand::Absent | Operand::Wrong, arg) => {
-                let arg = describe(arg_node, &arg);
-                self.problem(arg_node.at, format!("`{name}` takes one string, not {arg}"));
-                Test::Const(false)
-            }
-            (target, _) => {
-                let list = matches!(target, Operand::Texts(_) | Operand::List(_));
-                let target = describe(target_node, &target);
-                let message = format!("`{name}` is a method of strings, not of {target}");
-                self.problem(method.name_at, message).hint =
-                    list.then(|| "for an element of a list, write `element in list`".to_owned());
-                Test::Const(false)
-            }
-        }
     }
 }
 

@@ -3,18 +3,27 @@
 //! * fields by their names, as they are printed: `process.user.id`, `container.name`;
 //! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`, lists (`[1, 2]`);
 //! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and parentheses;
-//! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`.
+//! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`;
+//! * `text.matches('regex')`: whether a part of it does, in the syntax of RE2 and of the `regex` crate;
+//! * `size(x)` or `x.size()`: how many elements a list has, or how many characters a text;
+//! * `list.exists(e, condition)` and `list.all(e, condition)`, for fields that are lists of texts and for lists of literals:
+//!   `process.command_args.exists(a, a.startsWith('-i'))`, `['/bin/', '/sbin/'].exists(p, file.path.startsWith(p))`.
 //!
 //! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does; `field == null` and
 //! `has(field)` ask for it. An object (`container == null`) is null if everything in it is.
 
-use whalewatch_core::{Batch, EventRef, Problem, Schema};
+use whalewatch_core::{Batch, Problem, Schema};
+
+use crate::{Extra, Subject};
 
 mod compile;
+mod fold;
 mod lexer;
 mod parser;
 mod program;
 mod syntax;
+#[cfg(test)]
+mod tests;
 
 use syntax::Node;
 
@@ -25,8 +34,19 @@ pub struct Test(program::Test);
 impl Test {
     /// Whether it holds for an event of the type that it was compiled for.
     #[inline]
-    pub fn holds(&self, event: EventRef<'_>) -> bool {
-        self.0.holds(event)
+    pub fn holds(&self, event: impl Subject) -> bool {
+        self.0.holds(&event, None)
+    }
+
+    /// The same for events of one kind: whatever hangs on the kind alone is decided.
+    #[must_use]
+    pub fn for_kind(&self, kind: &str) -> Self {
+        Self(self.0.for_kind(kind))
+    }
+
+    /// Whether it is known to hold for no event.
+    pub fn never(&self) -> bool {
+        self.0 == program::Test::Const(false)
     }
 }
 
@@ -57,9 +77,15 @@ impl Condition {
 
     /// Checks it against every type of event that comes in: a field must be one of any of them, each type must fit.
     pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
+        self.check_with(input, &[])
+    }
+
+    /// As [`Condition::check`], where there are extra fields, too.
+    pub fn check_with(&self, input: &[Schema], extra: &[Extra]) -> Vec<Problem> {
         let mut problems = Vec::new();
         for schema in input {
-            for problem in self.compile(schema, Some(input)).err().unwrap_or_default() {
+            let compiled = self.compile_with(schema, Some(input), extra);
+            for problem in compiled.err().unwrap_or_default() {
                 if !problems.contains(&problem) {
                     problems.push(problem);
                 }
@@ -75,7 +101,27 @@ impl Condition {
     /// # Errors
     /// Everything that is wrong with it.
     pub fn compile(&self, schema: &Schema, known: Option<&[Schema]>) -> Result<Test, Vec<Problem>> {
-        compile::compile(&self.node, &self.key, schema, known).map(Test)
+        self.compile_with(schema, known, &[])
+    }
+
+    /// As [`Condition::compile`], where there are extra fields, too.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn compile_with(
+        &self,
+        schema: &Schema,
+        known: Option<&[Schema]>,
+        extra: &[Extra],
+    ) -> Result<Test, Vec<Problem>> {
+        compile::compile(&self.node, &self.key, schema, known, extra).map(Test)
+    }
+
+    /// Every dotted name in it, in the order they stand: fields, and the names that `exists` and `all` give to elements.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names = Vec::new();
+        self.node.names(&mut names);
+        names
     }
 }
 

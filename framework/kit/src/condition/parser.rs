@@ -223,7 +223,7 @@ impl Parser {
         Ok(Node { expr, at })
     }
 
-    /// What a name begins: a literal, `has(…)` or a field.
+    /// What a name begins: a literal, `has(…)`, `size(…)` or a field.
     fn named(&mut self, name: String, at: usize) -> Parsed {
         let expr = match &*name {
             "true" => Expr::Bool(true),
@@ -242,10 +242,25 @@ impl Parser {
                     }
                 }
             }
+            "size" => {
+                let mut args = self.nested(|parser| parser.list(")"))?;
+                match args.pop() {
+                    // As with methods: a call in a call would be a way around the bound on depth.
+                    Some(target) if args.is_empty() && !matches!(target.expr, Expr::Method(_)) => {
+                        Expr::Method(Box::new(Method { target, name, name_at: at, args }))
+                    }
+                    _ => {
+                        let hint = "write for example `size(process.command_args) == 1`";
+                        let message = "`size` takes one field";
+                        return Err(SyntaxError::new(at, message).hint(hint));
+                    }
+                }
+            }
             _ => {
                 let message = format!("there is no function `{name}`");
-                let hint = "there are `has(field)` and the methods `.startsWith(text)`, \
-                            `.endsWith(text)` and `.contains(text)`";
+                let hint = "there are `has(field)`, `size(field)` and the methods `.startsWith(text)`, \
+                            `.endsWith(text)`, `.contains(text)`, `.matches(regex)`, `.exists(e, condition)` \
+                            and `.all(e, condition)`";
                 return Err(SyntaxError::new(at, message).hint(hint));
             }
         };
@@ -334,7 +349,8 @@ mod tests {
             ("(a", 2, "`)` is expected here, not the end", ""),
             ("a < b < c", 6, "comparisons cannot follow each other", "`&&`"),
             ("a + 1", 2, "`+` is not supported", ""),
-            ("size(a) > 1", 0, "there is no function `size`", "startsWith"),
+            ("length(a) > 1", 0, "there is no function `length`", "size(field)"),
+            ("size(a, b) > 1", 0, "`size` takes one field", "size(process.command_args)"),
             ("has(1)", 0, "`has` takes one field", "has(container.name)"),
             ("a.1", 2, "a name is expected after `.`", ""),
             ("'a'.b", 4, "only a field can have fields", ""),

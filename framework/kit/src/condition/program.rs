@@ -1,8 +1,11 @@
 //! Compiled conditions: what is left to do for each event.
 
-use whalewatch_core::{Accessor, EventRef, Timestamp, Value};
+use std::sync::Arc;
+
+use whalewatch_core::{Accessor, Timestamp, Value};
 
 use super::syntax::Op;
+use crate::Subject;
 
 /// A condition on events of one type. Every field in it is found and every type checked, so that nothing can fail.
 ///
@@ -23,23 +26,32 @@ pub(crate) enum Test {
     /// Two bools are the same (true) or differ (false).
     Same(bool, Flag, Flag),
     Part(Part, Text, Text),
+    Matches(Text, Pattern),
     /// The field is one of these, which are sorted.
     NumberIn(Accessor, Box<[i128]>),
-    TextIn(Accessor, Box<[Box<[u8]>]>),
+    TextIn(Text, Box<[Box<[u8]>]>),
     /// The text is in the list that the field is.
     Element(Text, Accessor),
+    /// Holds for some (true) or for every (false) element of the list that the field is.
+    Elements(bool, Accessor, Box<Test>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Number {
     Const(i128),
     Field(Accessor),
+    /// How many characters.
+    TextSize(Text),
+    /// How many elements.
+    ListSize(Accessor),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Text {
     Const(Box<[u8]>),
     Field(Accessor),
+    /// The element at hand of the list that far out: 0 is that of the innermost.
+    Element(usize),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +59,18 @@ pub(crate) enum Flag {
     Field(Accessor),
     Test(Box<Test>),
 }
+
+/// A regular expression.
+#[derive(Clone, Debug)]
+pub(crate) struct Pattern(pub(crate) Arc<regex::bytes::Regex>);
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// How a text is part of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +85,7 @@ impl Part {
     pub(crate) const METHODS: [(&'static str, Self); 3] =
         [("startsWith", Self::Start), ("endsWith", Self::End), ("contains", Self::Anywhere)];
 
-    fn holds(self, whole: &[u8], part: &[u8]) -> bool {
+    pub(crate) fn holds(self, whole: &[u8], part: &[u8]) -> bool {
         match self {
             Self::Start => whole.starts_with(part),
             Self::End => whole.ends_with(part),
@@ -72,36 +96,63 @@ impl Part {
     }
 }
 
+/// An element of a list that `exists` or `all` is at, and those of the lists around.
+pub(crate) struct Bound<'a> {
+    element: &'a [u8],
+    outer: Option<&'a Bound<'a>>,
+}
+
+impl Bound<'_> {
+    fn at(bound: Option<&Self>, depth: usize) -> Option<&[u8]> {
+        let mut bound = bound?;
+        for _ in 0..depth {
+            bound = bound.outer?;
+        }
+        Some(bound.element)
+    }
+}
+
 impl Test {
     /// Whether it holds for an event of the type that it was compiled for.
-    pub(crate) fn holds(&self, event: EventRef<'_>) -> bool {
+    pub(crate) fn holds<S: Subject + ?Sized>(&self, on: &S, bound: Option<&Bound<'_>>) -> bool {
         match self {
             Self::Const(value) => *value,
-            Self::Flag(field) => event.value(*field) == Value::Bool(true),
-            Self::IsNull(field) => event.value(*field) == Value::Null,
-            Self::Not(test) => !test.holds(event),
-            Self::All(tests) => tests.iter().all(|test| test.holds(event)),
-            Self::Any(tests) => tests.iter().any(|test| test.holds(event)),
-            Self::Number(op, left, right) => compare(*op, left.get(event), right.get(event)),
-            Self::Text(op, left, right) => compare(*op, left.get(event), right.get(event)),
-            Self::Time(op, left, right) => compare(*op, time(event, *left), time(event, *right)),
+            Self::Flag(field) => on.value(*field) == Value::Bool(true),
+            Self::IsNull(field) => on.value(*field) == Value::Null,
+            Self::Not(test) => !test.holds(on, bound),
+            Self::All(tests) => tests.iter().all(|test| test.holds(on, bound)),
+            Self::Any(tests) => tests.iter().any(|test| test.holds(on, bound)),
+            Self::Number(op, left, right) => {
+                compare(*op, left.get(on, bound), right.get(on, bound))
+            }
+            Self::Text(op, left, right) => compare(*op, left.get(on, bound), right.get(on, bound)),
+            Self::Time(op, left, right) => compare(*op, time(on, *left), time(on, *right)),
             Self::Same(same, left, right) => {
                 let op = if *same { Op::Eq } else { Op::Ne };
-                compare(op, left.get(event), right.get(event))
+                compare(op, left.get(on, bound), right.get(on, bound))
             }
-            Self::Part(part, whole, text) => match (whole.get(event), text.get(event)) {
+            Self::Part(part, whole, text) => match (whole.get(on, bound), text.get(on, bound)) {
                 (Some(whole), Some(text)) => part.holds(whole, text),
                 _ => false,
             },
-            Self::NumberIn(field, numbers) => {
-                number(event, *field).is_some_and(|n| numbers.binary_search(&n).is_ok())
+            Self::Matches(text, pattern) => {
+                text.get(on, bound).is_some_and(|text| pattern.0.is_match(text))
             }
-            Self::TextIn(field, texts) => match event.value(*field) {
-                Value::Text(text) => texts.binary_search_by(|t| (**t).cmp(text)).is_ok(),
+            Self::NumberIn(field, numbers) => {
+                number(on, *field).is_some_and(|n| numbers.binary_search(&n).is_ok())
+            }
+            Self::TextIn(text, texts) => text
+                .get(on, bound)
+                .is_some_and(|text| texts.binary_search_by(|t| (**t).cmp(text)).is_ok()),
+            Self::Element(text, list) => match (text.get(on, bound), on.value(*list)) {
+                (Some(text), Value::Texts(list)) => list.iter().any(|element| element == text),
                 _ => false,
             },
-            Self::Element(text, list) => match (text.get(event), event.value(*list)) {
-                (Some(text), Value::Texts(list)) => list.iter().any(|element| element == text),
+            Self::Elements(some, list, test) => match on.value(*list) {
+                Value::Texts(list) => {
+                    let holds = |element| test.holds(on, Some(&Bound { element, outer: bound }));
+                    if *some { list.iter().any(holds) } else { list.iter().all(holds) }
+                }
                 _ => false,
             },
         }
@@ -115,47 +166,65 @@ fn compare<T: Ord>(op: Op, left: Option<T>, right: Option<T>) -> bool {
     }
 }
 
-fn number(event: EventRef<'_>, field: Accessor) -> Option<i128> {
-    match event.value(field) {
+fn number<S: Subject + ?Sized>(on: &S, field: Accessor) -> Option<i128> {
+    match on.value(field) {
         Value::Int(number) => Some(number.into()),
         Value::Uint(number) => Some(number.into()),
         _ => None,
     }
 }
 
-fn time(event: EventRef<'_>, field: Accessor) -> Option<Timestamp> {
-    match event.value(field) {
+fn time<S: Subject + ?Sized>(on: &S, field: Accessor) -> Option<Timestamp> {
+    match on.value(field) {
         Value::Time(time) => Some(time),
         _ => None,
     }
 }
 
-impl Number {
-    fn get(&self, event: EventRef<'_>) -> Option<i128> {
-        match self {
-            Self::Const(number) => Some(*number),
-            Self::Field(field) => number(event, *field),
-        }
-    }
+/// How many characters a text has; each run of bytes that is no UTF-8 counts for one.
+fn characters(text: &[u8]) -> i128 {
+    let count = |chunk: std::str::Utf8Chunk<'_>| {
+        chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())
+    };
+    text.utf8_chunks().map(count).sum::<usize>() as i128
 }
 
-impl Text {
-    fn get<'a>(&'a self, event: EventRef<'a>) -> Option<&'a [u8]> {
+impl Number {
+    fn get<S: Subject + ?Sized>(&self, on: &S, bound: Option<&Bound<'_>>) -> Option<i128> {
         match self {
-            Self::Const(text) => Some(text),
-            Self::Field(field) => match event.value(*field) {
-                Value::Text(text) => Some(text),
+            Self::Const(n) => Some(*n),
+            Self::Field(field) => number(on, *field),
+            Self::TextSize(text) => text.get(on, bound).map(characters),
+            Self::ListSize(field) => match on.value(*field) {
+                Value::Texts(list) => Some(list.iter().count() as i128),
                 _ => None,
             },
         }
     }
 }
 
-impl Flag {
-    fn get(&self, event: EventRef<'_>) -> Option<bool> {
+impl Text {
+    fn get<'a, S: Subject + ?Sized>(
+        &'a self,
+        on: &'a S,
+        bound: Option<&'a Bound<'_>>,
+    ) -> Option<&'a [u8]> {
         match self {
-            Self::Test(test) => Some(test.holds(event)),
-            Self::Field(field) => match event.value(*field) {
+            Self::Const(text) => Some(text),
+            Self::Field(field) => match on.value(*field) {
+                Value::Text(text) => Some(text),
+                _ => None,
+            },
+            Self::Element(depth) => Bound::at(bound, *depth),
+        }
+    }
+}
+
+impl Flag {
+    fn get<S: Subject + ?Sized>(&self, on: &S, bound: Option<&Bound<'_>>) -> Option<bool> {
+        match self {
+            Self::Test(test) => Some(test.holds(on, bound)),
+            Self::Field(field) => match on.value(*field) {
                 Value::Bool(flag) => Some(flag),
                 _ => None,
             },

@@ -30,7 +30,33 @@ pub(crate) enum Expr {
     Has(Box<Node>),
 }
 
-/// `target.name(args)`
+impl Node {
+    /// Adds every dotted name in it.
+    pub(crate) fn names<'a>(&'a self, names: &mut Vec<&'a str>) {
+        match &self.expr {
+            Expr::Null | Expr::Bool(_) | Expr::Number(_) | Expr::Text(_) => {}
+            Expr::Path(path) => names.push(path),
+            Expr::Not(of) | Expr::Has(of) => of.names(names),
+            Expr::List(nodes) | Expr::All(nodes) | Expr::Any(nodes) => {
+                for node in nodes {
+                    node.names(names);
+                }
+            }
+            Expr::Compare(_, left, right) | Expr::In(left, right) => {
+                left.names(names);
+                right.names(names);
+            }
+            Expr::Method(method) => {
+                method.target.names(names);
+                for arg in &method.args {
+                    arg.names(names);
+                }
+            }
+        }
+    }
+}
+
+/// `target.name(args)`; `size(target)`, too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Method {
     pub(crate) target: Node,

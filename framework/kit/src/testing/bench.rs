@@ -34,7 +34,15 @@ impl<H: Handler> Bench<H> {
     /// # Errors
     /// What is wrong with the options, or why it could not be built.
     pub fn new<E: Event>(options: &H::Options) -> Result<Self, Vec<Problem>> {
-        let problems = H::check(options, &[Schema::of::<E>()]);
+        Self::with_input(options, &[Schema::of::<E>()])
+    }
+
+    /// As [`Bench::new`], with several types of events, or none known.
+    ///
+    /// # Errors
+    /// As [`Bench::new`].
+    pub fn with_input(options: &H::Options, input: &[Schema]) -> Result<Self, Vec<Problem>> {
+        let problems = H::check(options, input);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -49,8 +57,8 @@ impl<H: Handler> Bench<H> {
             outside: Outside::default(),
             chains: vec![CHAIN],
         };
-        let handler =
-            H::build(options, &setup).map_err(|e| vec![Problem::new("", e.to_string())])?;
+        let handler = H::build_for(options, input, &setup)
+            .map_err(|e| vec![Problem::new("", e.to_string())])?;
         Ok(Self {
             handler,
             counters: HandlerCounters::default(),
@@ -68,6 +76,14 @@ impl<H: Handler> Bench<H> {
     pub fn handle(&mut self, batch: Batch) -> Result<(), HandlerError> {
         HandlerCounters::add(&self.counters.input, batch.len() as u64);
         self.call(|handler, cx| handler.handle(batch, cx))
+    }
+
+    /// Brings a batch of a tracker that the handler needs.
+    ///
+    /// # Errors
+    /// As [`Handler::observe`].
+    pub fn observe(&mut self, batch: &Batch) -> Result<(), HandlerError> {
+        self.call(|handler, cx| handler.observe(batch, cx))
     }
 
     /// As [`Handler::flush`].

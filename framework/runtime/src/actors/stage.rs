@@ -13,7 +13,7 @@ use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
     Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, OnFailure,
-    Setup,
+    Schema, Setup,
 };
 
 use super::lane::{Attach, Feed, FeedFrom, FeedSetup, Lane, LaneSetup};
@@ -58,6 +58,8 @@ pub(crate) struct Stage<H: Handler> {
     id: ActorId,
     handler: Option<H>,
     options: H::Options,
+    /// What events come in.
+    input: Vec<Schema>,
     name: Arc<str>,
     host: Arc<str>,
     directory: Directory,
@@ -80,11 +82,12 @@ pub(crate) struct Stage<H: Handler> {
 }
 
 impl<H: Handler> Stage<H> {
-    pub(crate) fn new(options: H::Options, setup: StageSetup) -> Self {
+    pub(crate) fn new(options: H::Options, input: Vec<Schema>, setup: StageSetup) -> Self {
         Self {
             id: setup.id,
             handler: None,
             options,
+            input,
             name: setup.name,
             host: setup.host,
             directory: setup.directory,
@@ -116,8 +119,9 @@ impl<H: Handler> Stage<H> {
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
         };
-        let built = catch_unwind(AssertUnwindSafe(|| H::build(&self.options, &setup)))
-            .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
+        let built =
+            catch_unwind(AssertUnwindSafe(|| H::build_for(&self.options, &self.input, &setup)))
+                .map_err(|panic| format!("panicked: {}", panic_text(&*panic)))?;
         self.handler = Some(built.map_err(|e| e.to_string())?);
         Ok(())
     }

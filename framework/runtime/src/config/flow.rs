@@ -21,6 +21,11 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
         let (name, values) = (part.name.clone(), part.values.clone());
         reader.report("handler", &name, &values, problems);
     }
+    for (part, input) in reader.handlers.iter_mut().zip(inputs) {
+        if let Some(configured) = &mut part.configured {
+            configured.takes(input);
+        }
+    }
     refuse_unheard(reader);
     needs(reader)
 }

@@ -289,7 +289,7 @@ impl Reader<'_> {
 
     /// Where a problem stands: its option's value, and where it says so, a place within its text.
     fn place(&self, values: &BTreeMap<String, Span>, problem: &Problem) -> Span {
-        let span = values.get(&problem.key).cloned().unwrap_or(0..0);
+        let span = outward(&problem.key).find_map(|key| values.get(key)).cloned().unwrap_or(0..0);
         let Some(offset) = problem.offset else { return span };
         let raw = self.text.get(span.clone()).unwrap_or("");
         let quote = ["'''\n", "\"\"\"\n", "'''", "\"\"\"", "'", "\""];
@@ -461,6 +461,11 @@ struct Head<'i> {
     type_name: String,
     values: BTreeMap<String, Span>,
     options: OptionTable<'i>,
+}
+
+/// A dotted key, and what it stands in: `a[1].b`, `a[1]`, `a`.
+fn outward(key: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(key), |key| key.rfind(['.', '[']).map(|end| &key[..end]))
 }
 
 /// Where each value of a table stands, by dotted key; those in a list by number: `metrics[0].name`.

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, channel};
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
     Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, Outside,
-    Setup,
+    Schema, Setup,
 };
 
 /// What a handler is made with.
@@ -64,7 +64,11 @@ pub(crate) struct Seat<H: Handler> {
 }
 
 impl<H: Handler> Seat<H> {
-    pub(crate) fn new(options: &H::Options, setup: SeatSetup) -> Result<Self, String> {
+    pub(crate) fn new(
+        options: &H::Options,
+        input: &[Schema],
+        setup: SeatSetup,
+    ) -> Result<Self, String> {
         let (sender, messages) = channel();
         let outside = setup.outside.clone();
         let setup_of_handler = Setup {
@@ -77,7 +81,8 @@ impl<H: Handler> Seat<H> {
             outside: setup.outside,
             chains: setup.chains,
         };
-        let built = catch_unwind(AssertUnwindSafe(|| H::build(options, &setup_of_handler)));
+        let built =
+            catch_unwind(AssertUnwindSafe(|| H::build_for(options, input, &setup_of_handler)));
         let handler = built.map_err(|_| String::from("it panicked while it was being built"))?;
         Ok(Self {
             handler: handler.map_err(|error| error.to_string())?,

@@ -1,0 +1,67 @@
+//! Reads files of rules. Not when a configuration is checked, which touches no file, but when the run begins.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::select::{RuleFile, Written};
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 4 << 20;
+
+/// Reads every file, and the `.toml` files of every folder in the order of their names.
+///
+/// # Errors
+/// The first that cannot be read or holds no rules: which, where in it, and why.
+pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
+    let mut rules = Vec::new();
+    for path in paths {
+        for file in each(path)? {
+            let name = file.display();
+            let text =
+                text(&file).map_err(|error| format!("cannot read rules from {name}: {error}"))?;
+            let read: RuleFile =
+                toml::from_str(&text).map_err(|error| place(&file, &text, &error))?;
+            if read.rules.is_empty() {
+                return Err(format!("{name} holds no rules: write them as [[rules]] tables"));
+            }
+            let name = name.to_string();
+            let written = |rule| Written::in_file(rule, &name, false);
+            rules.extend(read.rules.into_iter().map(written));
+        }
+    }
+    Ok(rules)
+}
+
+fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path)
+        .map_err(|error| format!("cannot read rules from {}: {error}", path.display()))?;
+    let paths = entries.filter_map(|entry| entry.ok().map(|entry| entry.path()));
+    let mut files: Vec<_> =
+        paths.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn text(path: &Path) -> Result<String, String> {
+    let about = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !about.is_file() {
+        return Err("it is no file".to_owned());
+    }
+    if about.len() > LARGEST {
+        return Err(format!("it is larger than {} MiB", LARGEST >> 20));
+    }
+    fs::read_to_string(path).map_err(|error| error.to_string())
+}
+
+/// `rules/web.toml:3:8: unknown field …`
+fn place(path: &Path, text: &str, error: &toml::de::Error) -> String {
+    let at = error.span().map_or(0, |span| span.start);
+    let before = text.get(..at).unwrap_or_default();
+    let line = before.split('\n').count();
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    let message = error.message().trim().replace('`', "\"");
+    format!("{}:{line}:{column}: {message}", path.display())
+}
