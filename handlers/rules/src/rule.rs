@@ -176,7 +176,7 @@ impl Rule {
                 let named = |step: &Step| step.name.as_deref() == Some(first);
                 let Some(step) = self.steps.iter().position(named) else { continue };
                 if step >= asking {
-                    let key = format!("{}steps.{asking}.when", self.key);
+                    let key = format!("{}steps[{asking}].when", self.key);
                     let message = format!("`{name}`: the step \"{first}\" does not come before");
                     problems.push(Problem::new(key, message));
                 }
