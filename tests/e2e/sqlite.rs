@@ -269,6 +269,9 @@ fn a_lock_held_by_another_program_costs_no_event() {
         events.iter().find(|e| e.container_name() == Some("sqlite-lock-during")).map(|_| ())
     });
     assert_eq!(number(&database, "SELECT count(*) FROM events"), before);
+    wait::until("the lock is told", LIMIT, || {
+        wait::when(tracer.said().contains("another program has locked it for writing"))
+    });
     shell.say("COMMIT;");
     let during = "SELECT count(*) FROM history WHERE container = 'sqlite-lock-during'";
     wait::until("the others are written", LIMIT, || wait::when(number(&database, during) > 0));

@@ -206,7 +206,7 @@ fn a_body_of_ones_own_is_filled_in_and_what_finds_no_room_holds_nothing_up() {
     let dir = environment::scratch("webhook-body");
     let receiver = Receiver::start(&dir);
     let options = r#"
-queue = 10
+max_queued = 10
 body = '{{"text": "{container.name} ran {process.command_args}", "pid": {process.pid|null}}}'
 "#;
     let mut tracer = Tracer::run(&dir, &config(&receiver, options));

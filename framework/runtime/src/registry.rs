@@ -42,6 +42,16 @@ pub enum RegistryError {
         /// The name.
         name: String,
     },
+    /// An option of a handler's own has a name that is every handler's.
+    #[error(
+        "the handler type \"{name}\" has an option \"{option}\", as every handler has already: give it another name"
+    )]
+    Option {
+        /// The handler type's name.
+        name: String,
+        /// The option.
+        option: String,
+    },
     /// The name could not be written in a configuration file.
     #[error(
         "\"{name}\" cannot name a {what} type: use lower-case letters, digits and hyphens, and none of trackers, handlers, chains, tests"
@@ -87,6 +97,11 @@ impl Registry {
     /// If the name is taken or cannot be a name.
     pub fn handler<H: Handler>(&mut self, name: &str) -> Result<&mut Self, RegistryError> {
         check_name("handler", name, self.handlers.contains_key(name))?;
+        let own = describe::<H::Options>();
+        if let Some(option) = own.iter().find(|o| QueueOptions::KEYS.contains(&o.name.as_str())) {
+            let (name, option) = (name.to_owned(), option.name.clone());
+            return Err(RegistryError::Option { name, option });
+        }
         self.handlers.insert(name.to_owned(), Arc::new(Kind::<H>(PhantomData)));
         Ok(self)
     }

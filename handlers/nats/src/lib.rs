@@ -56,8 +56,6 @@ pub struct Nats {
     tally: Arc<Tally>,
     stop_timeout: Duration,
     name: Arc<str>,
-    /// Chains that have not ended.
-    chains: usize,
     /// Whether the helper did not take the last batch in time.
     congested: bool,
 }
@@ -117,7 +115,6 @@ impl Handler for Nats {
             tally,
             stop_timeout: options.stop_timeout.0,
             name: Arc::clone(&setup.name),
-            chains: setup.chains.len(),
             congested: false,
         })
     }
@@ -155,14 +152,11 @@ impl Handler for Nats {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, NatsMessage>) -> Result<(), HandlerError> {
-        self.chains = self.chains.saturating_sub(1);
-        if self.chains == 0 {
-            let ended = self.stop(self.stop_timeout);
-            self.count(cx);
-            if !ended {
-                return Err(failed("the helper has not come to its end: is the disk in order?"));
-            }
+    fn finish(&mut self, cx: &mut Context<'_, NatsMessage>) -> Result<(), HandlerError> {
+        let ended = self.stop(self.stop_timeout);
+        self.count(cx);
+        if !ended {
+            return Err(failed("the helper has not come to its end: is the disk in order?"));
         }
         Ok(())
     }

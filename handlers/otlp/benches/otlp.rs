@@ -73,7 +73,7 @@ fn records(c: &mut Criterion) {
             protocol: Protocol::Http,
             endpoint: Some(server.url("/v1/logs")),
             compression,
-            queue: 1_000_000,
+            max_queued: 1_000_000,
             ..OtlpOptions::default()
         };
         assert!(Otlp::check(&options, &[]).is_empty());

@@ -96,7 +96,7 @@ impl Handler for Otlp {
         };
         let delivery = Delivery::start(
             setup,
-            options.queue as usize,
+            options.max_queued as usize,
             options.stop_timeout.0,
             || Message::Answered,
             |jobs| client::work(plan, jobs),
@@ -137,12 +137,9 @@ impl Handler for Otlp {
         self.delivery.settle(cx)
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
-        if self.delivery.end_chain() {
-            self.send(cx);
-            self.delivery.finish(cx)?;
-        }
-        Ok(())
+    fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+        self.send(cx);
+        self.delivery.finish(cx)
     }
 }
 

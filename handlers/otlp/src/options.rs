@@ -35,7 +35,7 @@ pub struct OtlpOptions {
     pub interval: HumanDuration,
     /// Events that may wait for the receiver: at least `batch`, at most 10 million. What finds no room is dropped and
     /// counted.
-    pub queue: u32,
+    pub max_queued: u32,
     /// The pause before a request is sent again, doubled with each try, and shortened at random by up to a half. A receiver
     /// that asks for another pause gets that.
     pub retry_pause: HumanDuration,
@@ -89,7 +89,7 @@ impl Default for OtlpOptions {
             timeout: seconds(10),
             batch: 1000,
             interval: seconds(1),
-            queue: 50_000,
+            max_queued: 50_000,
             retry_pause: HumanDuration(Duration::from_millis(500)),
             retry_pause_max: seconds(30),
             give_up: seconds(300),
@@ -172,13 +172,14 @@ impl OtlpOptions {
             let message = format!("{} events in one request cannot be", self.batch);
             problems.push(Problem::new("batch", message).hint("1 to 10000"));
         }
-        if self.queue > QUEUE_MAX {
-            let message = format!("{} events would take gigabytes of memory", self.queue);
-            problems.push(Problem::new("queue", message).hint("at most 10000000"));
-        } else if self.queue < self.batch {
+        if self.max_queued > QUEUE_MAX {
+            let message = format!("{} events would take gigabytes of memory", self.max_queued);
+            problems.push(Problem::new("max_queued", message).hint("at most 10000000"));
+        } else if self.max_queued < self.batch {
             let message = format!("no request of {} events fits in", self.batch);
-            problems
-                .push(Problem::new("queue", message).hint("make it at least as large as `batch`"));
+            problems.push(
+                Problem::new("max_queued", message).hint("make it at least as large as `batch`"),
+            );
         }
         for (key, duration, least) in [
             ("timeout", self.timeout, 1),
@@ -242,8 +243,8 @@ mod tests {
             (r#"{"endpoint":"localhost:4317"}"#, "endpoint", "no scheme"),
             (r#"{"endpoint":"http://x/v1/logs"}"#, "endpoint", "path"),
             (r#"{"batch":0}"#, "batch", "cannot be"),
-            (r#"{"batch":100,"queue":99}"#, "queue", "100"),
-            (r#"{"queue":4000000000}"#, "queue", "memory"),
+            (r#"{"batch":100,"max_queued":99}"#, "max_queued", "100"),
+            (r#"{"max_queued":4000000000}"#, "max_queued", "memory"),
             (r#"{"timeout":"0s"}"#, "timeout", "0s"),
             (r#"{"interval":"2h"}"#, "interval", "2h"),
             (r#"{"retry_pause":"1m"}"#, "retry_pause", "retry_pause_max"),

@@ -22,7 +22,7 @@ fn options(receiver: &Receiver) -> OtlpOptions {
         protocol: receiver.protocol,
         endpoint: Some(receiver.endpoint()),
         batch: 10,
-        queue: 100,
+        max_queued: 100,
         retry_pause: HumanDuration(Duration::from_millis(5)),
         retry_pause_max: HumanDuration(Duration::from_millis(20)),
         stop_timeout: HumanDuration(LONG),
@@ -164,7 +164,7 @@ fn without_a_receiver_the_end_comes_in_time() {
 fn what_finds_no_room_is_dropped_and_counted_and_the_chain_goes_on() {
     let receiver = Receiver::start(Protocol::Grpc, |_| Reaction::Hang);
     let stop_timeout = HumanDuration(Duration::ZERO);
-    let mut bench = bench(&OtlpOptions { queue: 20, stop_timeout, ..options(&receiver) });
+    let mut bench = bench(&OtlpOptions { max_queued: 20, stop_timeout, ..options(&receiver) });
     bench.handle(events(45)).expect("no failure");
     assert_eq!(bench.count(|c| &c.dropped), 20);
     bench.end().expect("no failure");
@@ -202,7 +202,7 @@ fn large_events_go_in_requests_that_receivers_take() {
     let receiver = Receiver::start(Protocol::Http, |_| Reaction::Accept);
     let args = Some([vec![b'x'; 100_000], vec![0]].concat());
     let batch = Batch::new("procs".into(), vec![Ran { args, ..example() }; 50]);
-    let mut bench = bench(&OtlpOptions { batch: 1000, queue: 1000, ..options(&receiver) });
+    let mut bench = bench(&OtlpOptions { batch: 1000, max_queued: 1000, ..options(&receiver) });
     bench.handle(batch).expect("no failure");
     bench.end().expect("no failure");
     assert_eq!(bench.count(|c| &c.output), 50);

@@ -39,8 +39,8 @@ pub struct Sqlite {
     trouble: Option<Trouble>,
     /// The fault that was told last, and when.
     told: Option<(Fault, Instant)>,
-    /// Chains that have not ended.
-    chains: usize,
+    /// Whether nothing more comes.
+    ended: bool,
 }
 
 /// The time to commit, and for upkeep.
@@ -89,7 +89,7 @@ impl Handler for Sqlite {
             store: None,
             trouble: None,
             told: None,
-            chains: setup.chains.len(),
+            ended: false,
         };
         match Store::open(options) {
             Ok(store) => sqlite.store = Some(store),
@@ -125,7 +125,7 @@ impl Handler for Sqlite {
     }
 
     fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        if self.chains == 0 {
+        if self.ended {
             return Ok(());
         }
         self.write(cx, true);
@@ -154,12 +154,14 @@ impl Handler for Sqlite {
             }
             thread::sleep(LAST_TRIES);
         }
-        self.chains = self.chains.saturating_sub(1);
-        if self.chains == 0 {
-            self.give_up(cx);
-            // Copies the log into the database and removes it.
-            self.store = None;
-        }
+        Ok(())
+    }
+
+    fn finish(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+        self.ended = true;
+        self.give_up(cx);
+        // Copies the log into the database and removes it.
+        self.store = None;
         Ok(())
     }
 }

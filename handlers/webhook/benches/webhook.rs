@@ -75,7 +75,7 @@ fn requests(c: &mut Criterion) {
     }
     // What a full queue costs: the receiver hangs.
     let server = Server::start(|_| Answer::Hang);
-    let options = WebhookOptions { queue: 1, ..WebhookOptions::to(server.url("/")) };
+    let options = WebhookOptions { max_queued: 1, ..WebhookOptions::to(server.url("/")) };
     let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("good options");
     group.bench_function("no_room", |b| {
         b.iter_batched(

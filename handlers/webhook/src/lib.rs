@@ -59,7 +59,7 @@ impl Handler for Webhook {
         };
         let delivery = Delivery::start(
             setup,
-            options.queue as usize,
+            options.max_queued as usize,
             options.stop_timeout.0,
             || Answered,
             |jobs| client::work(plan, jobs),
@@ -85,10 +85,7 @@ impl Handler for Webhook {
         self.delivery.settle(cx)
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {
-        if self.delivery.end_chain() {
-            self.delivery.finish(cx)?;
-        }
-        Ok(())
+    fn finish(&mut self, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {
+        self.delivery.finish(cx)
     }
 }

@@ -50,8 +50,8 @@ pub struct WebhookOptions {
     #[serde(default = "max_per_second")]
     pub max_per_second: u32,
     /// Events that may wait to be sent: 1 to 1 million. What finds no room is dropped and counted.
-    #[serde(default = "queue")]
-    pub queue: u32,
+    #[serde(default = "max_queued")]
+    pub max_queued: u32,
     /// How long is waited at the end for what is still to be sent; the rest is dropped and counted.
     #[serde(default = "stop_timeout")]
     pub stop_timeout: HumanDuration,
@@ -102,7 +102,7 @@ fn max_per_second() -> u32 {
     10
 }
 
-fn queue() -> u32 {
+fn max_queued() -> u32 {
     1000
 }
 
@@ -137,7 +137,7 @@ impl WebhookOptions {
             retry_pause: retry_pause(),
             retry_pause_max: retry_pause_max(),
             max_per_second: max_per_second(),
-            queue: queue(),
+            max_queued: max_queued(),
             stop_timeout: stop_timeout(),
         }
     }
@@ -200,7 +200,7 @@ impl WebhookOptions {
     fn numbers(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         for (key, number, most) in
-            [("tries", self.tries, TRIES_MAX), ("queue", self.queue, QUEUE_MAX)]
+            [("tries", self.tries, TRIES_MAX), ("max_queued", self.max_queued, QUEUE_MAX)]
         {
             if !(1..=most).contains(&number) {
                 problems.push(
@@ -258,7 +258,7 @@ mod tests {
         for (rest, key, word) in [
             (r#""url":"x""#, "url", "no scheme"),
             (r#""tries":0"#, "tries", "0"),
-            (r#""queue":0"#, "queue", "0"),
+            (r#""max_queued":0"#, "max_queued", "0"),
             (r#""timeout":"0s""#, "timeout", "0s"),
             (r#""retry_pause":"1m""#, "retry_pause", "retry_pause_max"),
             (r#""tls":{"ca_file":"/x"}"#, "tls", "https"),

@@ -133,7 +133,7 @@ fn not_more_than_so_many_requests_go_in_a_second() {
 fn what_finds_no_room_is_dropped_and_the_chain_goes_on() {
     let server = server(vec![Answer::Hang]);
     let stop_timeout = HumanDuration(Duration::ZERO);
-    let options = WebhookOptions { queue: 10, stop_timeout, ..options(&server.url("/")) };
+    let options = WebhookOptions { max_queued: 10, stop_timeout, ..options(&server.url("/")) };
     let mut bench = bench(&options);
     let begin = Instant::now();
     for _ in 0..100 {

@@ -14,8 +14,6 @@ use super::telling::Seldom;
 pub struct Delivery<J> {
     courier: Courier<J>,
     handler: Arc<str>,
-    /// Chains that have not ended.
-    chains: usize,
     stop_timeout: Duration,
     no_room: Seldom,
 }
@@ -44,7 +42,6 @@ impl<J: Send + 'static> Delivery<J> {
         Ok(Self {
             courier,
             handler: Arc::clone(&setup.name),
-            chains: setup.chains.len(),
             stop_timeout,
             no_room: Seldom::default(),
         })
@@ -90,12 +87,6 @@ impl<J> Delivery<J> {
             return Err(HandlerError::Failed { message, source: None });
         }
         Ok(())
-    }
-
-    /// A chain has ended; whether it was the last, so that [`Delivery::finish`] is to follow.
-    pub fn end_chain(&mut self) -> bool {
-        self.chains = self.chains.saturating_sub(1);
-        self.chains == 0
     }
 
     /// Waits until everything is answered, but not longer than the time to stop. The rest is dropped and told of.

@@ -93,6 +93,8 @@ pub struct ContainerManager {
     /// The last cgroup id that nobody could tell, so that it is asked for once a batch.
     untold: u64,
     release_at: Option<Duration>,
+    /// When the counts by container were told last.
+    counted_at: Option<Duration>,
     sweep_at: Option<Duration>,
     refreshed_at: Option<Duration>,
     refresh_waits: bool,
@@ -135,6 +137,7 @@ impl ContainerManager {
             waits: Vec::new(),
             untold: 0,
             release_at: None,
+            counted_at: None,
             sweep_at: None,
             refreshed_at: None,
             refresh_waits: false,
@@ -225,8 +228,15 @@ impl ContainerManager {
 
     /// Ends a call: what waits beyond the bound goes on, and timers are set for what waits and what is to be forgotten.
     /// No timer runs while there is neither.
-    fn finish(&mut self, cx: &mut Context<'_, Message>) {
+    fn conclude(&mut self, cx: &mut Context<'_, Message>) {
         const LEAST: Duration = Duration::from_millis(250);
+        // To make the counts of ten thousand containers takes milliseconds.
+        const COUNTS: Duration = Duration::from_secs(5);
+        let counted = self.counted_at;
+        if counted.is_none_or(|at| self.now().saturating_sub(at) >= COUNTS) {
+            self.counted_at = Some(self.now());
+            cx.count_containers(self.counts());
+        }
         self.release_beyond(cx);
         let release = self.room.next().filter(|&at| self.release_at.is_none_or(|set| at < set));
         let sweep = match self.sweep_at {
@@ -258,7 +268,7 @@ impl ContainerManager {
         let now = self.now();
         self.sweep_at = None;
         if cx.behind() {
-            return; // `finish` sets the next timer.
+            return; // `conclude` sets the next timer.
         }
         self.pids.sweep(now);
         self.cgroups.sweep(now);
@@ -368,7 +378,7 @@ impl Handler for ContainerManager {
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         self.start(cx);
         self.attribute_batch(batch, cx);
-        self.finish(cx);
+        self.conclude(cx);
         Ok(())
     }
 
@@ -385,7 +395,7 @@ impl Handler for ContainerManager {
                 self.learn(event, now, cx);
             }
         }
-        self.finish(cx);
+        self.conclude(cx);
         Ok(())
     }
 
@@ -396,7 +406,7 @@ impl Handler for ContainerManager {
     ) -> Result<(), HandlerError> {
         self.start(cx);
         self.message_inner(message.0, cx);
-        self.finish(cx);
+        self.conclude(cx);
         Ok(())
     }
 
