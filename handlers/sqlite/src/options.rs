@@ -126,7 +126,7 @@ mod tests {
         assert!(parse(r#"{"max":"1GiB"}"#).is_err());
         assert!(parse(r#"{"sync":"off"}"#).is_err());
         let shown = serde_json::to_value(SqliteOptions::default()).unwrap();
-        assert_eq!((&shown["keep"], &shown["max_size"]), (&"7days".into(), &"1GiB".into()));
+        assert_eq!((&shown["keep"], &shown["max_size"]), (&"7days".into(), &"1 GiB".into()));
     }
 
     #[test]
