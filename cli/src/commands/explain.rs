@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use whalewatch_runtime::plan::{HandlerInfo, PlanInfo, TrackerInfo};
+use whalewatch_runtime::explained::{HandlerInfo, PlanInfo, TrackerInfo};
 use whalewatch_runtime::{Registry, WhenFull};
 
 use crate::commands::load;

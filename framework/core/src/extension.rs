@@ -27,8 +27,7 @@ impl Schema {
     /// What events of this look become when `X` is added to them. The new fields stand behind the type's own.
     #[must_use]
     pub fn extended<X: Extension>(&self) -> Self {
-        let own = |accessor: &Accessor| matches!(accessor, Accessor::Own(_));
-        let count = self.fields.iter().filter(|(_, accessor)| own(accessor)).count();
+        let count = self.own().count();
         // The attribution's come last.
         let place = self
             .fields

@@ -148,6 +148,11 @@ impl Schema {
         Self { name, kinds, fields }
     }
 
+    /// The type's own fields, in the order of [`Accessor::Own`]'s numbers.
+    pub fn own(&self) -> impl Iterator<Item = &(FieldInfo, Accessor)> {
+        self.fields.iter().filter(|(_, accessor)| matches!(accessor, Accessor::Own(_)))
+    }
+
     /// The field of that name.
     pub fn find(&self, name: &str) -> Option<(FieldInfo, Accessor)> {
         self.fields.iter().find(|(info, _)| info.name == name).copied()

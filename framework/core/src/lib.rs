@@ -19,6 +19,7 @@ pub mod handler;
 pub mod health;
 pub mod options;
 pub mod outside;
+pub mod owned;
 pub mod patterns;
 pub mod process;
 pub mod size;
@@ -39,6 +40,7 @@ pub use handler::{
 pub use health::{HandlerHealth, Health, HealthReport, TrackerHealth};
 pub use options::{HumanDuration, Options, Problem};
 pub use outside::Outside;
+pub use owned::OwnedValue;
 pub use patterns::ContainerPatterns;
 pub use process::{Namespaces, Process, ProcessKey};
 pub use size::HumanSize;

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use whalewatch_core::{Batch, EventRef, Problem, Schema, State, Texts, Timestamp, Value};
+use whalewatch_core::{
+    Batch, EventRef, OwnedValue, Problem, Schema, State, Texts, Timestamp, Value,
+};
 
+use crate::Clock;
 use crate::fields::{self, Selected, write_plain};
-use crate::{Clock, OwnedValue};
 
 /// The fields that events are grouped by. The key of a group is a run of bytes: compared and hashed as it is, and read
 /// again when there is something to tell of the group.

@@ -31,6 +31,6 @@ pub use condition::{Condition, Test, Tests};
 pub use event_time::EventTime;
 pub use json::Json;
 pub use keys::Keys;
-pub use shape::{OwnedValue, Shape, Shaped};
+pub use shape::{Shape, Shaped};
 pub use subject::{Extra, Subject};
 pub use template::{Filled, Template};

@@ -5,7 +5,7 @@ use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use whalewatch_core::{
-    Batch, Change, Events, FieldInfo, Process, Schema, Texts, Timestamp, Type, Value,
+    Batch, Change, Events, FieldInfo, OwnedValue, Process, Schema, Timestamp, Type, Value,
 };
 
 /// What such events look like. There is one of each for as long as the program runs: a configuration that is read again
@@ -69,55 +69,6 @@ pub struct Shaped {
     pub time: Timestamp,
     /// The values of the shape's fields, in their order; those that are missing at the end are null.
     pub values: Vec<OwnedValue>,
-}
-
-/// A [`Value`] that belongs to itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OwnedValue {
-    /// There is none.
-    Null,
-    /// True or false.
-    Bool(bool),
-    /// A signed integer.
-    Int(i64),
-    /// An unsigned integer.
-    Uint(u64),
-    /// Text.
-    Text(Box<[u8]>),
-    /// Texts, each ended by a NUL byte.
-    Texts(Box<[u8]>),
-    /// A point in time.
-    Time(Timestamp),
-}
-
-impl OwnedValue {
-    /// A list of texts. A NUL byte within one would split it, so each becomes U+FFFD.
-    pub fn texts<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut list = Vec::new();
-        for text in texts {
-            for &byte in text {
-                match byte {
-                    0 => list.extend_from_slice("\u{fffd}".as_bytes()),
-                    byte => list.push(byte),
-                }
-            }
-            list.push(0);
-        }
-        Self::Texts(list.into())
-    }
-
-    /// The value itself.
-    pub fn get(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(flag) => Value::Bool(*flag),
-            Self::Int(number) => Value::Int(*number),
-            Self::Uint(number) => Value::Uint(*number),
-            Self::Text(text) => Value::Text(text),
-            Self::Texts(texts) => Value::Texts(Texts(texts)),
-            Self::Time(time) => Value::Time(*time),
-        }
-    }
 }
 
 /// Events of one shape, as a batch has them.

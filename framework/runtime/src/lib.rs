@@ -9,6 +9,7 @@
 
 mod actors;
 pub mod config;
+pub mod explained;
 mod live;
 pub mod plan;
 mod queue;

@@ -6,7 +6,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::describe::OptionInfo;
 use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker};
 
@@ -134,79 +133,6 @@ impl Plan {
 
 fn label(name: &str, type_name: &str) -> String {
     if name == type_name { name.to_owned() } else { format!("{name} ({type_name})") }
-}
-
-/// A plan's parts with what is known of them, for people.
-#[derive(Clone, Debug)]
-pub struct PlanInfo {
-    /// Its trackers.
-    pub trackers: Vec<TrackerInfo>,
-    /// Its handlers.
-    pub handlers: Vec<HandlerInfo>,
-    /// Its chains.
-    pub chains: Vec<ChainInfo>,
-}
-
-/// A tracker of a plan.
-#[derive(Clone, Debug)]
-pub struct TrackerInfo {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub type_name: String,
-    /// What it watches.
-    pub about: &'static str,
-    /// What it costs the traced processes.
-    pub cost: &'static str,
-    /// Where in the kernel it attaches.
-    pub attaches: Vec<&'static str>,
-    /// Options that differ from their defaults, by dotted names.
-    pub set: Vec<(String, Value)>,
-    /// Handlers that live on it, whatever the chains name.
-    pub needed_by: Vec<String>,
-}
-
-/// A handler of a plan.
-#[derive(Clone, Debug)]
-pub struct HandlerInfo {
-    /// Its name.
-    pub name: String,
-    /// Its type.
-    pub type_name: String,
-    /// What it does.
-    pub about: &'static str,
-    /// Whether all chains go through one instance.
-    pub shared: bool,
-    /// Whether it has a thread of its own.
-    pub blocking: bool,
-    /// Whether it is an end of a chain.
-    pub output: bool,
-    /// Its queue.
-    pub queue: QueueOptions,
-    /// Options that differ from their defaults, by dotted names.
-    pub set: Vec<(String, Value)>,
-}
-
-/// A chain of a plan: indices into the plan's trackers and handlers.
-#[derive(Clone, Debug)]
-pub struct ChainInfo {
-    /// Its name.
-    pub name: String,
-    /// Its trackers.
-    pub from: Vec<usize>,
-    /// Its handlers in their order.
-    pub through: Vec<usize>,
-}
-
-/// Options that differ from their defaults, by dotted names.
-pub(crate) fn set(options: &Value, known: Option<Vec<OptionInfo>>) -> Vec<(String, Value)> {
-    let known = known.unwrap_or_default();
-    let differs = |info: OptionInfo| {
-        let value = options.pointer(&format!("/{}", info.name.replace('.', "/")))?;
-        let default = info.default.unwrap_or(Value::Null);
-        (*value != default).then(|| (info.name, value.clone()))
-    };
-    known.into_iter().filter_map(differs).collect()
 }
 
 /// Chains as nodes and edges.

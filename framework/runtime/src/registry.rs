@@ -20,7 +20,6 @@ use crate::actors::tracker::{Links, Rewire, SendExisting, Stop, Tracker};
 pub use crate::config::describe::OptionInfo;
 use crate::config::describe::describe;
 use crate::config::options::{OptionTable, Position, read};
-use crate::plan::{ChainInfo, HandlerInfo, Plan, PlanInfo, TrackerInfo, set};
 use crate::queue::QueueOptions;
 use crate::replay::{Seat, SeatSetup, Seated};
 
@@ -127,46 +126,6 @@ impl Registry {
     /// Options that every handler has beside its own.
     pub fn describe_queue(&self) -> Vec<OptionInfo> {
         describe::<QueueOptions>()
-    }
-
-    /// What the registry knows of a plan's parts, in the order of the plan.
-    pub fn describe_plan(&self, plan: &Plan) -> PlanInfo {
-        let trackers = plan.trackers.iter().map(|planned| {
-            let kind = self.trackers.get(&planned.type_name);
-            let needed_by = planned.needed_by.iter().map(|&h| plan.handlers[h].name.clone());
-            TrackerInfo {
-                name: planned.name.clone(),
-                type_name: planned.type_name.clone(),
-                about: kind.map_or("", |kind| kind.about()),
-                cost: kind.map_or("not known", |kind| kind.cost()),
-                attaches: planned.tracker.attaches(),
-                set: set(&planned.tracker.options(), kind.map(|kind| kind.options())),
-                needed_by: needed_by.collect(),
-            }
-        });
-        let handlers = plan.handlers.iter().map(|planned| {
-            let kind = self.handlers.get(&planned.type_name);
-            HandlerInfo {
-                name: planned.name.clone(),
-                type_name: planned.type_name.clone(),
-                about: kind.map_or("", |kind| kind.about()),
-                shared: planned.shared,
-                blocking: planned.handler.blocking(),
-                output: kind.is_some_and(|kind| kind.output()),
-                queue: planned.queue.clone(),
-                set: set(&planned.handler.options(), kind.map(|kind| kind.options())),
-            }
-        });
-        let chains = plan.chains.iter().map(|chain| ChainInfo {
-            name: chain.name.clone(),
-            from: chain.from.clone(),
-            through: chain.through.clone(),
-        });
-        PlanInfo {
-            trackers: trackers.collect(),
-            handlers: handlers.collect(),
-            chains: chains.collect(),
-        }
     }
 
     fn add_tracker(

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use whalewatch_core::{Attribution, Batch, Timestamp, Type};
-use whalewatch_kit::{Clock, Keys, OwnedValue, Shape, Shaped};
+use whalewatch_core::{Attribution, Batch, OwnedValue, Timestamp, Type};
+use whalewatch_kit::{Clock, Keys, Shape, Shaped};
 
 use crate::compute::{Compute, Function};
 use crate::groups::Group;

@@ -5,9 +5,9 @@ use std::hash::{DefaultHasher, Hasher};
 
 use datasketches::hll::{HllSketch, HllType};
 use rustc_hash::FxHashSet;
-use whalewatch_core::Value;
+use whalewatch_core::{OwnedValue, Value};
 use whalewatch_kit::fields::write_plain;
-use whalewatch_kit::{Clock, OwnedValue, keys};
+use whalewatch_kit::{Clock, keys};
 
 use crate::compute::Function;
 

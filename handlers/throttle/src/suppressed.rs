@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::{Attribution, Batch, EventRef, Timestamp, Type};
-use whalewatch_kit::{Clock, Keys, OwnedValue, Shape, Shaped};
+use whalewatch_core::{Attribution, Batch, EventRef, OwnedValue, Timestamp, Type};
+use whalewatch_kit::{Clock, Keys, Shape, Shaped};
 
 /// The one kind that there is.
 const KINDS: &[&str] = &["throttle.suppressed"];

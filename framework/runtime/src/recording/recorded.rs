@@ -4,7 +4,7 @@ use std::any::Any;
 
 use serde_json::Value as Json;
 use whalewatch_core::{
-    Accessor, Change, Events, FieldInfo, Process, Schema, Texts, Timestamp, Type, Value,
+    Change, Events, FieldInfo, OwnedValue, Process, Schema, Timestamp, Type, Value,
 };
 
 use super::line::{Bytes, EventLine, OwnedChange};
@@ -24,19 +24,7 @@ struct Row {
     cgroup: Option<u64>,
     change: Option<OwnedChange>,
     /// In the order of the type's own fields.
-    values: Box<[Owned]>,
-}
-
-/// A [`Value`] that owns its text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Owned {
-    Null,
-    Bool(bool),
-    Int(i64),
-    Uint(u64),
-    Text(Vec<u8>),
-    Texts(Vec<u8>),
-    Time(Timestamp),
+    values: Box<[OwnedValue]>,
 }
 
 /// A value as a line has it.
@@ -53,39 +41,21 @@ pub(super) fn json(value: Value<'_>) -> Option<Json> {
     }
 }
 
-impl Owned {
-    /// `None` if it is not of that type.
-    fn new(ty: Type, json: &Json) -> Option<Self> {
-        let bytes = |json: &Json| serde_json::from_value::<Bytes>(json.clone()).ok();
-        Some(match ty {
-            _ if json.is_null() => Self::Null,
-            Type::Bool => Self::Bool(json.as_bool()?),
-            Type::Int => Self::Int(json.as_i64()?),
-            Type::Uint => Self::Uint(json.as_u64()?),
-            Type::Time => Self::Time(Timestamp(json.as_u64()?)),
-            Type::Text => Self::Text(bytes(json)?.0),
-            Type::Texts => {
-                let mut list = Vec::new();
-                for text in json.as_array()? {
-                    list.extend(bytes(text)?.0);
-                    list.push(0);
-                }
-                Self::Texts(list)
-            }
-        })
-    }
-
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(flag) => Value::Bool(*flag),
-            Self::Int(number) => Value::Int(*number),
-            Self::Uint(number) => Value::Uint(*number),
-            Self::Text(text) => Value::Text(text),
-            Self::Texts(list) => Value::Texts(Texts(list)),
-            Self::Time(time) => Value::Time(*time),
+/// The value that a line has; `None` if it is not of that type.
+fn owned(ty: Type, json: &Json) -> Option<OwnedValue> {
+    let bytes = |json: &Json| serde_json::from_value::<Bytes>(json.clone()).ok().map(|b| b.0);
+    Some(match ty {
+        _ if json.is_null() => OwnedValue::Null,
+        Type::Bool => OwnedValue::Bool(json.as_bool()?),
+        Type::Int => OwnedValue::Int(json.as_i64()?),
+        Type::Uint => OwnedValue::Uint(json.as_u64()?),
+        Type::Time => OwnedValue::Time(Timestamp(json.as_u64()?)),
+        Type::Text => OwnedValue::Text(bytes(json)?.into()),
+        Type::Texts => {
+            let texts = json.as_array()?.iter().map(bytes).collect::<Option<Vec<_>>>()?;
+            OwnedValue::texts(texts.iter().map(Vec::as_slice))
         }
-    }
+    })
 }
 
 impl Recorded {
@@ -105,14 +75,12 @@ impl Recorded {
             format!("no {} event is called \"{}\": expected {kinds}", self.schema.name, line.kind)
         })?;
         let value = |(info, _): &(FieldInfo, _)| match line.fields.get(info.name) {
-            None => Ok(Owned::Null),
-            Some(json) => Owned::new(info.ty, json).ok_or_else(|| {
+            None => Ok(OwnedValue::Null),
+            Some(json) => owned(info.ty, json).ok_or_else(|| {
                 format!("field {}: expected {}, found {json}", info.name, info.ty.as_str())
             }),
         };
-        let own =
-            self.schema.fields.iter().filter(|(_, accessor)| matches!(accessor, Accessor::Own(_)));
-        let values = own.map(value).collect::<Result<_, String>>()?;
+        let values = self.schema.own().map(value).collect::<Result<_, String>>()?;
         self.rows.push(Row {
             kind,
             time: line.time,
@@ -160,12 +128,11 @@ impl Events for Recorded {
     }
 
     fn own_fields(&self) -> usize {
-        let own = |(_, accessor): &&(FieldInfo, Accessor)| matches!(accessor, Accessor::Own(_));
-        self.schema.fields.iter().filter(own).count()
+        self.schema.own().count()
     }
 
     fn own(&self, index: usize, field: usize) -> Value<'_> {
-        self.rows[index].values.get(field).map_or(Value::Null, Owned::value)
+        self.rows[index].values.get(field).map_or(Value::Null, OwnedValue::get)
     }
 
     fn schema(&self) -> Schema {

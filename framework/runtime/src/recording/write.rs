@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use whalewatch_core::{Accessor, Batch, EventRef, Outside, Schema, Timestamp};
+use whalewatch_core::{Batch, EventRef, Outside, Schema, Timestamp};
 
 use super::VERSION;
 use super::line::{EventLine, Header, Line};
@@ -154,8 +154,7 @@ fn event_line(
     schema: &Schema,
     event: EventRef<'_>,
 ) -> EventLine {
-    let own = schema.fields.iter().filter(|(_, accessor)| matches!(accessor, Accessor::Own(_)));
-    let fields = own.filter_map(|(info, accessor)| {
+    let fields = schema.own().filter_map(|(info, accessor)| {
         Some((Cow::Borrowed(info.name), recorded::json(event.value(*accessor))?))
     });
     EventLine {

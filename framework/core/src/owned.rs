@@ -1,0 +1,53 @@
+//! Values that belong to nobody else's event: of events that are put together while the program runs.
+
+use crate::field::{Texts, Value};
+use crate::time::Timestamp;
+
+/// A [`Value`] that belongs to itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OwnedValue {
+    /// There is none.
+    Null,
+    /// True or false.
+    Bool(bool),
+    /// A signed integer.
+    Int(i64),
+    /// An unsigned integer.
+    Uint(u64),
+    /// Text.
+    Text(Box<[u8]>),
+    /// Texts, each ended by a NUL byte.
+    Texts(Box<[u8]>),
+    /// A point in time.
+    Time(Timestamp),
+}
+
+impl OwnedValue {
+    /// A list of texts. A NUL byte within one would split it, so each becomes U+FFFD.
+    pub fn texts<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut list = Vec::new();
+        for text in texts {
+            for &byte in text {
+                match byte {
+                    0 => list.extend_from_slice("\u{fffd}".as_bytes()),
+                    byte => list.push(byte),
+                }
+            }
+            list.push(0);
+        }
+        Self::Texts(list.into())
+    }
+
+    /// The value itself.
+    pub fn get(&self) -> Value<'_> {
+        match self {
+            Self::Null => Value::Null,
+            Self::Bool(flag) => Value::Bool(*flag),
+            Self::Int(number) => Value::Int(*number),
+            Self::Uint(number) => Value::Uint(*number),
+            Self::Text(text) => Value::Text(text),
+            Self::Texts(texts) => Value::Texts(Texts(texts)),
+            Self::Time(time) => Value::Time(*time),
+        }
+    }
+}
