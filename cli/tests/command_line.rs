@@ -143,3 +143,22 @@ fn every_mistake_in_a_tracker_s_options_is_told_at_its_place() {
         refused(&["check", &file], said);
     }
 }
+
+#[test]
+fn a_replay_depends_on_the_recording_and_the_configuration_alone() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
+    let recording = format!("{root}/recordings/two-containers.jsonl");
+    let config = format!("{root}/json-lines.toml");
+    let replay = || {
+        let done = run(&["replay", &recording, "--config", &config]);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8(done.stdout).expect("JSON is UTF-8")
+    };
+    let (first, second) = (replay(), replay());
+    assert_eq!(first, second);
+    // The manager's own events have the recording's time, too, and the daemon's names.
+    let gone = first.lines().filter(|line| line.contains("container.gone")).collect::<Vec<_>>();
+    assert_eq!(gone.len(), 2, "{first}");
+    assert!(gone.iter().all(|line| line.starts_with("{\"time\":\"2026-11-24T13:14:4")), "{gone:?}");
+    assert!(gone[0].contains("\"name\":\"works\"") && gone[1].contains("\"name\":\"fails\""));
+}
