@@ -3,7 +3,9 @@
 //! `cargo bench -p whalewatch-container`
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_container::{ContainerManager, ContainerOptions, Message, RuntimeChoice};
+use whalewatch_container::{
+    ContainerManager, ContainerOptions, Message, RuntimeChoice, RuntimeWord,
+};
 use whalewatch_core::{
     Batch, ChainId, Change, Context, Directory, Event, Field, Handler, HandlerCounters, Mailbox,
     Namespaces, Process, Setup, Timestamp,
@@ -48,7 +50,10 @@ impl Event for Scripted {
 }
 
 fn manager() -> ContainerManager {
-    let options = ContainerOptions { runtime: RuntimeChoice::None, ..ContainerOptions::default() };
+    let options = ContainerOptions {
+        runtime: RuntimeChoice::Word(RuntimeWord::None),
+        ..ContainerOptions::default()
+    };
     let setup = Setup {
         name: "container".into(),
         host: "bench".into(),

@@ -7,6 +7,8 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use whalewatch_core::{ChainId, Container, Status};
 
+use crate::options::RuntimeKind;
+
 /// A container for short. Never used again, so that what refers to a forgotten one finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Serial(u32);
@@ -32,6 +34,10 @@ pub(crate) struct Known {
     pub(crate) present: bool,
     /// Whether the runtime says that it runs.
     pub(crate) listed: bool,
+    /// The runtime that has it, by its own word.
+    pub(crate) told_by: Option<RuntimeKind>,
+    /// Runtimes that say that they do not know it.
+    pub(crate) denied_by: Vec<RuntimeKind>,
     /// Its cgroups and those below them.
     pub(crate) cgroups: Vec<u64>,
     /// The last of those that it had.
@@ -143,6 +149,8 @@ impl Containers {
             naming,
             present: false,
             listed: false,
+            told_by: None,
+            denied_by: Vec::new(),
             cgroups: Vec::new(),
             former_cgroups: Vec::new(),
             stands_alone: false,

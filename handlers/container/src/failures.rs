@@ -6,11 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use whalewatch_core::{Container, How, Namespaces, Process, ProcessKey, State, Status};
 
-use crate::options::{ContainerOptions, RuntimeChoice};
+use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{News, Request};
 use crate::testing::{
-    HOST, Rig, Says, Scripted, act, event, id, made, made_host, moved, ms, options, process,
-    removed,
+    HOST, Rig, Says, Scripted, act, event, id, inspect, made, made_host, moved, ms, options,
+    process, removed,
 };
 
 const INNER: Namespaces = Namespaces { user: 1, pid: 92, mnt: 93, net: 94 };
@@ -35,7 +35,7 @@ fn f01_a_hung_daemon_delays_nothing() {
     assert_eq!(rig.told(), ["pending 7"; 10]);
     rig.handle(0, vec![act(process(11, 1, 7))]);
     assert_eq!(rig.told(), ["pending 7"]); // and nothing more of it waits
-    assert_eq!(rig.asked(), [Request::Inspect(id(7).into())]); // once
+    assert_eq!(rig.asked(), [inspect(7)]); // once
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn f08_a_late_restarted_or_renaming_daemon_sets_names_right() {
     assert_eq!(rig.told(), [""; 0]);
     // Its list lacks one that has a cgroup: that one is asked for again.
     rig.hear(News::Refreshed { running: vec![id(7)] });
-    assert_eq!(rig.asked(), [Request::Inspect(id(8).into())]);
+    assert_eq!(rig.asked(), [inspect(8)]);
     // A rename holds from the next event on; so does a list with another name, from a daemon that came back.
     rig.hear(News::Renamed { id: id(7), name: "web2".into() });
     rig.handle(0, vec![act(process(60, 5, 7))]);
@@ -276,7 +276,7 @@ fn found_and_gone_are_told_in_every_chain_behind_the_containers_other_events() {
 
 #[test]
 fn without_a_runtime_nothing_waits_for_a_name_that_cannot_come() {
-    let none = ContainerOptions { runtime: RuntimeChoice::None, ..options() };
+    let none = ContainerOptions { runtime: RuntimeChoice::Word(RuntimeWord::None), ..options() };
     let mut rig = Rig::with(none, true);
     rig.observe(vec![made(7, 7)]);
     rig.handle(0, vec![act(process(60, 5, 7))]);
@@ -291,7 +291,7 @@ fn without_a_runtime_nothing_waits_for_a_name_that_cannot_come() {
     assert_eq!(rig.told(), ["pending 8"]);
     rig.hear(News::NotKnown { id: id(9).into() });
     assert_eq!(rig.told(), ["pending 9"]);
-    assert_eq!(rig.asked(), [Request::Inspect(id(9).into())]);
+    assert_eq!(rig.asked(), [inspect(9)]);
 }
 
 #[test]

@@ -7,9 +7,9 @@ use whalewatch_core::{Namespaces, Outside, ProcessKey, Runtime, Timestamp};
 use crate::cgroups::Hierarchy;
 use crate::manager::{Inner, Running};
 use crate::proc::Proc;
-use crate::request::News;
+use crate::request::Heard;
 
-/// A container as a path tells it: id, runtime, whether it can be Docker's.
+/// A container as a path tells it: id, runtime, whether no runtime can tell its name.
 pub(crate) type Home = (String, Runtime, bool);
 
 /// What a process's cgroups tell.
@@ -85,7 +85,7 @@ impl KernelView {
     /// Where a process is by its own cgroups; `None` if it is gone.
     pub(crate) fn process(&self, key: ProcessKey) -> Option<Told> {
         let home = |found: Option<crate::cgroups::InPath<'_>>| {
-            let home = |c: crate::cgroups::InPath<'_>| (c.id.to_owned(), c.runtime, c.dockers);
+            let home = |c: crate::cgroups::InPath<'_>| (c.id.to_owned(), c.runtime, c.nameless);
             found.map_or(Told::Host, |found| Told::Container(home(found)))
         };
         let question = format!("process {} of {}", key.pid, key.start_time);
@@ -115,7 +115,7 @@ enum Kept<N, R> {
 
 /// A message that came from outside as text.
 pub(crate) fn record(message: &Inner) -> Option<String> {
-    let kept: Kept<&News, &Vec<Running>> = match message {
+    let kept: Kept<&Heard, &Vec<Running>> = match message {
         Inner::News(news) => Kept::News(news),
         Inner::Running(running) => Kept::Running(running),
         Inner::Start | Inner::Release | Inner::Sweep | Inner::Refresh => return None,
@@ -135,6 +135,9 @@ pub(crate) fn recall(recorded: &str) -> Option<Inner> {
 mod tests {
     use whalewatch_core::{Container, Status};
 
+    use crate::options::RuntimeKind;
+    use crate::request::News;
+
     use super::*;
 
     #[test]
@@ -146,6 +149,7 @@ mod tests {
             ..Container::bare("ab12", Runtime::Docker)
         };
         let news = News::Container(Box::new(container));
+        let news = Heard { from: RuntimeKind::Docker, news };
         let text = record(&Inner::News(news.clone())).unwrap();
         assert!(matches!(recall(&text), Some(Inner::News(again)) if again == news), "{text}");
         assert!(record(&Inner::Sweep).is_none(), "time is not outside");

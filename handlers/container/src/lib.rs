@@ -10,7 +10,6 @@
 mod cgroups;
 mod clock;
 mod containers;
-mod docker;
 mod event;
 mod hold;
 mod kernel;
@@ -19,6 +18,7 @@ mod options;
 mod pids;
 mod proc;
 mod request;
+mod runtimes;
 
 #[cfg(test)]
 mod failures;
@@ -31,4 +31,4 @@ mod testing;
 
 pub use event::{ContainerEvent, ContainerEventKind};
 pub use manager::{ContainerManager, Message};
-pub use options::{ContainerOptions, RuntimeChoice};
+pub use options::{ContainerOptions, Endpoints, RuntimeChoice, RuntimeKind, RuntimeWord};

@@ -1,34 +1,124 @@
 //! The `[container]` table.
 
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{self, IntoDeserializer as _, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use whalewatch_core::{HumanDuration, Problem};
 
-/// Where Docker's daemon listens if nobody says otherwise.
-const DEFAULT_ENDPOINT: &str = "unix:///var/run/docker.sock";
+use crate::runtimes::Settings;
 
-/// Which container runtime is asked for names.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+/// Where Docker's daemon listens if nobody says otherwise.
+const DOCKER_ENDPOINT: &str = "unix:///var/run/docker.sock";
+
+/// A container runtime that can be asked for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum RuntimeChoice {
-    /// Docker's daemon is asked.
-    #[default]
+pub enum RuntimeKind {
+    /// Docker's daemon.
     Docker,
+    /// Podman: its records on disk, without a daemon; they are CRI-O's, too.
+    Podman,
+    /// containerd: its own interface, all namespaces.
+    Containerd,
+    /// The container runtime interface, which a kubelet speaks: containerd, CRI-O.
+    Cri,
+}
+
+/// A word for which container runtimes are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum RuntimeWord {
+    /// All that are there, also those that come later.
+    Auto,
+    /// Docker's daemon.
+    Docker,
+    /// Podman: its records on disk, without a daemon; they are CRI-O's, too.
+    Podman,
+    /// containerd: its own interface, all namespaces.
+    Containerd,
+    /// The container runtime interface, which a kubelet speaks: containerd, CRI-O.
+    Cri,
     /// Nobody is asked: containers have an id, from their cgroup, and no name.
     None,
+}
+
+/// Which container runtimes are asked for names: a word, or a list of runtimes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RuntimeChoice {
+    /// A word.
+    Word(RuntimeWord),
+    /// Several runtimes.
+    Several(Vec<RuntimeKind>),
+}
+
+impl<'de> Deserialize<'de> for RuntimeChoice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Choice;
+        impl<'de> Visitor<'de> for Choice {
+            type Value = RuntimeChoice;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a runtime's name, \"auto\", \"none\" or a list of names")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RuntimeChoice, E> {
+                RuntimeWord::deserialize(word.into_deserializer()).map(RuntimeChoice::Word)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<RuntimeChoice, A::Error> {
+                let words = Vec::deserialize(SeqAccessDeserializer::new(words))?;
+                Ok(RuntimeChoice::Several(words))
+            }
+        }
+        deserializer.deserialize_any(Choice)
+    }
+}
+
+/// Where runtimes are to be found, where that is not where they usually are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Endpoints {
+    /// Docker's socket, written `unix:///path`. Not set: the environment's `DOCKER_HOST` where that is such a socket, else
+    /// `unix:///var/run/docker.sock`.
+    pub docker: Option<String>,
+    /// Podman's folder of records (its `graphroot`, an absolute path), or its Docker-compatible socket as `unix:///path`.
+    /// Not set: `/var/lib/containers/storage` and `.local/share/containers/storage` below each user's home.
+    pub podman: Option<String>,
+    /// containerd's socket, written `unix:///path`. Not set: `unix:///run/containerd/containerd.sock`.
+    pub containerd: Option<String>,
+    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that is there of
+    /// `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/cri-dockerd.sock`.
+    pub cri: Option<String>,
+}
+
+impl Endpoints {
+    fn of(&self, kind: RuntimeKind) -> Option<&String> {
+        match kind {
+            RuntimeKind::Docker => self.docker.as_ref(),
+            RuntimeKind::Podman => self.podman.as_ref(),
+            RuntimeKind::Containerd => self.containerd.as_ref(),
+            RuntimeKind::Cri => self.cri.as_ref(),
+        }
+    }
 }
 
 /// The `[container]` table: the container manager. Every key has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerOptions {
-    /// Which container runtime is asked for names: "docker", or "none" for ids alone.
+    /// Which container runtimes are asked for names: "auto" for all that are there, now or later; one of "docker", "podman",
+    /// "containerd", "cri", or a list of them; "none" for ids alone.
     pub runtime: RuntimeChoice,
-    /// Where the runtime's daemon listens: a Unix socket, written `unix:///path`. It need not be there at start, and may come
-    /// and go. Not set: the environment's `DOCKER_HOST` where that is such a socket, else `unix:///var/run/docker.sock`.
+    /// As `endpoints`, for the one runtime that is asked; with "auto" and a list, for Docker's. It need not be there at start,
+    /// and may come and go.
     pub endpoint: Option<String>,
+    /// Where each runtime is to be found.
+    pub endpoints: Endpoints,
     /// How long an event waits at most for its container's name; "0s" for not at all. At most 10s.
     pub hold: HumanDuration,
     /// How long ended processes, removed cgroups and removed containers are remembered, for events that come late.
@@ -54,8 +144,9 @@ impl Default for ContainerOptions {
     fn default() -> Self {
         let ms = |ms| HumanDuration(Duration::from_millis(ms));
         Self {
-            runtime: RuntimeChoice::Docker,
+            runtime: RuntimeChoice::Word(RuntimeWord::Auto),
             endpoint: None,
+            endpoints: Endpoints::default(),
             hold: ms(100),
             grace: ms(5_000),
             request_timeout: ms(2_000),
@@ -74,8 +165,7 @@ impl ContainerOptions {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let s = Duration::from_secs;
         let ms = Duration::from_millis;
-        [
-            self.endpoint_problem(),
+        let ranges = [
             duration("hold", self.hold, ms(0), s(10)),
             duration("grace", self.grace, ms(100), s(600)),
             duration("request_timeout", self.request_timeout, ms(100), s(300)),
@@ -84,45 +174,91 @@ impl ContainerOptions {
             number("max_containers", self.max_containers, 16, 1 << 20),
             number("max_cgroups", self.max_cgroups, 64, 1 << 24),
             number("max_held", self.max_held, 0, 1 << 20),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        self.endpoint_problems().chain(ranges.into_iter().flatten()).collect()
     }
 
-    /// Where the daemon listens: as set, or as the environment has it for the `docker` command too, or Docker's default.
-    pub(crate) fn endpoint(&self) -> String {
-        if let Some(endpoint) = &self.endpoint {
-            return endpoint.clone();
-        }
-        match std::env::var("DOCKER_HOST") {
-            Ok(host) if host.starts_with("unix:///") => return host,
-            Ok(host) if !host.is_empty() => {
-                tracing::warn!(
-                    "DOCKER_HOST is {host:?}, no local socket: {DEFAULT_ENDPOINT} is used"
-                );
+    /// The runtimes that are asked, each once.
+    pub(crate) fn runtimes(&self) -> Vec<RuntimeKind> {
+        match &self.runtime {
+            RuntimeChoice::Word(word) => match word {
+                RuntimeWord::Auto => RuntimeKind::ALL.to_vec(),
+                RuntimeWord::Docker => vec![RuntimeKind::Docker],
+                RuntimeWord::Podman => vec![RuntimeKind::Podman],
+                RuntimeWord::Containerd => vec![RuntimeKind::Containerd],
+                RuntimeWord::Cri => vec![RuntimeKind::Cri],
+                RuntimeWord::None => Vec::new(),
+            },
+            RuntimeChoice::Several(kinds) => {
+                let once = |kind: &RuntimeKind| kinds.contains(kind);
+                RuntimeKind::ALL.into_iter().filter(once).collect()
             }
-            _ => {}
         }
-        DEFAULT_ENDPOINT.to_owned()
     }
 
-    fn endpoint_problem(&self) -> Option<Problem> {
-        let endpoint = self.endpoint.as_ref()?;
-        let path = endpoint.strip_prefix("unix://");
-        let problem = match path {
-            Some(path) if path.starts_with('/') => return None,
-            Some(_) => Problem::new(
-                "endpoint",
-                format!("{endpoint:?} is not an absolute path behind unix://"),
-            ),
-            None => Problem::new(
-                "endpoint",
-                format!("{endpoint:?} is not a Unix socket: only unix:// is spoken"),
-            ),
-        };
-        Some(problem.hint("write for example \"unix:///var/run/docker.sock\""))
+    /// How a runtime's client is to behave.
+    pub(crate) fn settings(&self, kind: RuntimeKind) -> Settings {
+        let endpoint = self.endpoint(kind);
+        Settings {
+            expected: endpoint.is_some() || self.runtime != RuntimeChoice::Word(RuntimeWord::Auto),
+            endpoint: endpoint.or_else(|| (kind == RuntimeKind::Docker).then(docker_endpoint)),
+            timeout: self.request_timeout.0,
+            interval: self.refresh_interval.0,
+        }
     }
+
+    /// Where a runtime is to be found, as far as that is set.
+    fn endpoint(&self, kind: RuntimeKind) -> Option<String> {
+        let short = || self.endpoint.as_ref().filter(|_| kind == self.endpoint_is_of());
+        self.endpoints.of(kind).or_else(short).cloned()
+    }
+
+    /// Whose the short form `endpoint` is.
+    fn endpoint_is_of(&self) -> RuntimeKind {
+        match self.runtimes()[..] {
+            [only] => only,
+            _ => RuntimeKind::Docker,
+        }
+    }
+
+    fn endpoint_problems(&self) -> impl Iterator<Item = Problem> {
+        let e = &self.endpoints;
+        let problems = [
+            ("endpoint", &self.endpoint, self.endpoint_is_of()),
+            ("endpoints.docker", &e.docker, RuntimeKind::Docker),
+            ("endpoints.podman", &e.podman, RuntimeKind::Podman),
+            ("endpoints.containerd", &e.containerd, RuntimeKind::Containerd),
+            ("endpoints.cri", &e.cri, RuntimeKind::Cri),
+        ];
+        problems.into_iter().filter_map(|(key, endpoint, kind)| {
+            let folder = kind == RuntimeKind::Podman;
+            endpoint_problem(key, endpoint.as_deref()?, folder)
+        })
+    }
+}
+
+/// Docker's socket where none is set: as the environment has it for the `docker` command too, or Docker's default.
+fn docker_endpoint() -> String {
+    match std::env::var("DOCKER_HOST") {
+        Ok(host) if host.starts_with("unix:///") => return host,
+        Ok(host) if !host.is_empty() => {
+            tracing::warn!("DOCKER_HOST is {host:?}, no local socket: {DOCKER_ENDPOINT} is used");
+        }
+        _ => {}
+    }
+    DOCKER_ENDPOINT.to_owned()
+}
+
+fn endpoint_problem(key: &str, endpoint: &str, folder: bool) -> Option<Problem> {
+    let message = match endpoint.strip_prefix("unix://") {
+        Some(path) if path.starts_with('/') => return None,
+        Some(_) => format!("{endpoint:?} is not an absolute path behind unix://"),
+        None if folder && endpoint.starts_with('/') => return None,
+        None if folder => format!("{endpoint:?} is neither an absolute path nor a Unix socket"),
+        None => format!("{endpoint:?} is not a Unix socket: only unix:// is spoken"),
+    };
+    let hint = if folder { "/var/lib/containers/storage" } else { "unix:///var/run/docker.sock" };
+    Some(Problem::new(key, message).hint(format!("write for example {hint:?}")))
 }
 
 fn duration(key: &str, value: HumanDuration, least: Duration, most: Duration) -> Option<Problem> {

@@ -1,11 +1,12 @@
-//! What the manager and its helper, the runtime's client, say to each other.
+//! What the manager and its helper, the runtimes' clients, say to each other.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Container, Status};
+use whalewatch_core::{Container, Runtime, Status};
 
+use crate::options::RuntimeKind;
 use crate::proc::Seen;
 
 /// What the manager asks for. Asking never waits; answers come as [`News`], or never.
@@ -16,13 +17,30 @@ pub(crate) enum Request {
         /// And the processes of each: where cgroups do not answer.
         processes: bool,
     },
-    /// Tell of one.
-    Inspect(Arc<str>),
+    /// Tell of one, which its cgroup's path ascribes to that runtime.
+    Inspect(Arc<str>, Runtime),
     /// No more interest in one.
     Forget(Arc<str>),
 }
 
-/// What the client has learnt.
+impl Request {
+    /// Whose client can answer, if not everybody's.
+    pub(crate) fn runtime(&self) -> Option<Runtime> {
+        match self {
+            Self::Inspect(_, runtime) => Some(*runtime),
+            Self::Refresh { .. } | Self::Forget(_) => None,
+        }
+    }
+}
+
+/// What a client has learnt, and whose it is.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Heard {
+    pub(crate) from: RuntimeKind,
+    pub(crate) news: News,
+}
+
+/// What a client has learnt.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum News {
     /// A container and what is known of it.
@@ -58,20 +76,20 @@ pub(crate) enum News {
         /// Some of them.
         seen: Vec<Seen>,
     },
-    /// All containers that run have been told.
+    /// All containers that its runtime has have been told.
     Refreshed {
         /// Their ids.
         running: Vec<String>,
     },
 }
 
-/// Takes requests without ever waiting: the runtime's client, or a script in tests.
+/// Takes requests without ever waiting: the runtimes' clients, or a script in tests.
 pub(crate) trait Helper: Send + fmt::Debug {
     /// Asks for something.
     fn ask(&self, request: Request);
 }
 
-/// Nobody to ask: `runtime = "none"`.
+/// Nobody to ask: in a replay.
 #[derive(Debug)]
 pub(crate) struct Nobody;
 

@@ -13,9 +13,9 @@ use whalewatch_core::{
 use crate::clock::Clock;
 use crate::kernel::KernelView;
 use crate::manager::{ContainerManager, Inner, Message, World};
-use crate::options::ContainerOptions;
+use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
 use crate::proc::Proc;
-use crate::request::{Helper, News, Request};
+use crate::request::{Heard, Helper, News, Request};
 
 /// The host's namespaces in scripts.
 pub(crate) const HOST: Namespaces = Namespaces { user: 1, pid: 2, mnt: 3, net: 4 };
@@ -173,7 +173,8 @@ pub(crate) struct Rig {
 
 /// The options that scripts begin with: no lifecycle events, so that what comes out is what went in.
 pub(crate) fn options() -> ContainerOptions {
-    ContainerOptions { lifecycle: false, ..ContainerOptions::default() }
+    let runtime = RuntimeChoice::Word(RuntimeWord::Docker);
+    ContainerOptions { runtime, lifecycle: false, ..ContainerOptions::default() }
 }
 
 impl Rig {
@@ -279,8 +280,14 @@ impl Rig {
         self.behind = behind;
     }
 
+    /// Docker's client has news.
     pub(crate) fn hear(&mut self, news: News) {
-        self.call(9, |m, cx| m.message(Message(Inner::News(news)), cx).unwrap());
+        self.hear_from(RuntimeKind::Docker, news);
+    }
+
+    pub(crate) fn hear_from(&mut self, from: RuntimeKind, news: News) {
+        let heard = Heard { from, news };
+        self.call(9, |m, cx| m.message(Message(Inner::News(heard)), cx).unwrap());
     }
 
     /// The daemon says that this container has this name, and runs.
@@ -336,6 +343,11 @@ impl Rig {
         };
         self.take().into_iter().map(tell).collect()
     }
+}
+
+/// What is asked of a container in one of Docker's cgroups.
+pub(crate) fn inspect(container: u32) -> Request {
+    Request::Inspect(id(container).into(), Runtime::Docker)
 }
 
 pub(crate) fn named(container: u32, name: &str) -> Container {

@@ -9,8 +9,8 @@ pub(crate) struct InPath<'a> {
     pub(crate) id: &'a str,
     /// Its runtime; [`Runtime::Other`] where the path does not say.
     pub(crate) runtime: Runtime,
-    /// Whether Docker's daemon can know it.
-    pub(crate) dockers: bool,
+    /// Whether no runtime can tell its name.
+    pub(crate) nameless: bool,
 }
 
 /// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps `.scope`.
@@ -49,11 +49,11 @@ fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {
     for &(prefix, runtime) in PREFIXES {
         // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds podman's monitor.
         if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
-            return Some(InPath { id, runtime, dockers: runtime == Runtime::Docker });
+            return Some(InPath { id, runtime, nameless: false });
         }
     }
     if let Some((_, id)) = component.rsplit_once(":cri-containerd:").filter(|(_, id)| is_id(id)) {
-        return Some(InPath { id, runtime: Runtime::Containerd, dockers: false });
+        return Some(InPath { id, runtime: Runtime::Containerd, nameless: false });
     }
     if is_id(component) {
         let runtime = match parent {
@@ -61,10 +61,10 @@ fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {
             b"libpod_parent" => Runtime::Podman,
             _ => Runtime::Other,
         };
-        return Some(InPath { id: component, runtime, dockers: runtime != Runtime::Podman });
+        return Some(InPath { id: component, runtime, nameless: false });
     }
     if parent == b"buildkit" && is_buildkit_id(component) {
-        return Some(InPath { id: component, runtime: Runtime::Other, dockers: false });
+        return Some(InPath { id: component, runtime: Runtime::Other, nameless: true });
     }
     None
 }
@@ -91,12 +91,12 @@ mod tests {
     fn check(path: &str, want: Option<(&str, Runtime, bool)>) {
         let path = path.replace("{A}", A).replace("{B}", B);
         let found = container_in(path.as_bytes());
-        assert_eq!(found.map(|c| (c.id, c.runtime, c.dockers)), want, "{path}");
+        assert_eq!(found.map(|c| (c.id, c.runtime, c.nameless)), want, "{path}");
     }
 
     #[test]
     fn docker() {
-        let found = Some((A, Runtime::Docker, true));
+        let found = Some((A, Runtime::Docker, false));
         check("/docker/{A}", found); // cgroupfs driver; seen with Docker 20.10 on Debian 12
         check("/system.slice/docker-{A}.scope", found); // systemd driver, the default on cgroup v2
         // Rootless Docker: docs.docker.com/engine/security/rootless
@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn what_is_below_a_containers_cgroup_belongs_to_it() {
-        let found = Some((A, Runtime::Docker, true));
+        let found = Some((A, Runtime::Docker, false));
         check("/docker/{A}/init.scope", found); // systemd as a container's init
         check("/docker/{A}/system.slice/cron.service", found);
         check("/system.slice/docker-{A}.scope/container", found); // crun's sub-cgroup
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_innermost_container_wins() {
-        let found = Some((B, Runtime::Docker, true));
+        let found = Some((B, Runtime::Docker, false));
         check("/docker/{A}/docker/{B}", found); // Docker in Docker
         check("/docker/{A}/docker/{B}/init.scope", found);
         let kind = Some((B, Runtime::Containerd, false)); // kind: a kubelet in a Docker container
@@ -129,9 +129,9 @@ mod tests {
         let containerd = Some((A, Runtime::Containerd, false));
         check(&format!("/{pod}/cri-containerd-{{A}}.scope"), containerd);
         check(&format!("/{pod}/crio-{{A}}.scope"), Some((A, Runtime::CriO, false)));
-        check(&format!("/{pod}/docker-{{A}}.scope"), Some((A, Runtime::Docker, true)));
+        check(&format!("/{pod}/docker-{{A}}.scope"), Some((A, Runtime::Docker, false)));
         // kubelet's cgroupfs driver does not say which runtime it is.
-        check("/kubepods/besteffort/pod0a1b-2c/{A}", Some((A, Runtime::Other, true)));
+        check("/kubepods/besteffort/pod0a1b-2c/{A}", Some((A, Runtime::Other, false)));
         check("/kubepods/besteffort/pod0a1b-2c/crio-{A}", Some((A, Runtime::CriO, false)));
         // containerd with cgroupfs under a kubelet with systemd: containerd issue 4857
         check(
@@ -148,10 +148,10 @@ mod tests {
         check("/machine.slice/libpod-{A}.scope/container", podman); // with crun
         check("/libpod_parent/libpod-{A}", podman); // podman, cgroupfs
         check("/user.slice/u.service/libpod-payload-{A}", podman); // --cgroups=split
-        check("/default/{A}", Some((A, Runtime::Other, true))); // nerdctl, cgroupfs
+        check("/default/{A}", Some((A, Runtime::Other, false))); // nerdctl, cgroupfs
         check("/system.slice/nerdctl-{A}.scope", Some((A, Runtime::Containerd, false)));
-        check("/ecs/0f9e8d7c/{A}", Some((A, Runtime::Other, true))); // Amazon ECS: --cgroup-parent
-        let buildkit = Some(("u5i7t3a4vh8v2m9b3jz0q1w2e", Runtime::Other, false));
+        check("/ecs/0f9e8d7c/{A}", Some((A, Runtime::Other, false))); // Amazon ECS: --cgroup-parent
+        let buildkit = Some(("u5i7t3a4vh8v2m9b3jz0q1w2e", Runtime::Other, true));
         check("/docker/buildkit/u5i7t3a4vh8v2m9b3jz0q1w2e", buildkit); // dockerd's BuildKit
     }
 

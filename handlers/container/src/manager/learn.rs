@@ -13,7 +13,7 @@ use crate::cgroups::{Answer, InPath, container_in, outermost_in};
 use crate::containers::{Naming, Serial};
 use crate::event::ContainerEventKind;
 use crate::kernel::Told;
-use crate::options::RuntimeChoice;
+use crate::options::RuntimeKind;
 use crate::pids::{Entry, Place, Spaces};
 use crate::request::Request;
 
@@ -114,8 +114,8 @@ impl ContainerManager {
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
         match self.world.kernel.process(key)? {
             Told::Host => Some(Place::Host),
-            Told::Container((id, runtime, dockers)) => {
-                let found = InPath { id: &id, runtime, dockers };
+            Told::Container((id, runtime, nameless)) => {
+                let found = InPath { id: &id, runtime, nameless };
                 self.meet(found, cx).map(Place::Container)
             }
         }
@@ -244,7 +244,8 @@ impl ContainerManager {
         if let Some(serial) = self.containers.by_id(found.id) {
             return Some(serial);
         }
-        let asked = found.dockers && self.options.runtime == RuntimeChoice::Docker;
+        let may_know = |kind: &RuntimeKind| !found.nameless && kind.may_know(found.runtime);
+        let asked = self.kinds.iter().any(may_know);
         let naming = if asked { Naming::Awaited } else { Naming::Hopeless };
         self.containers.insert(Container::bare(found.id, found.runtime), naming, self.now())
     }
@@ -264,7 +265,9 @@ impl ContainerManager {
         let back = matches!(known.snapshot.status, Status::Exited | Status::Dead);
         if !known.named() && known.naming != Naming::Hopeless {
             known.naming = Naming::Awaited;
-            self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
+            known.denied_by.clear();
+            let (id, runtime) = (known.snapshot.id.clone(), known.snapshot.runtime);
+            self.world.helper.ask(Request::Inspect(id, runtime));
         }
         if back {
             self.containers.change(serial, |c| c.status = Status::Created);
@@ -310,8 +313,8 @@ impl ContainerManager {
             }
             let place = match &home {
                 None => Some(Place::Host),
-                Some((id, runtime, dockers)) => {
-                    let found = InPath { id, runtime: *runtime, dockers: *dockers };
+                Some((id, runtime, nameless)) => {
+                    let found = InPath { id, runtime: *runtime, nameless: *nameless };
                     self.meet(found, cx).map(Place::Container)
                 }
             };

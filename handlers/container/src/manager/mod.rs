@@ -26,14 +26,14 @@ use whalewatch_core::{
 use crate::cgroups::{Answer, Cgroups, Hierarchy};
 use crate::clock::Clock;
 use crate::containers::{Containers, Known};
-use crate::docker;
 use crate::event::ContainerEvent;
 use crate::hold::{For, Room};
 use crate::kernel::{self, Home, KernelView};
-use crate::options::{ContainerOptions, RuntimeChoice};
+use crate::options::{ContainerOptions, RuntimeKind};
 use crate::pids::{Pids, Spaces};
 use crate::proc::{Proc, Seen};
-use crate::request::{Helper, News, Nobody, Request};
+use crate::request::{Heard, Helper, Nobody, Request};
+use crate::runtimes;
 
 /// A message to the manager, from its timers and helpers. Nobody else makes one.
 #[derive(Debug)]
@@ -43,8 +43,8 @@ pub struct Message(pub(crate) Inner);
 pub(crate) enum Inner {
     /// Tell of the containers that were there before.
     Start,
-    /// The runtime's client has learnt something.
-    News(News),
+    /// A runtime's client has learnt something.
+    News(Heard),
     /// Processes that run, read from `/proc` at start.
     Running(Vec<Running>),
     /// Something may have waited long enough.
@@ -55,7 +55,7 @@ pub(crate) enum Inner {
     Refresh,
 }
 
-/// A process that runs, and its container as its cgroups tell it: id, runtime, whether it can be Docker's.
+/// A process that runs, and its container as its cgroups tell it: id, runtime, whether no runtime can tell its name.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) seen: Seen,
@@ -77,6 +77,8 @@ pub(crate) struct World {
 #[derive(Debug)]
 pub struct ContainerManager {
     options: ContainerOptions,
+    /// The runtimes that are asked.
+    kinds: Vec<RuntimeKind>,
     name: Arc<str>,
     world: World,
     host: Spaces,
@@ -142,6 +144,7 @@ impl ContainerManager {
             refreshed_at: None,
             refresh_waits: false,
             former: BTreeMap::new(),
+            kinds: options.runtimes(),
             options,
             name,
             world,
@@ -288,7 +291,7 @@ impl ContainerManager {
     fn message_inner(&mut self, message: Inner, cx: &mut Context<'_, Message>) {
         match message {
             Inner::Start => {}
-            Inner::News(news) => self.hear(news, cx),
+            Inner::News(heard) => self.hear(heard, cx),
             Inner::Running(running) => self.take_in_running(running, cx),
             Inner::Release => {
                 self.release_at = None;
@@ -348,15 +351,11 @@ impl Handler for ContainerManager {
     fn build(options: &ContainerOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
         let mailbox = setup.mailbox.clone();
         let outside = setup.outside.clone();
-        let helper: Box<dyn Helper> = match options.runtime {
-            // What it told comes again by itself.
-            _ if outside.is_replay() => Box::new(Nobody),
-            RuntimeChoice::Docker => {
-                let news = mailbox.clone();
-                let tell = move |news_item| news.send(Message(Inner::News(news_item)));
-                Box::new(docker::start(options, tell))
-            }
-            RuntimeChoice::None => Box::new(Nobody),
+        let helper: Box<dyn Helper> = if outside.is_replay() {
+            Box::new(Nobody) // what was told comes again by itself
+        } else {
+            let news = mailbox.clone();
+            Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
         };
         let (clock, proc) = (outside.clone(), Proc::default());
         let replay = outside.is_replay();
@@ -433,7 +432,7 @@ fn read_running(proc: Proc, most: usize, mailbox: Mailbox<Message>) {
         for pid in proc.pids().take(most) {
             let Some(seen) = proc.see(pid) else { continue };
             let home = proc.container(seen.key, |found| {
-                found.map(|c| (c.id.to_owned(), c.runtime, c.dockers))
+                found.map(|c| (c.id.to_owned(), c.runtime, c.nameless))
             });
             let Some(home) = home else { continue };
             chunk.push(Running { seen, home });

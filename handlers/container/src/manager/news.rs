@@ -6,15 +6,17 @@ use whalewatch_core::{Container, Context, Status};
 use super::{ContainerManager, Message};
 use crate::containers::{Known, Naming, Serial, newer};
 use crate::hold::For;
+use crate::options::RuntimeKind;
 use crate::pids::{Entry, Place};
 use crate::proc::Seen;
-use crate::request::{News, Request};
+use crate::request::{Heard, News, Request};
 
 impl ContainerManager {
-    /// Takes in what the runtime's client has learnt.
-    pub(super) fn hear(&mut self, news: News, cx: &mut Context<'_, Message>) {
-        match news {
-            News::Container(container) => self.hear_of(*container, cx),
+    /// Takes in what a runtime's client has learnt.
+    pub(super) fn hear(&mut self, heard: Heard, cx: &mut Context<'_, Message>) {
+        let from = heard.from;
+        match heard.news {
+            News::Container(container) => self.hear_of(*container, from, cx),
             News::Renamed { id, name } => self.with(&id, |this, serial| {
                 this.name(
                     serial,
@@ -28,11 +30,11 @@ impl ContainerManager {
                 self.with(&id, |this, serial| this.hear_status(serial, status, cx));
             }
             News::Removed { id } => self.with(&id, |this, serial| this.remove(serial, cx)),
-            News::NotKnown { id } => self.with(&id, |this, serial| this.give_up(serial, cx)),
+            News::NotKnown { id } => self.with(&id, |this, serial| this.deny(serial, from, cx)),
             News::Processes { id, seen } => {
                 self.with(&id, |this, serial| this.hear_processes(serial, &seen));
             }
-            News::Refreshed { running } => self.reconcile(&running, cx),
+            News::Refreshed { running } => self.reconcile(&running, from, cx),
         }
     }
 
@@ -42,9 +44,10 @@ impl ContainerManager {
         }
     }
 
-    fn hear_of(&mut self, container: Container, cx: &mut Context<'_, Message>) {
+    fn hear_of(&mut self, container: Container, from: RuntimeKind, cx: &mut Context<'_, Message>) {
         let status = container.status;
         if let Some(serial) = self.containers.by_id(&container.id) {
+            self.told_by(serial, from);
             self.name(serial, |this| this.containers.merge(serial, container), cx);
             self.hear_status(serial, status, cx);
         } else if is_there(status) {
@@ -52,6 +55,7 @@ impl ContainerManager {
             let Some(serial) = self.containers.insert(container, Naming::Awaited, now) else {
                 return;
             };
+            self.told_by(serial, from);
             self.appear(serial, cx);
             self.hear_status(serial, status, cx);
         }
@@ -102,9 +106,22 @@ impl ContainerManager {
         self.depart(serial, cx);
     }
 
-    /// Nobody knows its name: nothing waits for it any more.
-    fn give_up(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
-        if let Some(known) = self.containers.get_mut(serial).filter(|k| !k.named()) {
+    /// This runtime has it.
+    fn told_by(&mut self, serial: Serial, from: RuntimeKind) {
+        if let Some(known) = self.containers.get_mut(serial) {
+            known.told_by.get_or_insert(from);
+        }
+    }
+
+    /// This runtime does not know it. Once none does nothing waits for its name any more.
+    fn deny(&mut self, serial: Serial, from: RuntimeKind, cx: &mut Context<'_, Message>) {
+        let Some(known) = self.containers.get_mut(serial).filter(|k| !k.named()) else { return };
+        if !known.denied_by.contains(&from) {
+            known.denied_by.push(from);
+        }
+        let runtime = known.snapshot.runtime;
+        let mut askable = self.kinds.iter().filter(|kind| kind.may_know(runtime));
+        if askable.all(|kind| known.denied_by.contains(kind)) {
             known.naming = Naming::Hopeless;
             self.release(For::Name(serial), cx);
         }
@@ -126,21 +143,27 @@ impl ContainerManager {
         }
     }
 
-    /// All that run have been told: those that nothing else speaks for are gone, and those without a name are asked for
-    /// again.
-    fn reconcile(&mut self, running: &[String], cx: &mut Context<'_, Message>) {
+    /// All that this runtime has have been told: those of it that nothing else speaks for are gone, and those without a
+    /// name are asked for again.
+    fn reconcile(&mut self, running: &[String], from: RuntimeKind, cx: &mut Context<'_, Message>) {
         let running: FxHashSet<&str> = running.iter().map(String::as_str).collect();
         // What is younger than the listing can be is not missing from it.
         let slack = self.options.request_timeout.0 + self.options.grace.0;
         let old = self.now().saturating_sub(slack);
         let mut gone = Vec::new();
         let mut cgroups_gone = Vec::new();
-        for (serial, known) in self.containers.iter().filter(|(_, k)| k.present) {
+        let of_it = |k: &Known| match k.told_by {
+            Some(runtime) => runtime == from,
+            None => from.may_know(k.snapshot.runtime),
+        };
+        for (serial, known) in self.containers.iter().filter(|(_, k)| k.present && of_it(k)) {
             let listed = running.contains(&*known.snapshot.id);
             if !listed && known.cgroups.is_empty() && known.since < old {
                 gone.push(serial);
             } else if !known.named() && known.naming != Naming::Hopeless {
-                self.world.helper.ask(Request::Inspect(known.snapshot.id.clone()));
+                let container = &known.snapshot;
+                let ask = Request::Inspect(container.id.clone(), container.runtime);
+                self.world.helper.ask(ask);
             }
             if !listed {
                 // Removed before the tracepoints were live, or the kernel could not tell.

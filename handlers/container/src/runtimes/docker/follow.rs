@@ -1,6 +1,7 @@
 //! The daemon's coming and going, and its event stream.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,13 +11,15 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
+use whalewatch_core::Runtime;
 
 use super::{DockerActor, Link, pause};
+use crate::runtimes::Settings;
 
 /// The daemon, to be followed for as long as the actor lives.
 pub(super) struct Daemon {
-    pub(super) endpoint: String,
-    pub(super) timeout: Duration,
+    pub(super) settings: Settings,
+    pub(super) runtime: Runtime,
     pub(super) nudge: Arc<Notify>,
     pub(super) actor: Addr<DockerActor>,
 }
@@ -32,7 +35,7 @@ impl Daemon {
                 Ok((docker, since)) => {
                     failures = 0;
                     was_up = Some(true);
-                    tracing::info!(endpoint = self.endpoint, "docker is there");
+                    tracing::info!(endpoint = self.endpoint(), "{} is there", self.name());
                     self.actor.do_send(Link::Up(docker.clone()));
                     let reason = self.events(&docker, since).await;
                     self.actor.do_send(Link::Down);
@@ -40,12 +43,15 @@ impl Daemon {
                 }
                 Err(reason) => reason,
             };
-            if was_up != Some(false) {
+            if self.is_absent() {
+                self.actor.do_send(Link::Absent);
+            } else if was_up != Some(false) {
                 was_up = Some(false);
                 tracing::warn!(
-                    endpoint = self.endpoint,
+                    endpoint = self.endpoint(),
                     reason,
-                    "docker does not answer: new containers have an id and no name until it does"
+                    "{} does not answer: new containers have an id and no name until it does",
+                    self.name()
                 );
             }
             self.rest(failures).await;
@@ -53,17 +59,31 @@ impl Daemon {
         }
     }
 
+    fn name(&self) -> &'static str {
+        self.runtime.as_str()
+    }
+
+    fn endpoint(&self) -> &str {
+        self.settings.endpoint.as_deref().unwrap_or_default()
+    }
+
+    /// Whether nobody expects it, and there is no socket either.
+    fn is_absent(&self) -> bool {
+        let path = self.endpoint().trim_start_matches("unix://");
+        !self.settings.expected && !Path::new(path).exists()
+    }
+
     /// A client that the daemon has answered, and since when its events are of interest.
     async fn connect(&self) -> Result<(Docker, String), String> {
-        let seconds = self.timeout.as_secs().max(1);
+        let seconds = self.settings.timeout.as_secs().max(1);
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
-        let docker = Docker::connect_with_unix(&self.endpoint, seconds, API_DEFAULT_VERSION)
+        let docker = Docker::connect_with_unix(self.endpoint(), seconds, API_DEFAULT_VERSION)
             .map_err(|e| causes(&e))?;
-        match timeout(self.timeout, docker.negotiate_version()).await {
+        match timeout(self.settings.timeout, docker.negotiate_version()).await {
             Ok(Ok(docker)) => Ok((docker, since)),
             Ok(Err(error)) => Err(causes(&error)),
-            Err(_) => Err(format!("no answer within {:?}", self.timeout)),
+            Err(_) => Err(format!("no answer within {:?}", self.settings.timeout)),
         }
     }
 

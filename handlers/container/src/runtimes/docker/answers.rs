@@ -16,17 +16,19 @@ pub(super) struct Happened {
 }
 
 /// Reads an event of the daemon's stream; `None` if it is nothing to us.
-pub(super) fn happened(event: EventMessage) -> Option<Happened> {
+pub(super) fn happened(event: EventMessage, runtime: Runtime) -> Option<Happened> {
     let actor = event.actor?;
     let id = actor.id.filter(|id| !id.is_empty())?;
     let attributes = actor.attributes.unwrap_or_default();
     let alone = |news| Some(Happened { news, look_at: None });
     let status = |id, status| alone(News::Status { id, status });
     match event.action?.as_str() {
-        "create" => alone(News::Container(Box::new(told(&id, attributes, Status::Created)))),
+        "create" => {
+            alone(News::Container(Box::new(told(&id, attributes, Status::Created, runtime))))
+        }
         "start" => Some(Happened {
             look_at: Some(id.as_str().into()),
-            news: News::Container(Box::new(told(&id, attributes, Status::Running))),
+            news: News::Container(Box::new(told(&id, attributes, Status::Running, runtime))),
         }),
         "unpause" => status(id, Status::Running),
         "pause" => status(id, Status::Paused),
@@ -38,7 +40,12 @@ pub(super) fn happened(event: EventMessage) -> Option<Happened> {
 }
 
 /// The attributes of these events are the container's name and image and, among them, its labels.
-fn told(id: &str, mut attributes: HashMap<String, String>, status: Status) -> Container {
+fn told(
+    id: &str,
+    mut attributes: HashMap<String, String>,
+    status: Status,
+    runtime: Runtime,
+) -> Container {
     let name = attributes.remove("name").and_then(|n| name(&n));
     let image = attributes.remove("image");
     Container {
@@ -46,12 +53,12 @@ fn told(id: &str, mut attributes: HashMap<String, String>, status: Status) -> Co
         image: image.map(Into::into),
         status,
         labels: attributes.into_iter().collect(),
-        ..Container::bare(id, Runtime::Docker)
+        ..Container::bare(id, runtime)
     }
 }
 
 /// A container of the daemon's list.
-pub(super) fn listed(summary: ContainerSummary) -> Option<Container> {
+pub(super) fn listed(summary: ContainerSummary, runtime: Runtime) -> Option<Container> {
     let names = summary.names.unwrap_or_default();
     // A linked container has names like /other/alias as well.
     let own = names.iter().find(|n| !n.trim_start_matches('/').contains('/'));
@@ -62,12 +69,12 @@ pub(super) fn listed(summary: ContainerSummary) -> Option<Container> {
         image: summary.image.map(Into::into),
         status: status.unwrap_or_else(|| Status::parse(&summary.status.unwrap_or_default())),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
-        ..Container::bare(summary.id?, Runtime::Docker)
+        ..Container::bare(summary.id?, runtime)
     })
 }
 
 /// A container that was inspected.
-pub(super) fn inspected(answer: ContainerInspectResponse) -> Option<Container> {
+pub(super) fn inspected(answer: ContainerInspectResponse, runtime: Runtime) -> Option<Container> {
     let config = answer.config.unwrap_or_default();
     let state = answer.state.unwrap_or_default();
     let pid = state.pid.and_then(|pid| u32::try_from(pid).ok());
@@ -78,7 +85,7 @@ pub(super) fn inspected(answer: ContainerInspectResponse) -> Option<Container> {
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         init_pid: pid.filter(|&pid| pid != 0),
         started_at: state.started_at.as_deref().and_then(time),
-        ..Container::bare(answer.id?, Runtime::Docker)
+        ..Container::bare(answer.id?, runtime)
     })
 }
 
@@ -98,9 +105,13 @@ mod tests {
     use super::*;
     use bollard::models::{ContainerConfig, ContainerState, EventActor};
 
+    fn happened_in_docker(event: EventMessage) -> Option<Happened> {
+        happened(event, Runtime::Docker)
+    }
+
     fn event(action: &str, attributes: &[(&str, &str)]) -> Option<Happened> {
         let owned = |&(k, v): &(&str, &str)| (k.to_owned(), v.to_owned());
-        happened(EventMessage {
+        happened_in_docker(EventMessage {
             action: Some(action.into()),
             actor: Some(EventActor {
                 id: Some("x".into()),
@@ -136,7 +147,7 @@ mod tests {
         }
         assert!(event("exec_start: /bin/sh", &[]).is_none());
         assert!(event("rename", &[]).is_none());
-        assert!(happened(EventMessage::default()).is_none());
+        assert!(happened_in_docker(EventMessage::default()).is_none());
     }
 
     #[test]
@@ -147,10 +158,10 @@ mod tests {
             status: Some("Up 3 minutes (Paused)".into()),
             ..ContainerSummary::default()
         };
-        let container = listed(summary).unwrap();
+        let container = listed(summary, Runtime::Docker).unwrap();
         assert_eq!(container.name.as_deref(), Some("db"));
         assert_eq!(container.status, Status::Paused);
-        assert!(listed(ContainerSummary::default()).is_none());
+        assert!(listed(ContainerSummary::default(), Runtime::Docker).is_none());
     }
 
     #[test]
@@ -166,6 +177,7 @@ mod tests {
             }),
             ..Default::default()
         };
+        let inspected = |answer| inspected(answer, Runtime::Docker);
         let ran = inspected(answer(42, "1970-01-01T00:00:01.5Z")).unwrap();
         assert_eq!((ran.init_pid, ran.started_at), (Some(42), Some(Timestamp(1_500_000_000))));
         let never = inspected(answer(0, "0001-01-01T00:00:00Z")).unwrap();

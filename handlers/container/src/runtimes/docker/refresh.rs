@@ -8,12 +8,13 @@ use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptionsBuilder, TopOptionsBuilder};
 use rustc_hash::FxHashSet;
 use tokio::time::{Instant, timeout};
-use whalewatch_core::{Container, Status};
+use whalewatch_core::{Container, Runtime, Status};
 
-use super::{DockerActor, Tell, answers, pause};
+use super::{DockerActor, answers, pause};
 use crate::cgroups::Hierarchy;
 use crate::proc::{Proc, Seen};
 use crate::request::News;
+use crate::runtimes::Tell;
 
 /// Processes told in one message, so that no message takes long.
 const CHUNK: usize = 256;
@@ -85,7 +86,8 @@ impl DockerActor {
         };
         let processes = self.refresh.waiting.take().unwrap_or(false);
         self.refresh.began = Some(Instant::now());
-        let listing = list(docker, self.timeout, processes, self.tell.clone());
+        let listing =
+            list(docker, self.runtime, self.settings.timeout, processes, self.tell.clone());
         let done = move |done: Result<(), String>, this: &mut Self, ctx: &mut Context<Self>| {
             this.listed(done, processes, ctx);
         };
@@ -112,13 +114,20 @@ impl DockerActor {
 }
 
 /// Lists the containers that run or are about to, then, if asked, the processes of each.
-async fn list(docker: Docker, limit: Duration, processes: bool, tell: Tell) -> Result<(), String> {
+async fn list(
+    docker: Docker,
+    runtime: Runtime,
+    limit: Duration,
+    processes: bool,
+    tell: Tell,
+) -> Result<(), String> {
     let there = HashMap::from([("status", vec!["created", "running", "paused", "restarting"])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&there).build();
     let answer = timeout(limit, docker.list_containers(Some(options))).await;
     let answer = answer.map_err(|_| format!("no answer within {limit:?}"))?;
+    let listed = answer.map_err(|e| e.to_string())?;
     let listed: Vec<Container> =
-        answer.map_err(|e| e.to_string())?.into_iter().filter_map(answers::listed).collect();
+        listed.into_iter().filter_map(|c| answers::listed(c, runtime)).collect();
     let id = |c: &Container| c.id.to_string();
     let running: Vec<String> =
         listed.iter().filter(|c| c.status != Status::Created).map(id).collect();

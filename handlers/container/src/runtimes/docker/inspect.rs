@@ -10,7 +10,7 @@ use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
 use rustc_hash::FxHashMap;
 use tokio::time::timeout;
-use whalewatch_core::Container;
+use whalewatch_core::{Container, Runtime};
 
 use super::{DockerActor, answers, pause};
 use crate::request::News;
@@ -40,6 +40,12 @@ impl Inspections {
         self.wanted.insert(Arc::clone(id), 0);
         self.queue.push_back(Arc::clone(id));
         true
+    }
+
+    /// All that were wanted; none is any more.
+    pub(super) fn give_up(&mut self) -> Vec<Arc<str>> {
+        self.queue.clear();
+        self.wanted.drain().map(|(id, _)| id).collect()
     }
 
     pub(super) fn forget(&mut self, id: &str) {
@@ -84,7 +90,7 @@ impl DockerActor {
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else { return };
         while let Some(id) = self.inspections.next() {
-            let ask = look_up(docker.clone(), self.timeout, Arc::clone(&id));
+            let ask = look_up(docker.clone(), self.runtime, self.settings.timeout, Arc::clone(&id));
             let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| match outcome {
                 Outcome::Told(container) if this.inspections.wanted.contains_key(&id) => {
                     (this.tell)(News::Container(container));
@@ -101,7 +107,7 @@ impl DockerActor {
         let Some(docker) = self.docker.clone() else {
             return self.inspected(id, Outcome::Failed, ctx);
         };
-        let ask = inspect(docker, self.timeout, Arc::clone(&id));
+        let ask = inspect(docker, self.runtime, self.settings.timeout, Arc::clone(&id));
         let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| {
             this.inspected(id, outcome, ctx);
         };
@@ -135,21 +141,21 @@ impl DockerActor {
     }
 }
 
-async fn look_up(docker: Docker, limit: Duration, id: Arc<str>) -> Outcome {
+async fn look_up(docker: Docker, runtime: Runtime, limit: Duration, id: Arc<str>) -> Outcome {
     let this = HashMap::from([("id", vec![&*id])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&this).build();
     let Ok(Ok(answer)) = timeout(limit, docker.list_containers(Some(options))).await else {
         return Outcome::Failed;
     };
     // The filter takes the beginning of an id as well.
-    let found = answer.into_iter().filter_map(answers::listed).find(|c| c.id == id);
+    let found = answer.into_iter().filter_map(|c| answers::listed(c, runtime)).find(|c| c.id == id);
     found.map_or(Outcome::NotThere, |container| Outcome::Told(Box::new(container)))
 }
 
-async fn inspect(docker: Docker, limit: Duration, id: Arc<str>) -> Outcome {
+async fn inspect(docker: Docker, runtime: Runtime, limit: Duration, id: Arc<str>) -> Outcome {
     let answer = docker.inspect_container(&id, None::<InspectContainerOptions>);
     match timeout(limit, answer).await {
-        Ok(Ok(answer)) => answers::inspected(answer)
+        Ok(Ok(answer)) => answers::inspected(answer, runtime)
             .map_or(Outcome::Failed, |container| Outcome::Told(Box::new(container))),
         Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Outcome::NotThere,
         Ok(Err(_)) | Err(_) => Outcome::Failed,

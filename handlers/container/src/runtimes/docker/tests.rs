@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Client, start};
-use crate::options::ContainerOptions;
+use whalewatch_core::Runtime;
+
+use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{Helper as _, News, Request};
-use crate::testing::{id, ms};
+use crate::runtimes::{Clients, start};
+use crate::testing::{id, inspect, ms};
 
 /// How the fake daemon treats requests.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -134,8 +136,9 @@ impl Serve {
 }
 
 /// Runs a client in an actix system of its own, and gives the test its news.
-fn with_client(socket: &std::path::Path, test: impl FnOnce(&Client, &mpsc::Receiver<News>)) {
+fn with_client(socket: &std::path::Path, test: impl FnOnce(&Clients, &mpsc::Receiver<News>)) {
     let options = ContainerOptions {
+        runtime: RuntimeChoice::Word(RuntimeWord::Docker),
         endpoint: Some(format!("unix://{}", socket.display())),
         request_timeout: ms(300),
         refresh_interval: ms(50),
@@ -143,7 +146,8 @@ fn with_client(socket: &std::path::Path, test: impl FnOnce(&Client, &mpsc::Recei
     };
     let (sender, news) = mpsc::channel();
     let system = actix::System::new();
-    let client = system.block_on(async { start(&options, move |n| sender.send(n).unwrap_or(())) });
+    let client = system
+        .block_on(async { start(&options, move |heard| sender.send(heard.news).unwrap_or(())) });
     test(&client, &news);
 }
 
@@ -166,7 +170,7 @@ fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
     with_client(&daemon.socket, |client, news| {
         let before = Instant::now();
         for n in 0..1000 {
-            client.ask(Request::Inspect(id(n).into()));
+            client.ask(Request::Inspect(id(n).into(), Runtime::Docker));
             client.ask(Request::Refresh { processes: true });
         }
         assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
@@ -184,7 +188,7 @@ fn a_late_daemon_is_noticed_and_at_once_when_a_container_appears() {
         thread::sleep(Duration::from_millis(1500)); // the pauses have grown meanwhile
         let _daemon = FakeDaemon::at(socket.clone(), Manner::Serves);
         let before = Instant::now();
-        client.ask(Request::Inspect(id(7).into()));
+        client.ask(inspect(7));
         assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
         assert!(before.elapsed() < Duration::from_millis(400), "{:?}", before.elapsed());
     });
@@ -212,7 +216,7 @@ fn what_the_daemon_does_not_know_is_told_after_a_few_tries_and_no_more() {
     let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Denies);
     with_client(&daemon.socket, |client, news| {
         for _ in 0..100 {
-            client.ask(Request::Inspect(id(8).into()));
+            client.ask(inspect(8));
         }
         let not_known = || news.recv_timeout(LONG).unwrap() == News::NotKnown { id: id(8).into() };
         while !not_known() {}

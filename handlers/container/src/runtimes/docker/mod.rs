@@ -14,16 +14,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Arbiter, AsyncContext as _, Context, Handler, Message, WrapFuture as _};
+use actix::{
+    Actor, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
+};
 use bollard::Docker;
 use bollard::models::EventMessage;
 use tokio::sync::Notify;
+use whalewatch_core::Runtime;
 
-use crate::options::ContainerOptions;
-use crate::request::{Helper, News, Request};
-
-/// Tells the manager. Never waits.
-pub(super) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+use super::{Client, Settings, Tell};
+use crate::request::{News, Request};
 
 /// The pause before the first new try, and the longest.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -34,57 +34,51 @@ pub(super) fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE)
 }
 
-/// Starts the client. Must be called inside an actix system.
-pub(crate) fn start(
-    options: &ContainerOptions,
-    tell: impl Fn(News) + Send + Sync + 'static,
-) -> Client {
-    let arbiter = Arbiter::new();
-    let endpoint = options.endpoint();
-    let (timeout, interval) = (options.request_timeout.0, options.refresh_interval.0);
-    let actor = DockerActor::start_in_arbiter(&arbiter.handle(), move |_| DockerActor {
-        endpoint,
-        timeout,
-        tell: Arc::new(tell),
+/// Starts the client on that thread.
+pub(super) fn start(
+    thread: &ArbiterHandle,
+    settings: Settings,
+    runtime: Runtime,
+    tell: Tell,
+) -> Box<dyn Client> {
+    let actor = DockerActor::start_in_arbiter(thread, move |_| DockerActor {
+        refresh: refresh::Refresh::new(settings.interval),
+        settings,
+        runtime,
+        tell,
         docker: None,
+        absent: false,
         nudge: Arc::new(Notify::new()),
-        refresh: refresh::Refresh::new(interval),
         inspections: inspect::Inspections::default(),
     });
-    Client { actor, arbiter }
+    Box::new(Daemon(actor))
 }
 
-/// The manager's side of the client. Dropping it ends the client.
-pub(crate) struct Client {
-    actor: Addr<DockerActor>,
-    arbiter: Arbiter,
-}
+/// The manager's side of the client.
+struct Daemon(Addr<DockerActor>);
 
-impl Helper for Client {
+impl Client for Daemon {
     fn ask(&self, request: Request) {
-        self.actor.do_send(request);
+        self.0.do_send(request);
     }
 }
 
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.arbiter.stop();
-    }
-}
-
-impl fmt::Debug for Client {
+impl fmt::Debug for Daemon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Client")
+        f.write_str("docker")
     }
 }
 
 /// Owns the client of Docker's API.
 pub(super) struct DockerActor {
-    endpoint: String,
-    timeout: Duration,
+    settings: Settings,
+    /// Whose containers these are: podman has a socket that speaks Docker's words.
+    runtime: Runtime,
     tell: Tell,
     /// There while the daemon is.
     docker: Option<Docker>,
+    /// There is not even a socket, and none is expected.
+    absent: bool,
     /// Has the daemon looked for at once.
     nudge: Arc<Notify>,
     refresh: refresh::Refresh,
@@ -96,8 +90,8 @@ impl Actor for DockerActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         let daemon = follow::Daemon {
-            endpoint: self.endpoint.clone(),
-            timeout: self.timeout,
+            settings: self.settings.clone(),
+            runtime: self.runtime,
             nudge: Arc::clone(&self.nudge),
             actor: ctx.address(),
         };
@@ -118,7 +112,8 @@ impl Handler<Request> for DockerActor {
         }
         match request {
             Request::Refresh { processes } => self.refresh(processes, ctx),
-            Request::Inspect(id) => self.inspect(&id, ctx),
+            Request::Inspect(id, _) if self.absent => (self.tell)(News::NotKnown { id }),
+            Request::Inspect(id, _) => self.inspect(&id, ctx),
             Request::Forget(id) => self.inspections.forget(&id),
         }
     }
@@ -134,6 +129,8 @@ pub(super) enum Link {
     Event(Box<EventMessage>),
     /// It is gone.
     Down,
+    /// It is not there at all, and nobody expects it to be.
+    Absent,
 }
 
 impl Handler<Link> for DockerActor {
@@ -143,18 +140,25 @@ impl Handler<Link> for DockerActor {
         match link {
             Link::Up(docker) => {
                 self.docker = Some(docker);
+                self.absent = false;
                 self.refresh_anew(ctx);
                 self.pump(ctx);
             }
             Link::Event(event) => self.happened(*event, ctx),
             Link::Down => self.docker = None,
+            Link::Absent => {
+                self.absent = true;
+                for id in self.inspections.give_up() {
+                    (self.tell)(News::NotKnown { id });
+                }
+            }
         }
     }
 }
 
 impl DockerActor {
     fn happened(&mut self, event: EventMessage, ctx: &mut Context<Self>) {
-        let Some(happened) = answers::happened(event) else { return };
+        let Some(happened) = answers::happened(event, self.runtime) else { return };
         if let News::Removed { id } = &happened.news {
             self.inspections.forget(id);
         }

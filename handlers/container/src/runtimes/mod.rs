@@ -1,0 +1,128 @@
+//! Clients of container runtimes: those who know what a container is called.
+//!
+//! | module | asks | for containers of |
+//! |---|---|---|
+//! | `docker` | Docker's daemon, or podman's socket in its words | Docker, podman |
+//! | `podman` | the records that podman and CRI-O keep on disk, no daemon | podman, CRI-O |
+//! | `containerd` | containerd's own interface, all its namespaces | containerd |
+//! | `cri` | what a kubelet asks: the container runtime interface | containerd, CRI-O |
+//!
+//! Bare runc and crun need none: the manager finds their containers in the folders where they keep state.
+//!
+//! All clients share one thread. One more is a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
+
+mod containerd;
+mod cri;
+mod docker;
+mod podman;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Arbiter, ArbiterHandle};
+use whalewatch_core::Runtime;
+
+use crate::options::{ContainerOptions, RuntimeKind};
+use crate::request::{Heard, Helper, News, Request};
+
+/// Tells the manager what a client has learnt. Never waits.
+pub(crate) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+
+/// One runtime's client, as those who ask see it.
+pub(crate) trait Client: Send + fmt::Debug {
+    /// Asks for something. Never waits; answers go to the client's [`Tell`]: for each [`Request::Inspect`] in the end
+    /// [`News::Container`] or, where the runtime surely does not know it, [`News::NotKnown`].
+    fn ask(&self, request: Request);
+}
+
+/// How a client is to behave.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// Where the runtime is to be found; not set: where it usually is.
+    pub(crate) endpoint: Option<String>,
+    /// The runtime was asked for by its name: its absence is worth a warning, and what it could tell is waited for. Else it
+    /// is looked for, quietly, and while it is not there its containers are [`News::NotKnown`] at once.
+    pub(crate) expected: bool,
+    /// How long one answer may take.
+    pub(crate) timeout: Duration,
+    /// Least time between two listings of all containers.
+    pub(crate) interval: Duration,
+}
+
+impl RuntimeKind {
+    /// Every one.
+    pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Podman, Self::Containerd, Self::Cri];
+
+    /// Whether it may know a container that its cgroup's path ascribes to `runtime`.
+    pub(crate) fn may_know(self, runtime: Runtime) -> bool {
+        match runtime {
+            Runtime::Docker => self == Self::Docker,
+            Runtime::Podman => self == Self::Podman,
+            Runtime::Containerd => matches!(self, Self::Containerd | Self::Cri),
+            Runtime::CriO => matches!(self, Self::Cri | Self::Podman),
+            _ => true, // the path does not say
+        }
+    }
+}
+
+/// All clients of a run, behind one.
+pub(crate) struct Clients {
+    clients: Vec<(RuntimeKind, Box<dyn Client>)>,
+    arbiter: Arbiter,
+}
+
+/// Starts the clients that the options want. Must be called inside an actix system.
+pub(crate) fn start(
+    options: &ContainerOptions,
+    tell: impl Fn(Heard) + Send + Sync + 'static,
+) -> Clients {
+    let (arbiter, tell) = (Arbiter::new(), Arc::new(tell));
+    let clients = options.runtimes().into_iter().map(|kind| {
+        let tell = Arc::clone(&tell);
+        let tell: Tell = Arc::new(move |news| tell(Heard { from: kind, news }));
+        (kind, start_one(kind, &arbiter.handle(), options.settings(kind), tell))
+    });
+    Clients { clients: clients.collect(), arbiter }
+}
+
+fn start_one(
+    kind: RuntimeKind,
+    thread: &ArbiterHandle,
+    settings: Settings,
+    tell: Tell,
+) -> Box<dyn Client> {
+    match kind {
+        RuntimeKind::Docker => docker::start(thread, settings, Runtime::Docker, tell),
+        RuntimeKind::Podman
+            if settings.endpoint.as_ref().is_some_and(|e| e.starts_with("unix:")) =>
+        {
+            docker::start(thread, settings, Runtime::Podman, tell)
+        }
+        RuntimeKind::Podman => podman::start(thread, settings, tell),
+        RuntimeKind::Containerd => containerd::start(thread, settings, tell),
+        RuntimeKind::Cri => cri::start(thread, settings, tell),
+    }
+}
+
+impl Helper for Clients {
+    fn ask(&self, request: Request) {
+        for (kind, client) in &self.clients {
+            if request.runtime().is_none_or(|runtime| kind.may_know(runtime)) {
+                client.ask(request.clone());
+            }
+        }
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        self.arbiter.stop();
+    }
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.clients).finish()
+    }
+}
