@@ -1,5 +1,6 @@
 //! From a cgroup's path to the container that lives in it: one table of how runtimes name their cgroups.
 
+use serde::{Deserialize, Serialize};
 use whalewatch_core::Runtime;
 
 /// A container as its cgroup's path tells it.
@@ -7,10 +8,45 @@ use whalewatch_core::Runtime;
 pub(crate) struct InPath<'a> {
     /// Its id.
     pub(crate) id: &'a str,
+    /// Its name, where that is known with it.
+    pub(crate) name: Option<&'a str>,
     /// Its runtime; [`Runtime::Other`] where the path does not say.
     pub(crate) runtime: Runtime,
+    /// Whether nobody but a runtime makes such a path. A cgroup can be called anything.
+    pub(crate) certain: bool,
     /// Whether no runtime can tell its name.
     pub(crate) nameless: bool,
+}
+
+impl<'a> InPath<'a> {
+    /// One that no doubt is one.
+    pub(crate) fn certain(id: &'a str, runtime: Runtime) -> Self {
+        Self { id, name: None, runtime, certain: true, nameless: false }
+    }
+}
+
+/// The same, owned.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Home {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) runtime: Runtime,
+    pub(crate) certain: bool,
+    pub(crate) nameless: bool,
+}
+
+impl Home {
+    pub(crate) fn in_path(&self) -> InPath<'_> {
+        let &Self { ref id, ref name, runtime, certain, nameless } = self;
+        InPath { id, name: name.as_deref(), runtime, certain, nameless }
+    }
+}
+
+impl From<InPath<'_>> for Home {
+    fn from(found: InPath<'_>) -> Self {
+        let InPath { id, name, runtime, certain, nameless } = found;
+        Self { id: id.to_owned(), name: name.map(str::to_owned), runtime, certain, nameless }
+    }
 }
 
 /// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps `.scope`.
@@ -28,12 +64,8 @@ pub(crate) fn container_in(path: &[u8]) -> Option<InPath<'_>> {
     outwards(path).next()
 }
 
-/// The outermost one: the same as the innermost where containers do not run in containers.
-pub(crate) fn outermost_in(path: &[u8]) -> Option<InPath<'_>> {
-    outwards(path).last()
-}
-
-fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
+/// All of them, the innermost first: more than one where containers run in containers.
+pub(crate) fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
     let mut components = path.rsplit(|&b| b == b'/').filter(|c| !c.is_empty()).peekable();
     std::iter::from_fn(move || {
         let component = components.next()?;
@@ -49,11 +81,11 @@ fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {
     for &(prefix, runtime) in PREFIXES {
         // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds podman's monitor.
         if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
-            return Some(InPath { id, runtime, nameless: false });
+            return Some(InPath::certain(id, runtime));
         }
     }
     if let Some((_, id)) = component.rsplit_once(":cri-containerd:").filter(|(_, id)| is_id(id)) {
-        return Some(InPath { id, runtime: Runtime::Containerd, nameless: false });
+        return Some(InPath::certain(id, Runtime::Containerd));
     }
     if is_id(component) {
         let runtime = match parent {
@@ -61,10 +93,12 @@ fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {
             b"libpod_parent" => Runtime::Podman,
             _ => Runtime::Other,
         };
-        return Some(InPath { id: component, runtime, nameless: false });
+        // kubelet's cgroupfs driver: kubepods/besteffort/podUID/ID
+        let certain = runtime != Runtime::Other || parent.starts_with(b"pod");
+        return Some(InPath { certain, ..InPath::certain(component, runtime) });
     }
     if parent == b"buildkit" && is_buildkit_id(component) {
-        return Some(InPath { id: component, runtime: Runtime::Other, nameless: true });
+        return Some(InPath { nameless: true, ..InPath::certain(component, Runtime::Other) });
     }
     None
 }
