@@ -249,6 +249,9 @@ pub struct Attribution {
     pub target: Option<Arc<Container>>,
     /// How much is known of that; unset for an event without a target.
     pub target_state: State,
+    /// The container whose mount namespace a process of the host's has entered: it is among that one's files and, by its
+    /// cgroup, still the host's.
+    pub entered: Option<Arc<Container>>,
 }
 
 impl Attribution {
@@ -313,6 +316,12 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     }),
     parents!("container.parents.id", "containers that it runs in, the nearest first", ids),
     parents!("container.parents.name", "their names, or ids where no name is known", names),
+    field("entered.container.id", "container whose mounts a process of the host is in", |a| {
+        text(a.entered.as_ref().map(|c| &*c.id))
+    }),
+    field("entered.container.name", "its name", |a| {
+        text(a.entered.as_ref().and_then(|c| c.name.as_deref()))
+    }),
     field("target.container.id", "id of the container that it was done to", |a| {
         text(a.target.as_ref().map(|c| &*c.id))
     }),

@@ -60,6 +60,23 @@ fn in_sibling_cgroups_the_first_process_tells_in_which_container_its_runtime_run
 }
 
 #[test]
+fn a_process_of_the_host_that_has_entered_a_container_is_the_host_s_and_says_so() {
+    let mut rig = Rig::new();
+    rig.observe(vec![made_host(1), made(7, 7)]);
+    rig.hear_name(7, "web");
+    let init = Process { namespaces: INNER, ..process(10, 1, 7) };
+    let entered = Process { namespaces: INNER, ..process(20, 2, 1) };
+    let elsewhere = Process { namespaces: Namespaces { mnt: 55, ..INNER }, ..process(21, 3, 1) };
+    rig.track(vec![event(init, Says::Executed)]);
+    rig.handle(0, vec![act(entered), act(elsewhere), act(process(22, 4, 1)), act(init)]);
+    let out = rig.take();
+    let told: Vec<_> = out[1..].iter().map(|o| (o.state, o.entered.as_deref())).collect();
+    let host = State::Host;
+    let want = [(host, Some("web")), (host, None), (host, None), (State::Resolved, None)];
+    assert_eq!(told, want);
+}
+
+#[test]
 fn a_cgroup_that_is_called_like_a_container_and_is_none_is_the_host_s() {
     let mut rig = Rig::new();
     rig.observe(vec![made_at(7, format!("/mine/{}", id(7)))]);

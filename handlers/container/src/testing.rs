@@ -147,6 +147,7 @@ pub(crate) struct Out {
     pub(crate) name: Option<String>,
     pub(crate) target: (State, Option<String>),
     pub(crate) parents: Vec<String>,
+    pub(crate) entered: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -249,6 +250,7 @@ impl Rig {
                     name: name(container),
                     target: (attribution.target_state, name(target)),
                     parents: parents(container),
+                    entered: name(&attribution.entered),
                 }
             }));
         }

@@ -74,7 +74,7 @@ impl ContainerManager {
             Some((Place::Unknown, _)) if let Some(serial) = self.doubts(process) => {
                 (Attribution::unknown(), Some(For::Name(serial)))
             }
-            Some((place, how)) => self.in_place(place, how, chain, true),
+            Some(found) => self.done_by(process, found, chain, true),
             None => (Attribution::unknown(), Some(For::Cgroup(process.cgroup_id))),
         }
     }
@@ -222,6 +222,24 @@ impl ContainerManager {
         Self::place_of_cgroup(self.cgroups.get(id))
     }
 
+    /// The attribution of what a process did that is there, and whether it has to wait for a name first.
+    #[inline]
+    fn done_by(
+        &mut self,
+        process: &Process,
+        (place, how): (Place, How),
+        chain: ChainId,
+        may_wait: bool,
+    ) -> (Attribution, Option<For>) {
+        let (mut attribution, wait) = self.in_place(place, how, chain, may_wait);
+        let mnt = process.namespaces.mnt;
+        if place == Place::Host && mnt != self.host.mnt && mnt != 0 {
+            let entered = self.containers.by_mnt(mnt).and_then(|s| self.containers.get(s));
+            attribution.entered = entered.map(|known| Arc::clone(&known.snapshot));
+        }
+        (attribution, wait)
+    }
+
     /// The attribution of what happened there, and whether it has to wait for a name first.
     #[inline]
     fn in_place(
@@ -311,7 +329,7 @@ impl ContainerManager {
             Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process),
             Some(Answer::Silent) | None => self.place_without_cgroup(process),
         };
-        self.in_place(place, how, chain, false).0
+        self.done_by(process, (place, how), chain, false).0
     }
 }
 
