@@ -11,7 +11,7 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("busybox-static", "busybox"),
@@ -22,6 +22,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("zstd", "zstd"),
     ("sqlite3", "sqlite3"),
+    ("runc", "runc"),
 ];
 
 /// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable toolchain comes without.

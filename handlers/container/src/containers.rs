@@ -24,6 +24,15 @@ pub(crate) enum Naming {
     Hopeless,
 }
 
+/// Whether it is known in which containers a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nesting {
+    /// No process of it has been seen yet that tells.
+    Untold,
+    /// In the parents that its snapshot has, or in none.
+    Told,
+}
+
 /// A container that is known.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -45,7 +54,7 @@ pub(crate) struct Known {
     /// Whether it has, or had, a cgroup that is not below another container's.
     pub(crate) stands_alone: bool,
     /// Whether it is known in which containers it runs.
-    pub(crate) parents_known: bool,
+    pub(crate) nesting: Nesting,
     /// Its mount namespace, once a process of it was seen in one that is not the host's.
     pub(crate) mnt: u32,
     /// Chains that got an event of it without its name.
@@ -156,7 +165,7 @@ impl Containers {
             cgroups: Vec::new(),
             former_cgroups: Vec::new(),
             stands_alone: false,
-            parents_known: false,
+            nesting: Nesting::Untold,
             mnt: 0,
             unnamed_in: Vec::new(),
             events: 0,

@@ -6,17 +6,8 @@ use whalewatch_core::{Namespaces, Outside, ProcessKey, Timestamp};
 
 use crate::cgroups::{Hierarchy, Home};
 use crate::manager::{Inner, Running};
-use crate::proc::Proc;
+use crate::proc::{Proc, Told};
 use crate::request::Heard;
-
-/// What a process's cgroups tell.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum Told {
-    /// It is the host's.
-    Host,
-    /// It is in a container.
-    Container(Home),
-}
 
 /// The kernel, by way of `/proc` and of the cgroup file system.
 #[derive(Debug)]
@@ -91,8 +82,7 @@ impl KernelView {
     /// Where a process is by its own cgroups; `None` if it is gone.
     pub(crate) fn process(&self, key: ProcessKey) -> Option<Told> {
         let question = format!("process {} of {}", key.pid, key.start_time);
-        let home = || Some(self.proc.container(key)?.map_or(Told::Host, Told::Container));
-        self.ask(&question, home)
+        self.ask(&question, || self.proc.container(key))
     }
 
     /// Asks, by way of text only where somebody takes it down or has it.

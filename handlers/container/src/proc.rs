@@ -21,6 +21,15 @@ pub(crate) struct Seen {
     pub(crate) namespaces: Namespaces,
 }
 
+/// What a process's cgroups tell.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum Told {
+    /// It is the host's.
+    Host,
+    /// It is in a container.
+    Container(Home),
+}
+
 /// A mounted proc file system.
 #[derive(Clone, Debug)]
 pub(crate) struct Proc {
@@ -69,17 +78,17 @@ impl Proc {
         self.folders.claim(path)
     }
 
-    /// The container that the process's cgroups tell, `Some(None)` for a process of the host's. Nothing if the process is
-    /// gone or its number is another's by now.
-    pub(crate) fn container(&self, key: ProcessKey) -> Option<Option<Home>> {
+    /// What the process's cgroups tell; nothing if the process is gone or its number is another's by now.
+    pub(crate) fn container(&self, key: ProcessKey) -> Option<Told> {
         let text = fs::read(self.root.join(key.pid.to_string()).join("cgroup")).ok()?;
         let (_, start_time) = self.stat(key.pid)?;
         (start_time / TICK == key.start_time / TICK).then(|| self.in_cgroup_file(&text))
     }
 
-    fn in_cgroup_file(&self, text: &[u8]) -> Option<Home> {
+    fn in_cgroup_file(&self, text: &[u8]) -> Told {
         let told = cgroup_paths(text).find_map(container_in).map(Home::from);
-        told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path)))
+        let home = told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path)));
+        home.map_or(Told::Host, Told::Container)
     }
 
     fn stat(&self, pid: u32) -> Option<(u32, u64)> {
@@ -132,7 +141,10 @@ mod tests {
     fn the_container_is_found_in_any_line_of_the_cgroup_file_and_in_the_v2_line_first() {
         let (a, b) = ("aa".repeat(32), "bb".repeat(32));
         let proc = Proc::at("/nowhere");
-        let id = |text: &str| proc.in_cgroup_file(text.as_bytes()).map(|home| home.id);
+        let id = |text: &str| match proc.in_cgroup_file(text.as_bytes()) {
+            Told::Container(home) => Some(home.id),
+            Told::Host => None,
+        };
         assert_eq!(id(&format!("8:pids:/docker/{a}\n1:cpu:/docker/{a}\n")), Some(a.clone()));
         assert_eq!(id(&format!("8:pids:/docker/{a}\n0::/docker/{b}\n")), Some(b));
         // A name with colons in it, as containerd makes them.

@@ -10,11 +10,11 @@ use whalewatch_core::{
 use super::attribute::kept;
 use super::{ContainerManager, Inner, Message, Running};
 use crate::cgroups::{Answer, InPath, container_in, outwards};
-use crate::containers::{Naming, Serial};
+use crate::containers::{Naming, Nesting, Serial};
 use crate::event::ContainerEventKind;
-use crate::kernel::Told;
 use crate::options::RuntimeKind;
 use crate::pids::{Entry, Place, Spaces};
+use crate::proc::Told;
 use crate::request::Request;
 
 impl ContainerManager {
@@ -152,7 +152,8 @@ impl ContainerManager {
     /// The first process of a container comes from where its runtime runs: from the host, or from the container that it runs
     /// in, though its cgroup may lie beside that one's. What enters later says nothing.
     fn settle_parents(&mut self, serial: Serial, from: Option<Place>) {
-        let unsettled = self.containers.get(serial).is_some_and(|known| !known.parents_known);
+        let unsettled =
+            self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Untold);
         if !unsettled {
             return;
         }
@@ -168,10 +169,11 @@ impl ContainerManager {
     }
 
     fn set_parents(&mut self, serial: Serial, parents: Parents) {
-        let Some(known) = self.containers.get_mut(serial).filter(|k| !k.parents_known) else {
+        let Some(known) = self.containers.get_mut(serial).filter(|k| k.nesting == Nesting::Untold)
+        else {
             return;
         };
-        known.parents_known = true;
+        known.nesting = Nesting::Told;
         if !parents.is_empty() {
             self.containers.change(serial, |container| container.parents = parents);
             self.publish_container(serial);
@@ -374,8 +376,8 @@ impl ContainerManager {
                 continue;
             }
             let place = match &home {
-                None => Some(Place::Host),
-                Some(home) => self.meet(home.in_path(), cx).map(Place::Container),
+                Told::Host => Some(Place::Host),
+                Told::Container(home) => self.meet(home.in_path(), cx).map(Place::Container),
             };
             let place = place.unwrap_or(Place::Unknown);
             self.pids.insert(seen.key.pid, Entry::seen(&seen, place), now);

@@ -23,7 +23,7 @@ use whalewatch_core::{
     Mailbox, Problem, Schema, Setup,
 };
 
-use crate::cgroups::{Answer, Cgroups, Hierarchy, Home};
+use crate::cgroups::{Answer, Cgroups, Hierarchy};
 use crate::clock::Clock;
 use crate::containers::{Containers, Known};
 use crate::event::ContainerEvent;
@@ -31,7 +31,7 @@ use crate::hold::{For, Room};
 use crate::kernel::{self, KernelView};
 use crate::options::{ContainerOptions, RuntimeKind};
 use crate::pids::{Pids, Spaces};
-use crate::proc::{Proc, Seen};
+use crate::proc::{Proc, Seen, Told};
 use crate::request::{Heard, Helper, Nobody, Request};
 use crate::runtimes;
 
@@ -59,7 +59,7 @@ pub(crate) enum Inner {
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) seen: Seen,
-    pub(crate) home: Option<Home>,
+    pub(crate) home: Told,
 }
 
 /// What the manager needs of the world around it.
