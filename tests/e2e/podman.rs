@@ -154,3 +154,22 @@ fn podman_s_service_is_spoken_to_in_docker_s_words() {
     assert_named(&exec_in(&mut tracer, &podman, &id), &id, "served");
     tracer.stop();
 }
+
+#[test]
+fn a_container_without_a_cgroup_is_found_by_name_and_gone_when_it_ends() {
+    let podman = Podman::rootless_without_cgroups().unwrap_or_else(|e| panic!("{e:#}"));
+    let podman = with_image(podman);
+    let scratch = environment::scratch("podman-cgroupless-tracer");
+    let mut tracer = Tracer::run(&scratch, &config::json_chain("runtime = \"podman\""));
+    let id = podman.start("no-cgroup", &environment::image(), &["sleep", "1000000"]);
+    tracer.wait_for("it is found", |events| {
+        let is = |e: &Event| e.kind() == "container.found" && e.container_id() == Some(&id);
+        let found = events.iter().find(|e| is(e))?;
+        assert_eq!(found.container_name(), Some("no-cgroup"), "{}", found.0);
+        Some(())
+    });
+    // Its record stays: what tells is the end of its first process.
+    podman.ok(&["kill", &id]);
+    wait_until_gone(&mut tracer, &id);
+    tracer.stop();
+}
