@@ -115,7 +115,7 @@ fn is_first(seen: &Seen, id: &str, host: Namespaces) -> bool {
     let mounts = format!("/proc/{}/mountinfo", seen.key.pid);
     seen.namespaces.mnt != 0
         && seen.namespaces.mnt != host.mnt
-        && std::fs::read(mounts).is_ok_and(|mounts| has_own_files(&mounts, id))
+        && read(Path::new(&mounts), MOST_BYTES).is_ok_and(|mounts| has_own_files(&mounts, id))
 }
 
 /// Whether a file of the container's own is mounted, and not at its own place: that is so in the namespaces of podman itself.

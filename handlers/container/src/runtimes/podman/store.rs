@@ -188,7 +188,9 @@ impl Store {
 
     /// Tells a container as it is now, if it is known.
     pub(super) fn inspect(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
-        self.examine(id, outcome);
+        if let Some((container, state)) = self.details(id) {
+            self.tell_details(container, state, true, outcome);
+        }
     }
 
     /// Tells all containers that run or may.
@@ -197,11 +199,12 @@ impl Store {
         for id in self.known.keys().cloned().collect::<Vec<_>>() {
             let Some((container, state)) = self.details(&id) else { continue };
             // One that has run is left out: nobody asks for its name any more.
-            if matches!(state, State::Ended) {
-                continue;
+            if !matches!(state, State::Ended) {
+                there.push(id.to_string());
             }
-            there.push(id.to_string());
-            self.tell_details(container, state, processes, outcome);
+            if matches!(state, State::Created | State::Runs(_)) {
+                self.tell_details(container, state, processes, outcome);
+            }
         }
         (self.tell)(News::Refreshed { running: there });
     }
@@ -327,9 +330,10 @@ impl Store {
         true
     }
 
-    /// Looks at a container's own files, and tells what they say.
+    /// Looks at a container's own files, and tells what they say, unless they say nothing: while it is being started.
     fn examine(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
-        if let Some((container, state)) = self.details(id) {
+        let details = self.details(id).filter(|(_, state)| !matches!(state, State::Unsaid));
+        if let Some((container, state)) = details {
             self.tell_details(container, state, true, outcome);
         }
     }
