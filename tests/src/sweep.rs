@@ -27,8 +27,19 @@ pub fn sweep(dir: &Path) -> Result<()> {
     let containers = container_ids(dir);
     kill_all(|pid| is_daemon_of(pid, dir));
     kill_all(|pid| is_in_container(pid, &containers));
-    unmount_below(dir)?;
     remove_cgroups(&containers);
+    remove(dir)
+}
+
+/// Takes down what is mounted in `dir`, and removes it.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    unmount_below(dir)?;
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 

@@ -11,10 +11,12 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 11] = [
+const PROGRAMS: [(&str, &str); 13] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("busybox-static", "busybox"),
+    ("podman", "podman"),
+    ("uidmap", "newuidmap"),
     ("util-linux", "setpriv"),
     ("iproute2", "ip"),
     ("python3", "python3"),
