@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use whalewatch_tests::environment;
+use whalewatch_tests::podman::Podman;
 
 use crate::run::Machine;
 
@@ -26,6 +27,11 @@ pub(crate) trait Engine: Sync {
 
     /// Kills and removes one.
     fn remove(&self, name: &str) -> Result<()>;
+
+    /// What Whalewatch must be told to find it.
+    fn container_options(&self) -> String {
+        String::new()
+    }
 }
 
 /// Runs a command to its end; gives what it printed.
@@ -124,6 +130,56 @@ impl Engine for Cli {
 
     fn remove(&self, name: &str) -> Result<()> {
         ok(&mut self.command(&["rm", "-f", name])).map(drop)
+    }
+}
+
+/// Podman, without a daemon.
+#[derive(Debug)]
+pub(crate) struct WithPodman {
+    podman: Podman,
+    image: String,
+    ids: PathBuf,
+}
+
+impl WithPodman {
+    pub(crate) fn new(machine: &Machine) -> Result<Self> {
+        let podman = Podman::root(&environment::scratch("ap"))?;
+        podman.import(&machine.tar, &machine.image)?;
+        let ids = environment::scratch("acc-ids-podman");
+        Ok(Self { podman, image: machine.image.clone(), ids })
+    }
+}
+
+impl Engine for WithPodman {
+    fn name(&self) -> &str {
+        "podman"
+    }
+
+    fn run(&self, name: &str, program: &[&str]) -> Result<String> {
+        let file = self.ids.join(name);
+        let id_file = format!("--cidfile={}", file.display());
+        let words = ["run", "--rm", "--name", name, &id_file];
+        self.podman.run(&[&words, &self.podman.options()[..], &[&self.image], program].concat())?;
+        let id = fs::read_to_string(&file).context("no id was written")?;
+        fs::remove_file(file)?;
+        Ok(id.trim().to_owned())
+    }
+
+    fn start(&self, name: &str, program: &[&str]) -> Result<String> {
+        let words = ["run", "-d", "--name", name];
+        self.podman.run(&[&words, &self.podman.options()[..], &[&self.image], program].concat())
+    }
+
+    fn enter(&self, name: &str, program: &[&str]) -> Result<()> {
+        self.podman.run(&[&["exec", name], program].concat()).map(drop)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.podman.run(&["rm", "-f", "-t", "0", name]).map(drop)
+    }
+
+    fn container_options(&self) -> String {
+        format!("endpoints = {{ podman = \"{}\" }}", self.podman.graphroot().display())
     }
 }
 

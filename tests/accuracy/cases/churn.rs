@@ -21,7 +21,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
         let seconds =
             if docker { machine.length.pick(60, 900) } else { machine.length.pick(8, 60) };
         let loops = if docker { LOOPS[0] } else { LOOPS[1] };
-        let config = machine.config("", "", &[]);
+        let config = machine.config(&engine.container_options(), "", &[]);
         watched(engine.name(), "churn", &config, |ledger, _| {
             churn(&*engine, ledger, loops, Duration::from_secs(seconds))
         })

@@ -13,7 +13,7 @@ mod trees;
 
 use anyhow::Result;
 
-use crate::engine::{Cli, Engine, Oci};
+use crate::engine::{Cli, Engine, Oci, WithPodman};
 use crate::report::Outcome;
 use crate::run::Machine;
 
@@ -54,5 +54,9 @@ pub(crate) const CASES: &[Case] = &[
 
 /// Every runtime of the cases that any of them can be put through. (crun refuses to run where cgroups are hybrid, as on CI's machines.)
 fn engines(machine: &Machine) -> Result<Vec<Box<dyn Engine>>> {
-    Ok(vec![Box::new(Cli::docker(machine)), Box::new(Oci::new(machine, "runc")?)])
+    Ok(vec![
+        Box::new(Cli::docker(machine)),
+        Box::new(WithPodman::new(machine)?),
+        Box::new(Oci::new(machine, "runc")?),
+    ])
 }

@@ -14,7 +14,8 @@ const CASE: &str = "trees";
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let rounds = machine.length.pick(3, 20);
     let each = |engine: Box<dyn Engine>| {
-        watched(engine.name(), CASE, &machine.config("", "", &[]), |ledger, _| {
+        let config = machine.config(&engine.container_options(), "", &[]);
+        watched(engine.name(), CASE, &config, |ledger, _| {
             for round in 0..rounds {
                 tree(&*engine, ledger, &format!("trees-{round}"))?;
                 enter(&*engine, ledger, &format!("enter-{round}"))?;

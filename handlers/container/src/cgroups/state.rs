@@ -13,9 +13,11 @@ pub(crate) struct StateFolders {
     runc: PathBuf,
     crun: PathBuf,
     /// With a folder for each namespace, and in it one for each container with a task.
-    containerd: PathBuf,
+    containerd: Vec<PathBuf>,
 }
 
+/// The folder of tasks in containerd's folder of state.
+const TASKS: &str = "io.containerd.runtime.v2.task";
 /// containerd's namespace that is Docker's own.
 const DOCKERS: &str = "moby";
 
@@ -25,8 +27,16 @@ impl StateFolders {
         Self {
             runc: root.join("run/runc"),
             crun: root.join("run/crun"),
-            containerd: root.join("run/containerd/io.containerd.runtime.v2.task"),
+            containerd: ["run/containerd", "run/k3s/containerd"]
+                .map(|state| root.join(state).join(TASKS))
+                .to_vec(),
         }
+    }
+
+    /// As well those of a containerd whose socket this is: it lies in its folder of state.
+    pub(crate) fn with_containerd(mut self, socket: &Path) -> Self {
+        self.containerd.extend(socket.parent().map(|state| state.join(TASKS)));
+        self
     }
 
     /// The innermost container of a cgroup's path that has its state there. The names of cgroups come from anybody, so what
@@ -56,7 +66,9 @@ impl StateFolders {
             }
         }
         let namespace = parent.filter(|&namespace| namespace != DOCKERS)?;
-        has(&self.containerd.join(namespace), component)
+        let mut tasks = self.containerd.iter().map(|tasks| tasks.join(namespace));
+        tasks
+            .any(|tasks| has(&tasks, component))
             .then(|| claim(namespace, component, Runtime::Containerd))
     }
 }
@@ -114,6 +126,10 @@ mod tests {
                 assert_eq!(claim.name.as_deref(), claim.id.split_once('/').map(|(_, name)| name));
             }
         }
+        fs::create_dir_all(root.path().join("elsewhere").join(TASKS).join("test/one")).unwrap();
+        assert_eq!(folders.claim(b"/test/one"), None);
+        let more = folders.clone().with_containerd(&root.path().join("elsewhere/c.sock"));
+        assert_eq!(more.claim(b"/test/one").map(|home| home.id).as_deref(), Some("test/one"));
         assert_eq!(folders.claim(b"/\xff"), None);
         fs::remove_dir(root.path().join("run/runc/web")).unwrap();
         assert_eq!(folders.claim(b"/web"), None);
