@@ -9,6 +9,7 @@ mod kernels;
 mod machine;
 mod measure;
 mod paths;
+mod programs;
 mod run;
 mod servers;
 mod steps;
