@@ -1,11 +1,8 @@
 //! Memory that runs out: who is killed, in which container, and at which limit.
 
-use std::fs;
-use std::path::PathBuf;
-use std::process::Command;
-
 use serde_json::Value;
 use whalewatch_tests::docker::Docker;
+use whalewatch_tests::memory::Cgroup;
 use whalewatch_tests::tracer::{Finished, Tracer};
 use whalewatch_tests::{config, environment};
 
@@ -65,43 +62,11 @@ fn a_container_that_needs_more_than_its_limit_is_told() {
     assert_eq!(event["process"]["vpid"], 1);
 }
 
-/// A memory cgroup of this test's own, version 1 or 2.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    #[track_caller]
-    fn make(name: &str) -> Self {
-        let mounts = fs::read_to_string("/proc/mounts").expect("/proc is mounted");
-        let mount = |kind: &str, option: &str| {
-            let line = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-            line.into_iter()
-                .find(|words| words[2] == kind && words[3].split(',').any(|o| o == option))
-                .map(|words| PathBuf::from(words[1]))
-        };
-        let (root, file) = match mount("cgroup", "memory") {
-            Some(root) => (root, "memory.limit_in_bytes"),
-            None => (mount("cgroup2", "rw").expect("a memory controller"), "memory.max"),
-        };
-        let dir = root.join(name);
-        fs::create_dir(&dir).expect("a cgroup can be made");
-        fs::write(dir.join(file), LIMIT.to_string()).expect("a limit can be set");
-        Self(dir)
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // Another run of the test would find it in its way.
-        fs::remove_dir(&self.0).unwrap_or_else(|e| eprintln!("{}: {e}", self.0.display()));
-    }
-}
-
 #[test]
 fn a_process_of_the_host_in_a_cgroup_with_a_limit_is_told() {
     let tracer = tracer("oom-host");
-    let cgroup = Cgroup::make("whalewatch-test-oom");
-    let script = format!("echo $$ >{}/cgroup.procs && exec tail /dev/zero", cgroup.0.display());
-    let mut child = Command::new("busybox").args(["sh", "-c", &script]).spawn().expect("busybox");
+    let cgroup = Cgroup::make("whalewatch-test-oom", LIMIT).expect("a memory cgroup");
+    let mut child = cgroup.hog().spawn().expect("busybox");
     let pid = child.id();
     assert!(!child.wait().expect("our own child").success(), "it is killed");
     let event = only_kill(&tracer.stop());

@@ -10,6 +10,7 @@ pub mod docker;
 pub mod dockerd;
 pub mod environment;
 pub mod marks;
+pub mod memory;
 pub mod oracle;
 pub mod output;
 pub mod podman;

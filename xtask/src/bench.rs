@@ -10,9 +10,11 @@ use serde_json::{Value, json};
 use crate::measure::{self, Bench};
 
 const HELP: &str = "\
-cargo xtask bench [--rounds N] [--json FILE] [--no-pipeline]
+cargo xtask bench [--rounds N] [--only PART]... [--json FILE] [--no-pipeline]
 
   --rounds       How often each workload runs with and without Whalewatch, in turns; default 9
+  --only         Measure this alone; may be given several times: idle, processes, files, calls, events, kernel,
+                 containers, pipeline
   --json         Write the figures there too
   --no-pipeline  Leave out the throughput from a scripted source, which is built first
 
@@ -61,9 +63,15 @@ impl Aim {
     }
 }
 
+/// What can be measured alone.
+const PARTS: [&str; 8] =
+    ["idle", "processes", "files", "calls", "events", "kernel", "containers", "pipeline"];
+
 #[derive(Debug)]
 struct Options {
     rounds: usize,
+    /// Parts. Empty for all.
+    only: Vec<String>,
     json: Option<PathBuf>,
     pipeline: bool,
 }
@@ -76,13 +84,18 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     let options = parse(args)?;
     ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
     let bench = Bench::prepare()?;
-    let mut figures = vec![measure::starting(&bench), measure::idling(&bench)?];
-    figures.extend(measure::paired_workloads(&bench, options.rounds)?);
-    figures.extend(measure::opening_files(&bench, options.rounds)?);
-    figures.extend(measure::connecting_and_calling(&bench, options.rounds)?);
-    figures.extend(measure::containers_come_and_go(&bench)?);
-    if options.pipeline {
-        figures.push(measure::pipeline()?);
+    let mut figures = Vec::new();
+    for part in PARTS.into_iter().filter(|part| options.wants(part)) {
+        figures.extend(match part {
+            "idle" => vec![measure::starting(&bench), measure::idling(&bench)?],
+            "processes" => measure::paired_workloads(&bench, options.rounds)?,
+            "files" => measure::opening_files(&bench, options.rounds)?,
+            "calls" => measure::connecting_and_calling(&bench, options.rounds)?,
+            "events" => measure::telling(&bench, options.rounds)?,
+            "kernel" => measure::in_the_kernel(&bench)?,
+            "containers" => measure::containers_come_and_go(&bench)?,
+            _ => vec![measure::pipeline()?],
+        });
     }
     print!("{}", table(&figures));
     if let Some(file) = options.json {
@@ -92,8 +105,15 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+impl Options {
+    fn wants(&self, part: &str) -> bool {
+        let chosen = self.only.is_empty() || self.only.iter().any(|only| only == part);
+        chosen && (self.pipeline || part != "pipeline")
+    }
+}
+
 fn parse(args: &[String]) -> Result<Options> {
-    let mut options = Options { rounds: 9, json: None, pipeline: true };
+    let mut options = Options { rounds: 9, only: Vec::new(), json: None, pipeline: true };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -101,6 +121,11 @@ fn parse(args: &[String]) -> Result<Options> {
                 let number = args.next().context("--rounds needs a number")?;
                 options.rounds = number.parse().with_context(|| format!("no number: {number}"))?;
                 ensure!(options.rounds > 0, "at least one round is needed");
+            }
+            "--only" => {
+                let part = args.next().context("--only needs a part")?;
+                ensure!(PARTS.contains(&&**part), "no part `{part}`\n\n{HELP}");
+                options.only.push(part.clone());
             }
             "--json" => options.json = Some(args.next().context("--json needs a file")?.into()),
             "--no-pipeline" => options.pipeline = false,
@@ -157,6 +182,20 @@ mod tests {
         {
             assert!((median(values) - expected).abs() < f64::EPSILON);
         }
+    }
+
+    #[test]
+    fn parts_can_be_chosen() {
+        let parse =
+            |args: &[&str]| parse(&args.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let wanted = |args: &[&str]| {
+            let options = parse(args).expect("good options");
+            PARTS.into_iter().filter(|part| options.wants(part)).collect::<Vec<_>>()
+        };
+        assert_eq!(wanted(&[]), PARTS);
+        assert_eq!(wanted(&["--no-pipeline"]), PARTS[..7]);
+        assert_eq!(wanted(&["--only", "kernel", "--only", "files"]), ["files", "kernel"]);
+        assert!(parse(&["--only", "nothing"]).is_err());
     }
 
     #[test]

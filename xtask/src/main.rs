@@ -10,6 +10,7 @@ mod kernels;
 mod machine;
 mod measure;
 mod paths;
+mod programs;
 mod run;
 mod servers;
 mod steps;

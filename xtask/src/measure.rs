@@ -15,6 +15,7 @@ use whalewatch_tests::{config, sweep, wait};
 use crate::bench::{Aim, Figure, median};
 use crate::machine::{self, Mounts};
 use crate::paths;
+use crate::programs::{Counting, Ran};
 use crate::steps::{IMAGE, cargo};
 
 /// How long nothing is done when wake-ups are counted.
@@ -280,6 +281,54 @@ pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec
             Aim::None,
         ),
         figure("the same, counted and timed", median(calls.ratios), "× bare", Aim::None),
+    ])
+}
+
+/// What Whalewatch itself needs for events that need not come fast.
+pub(crate) fn telling(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
+    const CALLS: &str = "stats = false\ncalls = [\"getppid\"]";
+    [
+        ("own CPU for a million system calls one by one", "calls", "syscalls", CALLS, "300000"),
+        ("own CPU for a million signals", "signals", "signals", "", "200000"),
+        ("own CPU for a million changes of the user", "setuid", "privilege", "", "200000"),
+        ("own CPU for a million mounts and umounts", "mounts", "mounts", "", "10000"),
+    ]
+    .into_iter()
+    .map(|(name, workload, tracker, options, count)| {
+        let config = bench.config_of(tracker, options);
+        let mut all = Rounds::default();
+        for _ in 0..rounds {
+            all.traced(bench, &Watched { workload, tracker, config: config.clone() }, count)?;
+        }
+        let value = all.cpu * 1e6 / all.delivered as f64;
+        Ok(Figure { name, value, unit: "s", aim: Aim::AtMost(5.0) })
+    })
+    .collect()
+}
+
+/// What the programs cost whose events are seldom.
+pub(crate) fn in_the_kernel(bench: &Bench) -> Result<Vec<Figure>> {
+    let _counting = Counting::begin()?;
+    // So many runs of the program while the workload ran, and so many events of it.
+    let ran = |tracker, program, workload, count| {
+        let mut tracer = bench.tracer_with(&bench.config_of(tracker, ""));
+        let before = Ran::of(tracer.pid(), program)?;
+        time(workload, count)?;
+        wait_until_calm(&mut tracer);
+        let ran = Ran::of(tracer.pid(), program)?.since(before);
+        let delivered = tracer.stop().totals.tracker(tracker, "delivered");
+        Ok::<_, anyhow::Error>((ran, delivered))
+    };
+    let (others, _) = ran("mounts", "mounts_exit", "calls", "1000000")?;
+    let (mounts, told) = ran("mounts", "mounts_exit", "mounts", "10000")?;
+    // The program runs at every system call: what the others cost is taken off.
+    let of_others = (mounts.calls - told) as f64 * others.mean();
+    let (kills, _) = ran("oom", "oom_kill", "oom", "20")?;
+    let figure = |name, value| Figure { name, value, unit: "ns a call", aim: Aim::None };
+    Ok(vec![
+        figure("mounts: a call that is none of its", others.mean()),
+        figure("mounts: a mount or umount", (mounts.nanoseconds as f64 - of_others) / told as f64),
+        figure("oom: a kill", kills.mean()),
     ])
 }
 

@@ -1,11 +1,19 @@
 //! Small programs to be watched. They time themselves, so that starting them is not part of what is measured.
 
+use std::fs;
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
+};
+use rustix::process::Signal;
+use rustix::thread::UnshareFlags;
+use whalewatch_tests::memory::Cgroup;
 
 const HELP: &str = "\
 cargo xtask workload spawn COUNT   start /bin/true that often with posix_spawn, one after another
@@ -13,6 +21,10 @@ cargo xtask workload fork COUNT    fork that often, where the child ends at once
 cargo xtask workload open COUNT    open and close one file that often
 cargo xtask workload tcp COUNT     connect to a server on the loopback interface, accept, and close that often
 cargo xtask workload calls COUNT   make a system call that does nothing that often
+cargo xtask workload signals COUNT send itself a signal that does nothing that often
+cargo xtask workload setuid COUNT  become the user that it is that often
+cargo xtask workload mounts COUNT  mount and unmount a file system that often, in a mount namespace of its own
+cargo xtask workload oom COUNT     have a process killed that often because its cgroup's memory runs out
 
 Prints the nanoseconds that it took.
 ";
@@ -26,6 +38,10 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         "open" => open(count)?,
         "tcp" => tcp(count)?,
         "calls" => calls(count),
+        "signals" => signals(count)?,
+        "setuid" => setuid(count)?,
+        "mounts" => mounts(count)?,
+        "oom" => oom(count)?,
         other => bail!("no workload `{other}`\n\n{HELP}"),
     };
     println!("{}", time.as_nanos());
@@ -72,6 +88,57 @@ fn calls(count: u32) -> Duration {
         let _parent = rustix::process::getppid();
     }
     begin.elapsed()
+}
+
+fn signals(count: u32) -> Result<Duration> {
+    let this = rustix::process::getpid();
+    let begin = Instant::now();
+    for _ in 0..count {
+        // Nobody handles it, and then it is ignored.
+        rustix::process::kill_process(this, Signal::URG)?;
+    }
+    Ok(begin.elapsed())
+}
+
+fn setuid(count: u32) -> Result<Duration> {
+    let user = rustix::process::getuid();
+    let begin = Instant::now();
+    for _ in 0..count {
+        rustix::thread::set_thread_uid(user)?;
+    }
+    Ok(begin.elapsed())
+}
+
+fn mounts(count: u32) -> Result<Duration> {
+    let dir = std::env::temp_dir().join(format!("whalewatch-mounts-{}", std::process::id()));
+    fs::create_dir(&dir)?;
+    let time = mounts_at(&dir, count);
+    fs::remove_dir(&dir)?;
+    time
+}
+
+#[expect(unsafe_code, reason = "file descriptors could be unshared, too, which are not here")]
+fn mounts_at(dir: &Path, count: u32) -> Result<Duration> {
+    // SAFETY: descriptors stay shared; this program has one thread.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
+    // What is mounted here is seen nowhere else.
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    let begin = Instant::now();
+    for _ in 0..count {
+        mount("none", dir, "tmpfs", MountFlags::empty(), None)?;
+        unmount(dir, UnmountFlags::empty())?;
+    }
+    Ok(begin.elapsed())
+}
+
+fn oom(count: u32) -> Result<Duration> {
+    const LIMIT: u64 = 8 << 20;
+    let cgroup = Cgroup::make(&format!("whalewatch-oom-{}", std::process::id()), LIMIT)?;
+    let begin = Instant::now();
+    for _ in 0..count {
+        ensure!(!cgroup.hog().status()?.success(), "its memory never runs out");
+    }
+    Ok(begin.elapsed())
 }
 
 fn fork(count: u32) -> Result<Duration> {

@@ -1,11 +1,7 @@
 //! What it costs to take an event into its group.
 
-#![expect(unsafe_code, reason = "an allocator cannot be written without")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_aggregate::{Aggregate, AggregateOptions};
@@ -13,29 +9,10 @@ use whalewatch_core::{
     Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
     Mailbox, Outside, Setup, Status,
 };
-use whalewatch_kit::testing::{Did, named};
-
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: each call is handed to the system's allocator as it is.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps to the same contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps to the same contract.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
+use whalewatch_kit::testing::{CountingAllocator, Did, named, print_allocations};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Events a batch.
 const EVENTS: usize = 256;
@@ -92,15 +69,11 @@ fn measure<H: Handler>(
 
     let mut handler = build();
     let copies = batches.clone();
-    let before = ALLOCATIONS.load(Relaxed);
-    for batch in copies {
-        handle(&mut handler, batch);
-    }
-    let allocations = ALLOCATIONS.load(Relaxed) - before;
-    println!(
-        "{group}/{name}: {:.4} allocations an event",
-        allocations as f64 / (4_000 * EVENTS) as f64
-    );
+    print_allocations(&format!("{group}/{name}"), 4_000 * EVENTS as u64, || {
+        for batch in copies {
+            handle(&mut handler, batch);
+        }
+    });
 
     let mut group = c.benchmark_group(group);
     group.throughput(Throughput::Elements(EVENTS as u64));

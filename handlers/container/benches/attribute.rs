@@ -1,4 +1,5 @@
-//! What attribution costs an event: batches of 256 through the manager's `handle`, into nothing.
+//! What attribution costs an event: batches of 256 through the manager's `handle`, into nothing; allocations an event are
+//! printed before each.
 //!
 //! `cargo bench -p whalewatch-container`
 
@@ -10,6 +11,10 @@ use whalewatch_core::{
     Batch, ChainId, Change, Context, Directory, Event, Field, Handler, HandlerCounters, Mailbox,
     Namespaces, Process, Setup, Timestamp,
 };
+use whalewatch_kit::testing::{CountingAllocator, print_allocations};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const BATCH: usize = 256;
 
@@ -91,6 +96,15 @@ fn process(n: usize, cgroup_id: u64) -> Process {
 }
 
 fn measure(c: &mut Criterion, name: &str, manager: &mut ContainerManager, batch: &Batch) {
+    let (counters, mut outgoing, mut timers) =
+        (HandlerCounters::default(), Vec::with_capacity(2), Vec::new());
+    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+    // The first batch tells of the containers that it comes from.
+    manager.handle(batch.clone(), &mut cx).expect("handles");
+    let copy = batch.clone();
+    print_allocations(&format!("attribute/{name}"), BATCH as u64, || {
+        manager.handle(copy, &mut cx).expect("handles");
+    });
     let mut group = c.benchmark_group("attribute");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function(name, |b| {

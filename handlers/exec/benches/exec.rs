@@ -1,38 +1,15 @@
 //! What it costs to bring an event into a program.
 
-#![expect(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, How, Status};
 use whalewatch_exec::{Exec, ExecOptions, ProgramOutput};
-use whalewatch_kit::testing::{Bench, Ran, example, named};
-
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is left to the system's allocator; counting touches no memory of the caller's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above; the memory came from there.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn batch() -> Batch {
     let mut batch = Batch::new("procs".into(), vec![example(); 256]);
@@ -60,12 +37,11 @@ fn write(c: &mut Criterion) {
         );
     });
     let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
-    let before = ALLOCATIONS.load(Relaxed);
-    for batch in batches {
-        exec.handle(batch).and_then(|()| exec.flush()).expect("it does not fail");
-    }
-    let count = ALLOCATIONS.load(Relaxed) - before;
-    println!("exec/dd: {:.5} allocations an event", count as f64 / 256_000.0);
+    print_allocations("exec/dd", 256_000, || {
+        for batch in batches {
+            exec.handle(batch).and_then(|()| exec.flush()).expect("it does not fail");
+        }
+    });
     group.finish();
     exec.end().expect("it does not fail");
     assert!(exec.adds_up(), "every event is accounted for");

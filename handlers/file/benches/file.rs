@@ -1,39 +1,16 @@
 //! What it costs to bring an event into a file.
 
-#![expect(unsafe_code, reason = "an allocator that counts is unsafe by its trait")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, How, HumanSize, Status};
 use whalewatch_file::{FileOptions, JsonFile, Rotate};
-use whalewatch_kit::testing::{Bench, Ran, example, named};
-
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is left to the system's allocator; counting touches no memory of the caller's.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are those that the system's allocator asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: as above; the memory came from there.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
+use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn batch() -> Batch {
     let mut batch = Batch::new("procs".into(), vec![example(); 256]);
@@ -65,12 +42,11 @@ fn write(c: &mut Criterion) {
             );
         });
         let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
-        let before = ALLOCATIONS.load(Relaxed);
-        for batch in batches {
-            file.handle(batch).and_then(|()| file.flush()).expect("it does not fail");
-        }
-        let count = ALLOCATIONS.load(Relaxed) - before;
-        println!("file/{name}: {:.5} allocations an event", count as f64 / 256_000.0);
+        print_allocations(&format!("file/{name}"), 256_000, || {
+            for batch in batches {
+                file.handle(batch).and_then(|()| file.flush()).expect("it does not fail");
+            }
+        });
     }
     group.finish();
 }

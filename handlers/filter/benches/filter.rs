@@ -9,6 +9,10 @@ use whalewatch_core::{
     HandlerCounters, How, Process, Runtime, Timestamp, Type, Value,
 };
 use whalewatch_filter::{Filter, FilterOptions};
+use whalewatch_kit::testing::{CountingAllocator, print_allocations};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[derive(Clone)]
 struct Exec {
@@ -70,6 +74,14 @@ fn conditions(c: &mut Criterion) {
         let mut filter =
             Filter::new(&FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() })
                 .expect("a condition");
+        let (mut outgoing, mut timers) = (Vec::with_capacity(2), Vec::new());
+        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+        // The first batch shows what its events look like.
+        filter.handle(batch.clone(), &mut cx).expect("it does not fail");
+        let copy = batch.clone();
+        print_allocations(&format!("filter/{name}"), batch.len() as u64, || {
+            filter.handle(copy, &mut cx).expect("it does not fail");
+        });
         group.bench_function(name, |b| {
             b.iter_batched_ref(
                 || (Some(batch.clone()), Vec::with_capacity(1), Vec::new()),

@@ -1,40 +1,28 @@
-//! What an event costs before the network: made into a record, and brought through the spool.
+//! What an event costs before the network, made into a record and brought through the spool; and to a real server.
+//!
+//! The latter wants the folder with `nats-server` in `WHALEWATCH_E2E_SERVERS`, and is left out without.
 
-#![expect(unsafe_code, reason = "an allocator that counts is an unsafe trait")]
-#![expect(clippy::print_stdout, reason = "allocations are printed")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
+use std::env;
+use std::fs;
 use std::hint::black_box;
+use std::net::{TcpListener, TcpStream};
+use std::path;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Container, How, Runtime};
-use whalewatch_kit::testing::example;
+use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, print_allocations};
 use whalewatch_nats::measure::Path;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-struct Counting;
-
-// SAFETY: everything is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as the caller promises.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promises.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
+use whalewatch_nats::{Nats, NatsOptions};
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const EVENTS: usize = 256;
+const SUBJECT: &str = "whalewatch.{host.name}.{container.name|-}.{kind}";
 
 fn batch() -> Batch {
     let container = Arc::new(Container {
@@ -46,9 +34,9 @@ fn batch() -> Batch {
     batch
 }
 
-fn nats(c: &mut Criterion) {
+fn records(c: &mut Criterion) {
     let dir = tempfile::tempdir().expect("a folder");
-    let mut path = Path::new(dir.path(), "whalewatch.{host.name}.{container.name|-}.{kind}");
+    let mut path = Path::new(dir.path(), SUBJECT);
     let batch = batch();
     let mut group = c.benchmark_group("nats");
     group.throughput(Throughput::Elements(EVENTS as u64));
@@ -56,19 +44,99 @@ fn nats(c: &mut Criterion) {
     group.bench_function("encode_and_spool", |b| b.iter(|| path.pass(black_box(&batch))));
     group.finish();
 
-    let rounds = 100;
-    let allocations = |work: &mut dyn FnMut() -> u64| {
-        let before = ALLOCATIONS.load(Relaxed);
-        (0..rounds).for_each(|_| {
-            black_box(work());
-        });
-        (ALLOCATIONS.load(Relaxed) - before) as f64 / (rounds * EVENTS) as f64
-    };
-    let encode = allocations(&mut || path.encode(&batch) as u64);
-    println!("nats/encode: {encode:.3} allocations an event");
-    let pass = allocations(&mut || path.pass(&batch));
-    println!("nats/encode_and_spool: {pass:.3} allocations an event");
+    let (rounds, events) = (100, 100 * EVENTS as u64);
+    print_allocations("nats/encode", events, || {
+        (0..rounds).for_each(|_| _ = black_box(path.encode(&batch)));
+    });
+    print_allocations("nats/encode_and_spool", events, || {
+        (0..rounds).for_each(|_| _ = black_box(path.pass(&batch)));
+    });
 }
 
-criterion_group!(benches, nats);
+/// A server with `JetStream`, until it is dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(program: &path::Path, dir: &path::Path) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        drop(listener);
+        let mut command = Command::new(program);
+        command.args(["-js", "-a", "127.0.0.1", "-p", &address.port().to_string(), "-sd"]).arg(dir);
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let child = child.unwrap_or_else(|e| panic!("{} cannot start: {e}", program.display()));
+        let server = Self { child, address: format!("nats://{address}") };
+        let begin = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            assert!(begin.elapsed() < Duration::from_secs(20), "nats-server does not listen");
+            thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().and_then(|()| self.child.wait()).expect("our own child");
+    }
+}
+
+/// Brings a batch, and what was acknowledged meanwhile; waits while too much is on its way.
+fn bring(bench: &mut Bench<Nats>, batch: Batch, most: u64) {
+    bench.handle(batch).expect("no failure");
+    let sent = |bench: &Bench<Nats>| bench.count(|c| &c.input) - bench.count(|c| &c.output);
+    while sent(bench) > most {
+        assert_eq!(bench.count(|c| &c.dropped), 0, "there is room for all");
+        bench.receive(Duration::from_secs(10)).expect("no failure");
+    }
+}
+
+fn server(c: &mut Criterion) {
+    let Some(folder) = env::var_os("WHALEWATCH_E2E_SERVERS") else {
+        println!(
+            "nats/server: left out, since WHALEWATCH_E2E_SERVERS names no folder with nats-server"
+        );
+        return;
+    };
+    let program = path::Path::new(&folder).join("nats-server");
+    let batch = batch();
+    let mut group = c.benchmark_group("nats");
+    group.throughput(Throughput::Elements(EVENTS as u64));
+    for (name, spooled) in [("server", false), ("server_through_spool", true)] {
+        let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build folder");
+        let (store, spool) = (dir.path().join("store"), dir.path().join("spool"));
+        fs::create_dir(&store).expect("a folder");
+        let server = Server::start(&program, &store);
+        // The oldest go, so that it does not matter how long this runs.
+        let stream = serde_json::json!({"name": "WHALEWATCH", "max_bytes": "256MiB"});
+        let spool = serde_json::json!({"dir": spool});
+        let options = NatsOptions {
+            servers: vec![server.address.clone()],
+            subject: SUBJECT.to_owned(),
+            stream: Some(serde_json::from_value(stream).expect("a stream")),
+            spool: spooled.then(|| serde_json::from_value(spool).expect("a spool")),
+            ..NatsOptions::default()
+        };
+        let mut bench = Bench::<Nats>::new::<Ran>(&options).expect("good options");
+        bring(&mut bench, batch.clone(), 0);
+        print_allocations(&format!("nats/{name}"), 100 * EVENTS as u64, || {
+            (0..100).for_each(|_| bring(&mut bench, batch.clone(), 10_000));
+        });
+        group.bench_function(name, |b| {
+            b.iter_batched(
+                || batch.clone(),
+                |batch| bring(&mut bench, black_box(batch), 10_000),
+                BatchSize::SmallInput,
+            );
+        });
+        bench.end().expect("no failure");
+        assert!(bench.adds_up() && bench.count(|c| &c.dropped) == 0, "all is acknowledged");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, records, server);
 criterion_main!(benches);

@@ -5,13 +5,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use allocation_counter::measure;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
     Attribution, Batch, ChainId, Context, Handler, HandlerCounters, How, Status,
 };
-use whalewatch_kit::testing::{Bench, Ran, example, named};
+use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 use whalewatch_prometheus::{Kind, LabelOption, MetricOptions, Prometheus, PrometheusOptions};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const BATCH: usize = 256;
 
@@ -84,8 +86,7 @@ fn counting(c: &mut Criterion) {
         };
         call(batch.clone(), &mut Vec::new());
         let (again, mut outgoing) = (batch.clone(), Vec::with_capacity(1));
-        let allocated = measure(|| call(again, &mut outgoing)).count_total;
-        println!("count/{name}: {} allocations an event", allocated as f64 / BATCH as f64);
+        print_allocations(&format!("count/{name}"), BATCH as u64, || call(again, &mut outgoing));
         group.bench_function(name, |b| {
             b.iter_batched(
                 || (batch.clone(), Vec::with_capacity(1)),

@@ -1,8 +1,5 @@
 //! What it costs to have the whole pack look at an event, on the events of the real trackers.
 
-#![expect(unsafe_code, reason = "an allocator that counts is one")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -12,33 +9,15 @@ use whalewatch_core::{
     Attribution, Batch, ChainId, Container, Context, Directory, Event, Handler, HandlerCounters,
     Health, How, Mailbox, Process, ProcessKey, Runtime, Schema, Setup, Timestamp,
 };
+use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_rules::{Rules, RulesOptions};
 use whalewatch_trackers::files::{FileEvent, FileWhat, Octal};
 use whalewatch_trackers::network::{Endpoint, NetworkEvent, NetworkWhat};
 use whalewatch_trackers::process::{Executed, What};
 use whalewatch_trackers::{FilePath, ProcessEvent};
 
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is passed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps the contract.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above; it came from `alloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const BATCH: u64 = 256;
 /// Nanoseconds between events.
@@ -163,16 +142,15 @@ fn look(rules: &mut Rules, batch: Batch, counters: &HandlerCounters) -> usize {
 fn allocations(name: &str, make: impl Fn() -> Batch) {
     const BATCHES: u64 = 200;
     let (mut rules, counters) = (rules(), HandlerCounters::default());
-    let batches: Vec<_> = (0..2 * BATCHES).map(|_| make()).collect();
-    let mut before = 0;
-    for (i, batch) in (0..).zip(batches) {
-        if i == BATCHES {
-            before = ALLOCATIONS.load(Relaxed);
+    let batches = || (0..BATCHES).map(|_| make()).collect::<Vec<_>>();
+    let mut look_at = |batches: Vec<Batch>| {
+        for batch in batches {
+            look(&mut rules, batch, &counters);
         }
-        look(&mut rules, batch, &counters);
-    }
-    let count = ALLOCATIONS.load(Relaxed) - before;
-    println!("rules/{name}: {:.3} allocations an event", count as f64 / (BATCHES * BATCH) as f64);
+    };
+    look_at(batches());
+    let measured = batches();
+    print_allocations(&format!("rules/{name}"), BATCHES * BATCH, || look_at(measured));
 }
 
 fn pack(c: &mut Criterion) {

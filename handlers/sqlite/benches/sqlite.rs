@@ -1,14 +1,7 @@
 //! What it costs to keep events, and to find them among a million.
 
-#![expect(
-    unsafe_code,
-    reason = "allocations are counted by an allocator, which is unsafe to write"
-)]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -16,36 +9,12 @@ use whalewatch_core::{
     Attribution, Batch, Container, Event, Field, FieldInfo, HandlerCounters, How, HumanDuration,
     HumanSize, Process, Status, Texts, Timestamp, Type, Value,
 };
-use whalewatch_kit::testing::{Bench, named};
+use whalewatch_kit::testing::{Bench, CountingAllocator, named, print_allocations};
 use whalewatch_sqlite::{Group, History, HistoryError, Query, Sqlite, SqliteOptions};
 
-/// Counts what Rust allocates; what `SQLite` does by itself is not seen.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps what `GlobalAlloc` asks for.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
+/// What `SQLite` does by itself is not seen.
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[derive(Clone)]
 struct Did {
@@ -170,10 +139,9 @@ fn write(c: &mut Criterion) {
         // Until the limit is come to.
         (0..if max_size == 0 { 4 } else { 200 }).for_each(|_| take(batches()));
         let measured: Vec<Vec<Batch>> = (0..20).map(|_| batches()).collect();
-        let before = ALLOCATIONS.load(Relaxed);
-        measured.into_iter().for_each(&mut take);
-        let allocations = (ALLOCATIONS.load(Relaxed) - before) as f64 / (20 * count) as f64;
-        println!("sqlite/{name}: {allocations:.2} allocations an event");
+        print_allocations(&format!("sqlite/{name}"), 20 * count, || {
+            measured.into_iter().for_each(&mut take);
+        });
         group.bench_function(name, |b| {
             b.iter_batched(&mut batches, &mut take, BatchSize::PerIteration);
         });

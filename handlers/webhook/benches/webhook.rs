@@ -1,43 +1,16 @@
 //! What it costs to make bodies of events and send them; the receiver takes everything and costs little.
 
-#![expect(unsafe_code, reason = "counting allocations takes an allocator, whose trait is unsafe")]
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::Batch;
-use whalewatch_kit::testing::{Answer, Bench, Ran, Server, example};
+use whalewatch_kit::testing::{
+    Answer, Bench, CountingAllocator, Ran, Server, example, print_allocations,
+};
 use whalewatch_webhook::{Webhook, WebhookOptions};
 
-/// The system's allocator, counting.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: everything is done by the system's allocator, to whose contract callers keep as they would to its own.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller's promises are handed on.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static COUNTING: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 /// Brings a batch and waits until all of it has been answered.
 fn bring(bench: &mut Bench<Webhook>, batch: Batch) {
@@ -58,13 +31,10 @@ fn requests(c: &mut Criterion) {
         let options = WebhookOptions { body, max_per_second: 0, ..WebhookOptions::to(url) };
         let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("good options");
         bring(&mut bench, batch.clone());
-        let before = ALLOCATIONS.load(Relaxed);
-        for _ in 0..20 {
-            bring(&mut bench, batch.clone());
-        }
-        let allocations = ALLOCATIONS.load(Relaxed) - before;
         // Those of the server are among them.
-        println!("{name}: {:.1} allocations an event", allocations as f64 / (20.0 * 64.0));
+        print_allocations(&format!("webhook/{name}"), 20 * 64, || {
+            (0..20).for_each(|_| bring(&mut bench, batch.clone()));
+        });
         group.bench_function(name, |b| {
             b.iter_batched(
                 || batch.clone(),

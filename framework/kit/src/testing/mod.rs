@@ -1,10 +1,13 @@
-//! For tests: events like those of a tracker, and a bench that a handler alone is tested on.
+//! For tests and benchmarks: events like those of a tracker, a bench that a handler alone is tested on, and how often memory is
+//! asked for.
 
+mod allocations;
 mod bench;
 mod server;
 
 use std::sync::Arc;
 
+pub use allocations::{CountingAllocator, allocations, print_allocations};
 pub use bench::Bench;
 pub use server::{Answer, Received, Server};
 
