@@ -11,9 +11,11 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 12] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
+    ("containerd", "containerd"),
+    ("containerd", "ctr"),
     ("busybox-static", "busybox"),
     ("util-linux", "setpriv"),
     ("iproute2", "ip"),
