@@ -191,6 +191,8 @@ path = "{dir}/opt"
         r#"{common}
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{image}"
+# Not everywhere may a process have a better chance to survive than who starts it.
+restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{dir}/cni"

@@ -38,7 +38,6 @@ impl Remote for Cri {
         "/run/containerd/containerd.sock",
         "/run/crio/crio.sock",
         "/run/k3s/containerd/containerd.sock",
-        "/run/cri-dockerd.sock",
     ];
 
     async fn greet(caller: Caller) -> Result<Self, Status> {
