@@ -43,6 +43,11 @@ impl Dockerd {
         Ok(daemon)
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
         socket(&self.dir)

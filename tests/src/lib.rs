@@ -13,6 +13,7 @@ pub mod environment;
 pub mod marks;
 pub mod oracle;
 pub mod output;
+pub mod podman;
 pub mod sweep;
 pub mod totals;
 pub mod tracer;

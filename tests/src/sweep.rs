@@ -1,5 +1,5 @@
-//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut short: processes, cgroups, mounts, files.
-//! Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
+//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut short: processes, cgroups,
+//! mounts, files. Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +29,19 @@ pub fn sweep(dir: &Path) -> Result<()> {
     let containers = container_ids(dir);
     kill_all(|pid| is_daemon_of(pid, dir));
     kill_all(|pid| is_in_container(pid, &containers));
-    unmount_below(dir)?;
     remove_cgroups(&containers);
+    remove(dir)
+}
+
+/// Takes down what is mounted in `dir`, and removes it.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn remove(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    unmount_below(dir)?;
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
@@ -46,9 +57,8 @@ pub fn sweep_containerd(dir: &Path) -> Result<()> {
     kill_all(|pid| is_daemon_of(pid, dir));
     // A shim that was killed just now has left its container to nobody.
     kill_all(|pid| is_in_container(pid, &cgroups));
-    unmount_below(dir)?;
     remove_cgroups_called(&cgroups);
-    fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+    remove(dir)
 }
 
 /// Ends all processes in the containers of a containerd; gives what the containers' cgroups are called.

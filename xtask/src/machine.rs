@@ -11,12 +11,14 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 12] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("containerd", "containerd"),
     ("containerd", "ctr"),
     ("busybox-static", "busybox"),
+    ("podman", "podman"),
+    ("uidmap", "newuidmap"),
     ("util-linux", "setpriv"),
     ("iproute2", "ip"),
     ("python3", "python3"),
@@ -24,6 +26,7 @@ const PROGRAMS: [(&str, &str); 12] = [
     ("qemu-system-x86", "qemu-system-x86_64"),
     ("zstd", "zstd"),
     ("sqlite3", "sqlite3"),
+    ("runc", "runc"),
 ];
 
 /// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable toolchain comes without.

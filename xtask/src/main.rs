@@ -1,5 +1,6 @@
 //! Build and check commands of the repository: `cargo xtask help` lists them.
 
+mod accuracy;
 mod bench;
 mod docs;
 mod documents;
@@ -24,6 +25,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test      Everything that CI checks, with all set-up (`cargo xtask test --help`)
+  accuracy  How often the right container is named, against an oracle (`cargo xtask accuracy --help`)
   bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
@@ -46,6 +48,7 @@ fn dispatch(args: &[String]) -> Result<()> {
     let Some((command, rest)) = args.split_first() else { bail!("no command\n\n{HELP}") };
     match command.as_str() {
         "test" => test::main(rest),
+        "accuracy" => accuracy::main(rest),
         "bench" => bench::main(rest),
         "docs" => docs::main(rest),
         "ebpf" => ebpf::main(rest),

@@ -53,6 +53,12 @@ pub(crate) const STEPS: &[Step] = &[
     step("kernels", "other kernels, in emulated machines", &["packages", "release"], run_kernels),
     step("readme", "commands in the documents run", &["packages", "mounts", "release"], readme),
     step("e2e", "end to end: this kernel, a real dockerd", &["packages", "mounts", "release"], e2e),
+    step(
+        "accuracy",
+        "the right container is named, case by case",
+        &["packages", "mounts", "release"],
+        accuracy,
+    ),
 ];
 
 const fn step(
@@ -152,6 +158,11 @@ impl Context {
         let result = run_with(command, &self.log, Show::Always, &mut |line, _| tests.count(line));
         self.tests = tests;
         result
+    }
+
+    /// Where tests may write.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.scratch
     }
 
     /// A dockerd with the tests' image, started when it is first asked for.
@@ -299,6 +310,10 @@ fn e2e(context: &mut Context) -> Result<()> {
     command.env(environment::SERVERS, servers::dir());
     command.env(environment::SCRATCH, context.scratch.join("t"));
     context.tests(&mut command).context("an end-to-end test failed")
+}
+
+fn accuracy(context: &mut Context) -> Result<()> {
+    crate::accuracy::measure(context, &[]).map(drop)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fs;
 use std::io::{self, Read as _, Write};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -94,7 +95,8 @@ impl Doctor {
         let mut findings = vec![kernel(), privileges(), lockdown()];
         findings.extend(type_information());
         findings.push(loading(&findings));
-        findings.extend([tracefs(), cgroups(), pid_namespace(), docker(self.endpoint.clone())]);
+        findings.extend([tracefs(), cgroups(), pid_namespace()]);
+        findings.extend(runtimes(docker(self.endpoint.clone()), &other_runtimes(Path::new("/"))));
         findings
     }
 }
@@ -220,6 +222,31 @@ fn pid_namespace() -> Finding {
     )
 }
 
+/// Runtimes besides Docker that `runtime = "auto"` asks, each with where it was found.
+fn other_runtimes(root: &Path) -> Vec<String> {
+    let usual = [
+        ("containerd", "run/containerd/containerd.sock"),
+        ("containerd (k3s)", "run/k3s/containerd/containerd.sock"),
+        ("CRI-O", "run/crio/crio.sock"),
+        ("podman's or CRI-O's records", "var/lib/containers/storage"),
+    ];
+    let there = |(_, path): &(&str, &str)| root.join(path).exists();
+    usual
+        .iter()
+        .filter(|usual| there(usual))
+        .map(|(name, path)| format!("{name} at /{path}"))
+        .collect()
+}
+
+/// That Docker is missing is worth a warning only where no other runtime is there.
+fn runtimes(docker: Finding, others: &[String]) -> Vec<Finding> {
+    if others.is_empty() {
+        return vec![docker];
+    }
+    let others = Finding::ok("other runtimes", others.join(", "));
+    if docker.state == State::Ok { vec![docker, others] } else { vec![others] }
+}
+
 fn docker(endpoint: Option<String>) -> Finding {
     const NAME: &str = "docker";
     let endpoint = endpoint
@@ -263,6 +290,21 @@ mod tests {
         assert_eq!(version("5.15.0"), Some((5, 15)));
         assert_eq!(version("6.18"), Some((6, 18)));
         assert_eq!(version("strange"), None);
+    }
+
+    #[test]
+    fn docker_is_missed_only_where_no_other_runtime_is() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(other_runtimes(root.path()), [""; 0]);
+        fs::create_dir_all(root.path().join("var/lib/containers/storage")).unwrap();
+        let others = other_runtimes(root.path());
+        assert_eq!(others, ["podman's or CRI-O's records at /var/lib/containers/storage"]);
+        let missing = || Finding::warning("docker", "no daemon answers", "start it");
+        assert_eq!(runtimes(missing(), &[]), [missing()]);
+        let told = runtimes(missing(), &others);
+        assert_eq!((told.len(), &*told[0].name), (1, "other runtimes"));
+        let told = runtimes(Finding::ok("docker", "answers"), &others);
+        assert_eq!(told.len(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::field::{Field, FieldInfo, Type, Value};
+use crate::field::{Field, FieldInfo, Texts, Type, Value};
 use crate::time::Timestamp;
 
 /// How much is known of the container behind an event.
@@ -81,6 +81,10 @@ pub enum Runtime {
     CriO,
     /// Podman.
     Podman,
+    /// runc, called by itself.
+    Runc,
+    /// crun, called by itself.
+    Crun,
     /// Some other runtime.
     Other,
 }
@@ -93,6 +97,8 @@ impl Runtime {
             Self::Containerd => "containerd",
             Self::CriO => "cri-o",
             Self::Podman => "podman",
+            Self::Runc => "runc",
+            Self::Crun => "crun",
             Self::Other => "other",
         }
     }
@@ -173,6 +179,39 @@ pub struct Container {
     pub init_pid: Option<u32>,
     /// When it was started last.
     pub started_at: Option<Timestamp>,
+    /// The containers that it runs in.
+    #[serde(default)]
+    pub parents: Parents,
+}
+
+/// The containers that a container runs in, the nearest first: none for most.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Parents {
+    /// Each ended by a NUL byte, as [`Texts`] has it. So are the names.
+    ids: String,
+    names: String,
+}
+
+impl Parents {
+    /// Those that `nearest` runs in, and before them itself.
+    pub fn with(nearest: &Container) -> Self {
+        let one = |text: &str| format!("{text}\0");
+        let name = nearest.name.as_ref().unwrap_or(&nearest.id);
+        Self {
+            ids: one(&nearest.id) + &nearest.parents.ids,
+            names: one(name) + &nearest.parents.names,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
+    /// Their ids, the nearest first.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.ids.split_terminator('\0')
+    }
 }
 
 impl Container {
@@ -187,6 +226,7 @@ impl Container {
             labels: BTreeMap::new(),
             init_pid: None,
             started_at: None,
+            parents: Parents::default(),
         }
     }
 
@@ -219,6 +259,9 @@ pub struct Attribution {
     pub target: Option<Arc<Container>>,
     /// How much is known of that; unset for an event without a target.
     pub target_state: State,
+    /// The container whose mount namespace a process of the host's has entered: it is among that one's files and, by its
+    /// cgroup, still the host's.
+    pub entered: Option<Arc<Container>>,
 }
 
 impl Attribution {
@@ -265,6 +308,21 @@ const fn field(
     Field { info: FieldInfo { name, ty: Type::Text, doc }, get }
 }
 
+/// A list of the container's parents; a closure cannot be handed through, so each list has its own function.
+macro_rules! parents {
+    ($name:literal, $doc:literal, $list:ident) => {
+        Field {
+            info: FieldInfo { name: $name, ty: Type::Texts, doc: $doc },
+            get: |a: &Attribution| match &a.container {
+                Some(container) if !container.parents.is_empty() => {
+                    Value::Texts(Texts(container.parents.$list.as_bytes()))
+                }
+                _ => Value::Null,
+            },
+        }
+    };
+}
+
 /// The fields that every event has once a container manager has seen it, in the order they are printed.
 pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     field("container.id", "id of the container", |a| text(a.container.as_ref().map(|c| &*c.id))),
@@ -279,6 +337,14 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     }),
     field("container.status", "state of the container: created, running, exited, …", |a| {
         text(a.container.as_ref().map(|c| c.status.as_str()))
+    }),
+    parents!("container.parents.id", "containers that it runs in, the nearest first", ids),
+    parents!("container.parents.name", "their names, or ids where no name is known", names),
+    field("entered.container.id", "container whose mounts a process of the host is in", |a| {
+        text(a.entered.as_ref().map(|c| &*c.id))
+    }),
+    field("entered.container.name", "its name", |a| {
+        text(a.entered.as_ref().and_then(|c| c.name.as_deref()))
     }),
     field(KUBERNETES[0].0, "name of the container's pod", |a| kubernetes(a, 0)),
     field(KUBERNETES[1].0, "Kubernetes namespace of the container's pod", |a| kubernetes(a, 1)),
@@ -343,6 +409,26 @@ mod tests {
             assert_eq!(value(Container { labels, ..bare.clone() }, name), None, "an empty label");
         }
         assert_eq!(in_pod.kubernetes().count(), KUBERNETES.len());
+    }
+
+    #[test]
+    fn the_nearest_parent_comes_first() {
+        let named = |id: &str, name: Option<&str>, parents| Container {
+            name: name.map(Into::into),
+            parents,
+            ..Container::bare(id, Runtime::Docker)
+        };
+        let outer = named("a", Some("outer"), Parents::default());
+        let middle = named("b", None, Parents::with(&outer));
+        let inner = named("c", Some("inner"), Parents::with(&middle));
+        assert_eq!(inner.parents.ids().collect::<Vec<_>>(), ["b", "a"]);
+        let event = Attribution::container(Arc::new(inner), How::Cgroup);
+        let field = |name| ATTRIBUTION_FIELDS.iter().find(|f| f.info.name == name).unwrap();
+        let get = |name| (field(name).get)(&event);
+        assert_eq!(get("container.parents.id"), Value::Texts(Texts(b"b\0a\0")));
+        assert_eq!(get("container.parents.name"), Value::Texts(Texts(b"b\0outer\0")));
+        let event = Attribution::container(Arc::new(outer), How::Cgroup);
+        assert_eq!((field("container.parents.id").get)(&event), Value::Null);
     }
 
     #[test]

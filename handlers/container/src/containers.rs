@@ -24,6 +24,15 @@ pub(crate) enum Naming {
     Hopeless,
 }
 
+/// Whether it is known in which containers a container runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nesting {
+    /// No process of it has been seen yet that tells.
+    Untold,
+    /// In the parents that its snapshot has, or in none.
+    Told,
+}
+
 /// A container that is known.
 #[derive(Debug)]
 pub(crate) struct Known {
@@ -44,6 +53,8 @@ pub(crate) struct Known {
     pub(crate) former_cgroups: Vec<u64>,
     /// Whether it has, or had, a cgroup that is not below another container's.
     pub(crate) stands_alone: bool,
+    /// Whether it is known in which containers it runs.
+    pub(crate) nesting: Nesting,
     /// Its mount namespace, once a process of it was seen in one that is not the host's.
     pub(crate) mnt: u32,
     /// Chains that got an event of it without its name.
@@ -154,6 +165,7 @@ impl Containers {
             cgroups: Vec::new(),
             former_cgroups: Vec::new(),
             stands_alone: false,
+            nesting: Nesting::Untold,
             mnt: 0,
             unnamed_in: Vec::new(),
             events: 0,
@@ -177,6 +189,7 @@ impl Containers {
             labels: if told.labels.is_empty() { old.labels.clone() } else { told.labels },
             init_pid: told.init_pid.or(old.init_pid),
             started_at: told.started_at.or(old.started_at),
+            parents: old.parents.clone(),
         };
         if merged.init_pid != old.init_pid {
             // The pid may be another container's by now.

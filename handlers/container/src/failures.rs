@@ -414,7 +414,9 @@ fn a_cgroup_named_after_another_container_is_its_makers() {
     // One that nobody knows otherwise may run in there: containers in containers.
     rig.handle(0, vec![act(process(61, 6, 10))]);
     rig.end(0);
-    assert_eq!(rig.told(), ["pending 99"]);
+    let out = rig.take();
+    assert_eq!((out[0].state, out[0].id.clone()), (State::Pending, Some(id(99))));
+    assert_eq!(out[0].parents, [id(8)], "and it shows who made it");
 }
 
 #[test]

@@ -2,24 +2,12 @@
 //! them.
 
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Namespaces, Outside, ProcessKey, Runtime, Timestamp};
+use whalewatch_core::{Namespaces, Outside, ProcessKey, Timestamp};
 
-use crate::cgroups::Hierarchy;
+use crate::cgroups::{Hierarchy, Home};
 use crate::manager::{Inner, Running};
-use crate::proc::Proc;
+use crate::proc::{Proc, Told};
 use crate::request::Heard;
-
-/// A container as a path tells it: id, runtime, whether no runtime can tell its name.
-pub(crate) type Home = (String, Runtime, bool);
-
-/// What a process's cgroups tell.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum Told {
-    /// It is the host's.
-    Host,
-    /// It is in a container.
-    Container(Home),
-}
 
 /// The kernel, by way of `/proc` and of the cgroup file system.
 #[derive(Debug)]
@@ -76,6 +64,15 @@ impl KernelView {
         self.ask(&format!("cgroup {id}"), || self.hierarchy.as_ref()?.path_of(id))
     }
 
+    /// The container of a cgroup whose path alone does not tell it.
+    pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
+        let question = || format!("state of {}", String::from_utf8_lossy(path));
+        if self.outside.is_plain() {
+            return self.proc.claim(path);
+        }
+        self.ask(&question(), || self.proc.claim(path))
+    }
+
     /// Whether there is certainly no cgroup with this id.
     pub(crate) fn lacks(&self, id: u64) -> bool {
         let lacks = || self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.lacks(id));
@@ -84,12 +81,8 @@ impl KernelView {
 
     /// Where a process is by its own cgroups; `None` if it is gone.
     pub(crate) fn process(&self, key: ProcessKey) -> Option<Told> {
-        let home = |found: Option<crate::cgroups::InPath<'_>>| {
-            let home = |c: crate::cgroups::InPath<'_>| (c.id.to_owned(), c.runtime, c.nameless);
-            found.map_or(Told::Host, |found| Told::Container(home(found)))
-        };
         let question = format!("process {} of {}", key.pid, key.start_time);
-        self.ask(&question, || self.proc.container(key, home))
+        self.ask(&question, || self.proc.container(key))
     }
 
     /// Asks, by way of text only where somebody takes it down or has it.
@@ -133,7 +126,7 @@ pub(crate) fn recall(recorded: &str) -> Option<Inner> {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_core::{Container, Status};
+    use whalewatch_core::{Container, Runtime, Status};
 
     use crate::options::RuntimeKind;
     use crate::request::News;

@@ -25,6 +25,8 @@ mod failures;
 #[cfg(test)]
 mod hold_order;
 #[cfg(test)]
+mod nested;
+#[cfg(test)]
 mod parties;
 #[cfg(test)]
 mod testing;

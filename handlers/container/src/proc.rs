@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Namespaces, ProcessKey};
 
-use crate::cgroups::{InPath, container_in};
+use crate::cgroups::{Home, StateFolders, container_in};
 
 /// What a process's start time is rounded down to in `/proc/PID/stat`: a tick of `USER_HZ`, 100 a second.
 pub(crate) const TICK: u64 = 10_000_000;
@@ -21,13 +21,25 @@ pub(crate) struct Seen {
     pub(crate) namespaces: Namespaces,
 }
 
+/// What a process's cgroups tell.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum Told {
+    /// It is the host's.
+    Host,
+    /// It is in a container.
+    Container(Home),
+}
+
 /// A mounted proc file system.
 #[derive(Clone, Debug)]
-pub(crate) struct Proc(PathBuf);
+pub(crate) struct Proc {
+    root: PathBuf,
+    folders: StateFolders,
+}
 
 impl Default for Proc {
     fn default() -> Self {
-        Self("/proc".into())
+        Self { root: "/proc".into(), folders: StateFolders::below(Path::new("/")) }
     }
 }
 
@@ -35,7 +47,8 @@ impl Proc {
     /// One that lies elsewhere.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
-        Self(root.into())
+        let root = root.into();
+        Self { folders: StateFolders::below(&root), root }
     }
 
     /// The namespaces of what runs in no container: those of process 1, or our own where that cannot be read.
@@ -46,7 +59,7 @@ impl Proc {
 
     /// Every process.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + use<> {
-        fs::read_dir(&self.0)
+        fs::read_dir(&self.root)
             .into_iter()
             .flatten()
             .flatten()
@@ -60,24 +73,30 @@ impl Proc {
         Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
     }
 
-    /// Gives `then` the container that the process's cgroups tell, `None` for a process of the host's. Nothing if the
-    /// process is gone or its number is another's by now.
-    pub(crate) fn container<T>(
-        &self,
-        key: ProcessKey,
-        then: impl FnOnce(Option<InPath<'_>>) -> T,
-    ) -> Option<T> {
-        let text = fs::read(self.0.join(key.pid.to_string()).join("cgroup")).ok()?;
+    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state that tells.
+    pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
+        self.folders.claim(path)
+    }
+
+    /// What the process's cgroups tell; nothing if the process is gone or its number is another's by now.
+    pub(crate) fn container(&self, key: ProcessKey) -> Option<Told> {
+        let text = fs::read(self.root.join(key.pid.to_string()).join("cgroup")).ok()?;
         let (_, start_time) = self.stat(key.pid)?;
-        (start_time / TICK == key.start_time / TICK).then(|| then(in_cgroup_file(&text)))
+        (start_time / TICK == key.start_time / TICK).then(|| self.in_cgroup_file(&text))
+    }
+
+    fn in_cgroup_file(&self, text: &[u8]) -> Told {
+        let told = cgroup_paths(text).find_map(container_in).map(Home::from);
+        let home = told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path)));
+        home.map_or(Told::Host, Told::Container)
     }
 
     fn stat(&self, pid: u32) -> Option<(u32, u64)> {
-        parse_stat(&fs::read(self.0.join(pid.to_string()).join("stat")).ok()?)
+        parse_stat(&fs::read(self.root.join(pid.to_string()).join("stat")).ok()?)
     }
 
     fn namespaces(&self, pid: &str) -> Namespaces {
-        let dir = self.0.join(pid).join("ns");
+        let dir = self.root.join(pid).join("ns");
         let inode = |name| fs::metadata(dir.join(name)).map_or(0, |m| m.ino() as u32);
         Namespaces { user: inode("user"), pid: inode("pid"), mnt: inode("mnt"), net: 0 }
     }
@@ -93,13 +112,11 @@ fn parse_stat(stat: &[u8]) -> Option<(u32, u64)> {
     Some((parent, ticks.saturating_mul(TICK)))
 }
 
-/// The container in the text of `/proc/PID/cgroup`: the v2 line before all others.
-fn in_cgroup_file(text: &[u8]) -> Option<InPath<'_>> {
-    let path = |line: &'_ [u8]| line.splitn(3, |&b| b == b':').nth(2).map(<[u8]>::len);
+/// The paths in the text of `/proc/PID/cgroup`: that of v2 before all others.
+fn cgroup_paths(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = || text.split(|&b| b == b'\n');
-    let found = |line: &'_ [u8]| path(line).map(|len| line.len() - len);
-    let container = |line| found(line).and_then(|at| container_in(&line[at..]));
-    lines().filter(|l| l.starts_with(b"0::")).chain(lines()).find_map(container)
+    let ordered = lines().filter(|l| l.starts_with(b"0::")).chain(lines());
+    ordered.filter_map(|line| line.splitn(3, |&b| b == b':').nth(2))
 }
 
 #[cfg(test)]
@@ -123,7 +140,11 @@ mod tests {
     #[test]
     fn the_container_is_found_in_any_line_of_the_cgroup_file_and_in_the_v2_line_first() {
         let (a, b) = ("aa".repeat(32), "bb".repeat(32));
-        let id = |text: &str| in_cgroup_file(text.as_bytes()).map(|c| c.id.to_owned());
+        let proc = Proc::at("/nowhere");
+        let id = |text: &str| match proc.in_cgroup_file(text.as_bytes()) {
+            Told::Container(home) => Some(home.id),
+            Told::Host => None,
+        };
         assert_eq!(id(&format!("8:pids:/docker/{a}\n1:cpu:/docker/{a}\n")), Some(a.clone()));
         assert_eq!(id(&format!("8:pids:/docker/{a}\n0::/docker/{b}\n")), Some(b));
         // A name with colons in it, as containerd makes them.
@@ -138,8 +159,8 @@ mod tests {
         let proc = Proc::default();
         let me = proc.see(std::process::id()).unwrap();
         assert_ne!(me.namespaces.mnt, 0);
-        assert!(proc.container(me.key, |_| ()).is_some());
+        assert!(proc.container(me.key).is_some());
         let other = ProcessKey { start_time: me.key.start_time + TICK, ..me.key };
-        assert!(proc.container(other, |_| ()).is_none());
+        assert!(proc.container(other).is_none());
     }
 }

@@ -146,6 +146,8 @@ pub(crate) struct Out {
     pub(crate) id: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) target: (State, Option<String>),
+    pub(crate) parents: Vec<String>,
+    pub(crate) entered: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -233,6 +235,10 @@ impl Rig {
             self.out.extend(batch.iter().map(|e| {
                 let attribution = e.attribution();
                 let (container, target) = (&attribution.container, &attribution.target);
+                let parents = |of: &Option<Arc<Container>>| {
+                    let ids = of.iter().flat_map(|c| c.parents.ids());
+                    ids.map(str::to_owned).collect()
+                };
                 let name = |of: &Option<Arc<Container>>| of.as_ref()?.name.as_ref().map(text);
                 Out {
                     chain: chain.0,
@@ -243,6 +249,8 @@ impl Rig {
                     id: container.as_ref().map(|c| text(&c.id)),
                     name: name(container),
                     target: (attribution.target_state, name(target)),
+                    parents: parents(container),
+                    entered: name(&attribution.entered),
                 }
             }));
         }

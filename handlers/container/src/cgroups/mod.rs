@@ -2,6 +2,7 @@
 
 mod hierarchy;
 mod path;
+mod state;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,17 +12,30 @@ use rustc_hash::FxHashMap;
 use crate::containers::Serial;
 
 pub(crate) use hierarchy::Hierarchy;
-pub(crate) use path::{InPath, container_in, outermost_in};
+pub(crate) use path::{Home, InPath, container_in, outwards};
+pub(crate) use state::StateFolders;
 
 /// What a cgroup says of the processes in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// They are in this container.
     Container(Serial),
+    /// By its name they are in this container; but a cgroup can be called anything, and no runtime has spoken for it yet.
+    Doubtful(Serial),
     /// They are in none.
     Host,
     /// It does not answer: nobody told its path within the hold.
     Silent,
+}
+
+impl Answer {
+    /// The container, with or without doubt.
+    pub(crate) fn container(self) -> Option<Serial> {
+        match self {
+            Self::Container(serial) | Self::Doubtful(serial) => Some(serial),
+            Self::Host | Self::Silent => None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +91,15 @@ impl Cgroups {
             self.leaving.push_back((now + self.grace, id));
         }
         Some(entry.answer)
+    }
+
+    /// A runtime speaks for its container.
+    pub(crate) fn confirm(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get_mut(&id)
+            && let Answer::Doubtful(serial) = entry.answer
+        {
+            entry.answer = Answer::Container(serial);
+        }
     }
 
     /// Forgets a cgroup at once.

@@ -1,5 +1,6 @@
 //! From a cgroup's path to the container that lives in it: one table of how runtimes name their cgroups.
 
+use serde::{Deserialize, Serialize};
 use whalewatch_core::Runtime;
 
 /// A container as its cgroup's path tells it.
@@ -7,10 +8,45 @@ use whalewatch_core::Runtime;
 pub(crate) struct InPath<'a> {
     /// Its id.
     pub(crate) id: &'a str,
+    /// Its name, where that is known with it.
+    pub(crate) name: Option<&'a str>,
     /// Its runtime; [`Runtime::Other`] where the path does not say.
     pub(crate) runtime: Runtime,
+    /// Whether nobody but a runtime makes such a path. A cgroup can be called anything.
+    pub(crate) certain: bool,
     /// Whether no runtime can tell its name.
     pub(crate) nameless: bool,
+}
+
+impl<'a> InPath<'a> {
+    /// One that no doubt is one.
+    pub(crate) fn certain(id: &'a str, runtime: Runtime) -> Self {
+        Self { id, name: None, runtime, certain: true, nameless: false }
+    }
+}
+
+/// The same, owned.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) struct Home {
+    pub(crate) id: String,
+    pub(crate) name: Option<String>,
+    pub(crate) runtime: Runtime,
+    pub(crate) certain: bool,
+    pub(crate) nameless: bool,
+}
+
+impl Home {
+    pub(crate) fn in_path(&self) -> InPath<'_> {
+        let &Self { ref id, ref name, runtime, certain, nameless } = self;
+        InPath { id, name: name.as_deref(), runtime, certain, nameless }
+    }
+}
+
+impl From<InPath<'_>> for Home {
+    fn from(found: InPath<'_>) -> Self {
+        let InPath { id, name, runtime, certain, nameless } = found;
+        Self { id: id.to_owned(), name: name.map(str::to_owned), runtime, certain, nameless }
+    }
 }
 
 /// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps `.scope`.
@@ -28,55 +64,101 @@ pub(crate) fn container_in(path: &[u8]) -> Option<InPath<'_>> {
     outwards(path).next()
 }
 
-/// The outermost one: the same as the innermost where containers do not run in containers.
-pub(crate) fn outermost_in(path: &[u8]) -> Option<InPath<'_>> {
-    outwards(path).last()
-}
-
-fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
+/// All of them, the innermost first: more than one where containers run in containers.
+pub(crate) fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
     let mut components = path.rsplit(|&b| b == b'/').filter(|c| !c.is_empty()).peekable();
     std::iter::from_fn(move || {
         let component = components.next()?;
         Some((component, components.peek().copied().unwrap_or_default()))
     })
-    .filter_map(|(component, parent)| {
-        in_component(std::str::from_utf8(component).unwrap_or(""), parent)
-    })
+    .filter_map(|(component, parent)| in_component(text(component), text(parent)))
 }
 
-fn in_component<'a>(component: &'a str, parent: &[u8]) -> Option<InPath<'a>> {
+/// What is no text is nobody's.
+fn text(component: &[u8]) -> &str {
+    std::str::from_utf8(component).unwrap_or_default()
+}
+
+fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<InPath<'a>> {
     let bare = component.strip_suffix(".scope").unwrap_or(component);
     for &(prefix, runtime) in PREFIXES {
         // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds podman's monitor.
         if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
-            return Some(InPath { id, runtime, nameless: false });
+            return Some(InPath::certain(id, runtime));
         }
     }
-    if let Some((_, id)) = component.rsplit_once(":cri-containerd:").filter(|(_, id)| is_id(id)) {
-        return Some(InPath { id, runtime: Runtime::Containerd, nameless: false });
+    if let Some((before, id)) = component.rsplit_once(':').filter(|(_, id)| is_id(id)) {
+        // A name for systemd that nobody gave to systemd.
+        match before.rsplit(':').next() {
+            Some("cri-containerd") => return Some(InPath::certain(id, Runtime::Containerd)),
+            Some("crio") => return Some(InPath::certain(id, Runtime::CriO)),
+            _ => {}
+        }
     }
     if is_id(component) {
         let runtime = match parent {
-            b"docker" => Runtime::Docker,
-            b"libpod_parent" => Runtime::Podman,
+            "docker" => Runtime::Docker,
+            "libpod_parent" => Runtime::Podman,
             _ => Runtime::Other,
         };
-        return Some(InPath { id: component, runtime, nameless: false });
+        // kubelet's cgroupfs driver: kubepods/besteffort/podUID/ID
+        let certain = runtime != Runtime::Other || parent.starts_with("pod");
+        return Some(InPath { certain, ..InPath::certain(component, runtime) });
     }
-    if parent == b"buildkit" && is_buildkit_id(component) {
-        return Some(InPath { id: component, runtime: Runtime::Other, nameless: true });
-    }
-    None
+    let nameless = of_buildkit(bare, parent)
+        .or_else(|| of_fargate(component, parent))
+        .or_else(|| of_garden(component, parent));
+    let named = || Some((of_system_container(component, parent)?, true));
+    let (id, named) = nameless.map(|id| (id, false)).or_else(named)?;
+    let name = named.then_some(id);
+    Some(InPath { name, nameless: true, ..InPath::certain(id, Runtime::Other) })
 }
 
 /// 64 hexadecimal digits in lower case: what Docker, containerd's CRI, CRI-O and podman all make.
 fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && is_hex(text)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// `BuildKit`'s own: 25 digits to the base of 36.
-fn is_buildkit_id(text: &str) -> bool {
-    text.len() == 25 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'z'))
+fn of_buildkit<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
+    let own = if parent == "buildkit" { component } else { component.strip_prefix("docker-")? };
+    let is_id = |b| matches!(b, b'0'..=b'9' | b'a'..=b'z');
+    (own.len() == 25 && own.bytes().all(is_id)).then_some(own)
+}
+
+/// Amazon's Fargate: the task's id, and a number.
+fn of_fargate<'a>(component: &'a str, task: &str) -> Option<&'a str> {
+    let number = component.strip_prefix(task)?.strip_prefix('-')?;
+    let numeric = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    (task.len() == 32 && is_hex(task) && numeric).then_some(component)
+}
+
+/// Garden's: five groups of hexadecimal digits, of which all but the first have four.
+fn of_garden<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
+    let mut groups = component.split('-');
+    let is_group = |group: &str, len| group.len() == len && is_hex(group);
+    let well_formed = groups.next().is_some_and(|first| is_group(first, 8))
+        && component.len() == 28
+        && groups.all(|group| is_group(group, 4));
+    (matches!(parent, "garden" | "good" | "bad") && well_formed).then_some(component)
+}
+
+/// LXC's (also LXD's, Incus's, Proxmox's) and `systemd-nspawn`'s, whose names are their ids. Their monitors run on the host.
+fn of_system_container<'a>(component: &'a str, parent: &'a str) -> Option<&'a str> {
+    let name = match (component, parent) {
+        (name, "lxc" | "lxc.payload") => name,
+        ("payload", unit) => {
+            let service = || unit.strip_prefix("systemd-nspawn@")?.strip_suffix(".service");
+            let scope = || unit.strip_prefix("machine-")?.strip_suffix(".scope");
+            service().or_else(scope)?
+        }
+        (component, _) => component.strip_prefix("lxc.payload.")?,
+    };
+    (!name.is_empty()).then_some(name)
 }
 
 #[cfg(test)]
@@ -85,100 +167,70 @@ mod tests {
 
     const A: &str = "e0d4e6c11fdab1cb9bcf2ed1a0a37c6a0ba7b3ae3dbf6f7d1fdd7a1a6a3c1d2e";
     const B: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    /// Paths as they are, each with where it is from.
+    const TABLE: &str = include_str!("paths.tsv");
 
-    /// `A` and `B` in the path stand for the two ids.
-    #[track_caller]
-    fn check(path: &str, want: Option<(&str, Runtime, bool)>) {
-        let path = path.replace("{A}", A).replace("{B}", B);
-        let found = container_in(path.as_bytes());
-        assert_eq!(found.map(|c| (c.id, c.runtime, c.nameless)), want, "{path}");
+    fn rows() -> impl Iterator<Item = [String; 5]> {
+        let filled = |column: &str| column.replace("{A}", A).replace("{B}", B);
+        TABLE.lines().filter(|line| !line.starts_with('#')).map(move |line| {
+            let columns: Vec<String> = line.split('\t').map(filled).collect();
+            columns.try_into().unwrap_or_else(|_| panic!("a row of five columns: {line}"))
+        })
     }
 
     #[test]
-    fn docker() {
-        let found = Some((A, Runtime::Docker, false));
-        check("/docker/{A}", found); // cgroupfs driver; seen with Docker 20.10 on Debian 12
-        check("/system.slice/docker-{A}.scope", found); // systemd driver, the default on cgroup v2
-        // Rootless Docker: docs.docker.com/engine/security/rootless
-        check("/user.slice/user-1000.slice/user@1000.service/user.slice/docker-{A}.scope", found);
-        // A cgroup namespace seen from outside its root: cgroup_namespaces(7)
-        check("/../docker/{A}", found);
+    fn every_path_of_the_table_is_understood() {
+        for [path, id, runtime, name, source] in rows() {
+            assert!(!source.is_empty(), "{path} has no source");
+            let found = container_in(path.as_bytes()).map(|c| {
+                let name = if c.nameless { "none" } else { "asked" };
+                [c.id, c.runtime.as_str(), name]
+            });
+            let want = (id != "-").then_some([id.as_str(), runtime.as_str(), name.as_str()]);
+            assert_eq!(found, want, "{path} ({source})");
+        }
+    }
+
+    #[test]
+    fn no_path_stands_in_the_table_twice() {
+        let mut paths: Vec<String> = rows().map(|[path, ..]| path).collect();
+        let all = paths.len();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), all);
     }
 
     #[test]
     fn what_is_below_a_containers_cgroup_belongs_to_it() {
-        let found = Some((A, Runtime::Docker, false));
-        check("/docker/{A}/init.scope", found); // systemd as a container's init
-        check("/docker/{A}/system.slice/cron.service", found);
-        check("/system.slice/docker-{A}.scope/container", found); // crun's sub-cgroup
-    }
-
-    #[test]
-    fn the_innermost_container_wins() {
-        let found = Some((B, Runtime::Docker, false));
-        check("/docker/{A}/docker/{B}", found); // Docker in Docker
-        check("/docker/{A}/docker/{B}/init.scope", found);
-        let kind = Some((B, Runtime::Containerd, false)); // kind: a kubelet in a Docker container
-        check("/docker/{A}/kubelet.slice/kubelet-kubepods.slice/cri-containerd-{B}.scope", kind);
-    }
-
-    #[test]
-    fn kubernetes() {
-        // kubelet's systemd driver: kubernetes/kubernetes pkg/kubelet/cm/cgroup_manager_linux.go
-        let pod = "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod2d3c_7.slice";
-        let containerd = Some((A, Runtime::Containerd, false));
-        check(&format!("/{pod}/cri-containerd-{{A}}.scope"), containerd);
-        check(&format!("/{pod}/crio-{{A}}.scope"), Some((A, Runtime::CriO, false)));
-        check(&format!("/{pod}/docker-{{A}}.scope"), Some((A, Runtime::Docker, false)));
-        // kubelet's cgroupfs driver does not say which runtime it is.
-        check("/kubepods/besteffort/pod0a1b-2c/{A}", Some((A, Runtime::Other, false)));
-        check("/kubepods/besteffort/pod0a1b-2c/crio-{A}", Some((A, Runtime::CriO, false)));
-        // containerd with cgroupfs under a kubelet with systemd: containerd issue 4857
-        check(
-            "/system.slice/containerd.service/kubepods-besteffort-pod1.slice:cri-containerd:{A}",
-            containerd,
-        );
-        check("/kubepods/besteffort/pod0a1b-2c", None); // the pod itself
-    }
-
-    #[test]
-    fn others() {
-        let podman = Some((A, Runtime::Podman, false));
-        check("/machine.slice/libpod-{A}.scope", podman); // podman, systemd
-        check("/machine.slice/libpod-{A}.scope/container", podman); // with crun
-        check("/libpod_parent/libpod-{A}", podman); // podman, cgroupfs
-        check("/user.slice/u.service/libpod-payload-{A}", podman); // --cgroups=split
-        check("/default/{A}", Some((A, Runtime::Other, false))); // nerdctl, cgroupfs
-        check("/system.slice/nerdctl-{A}.scope", Some((A, Runtime::Containerd, false)));
-        check("/ecs/0f9e8d7c/{A}", Some((A, Runtime::Other, false))); // Amazon ECS: --cgroup-parent
-        let buildkit = Some(("u5i7t3a4vh8v2m9b3jz0q1w2e", Runtime::Other, true));
-        check("/docker/buildkit/u5i7t3a4vh8v2m9b3jz0q1w2e", buildkit); // dockerd's BuildKit
-    }
-
-    #[test]
-    fn the_hosts_cgroups_are_no_containers() {
-        for path in [
-            "/",
-            "",
-            "/system.slice/docker.service",
-            "/system.slice/docker.socket",
-            "/docker",
-            "/user.slice/user-0.slice/session-1.scope",
-            "/machine.slice/libpod-conmon-{A}.scope", // podman's monitor runs on the host
-            "/machine.slice/crio-conmon-{A}.scope",
-            "/docker/e0d4e6c11fda", // a short id is none
-            "/docker/{A}x",
-            "/process_api/cf1ddb5686520a6dd28c3556d5a96c53",
-        ] {
-            check(path, None);
+        for [path, id, ..] in rows().filter(|[_, id, ..]| id != "-") {
+            let below = format!("{path}/some.service/deeper");
+            assert_eq!(container_in(below.as_bytes()).map(|c| c.id), Some(&*id), "{below}");
         }
+    }
+
+    #[test]
+    fn the_outermost_one_is_told_apart() {
+        let path = format!("/docker/{A}/kubelet/kubepods/pod0a1b/{B}");
+        assert_eq!(outwards(path.as_bytes()).last().map(|c| c.id), Some(A));
+    }
+
+    #[test]
+    fn what_is_no_text_is_nobody_s() {
         assert_eq!(container_in(b"/docker/\xff\xfe"), None);
+        assert_eq!(container_in(b"\xff/lxc.payload.\xff"), None);
     }
 
     proptest::proptest! {
         #[test]
         fn any_bytes_are_read_without_panicking(path: Vec<u8>) {
             let _ = container_in(&path);
+        }
+
+        #[test]
+        fn any_names_are_read_without_panicking(
+            path in "(/(docker-|crio-|lxc\\.payload\\.|lxc|payload|garden|buildkit|[0-9a-f-]{0,70}|.{0,3})(:|\\.scope)?){0,5}"
+        ) {
+            let _ = container_in(path.as_bytes());
         }
     }
 }

@@ -71,7 +71,10 @@ impl ContainerManager {
             };
         };
         match self.place(process, cx) {
-            Some((place, how)) => self.in_place(place, how, chain, true),
+            Some((Place::Unknown, _)) if let Some(serial) = self.doubts(process) => {
+                (Attribution::unknown(), Some(For::Name(serial)))
+            }
+            Some(found) => self.done_by(process, found, chain, true),
             None => (Attribution::unknown(), Some(For::Cgroup(process.cgroup_id))),
         }
     }
@@ -106,7 +109,41 @@ impl ContainerManager {
         match self.ask_cgroup(process.cgroup_id, cx)? {
             Answer::Container(serial) => Some((Place::Container(serial), How::Cgroup)),
             Answer::Host => Some((Place::Host, How::Cgroup)),
+            Answer::Doubtful(serial) => Some(self.place_in_doubt(serial, process)),
             Answer::Silent => Some(self.place_without_cgroup(process)),
+        }
+    }
+
+    /// Where a process is whose cgroup is called like a container that no runtime has spoken for: what lives among the host's
+    /// mounts is in no container once all runtimes have denied it.
+    pub(super) fn place_in_doubt(&self, serial: Serial, process: &Process) -> (Place, How) {
+        let mnt = process.namespaces.mnt;
+        if mnt == 0 || mnt != self.host.mnt {
+            return (Place::Container(serial), How::Cgroup);
+        }
+        match self.containers.get(serial) {
+            Some(known) if known.naming == Naming::Hopeless => (Place::Host, How::Namespace),
+            _ => (Place::Unknown, How::None),
+        }
+    }
+
+    /// The container whose name has to come, or not, before it can be told where this process is.
+    fn doubts(&self, process: &Process) -> Option<Serial> {
+        let Some(Answer::Doubtful(serial)) = self.cgroups.get(process.cgroup_id) else {
+            return None;
+        };
+        let awaited = self.containers.get(serial)?.naming == Naming::Awaited;
+        (awaited && !self.options.hold.0.is_zero()).then_some(serial)
+    }
+
+    /// Where what is told of a cgroup is, no process being known.
+    fn place_of_cgroup(answer: Option<Answer>) -> (Place, How) {
+        match answer {
+            Some(Answer::Container(serial) | Answer::Doubtful(serial)) => {
+                (Place::Container(serial), How::Cgroup)
+            }
+            Some(Answer::Host) => (Place::Host, How::Cgroup),
+            Some(Answer::Silent) | None => (Place::Unknown, How::None),
         }
     }
 
@@ -167,11 +204,8 @@ impl ContainerManager {
         cx: &mut Context<'_, Message>,
     ) -> Result<(Place, How), u64> {
         let Some(cgroup) = event.cgroup() else { return Ok(self.place_of_change(event)) };
-        Ok(match self.ask_cgroup(cgroup, cx).ok_or(cgroup)? {
-            Answer::Container(serial) => (Place::Container(serial), How::Cgroup),
-            Answer::Host => (Place::Host, How::Cgroup),
-            Answer::Silent => (Place::Unknown, How::None),
-        })
+        let answer = self.ask_cgroup(cgroup, cx).ok_or(cgroup)?;
+        Ok(Self::place_of_cgroup(Some(answer)))
     }
 
     /// What an event says of a cgroup is that cgroup's; of a process that moved, where it went.
@@ -185,11 +219,25 @@ impl ContainerManager {
         else {
             return (Place::Unknown, How::None);
         };
-        match self.cgroups.get(id) {
-            Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
-            Some(Answer::Host) => (Place::Host, How::Cgroup),
-            Some(Answer::Silent) | None => (Place::Unknown, How::None),
+        Self::place_of_cgroup(self.cgroups.get(id))
+    }
+
+    /// The attribution of what a process did that is there, and whether it has to wait for a name first.
+    #[inline]
+    fn done_by(
+        &mut self,
+        process: &Process,
+        (place, how): (Place, How),
+        chain: ChainId,
+        may_wait: bool,
+    ) -> (Attribution, Option<For>) {
+        let (mut attribution, wait) = self.in_place(place, how, chain, may_wait);
+        let mnt = process.namespaces.mnt;
+        if place == Place::Host && mnt != self.host.mnt && mnt != 0 {
+            let entered = self.containers.by_mnt(mnt).and_then(|s| self.containers.get(s));
+            attribution.entered = entered.map(|known| Arc::clone(&known.snapshot));
         }
+        (attribution, wait)
     }
 
     /// The attribution of what happened there, and whether it has to wait for a name first.
@@ -272,19 +320,16 @@ impl ContainerManager {
         }
         let Some(process) = event.process() else {
             let Some(cgroup) = event.cgroup() else { return so_far.clone() };
-            let (place, how) = match self.cgroups.get(cgroup) {
-                Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
-                Some(Answer::Host) => (Place::Host, How::Cgroup),
-                Some(Answer::Silent) | None => (Place::Unknown, How::None),
-            };
+            let (place, how) = Self::place_of_cgroup(self.cgroups.get(cgroup));
             return self.in_place(place, how, chain, false).0;
         };
         let (place, how) = match self.cgroups.get(process.cgroup_id) {
             Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
             Some(Answer::Host) => (Place::Host, How::Cgroup),
+            Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process),
             Some(Answer::Silent) | None => self.place_without_cgroup(process),
         };
-        self.in_place(place, how, chain, false).0
+        self.done_by(process, (place, how), chain, false).0
     }
 }
 

@@ -4,17 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whalewatch_core::{
-    Change, Container, Context, EventRef, Process, ProcessKey, Resident, Status,
+    Change, Container, Context, EventRef, Parents, Process, ProcessKey, Resident, Status,
 };
 
 use super::attribute::kept;
 use super::{ContainerManager, Inner, Message, Running};
-use crate::cgroups::{Answer, InPath, container_in, outermost_in};
-use crate::containers::{Naming, Serial};
+use crate::cgroups::{Answer, InPath, container_in, outwards};
+use crate::containers::{Naming, Nesting, Serial};
 use crate::event::ContainerEventKind;
-use crate::kernel::Told;
 use crate::options::RuntimeKind;
 use crate::pids::{Entry, Place, Spaces};
+use crate::proc::Told;
 use crate::request::Request;
 
 impl ContainerManager {
@@ -61,9 +61,14 @@ impl ContainerManager {
         let place = match self.ask_cgroup(process.cgroup_id, cx) {
             Some(Answer::Container(serial)) => Place::Container(serial),
             Some(Answer::Host) => Place::Host,
+            Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process).0,
             Some(Answer::Silent) => self.find_place(process, parent, cx),
             None => Place::Unknown, // the cgroup is about to be told
         };
+        if let Place::Container(serial) = place {
+            let before = self.pids.get(process.key()).or_else(|| self.pids.get(parent));
+            self.settle_parents(serial, before.map(|entry| entry.place));
+        }
         self.pids.insert(process.pid, Entry::new(process, place), now);
         self.learn_namespaces(process.namespaces.into(), place);
         place
@@ -114,10 +119,7 @@ impl ContainerManager {
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
         match self.world.kernel.process(key)? {
             Told::Host => Some(Place::Host),
-            Told::Container((id, runtime, nameless)) => {
-                let found = InPath { id: &id, runtime, nameless };
-                self.meet(found, cx).map(Place::Container)
-            }
+            Told::Container(home) => self.meet(home.in_path(), cx).map(Place::Container),
         }
     }
 
@@ -135,11 +137,46 @@ impl ContainerManager {
         let place = match self.ask_cgroup(to, cx) {
             Some(Answer::Container(serial)) => Some(Place::Container(serial)),
             Some(Answer::Host) => Some(Place::Host),
-            Some(Answer::Silent) | None => None,
+            Some(Answer::Doubtful(_) | Answer::Silent) | None => None,
         };
+        let before = self.pids.get(key).map(|entry| entry.place);
+        if let Some(Place::Container(serial)) = place {
+            self.settle_parents(serial, before);
+        }
         if let Some(entry) = self.pids.get_mut(key) {
             entry.cgroup = to;
             entry.place = place.unwrap_or(entry.place);
+        }
+    }
+
+    /// The first process of a container comes from where its runtime runs: from the host, or from the container that it runs
+    /// in, though its cgroup may lie beside that one's. What enters later says nothing.
+    fn settle_parents(&mut self, serial: Serial, from: Option<Place>) {
+        let unsettled =
+            self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Untold);
+        if !unsettled {
+            return;
+        }
+        let parents = match from {
+            Some(Place::Host) => Parents::default(),
+            Some(Place::Container(outer)) if outer != serial => {
+                let Some(outer) = self.containers.get(outer) else { return };
+                Parents::with(&outer.snapshot)
+            }
+            _ => return,
+        };
+        self.set_parents(serial, parents);
+    }
+
+    fn set_parents(&mut self, serial: Serial, parents: Parents) {
+        let Some(known) = self.containers.get_mut(serial).filter(|k| k.nesting == Nesting::Untold)
+        else {
+            return;
+        };
+        known.nesting = Nesting::Told;
+        if !parents.is_empty() {
+            self.containers.change(serial, |container| container.parents = parents);
+            self.publish_container(serial);
         }
     }
 
@@ -159,7 +196,7 @@ impl ContainerManager {
         cx: &mut Context<'_, Message>,
     ) -> Answer {
         let answer = self.take_in_cgroup(id, path);
-        if let Answer::Container(serial) = answer {
+        if let Some(serial) = answer.container() {
             self.appear(serial, cx);
         }
         self.cgroup_told(id, cx);
@@ -168,25 +205,15 @@ impl ContainerManager {
 
     /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
     pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
-        let (inner, outer) = (container_in(path), outermost_in(path));
-        let nested = inner.map(|c| c.id) != outer.map(|c| c.id);
-        // A container that may make cgroups could name one after another container, and pass for it. One that has a cgroup
-        // of its own elsewhere does not run in here: whoever made this one does.
-        let elsewhere = |c: InPath<'_>| {
-            let known = self.containers.by_id(c.id).and_then(|serial| self.containers.get(serial));
-            known.is_some_and(|known| known.stands_alone)
+        let claim = if container_in(path).is_none() { self.world.kernel.claim(path) } else { None };
+        let answer = match &claim {
+            Some(home) => self.take_in(home.in_path()).map(Answer::Container),
+            None => self.take_in_path(path),
         };
-        let found = if nested && inner.is_some_and(elsewhere) { outer } else { inner };
-        let serial = found.and_then(|found| self.take_in(found));
-        if let Some(known) = serial.and_then(|s| self.containers.get_mut(s)) {
-            known.stands_alone |= !nested;
-        }
-        let answer = match (found, serial) {
-            (Some(_), Some(serial)) => Answer::Container(serial),
-            (Some(_), None) => Answer::Silent, // no room for the container: never call it host
-            (None, _) => Answer::Host,
-        };
-        if let Some(Answer::Container(before)) = self.cgroups.get(id)
+        // No room for the container: never call it host.
+        let answer = answer.unwrap_or(Answer::Silent);
+        let serial = answer.container();
+        if let Some(before) = self.cgroups.get(id).and_then(Answer::container)
             && Some(before) != serial
             && let Some(known) = self.containers.get_mut(before)
         {
@@ -204,12 +231,43 @@ impl ContainerManager {
         answer
     }
 
+    /// The innermost container of a path, and those around it; `None` if there is no room for one of them.
+    fn take_in_path(&mut self, path: &[u8]) -> Option<Answer> {
+        let mut answer = Answer::Host;
+        let mut parents = Parents::default();
+        let all: Vec<InPath<'_>> = outwards(path).collect();
+        for (depth, &found) in all.iter().rev().enumerate() {
+            let known = self.containers.by_id(found.id).and_then(|s| self.containers.get(s));
+            // A container that may make cgroups could name one after another container, and pass for it. One that has a
+            // cgroup of its own elsewhere does not run in here: whoever made this one does.
+            if depth > 0 && known.is_some_and(|known| known.stands_alone) {
+                break;
+            }
+            let confirmed = known.is_some_and(|known| known.told_by.is_some());
+            let serial = self.take_in(found)?;
+            if let Some(known) = self.containers.get_mut(serial) {
+                known.stands_alone |= depth == 0;
+            }
+            if depth > 0 {
+                self.set_parents(serial, parents);
+            }
+            parents = Parents::with(&self.containers.get(serial)?.snapshot);
+            // What a container makes below its own cgroup is in it either way.
+            answer = if found.certain || confirmed || depth > 0 {
+                Answer::Container(serial)
+            } else {
+                Answer::Doubtful(serial)
+            };
+        }
+        Some(answer)
+    }
+
     /// Tells the directory who lives in a cgroup.
     fn publish(&self, id: u64, answer: Answer) {
         let directory = &self.world.directory;
         match answer {
             Answer::Host => directory.publish(id, Resident::Host),
-            Answer::Container(serial) => {
+            Answer::Container(serial) | Answer::Doubtful(serial) => {
                 if let Some(known) = self.containers.get(serial) {
                     directory.publish(id, Resident::Container(Arc::clone(&known.snapshot)));
                 }
@@ -228,7 +286,7 @@ impl ContainerManager {
 
     pub(super) fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
         self.world.directory.retract(id);
-        let Some(Answer::Container(serial)) = self.cgroups.remove(id, now) else { return };
+        let Some(serial) = self.cgroups.remove(id, now).and_then(Answer::container) else { return };
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.cgroups.retain(|&c| c != id);
         if known.former_cgroups.len() < super::MOST_FORMER_CGROUPS {
@@ -247,7 +305,11 @@ impl ContainerManager {
         let may_know = |kind: &RuntimeKind| !found.nameless && kind.may_know(found.runtime);
         let asked = self.kinds.iter().any(may_know);
         let naming = if asked { Naming::Awaited } else { Naming::Hopeless };
-        self.containers.insert(Container::bare(found.id, found.runtime), naming, self.now())
+        let container = Container {
+            name: found.name.map(Into::into),
+            ..Container::bare(found.id, found.runtime)
+        };
+        self.containers.insert(container, naming, self.now())
     }
 
     /// As [`ContainerManager::take_in`], for a process that runs in it.
@@ -263,7 +325,9 @@ impl ContainerManager {
         let Some(known) = self.containers.get_mut(serial).filter(|k| !k.present) else { return };
         known.present = true;
         let back = matches!(known.snapshot.status, Status::Exited | Status::Dead);
-        if !known.named() && known.naming != Naming::Hopeless {
+        // A container whose state told its name has an image and labels as well.
+        let bare = !known.named() || known.told_by.is_none();
+        if bare && known.naming != Naming::Hopeless {
             known.naming = Naming::Awaited;
             known.denied_by.clear();
             let (id, runtime) = (known.snapshot.id.clone(), known.snapshot.runtime);
@@ -312,11 +376,8 @@ impl ContainerManager {
                 continue;
             }
             let place = match &home {
-                None => Some(Place::Host),
-                Some((id, runtime, nameless)) => {
-                    let found = InPath { id, runtime: *runtime, nameless: *nameless };
-                    self.meet(found, cx).map(Place::Container)
-                }
+                Told::Host => Some(Place::Host),
+                Told::Container(home) => self.meet(home.in_path(), cx).map(Place::Container),
             };
             let place = place.unwrap_or(Place::Unknown);
             self.pids.insert(seen.key.pid, Entry::seen(&seen, place), now);

@@ -28,10 +28,10 @@ use crate::clock::Clock;
 use crate::containers::{Containers, Known};
 use crate::event::ContainerEvent;
 use crate::hold::{For, Room};
-use crate::kernel::{self, Home, KernelView};
+use crate::kernel::{self, KernelView};
 use crate::options::{ContainerOptions, RuntimeKind};
 use crate::pids::{Pids, Spaces};
-use crate::proc::{Proc, Seen};
+use crate::proc::{Proc, Seen, Told};
 use crate::request::{Heard, Helper, Nobody, Request};
 use crate::runtimes;
 
@@ -55,11 +55,11 @@ pub(crate) enum Inner {
     Refresh,
 }
 
-/// A process that runs, and its container as its cgroups tell it: id, runtime, whether no runtime can tell its name.
+/// A process that runs, and its container as its cgroups tell it.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Running {
     pub(crate) seen: Seen,
-    pub(crate) home: Option<Home>,
+    pub(crate) home: Told,
 }
 
 /// What the manager needs of the world around it.
@@ -177,7 +177,7 @@ impl ContainerManager {
         }
         for (cgroup, answer) in self.cgroups.iter() {
             let owner = match answer {
-                Answer::Container(serial) => {
+                Answer::Container(serial) | Answer::Doubtful(serial) => {
                     self.containers.get(serial).map(|known| Arc::clone(&known.snapshot.id))
                 }
                 Answer::Host => Some("host".into()),
@@ -431,10 +431,7 @@ fn read_running(proc: Proc, most: usize, mailbox: Mailbox<Message>) {
         let mut chunk = Vec::new();
         for pid in proc.pids().take(most) {
             let Some(seen) = proc.see(pid) else { continue };
-            let home = proc.container(seen.key, |found| {
-                found.map(|c| (c.id.to_owned(), c.runtime, c.nameless))
-            });
-            let Some(home) = home else { continue };
+            let Some(home) = proc.container(seen.key) else { continue };
             chunk.push(Running { seen, home });
             if chunk.len() == 256 {
                 mailbox.send(Message(Inner::Running(std::mem::take(&mut chunk))));

@@ -106,10 +106,11 @@ impl ContainerManager {
         self.depart(serial, cx);
     }
 
-    /// This runtime has it.
+    /// This runtime has it, so it is one.
     fn told_by(&mut self, serial: Serial, from: RuntimeKind) {
-        if let Some(known) = self.containers.get_mut(serial) {
-            known.told_by.get_or_insert(from);
+        let Some(known) = self.containers.get_mut(serial) else { return };
+        if known.told_by.replace(from).is_none() {
+            known.cgroups.iter().for_each(|&id| self.cgroups.confirm(id));
         }
     }
 

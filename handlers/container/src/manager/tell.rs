@@ -76,16 +76,17 @@ impl ContainerManager {
     /// A cgroup's path has come: what waited for it goes on, or waits on for the name.
     pub(super) fn cgroup_told(&mut self, id: u64, cx: &mut Context<'_, Message>) {
         let Some((until, held)) = self.room.take(For::Cgroup(id)) else { return };
-        let container = match self.cgroups.get(id) {
-            Some(Answer::Container(serial)) => self.containers.get(serial).map(|k| (serial, k)),
-            _ => None,
-        };
+        let container = self.cgroups.get(id).and_then(Answer::container);
+        let container = container.and_then(|serial| Some((serial, self.containers.get(serial)?)));
         let Some((serial, known)) =
             container.filter(|(_, k)| !k.named() && k.naming == Naming::Awaited)
         else {
             return self.let_on(held, cx);
         };
-        let attribution = Attribution::container(known.snapshot.clone(), How::Cgroup);
+        let attribution = match self.cgroups.get(id) {
+            Some(Answer::Doubtful(_)) => Attribution::unknown(),
+            _ => Attribution::container(known.snapshot.clone(), How::Cgroup),
+        };
         for mut held in held {
             held.batch.attribute(|_| attribution.clone());
             self.room.put(For::Name(serial), until, held);

@@ -7,6 +7,7 @@ mod files;
 mod mounts;
 mod network;
 mod privilege;
+mod processes;
 mod signals;
 mod syscalls;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         "signals" => signals::run(arguments),
         "network" => network::run(arguments),
         "privilege" => privilege::run(arguments),
+        "processes" => processes::run(arguments),
         "syscalls" => syscalls::run(arguments),
         other => Err(format!("no part {other}").into()),
     };

@@ -1,0 +1,137 @@
+//! Everything that can be done to a container while it is there.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use whalewatch_tests::docker::Docker;
+use whalewatch_tests::wait;
+
+use super::churn::host_true;
+use crate::engine::{Cli, Engine as _};
+use crate::judge::{Ledger, Truth};
+use crate::report::Outcome;
+use crate::run::{Machine, watched};
+
+const CASE: &str = "lifecycle";
+const LIMIT: Duration = Duration::from_secs(30);
+/// What a container does that is there for what is done to it.
+const STAY: &str = "while :; do sleep 1000; done";
+
+pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
+    let engine = Cli::docker(machine);
+    let outcome = watched("docker", CASE, &machine.config("", "", &[]), |ledger, _| {
+        let work = Work { docker: &machine.docker, engine: &engine, ledger };
+        for round in 0..machine.length.pick(1, 10) {
+            work.restarted(round)?;
+            work.paused(round)?;
+            work.renamed(round)?;
+            work.killed_and_started_again(round)?;
+            work.checked(round)?;
+            host_true(ledger, CASE)?;
+        }
+        Ok(())
+    })?;
+    Ok(vec![outcome])
+}
+
+struct Work<'a> {
+    docker: &'a Docker,
+    engine: &'a Cli,
+    ledger: &'a Ledger,
+}
+
+impl Work<'_> {
+    /// A marked process in the container, which may be called one of these.
+    fn marked(&self, id: &str, now: &str, names: &[&str]) -> Result<()> {
+        let mark = self.ledger.mark(CASE, now);
+        self.engine.enter(now, &["/bin/true", &mark])?;
+        let names = names.iter().map(|&name| name.to_owned()).collect();
+        self.ledger.enter(&mark, Truth { names, ..Truth::container(id, now) });
+        Ok(())
+    }
+
+    /// A container that marks each of its beginnings.
+    fn start(&self, name: &str, options: &[&str], then: &str) -> Result<String> {
+        let mark = self.ledger.mark(CASE, name);
+        let script = format!("/bin/true {mark}; {then}");
+        let id = self.engine.start_with(name, options, &["/bin/sh", "-c", &script])?;
+        self.ledger.enter(&mark, Truth::container(&id, name));
+        Ok(id)
+    }
+
+    fn restarted(&self, round: u32) -> Result<()> {
+        let name = format!("restarted-{round}");
+        let id = self.start(&name, &[], STAY)?;
+        for _ in 0..3 {
+            self.docker.run(&["restart", "-t", "0", &name])?;
+            self.marked(&id, &name, &[&name])?;
+        }
+        self.engine.remove(&name)
+    }
+
+    fn paused(&self, round: u32) -> Result<()> {
+        let name = format!("paused-{round}");
+        let id = self.start(&name, &[], STAY)?;
+        for _ in 0..3 {
+            self.docker.run(&["pause", &name])?;
+            self.docker.run(&["unpause", &name])?;
+            self.marked(&id, &name, &[&name])?;
+            self.docker.run(&["update", "--cpu-shares=512", &name])?;
+            self.marked(&id, &name, &[&name])?;
+        }
+        self.engine.remove(&name)
+    }
+
+    /// The daemon says that a name is another some milliseconds after it is: until then either is right.
+    fn renamed(&self, round: u32) -> Result<()> {
+        let (old, new) = (format!("old-{round}"), format!("new-{round}"));
+        let id = self.start(&old, &[], STAY)?;
+        self.marked(&id, &old, &[&old])?;
+        self.docker.run(&["rename", &old, &new])?;
+        self.marked(&id, &new, &[&old, &new])?;
+        // A container that the daemon has told of since: it tells in order.
+        let after = format!("after-{round}");
+        let mark = self.ledger.mark(CASE, &after);
+        let after_id = self.engine.run(&after, &["/bin/true", &mark])?;
+        self.ledger.enter(&mark, Truth::container(&after_id, &after));
+        for _ in 0..3 {
+            self.marked(&id, &new, &[&new])?;
+        }
+        self.engine.remove(&new)
+    }
+
+    fn killed_and_started_again(&self, round: u32) -> Result<()> {
+        let name = format!("killed-{round}");
+        let id = self.start(&name, &[], STAY)?;
+        self.marked(&id, &name, &[&name])?;
+        self.docker.run(&["kill", &name])?;
+        self.docker.run(&["wait", &name])?;
+        self.docker.run(&["start", &name])?;
+        self.marked(&id, &name, &[&name])?;
+        self.engine.remove(&name)?;
+        // One that fails, and that its policy starts again.
+        let name = format!("failing-{round}");
+        self.start(&name, &["--restart=on-failure:3"], "exit 1")?;
+        let ended = || {
+            let state = ["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", &name];
+            wait::when(self.docker.run(&state).is_ok_and(|state| state == "3 exited"))
+        };
+        ensure!(wait::poll(LIMIT, ended).is_some(), "{name} goes on being started");
+        self.engine.remove(&name)
+    }
+
+    /// The daemon runs health checks as it runs `exec`.
+    fn checked(&self, round: u32) -> Result<()> {
+        let name = format!("checked-{round}");
+        let mark = self.ledger.mark(CASE, &name);
+        let check = format!("--health-cmd=/bin/true {mark}");
+        let id = self.start(&name, &[&check, "--health-interval=200ms"], STAY)?;
+        self.ledger.enter(&mark, Truth::container(&id, &name));
+        let healthy = || {
+            let state = ["inspect", "-f", "{{.State.Health.Status}}", &name];
+            wait::when(self.docker.run(&state).is_ok_and(|state| state == "healthy"))
+        };
+        wait::poll(LIMIT, healthy).context("no health check has passed")?;
+        self.engine.remove(&name)
+    }
+}

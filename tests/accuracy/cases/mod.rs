@@ -1,0 +1,58 @@
+//! The cases, each a workload that something gets wrong.
+
+mod cgroups;
+mod churn;
+mod daemon;
+mod late;
+mod lifecycle;
+mod namespaces;
+mod restarts;
+mod reuse;
+mod scale;
+mod trees;
+
+use anyhow::Result;
+
+use crate::engine::{Cli, Engine, Oci};
+use crate::report::Outcome;
+use crate::run::Machine;
+
+/// One case.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&Machine) -> Result<Vec<Outcome>>,
+}
+
+const fn case(
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Machine) -> Result<Vec<Outcome>>,
+) -> Case {
+    Case { name, about, run }
+}
+
+/// All of them.
+pub(crate) const CASES: &[Case] = &[
+    case("churn", "loops of containers that end at once", churn::run),
+    case("trees", "forks of forks, daemons, chains of exec, threads that exec", trees::run),
+    case("lifecycle", "exec, health checks, restart, pause, rename, kill, update", lifecycle::run),
+    case("reuse", "process numbers that come again within seconds", reuse::run),
+    case("late", "files and sockets that a dying process leaves", late::run),
+    case("namespaces", "namespaces that are no container's", namespaces::entered),
+    case(
+        "shared",
+        "containers that share namespaces, with the host and each other",
+        namespaces::shared,
+    ),
+    case("cgroups", "processes moved by hand, false names, containers in containers", cgroups::run),
+    case("daemon", "a daemon that is stopped, killed, hung and started again", daemon::run),
+    case("scale", "10,000 containers of a simulated daemon", scale::run),
+    case("restarts", "Whalewatch started and stopped in the middle of it", restarts::run),
+];
+
+/// Every runtime of the cases that any of them can be put through. (crun refuses to run where cgroups are hybrid, as on CI's machines.)
+fn engines(machine: &Machine) -> Result<Vec<Box<dyn Engine>>> {
+    Ok(vec![Box::new(Cli::docker(machine)), Box::new(Oci::new(machine, "runc")?)])
+}

@@ -1,0 +1,93 @@
+//! Namespaces: entered without a container, and shared between them.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::churn::host_true;
+use crate::engine::{Cli, Engine as _, ok};
+use crate::judge::{Ledger, Truth};
+use crate::report::Outcome;
+use crate::run::{Machine, true_with, watched};
+
+/// Namespaces that are no container's, and those of one entered from the host.
+pub(super) fn entered(machine: &Machine) -> Result<Vec<Outcome>> {
+    let engine = Cli::docker(machine);
+    let outcome = watched("docker", "namespaces", &machine.config("", "", &[]), |ledger, _| {
+        let sleep = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
+        let id = engine.start_with("entered", Machine::privileged(), &sleep)?;
+        let pid = machine.docker.run(&["inspect", "-f", "{{.State.Pid}}", "entered"])?;
+        for _ in 0..machine.length.pick(3, 30) {
+            sandboxes(ledger)?;
+            nsenter(ledger, &pid)?;
+            // A sandbox in a container is still in it.
+            let mark = ledger.mark("namespaces", "entered");
+            let unshare = ["/bin/busybox", "unshare", "-m", "-u", "-i", "/bin/true", &mark];
+            engine.enter("entered", &unshare)?;
+            ledger.enter(&mark, Truth::container(&id, "entered"));
+        }
+        engine.remove("entered")
+    })?;
+    Ok(vec![outcome])
+}
+
+/// What services are put in: new namespaces, and no container.
+fn sandboxes(ledger: &Ledger) -> Result<()> {
+    for kinds in [
+        &["--mount"][..],
+        &["--user", "--map-root-user"],
+        &["--mount", "--uts", "--ipc", "--net", "--pid", "--fork"],
+        &["--mount", "--pid", "--fork", "--mount-proc"],
+        &["--cgroup", "--net"],
+    ] {
+        let mark = ledger.host("namespaces");
+        ok(Command::new("unshare").args(kinds).args(true_with(&mark)))?;
+    }
+    Ok(())
+}
+
+/// From the host into a container: its cgroup stays the host's, its mounts are the container's.
+fn nsenter(ledger: &Ledger, pid: &str) -> Result<()> {
+    for (kinds, entered) in [("-a", true), ("-m", true), ("-n", false), ("-p", false)] {
+        let mark = ledger.mark("namespaces", "host");
+        let entered = entered.then(|| "entered".to_owned());
+        ledger.enter(&mark, Truth { entered, ..Truth::host() });
+        ok(Command::new("nsenter").args(["-t", pid, kinds]).args(true_with(&mark)))?;
+    }
+    Ok(())
+}
+
+/// Containers with the namespaces of the host, and of each other.
+pub(super) fn shared(machine: &Machine) -> Result<Vec<Outcome>> {
+    let engine = Cli::docker(machine);
+    let outcome = watched("docker", "shared", &machine.config("", "", &[]), |ledger, _| {
+        engine.start("shared-a", &["/bin/sh", "-c", "while :; do sleep 1000; done"])?;
+        for round in 0..machine.length.pick(2, 20) {
+            for (at, options) in [
+                &["--network=host"][..],
+                &["--pid=host"],
+                &["--network=host", "--pid=host", "--ipc=host", "--uts=host"],
+                &["--cgroupns=host"],
+                &["--cgroupns=private"],
+                &["--pid=container:shared-a"],
+                &["--network=container:shared-a"],
+                &["--pid=container:shared-a", "--network=container:shared-a"],
+                &["--read-only"],
+                Machine::privileged(),
+                &["--user=65534:65534"],
+                &["--cap-drop=ALL", "--security-opt=no-new-privileges"],
+            ]
+            .iter()
+            .enumerate()
+            {
+                let name = format!("shared-{round}-{at}");
+                let mark = ledger.mark("shared", &name);
+                let id = engine.run_with(&name, options, &true_with(&mark))?;
+                ledger.enter(&mark, Truth::container(&id, &name));
+            }
+            host_true(ledger, "shared")?;
+        }
+        engine.remove("shared-a")
+    })?;
+    Ok(vec![outcome])
+}

@@ -1,0 +1,69 @@
+//! Process numbers that come again: a map by number alone finds the wrong process then.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::engine::{Cli, Engine as _, ok};
+use crate::judge::{Ledger, Truth};
+use crate::report::Outcome;
+use crate::run::{Machine, watched};
+
+const CASE: &str = "reuse";
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+/// Few enough to come round many times, enough for what else runs.
+const FEW: u32 = 1500;
+
+pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
+    let few = FewNumbers::set()?;
+    let engine = Cli::docker(machine);
+    let processes = machine.length.pick(3_000, 30_000);
+    let mut outcome = watched("docker", CASE, &machine.config("", "", &[]), |ledger, _| {
+        loops(&engine, ledger, processes)
+    })?;
+    drop(few);
+    let reused = outcome.tally.reused;
+    outcome.figures.push(("numbers that came again".into(), reused as f64, ""));
+    ensure!(reused > processes, "numbers came again {reused} times only");
+    Ok(vec![outcome])
+}
+
+/// Two containers and the host take turns at the numbers.
+fn loops(engine: &Cli, ledger: &Ledger, processes: u64) -> Result<()> {
+    let script = |mark: &str| {
+        format!("i=0; while [ $i -lt {processes} ]; do /bin/true {mark}; i=$((i+1)); done")
+    };
+    let contained = |name: &str| -> Result<()> {
+        let mark = ledger.mark(CASE, name);
+        let id = engine.run(name, &["/bin/sh", "-c", &script(&mark)])?;
+        ledger.enter(&mark, Truth::container(&id, name));
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let both = ["reuse-a", "reuse-b"].map(|name| scope.spawn(move || contained(name)));
+        let mark = ledger.host(CASE);
+        ok(Command::new("sh").arg("-c").arg(script(&mark)))?;
+        both.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
+}
+
+/// The machine has few process numbers while this is there.
+struct FewNumbers(String);
+
+impl FewNumbers {
+    fn set() -> Result<Self> {
+        let before = fs::read_to_string(PID_MAX).context(PID_MAX)?;
+        fs::write(PID_MAX, FEW.to_string()).context("the number of processes cannot be set")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for FewNumbers {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(PID_MAX, &self.0) {
+            eprintln!("{PID_MAX} could not be set back to {}: {error}", self.0.trim());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Container runtimes as the workload uses them: each can run, start, enter and remove a container.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use whalewatch_tests::environment;
+
+use crate::run::Machine;
+
+/// One runtime.
+pub(crate) trait Engine: Sync {
+    /// What it is called in the results.
+    fn name(&self) -> &str;
+
+    /// Runs a program in a new container to its end, and removes that. Gives the container's id as Whalewatch has it.
+    fn run(&self, name: &str, program: &[&str]) -> Result<String>;
+
+    /// Starts one that goes on.
+    fn start(&self, name: &str, program: &[&str]) -> Result<String>;
+
+    /// Runs a program in one that runs.
+    fn enter(&self, name: &str, program: &[&str]) -> Result<()>;
+
+    /// Kills and removes one.
+    fn remove(&self, name: &str) -> Result<()>;
+}
+
+/// Runs a command to its end; gives what it printed.
+pub(crate) fn ok(command: &mut Command) -> Result<String> {
+    let done = command.stdin(Stdio::null()).output();
+    let done = done.with_context(|| format!("cannot start {command:?}"))?;
+    let said = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "{command:?}: {}: {}", done.status, said.trim());
+    Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
+}
+
+/// Runtimes whose command speaks as `docker` does.
+#[derive(Debug)]
+pub(crate) struct Cli {
+    name: &'static str,
+    /// The program, and what stands before every command.
+    before: Vec<String>,
+    /// What `run` gets besides.
+    options: Vec<&'static str>,
+    image: String,
+    ids: PathBuf,
+}
+
+impl Cli {
+    pub(crate) fn docker(machine: &Machine) -> Self {
+        Self::docker_at(machine.docker.socket(), &machine.image)
+    }
+
+    /// Docker, with another daemon.
+    pub(crate) fn docker_at(socket: &Path, image: &str) -> Self {
+        let host = format!("unix://{}", socket.display());
+        Self {
+            name: "docker",
+            before: vec!["docker".into(), "-H".into(), host],
+            options: vec![],
+            image: image.to_owned(),
+            ids: environment::scratch("acc-ids-docker"),
+        }
+    }
+
+    /// As [`Engine::run`], with options of the command's.
+    pub(crate) fn run_with(
+        &self,
+        name: &str,
+        options: &[&str],
+        program: &[&str],
+    ) -> Result<String> {
+        let file = self.ids.join(name);
+        let id_file = format!("--cidfile={}", file.display());
+        let mut command = self.command(&["run", "--rm", &id_file, "--name", name]);
+        ok(command.args(&self.options).args(options).arg(&self.image).args(program))?;
+        let id = fs::read_to_string(&file).context("no id was written")?;
+        fs::remove_file(file)?;
+        Ok(id.trim().to_owned())
+    }
+
+    /// As [`Engine::start`], with options of the command's.
+    pub(crate) fn start_with(
+        &self,
+        name: &str,
+        options: &[&str],
+        program: &[&str],
+    ) -> Result<String> {
+        let mut command = self.command(&["run", "-d", "--name", name]);
+        ok(command.args(&self.options).args(options).arg(&self.image).args(program))
+    }
+
+    /// As [`Engine::enter`], without waiting for its end.
+    pub(crate) fn enter_in_background(&self, name: &str, program: &[&str]) -> Result<()> {
+        ok(self.command(&["exec", "-d", name]).args(program)).map(drop)
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.before[0]);
+        command.env_remove("DOCKER_HOST").args(&self.before[1..]).args(words);
+        command
+    }
+}
+
+impl Engine for Cli {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn run(&self, name: &str, program: &[&str]) -> Result<String> {
+        self.run_with(name, &[], program)
+    }
+
+    fn start(&self, name: &str, program: &[&str]) -> Result<String> {
+        self.start_with(name, &[], program)
+    }
+
+    fn enter(&self, name: &str, program: &[&str]) -> Result<()> {
+        ok(self.command(&["exec", name]).args(program)).map(drop)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        ok(&mut self.command(&["rm", "-f", name])).map(drop)
+    }
+}
+
+/// A runtime of the Open Container Initiative, called by itself.
+#[derive(Debug)]
+pub(crate) struct Oci {
+    program: &'static str,
+    dir: PathBuf,
+    root: PathBuf,
+}
+
+impl Oci {
+    /// `runc` or `crun`, with a root file system of its own.
+    pub(crate) fn new(machine: &Machine, program: &'static str) -> Result<Self> {
+        let dir = environment::scratch(&format!("acc-{program}"));
+        let root = dir.join("root");
+        fs::create_dir(&root)?;
+        ok(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(&machine.tar))?;
+        Ok(Self { program, dir, root })
+    }
+
+    fn begin(&self, words: &[&str], name: &str, program: &[&str]) -> Result<String> {
+        let bundle = self.dir.join(name);
+        write_bundle(&bundle, self.program, &self.root, program, None)?;
+        let mut command = Command::new(self.program);
+        command.args(words).arg("--bundle").arg(&bundle).arg(name);
+        // What goes on keeps these.
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let log = fs::File::create(bundle.join("log"))?;
+        let status = command.stderr(log).status().context("it cannot be started")?;
+        let said = fs::read_to_string(bundle.join("log")).unwrap_or_default();
+        ensure!(status.success(), "{command:?}: {status}: {said}");
+        Ok(format!("{}/{name}", self.program))
+    }
+}
+
+impl Engine for Oci {
+    fn name(&self) -> &str {
+        self.program
+    }
+
+    fn run(&self, name: &str, program: &[&str]) -> Result<String> {
+        let id = self.begin(&["run"], name, program)?;
+        remove_bundle(&self.dir.join(name))?;
+        Ok(id)
+    }
+
+    fn start(&self, name: &str, program: &[&str]) -> Result<String> {
+        self.begin(&["run", "--detach"], name, program)
+    }
+
+    fn enter(&self, name: &str, program: &[&str]) -> Result<()> {
+        ok(Command::new(self.program).arg("exec").arg(name).args(program)).map(drop)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        ok(Command::new(self.program).args(["delete", "--force", name]))?;
+        remove_bundle(&self.dir.join(name))
+    }
+}
+
+/// Makes a folder that says what is to run: with a root file system, and in a cgroup if that is given.
+pub(crate) fn write_bundle(
+    bundle: &Path,
+    runtime: &str,
+    root: &Path,
+    program: &[&str],
+    cgroup: Option<&str>,
+) -> Result<()> {
+    fs::create_dir_all(bundle)?;
+    ok(Command::new(runtime).arg("spec").current_dir(bundle))?;
+    let spec = bundle.join("config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&spec)?)?;
+    config["process"]["terminal"] = json!(false);
+    config["process"]["args"] = json!(program);
+    config["root"]["path"] = json!(root);
+    if let Some(cgroup) = cgroup {
+        config["linux"]["cgroupsPath"] = json!(cgroup);
+    }
+    fs::write(&spec, config.to_string())?;
+    Ok(())
+}
+
+fn remove_bundle(bundle: &Path) -> Result<()> {
+    fs::remove_dir_all(bundle).with_context(|| bundle.display().to_string())
+}

@@ -1,0 +1,88 @@
+//! The accuracy harness: how often Whalewatch names the right container, against an oracle, case by case. `cargo xtask accuracy`
+//! sets the machine up and calls it.
+//!
+//! Every process of the workload carries a mark among its arguments that no other process has, and the harness knows of each
+//! mark in which container its process is, because it started it there. What Whalewatch printed is joined with that by the
+//! process's number and start time. Nothing that Whalewatch says is used to judge it.
+
+#![expect(clippy::print_stdout, reason = "its results go to standard output")]
+
+mod cases;
+mod engine;
+mod judge;
+mod report;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+
+use cases::{CASES, Case};
+use report::Results;
+use run::{Length, Machine};
+
+const HELP: &str = "\
+accuracy [--long] [--case WORD] [--results FILE]
+
+  --long     15 minutes of churn instead of one, and more of all else
+  --case     Only cases whose name holds this word
+  --results  Write the figures there as JSON
+";
+
+struct Options {
+    length: Length,
+    word: String,
+    results: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match parse().and_then(|options| perform(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("accuracy: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Result<Options> {
+    let mut options = Options { length: Length::Short, word: String::new(), results: None };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--long" => options.length = Length::Long,
+            "--case" => options.word = arguments.next().context("--case needs a word")?,
+            "--results" => {
+                let file = arguments.next().context("--results needs a file")?;
+                options.results = Some(file.into());
+            }
+            other => bail!("no option `{other}`\n\n{HELP}"),
+        }
+    }
+    Ok(options)
+}
+
+/// Runs the cases; says whether all is as it must be.
+fn perform(options: &Options) -> Result<bool> {
+    let machine = Machine::of_environment(options.length)?;
+    let mut results = Results::default();
+    let wanted = |case: &&Case| case.name.contains(&options.word);
+    for case in CASES.iter().filter(wanted) {
+        println!("== {}: {}", case.name, case.about);
+        let outcomes = (case.run)(&machine).with_context(|| format!("case {}", case.name))?;
+        for outcome in outcomes {
+            println!("{outcome}");
+            results.add(case.name, outcome);
+        }
+    }
+    if let Some(file) = &options.results {
+        results.write(file)?;
+    }
+    let faults = results.faults();
+    for fault in &faults {
+        println!("not as it must be: {fault}");
+    }
+    Ok(faults.is_empty())
+}

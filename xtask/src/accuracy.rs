@@ -1,0 +1,185 @@
+//! `cargo xtask accuracy`: how often the right container is named, measured against an oracle.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+use whalewatch_tests::environment;
+
+use crate::run::{Show, run};
+use crate::steps::{Context, IMAGE, STEPS, cargo};
+use crate::{machine, paths, servers};
+
+const HELP: &str = "\
+cargo xtask accuracy [--long] [--case WORD] [--write]
+
+  --long   15 minutes of churn instead of one, and more of all else
+  --case   Only cases whose name holds this word
+  --write  Write the table of results into docs/accuracy.md
+
+As root, on a machine with BTF and nothing else to do. What is missing is installed or started, as for `cargo xtask test`.
+";
+
+/// Where the table stands.
+const PAGE: &str = "docs/accuracy.md";
+const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --long --write -->";
+const END: &str = "<!-- results: end -->";
+/// What the harness needs beforehand.
+const STEPS_BEFORE: [&str; 3] = ["packages", "mounts", "release"];
+
+pub(crate) fn main(args: &[String]) -> Result<()> {
+    let (mut write, mut passed_on) = (false, Vec::new());
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--write" => write = true,
+            "--long" => passed_on.push(arg.as_str()),
+            "--case" => {
+                passed_on.extend([arg, args.next().context("--case needs a word")?.as_str()]);
+            }
+            "--help" | "-h" => {
+                print!("{HELP}");
+                return Ok(());
+            }
+            other => bail!("no option `{other}`\n\n{HELP}"),
+        }
+    }
+    ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
+    let mut context = Context::of_machine()?;
+    for step in STEPS.iter().filter(|step| STEPS_BEFORE.contains(&step.name)) {
+        (step.run)(&mut context)?;
+    }
+    let results = measure(&mut context, &passed_on)?;
+    if write { write_page(&results) } else { Ok(()) }
+}
+
+/// Runs the harness on a machine that is set up. Fails where anything is not as it must be.
+pub(crate) fn measure(context: &mut Context, options: &[&str]) -> Result<PathBuf> {
+    let socket = context.docker_socket()?;
+    let mut build = cargo(&["build", "--locked", "--package", "whalewatch-tests", "--bins"]);
+    context.quiet(&mut build)?;
+    let results = paths::target().join("xtask/accuracy.json");
+    let mut command = Command::new(paths::target().join("debug/accuracy"));
+    command.args(options).arg("--results").arg(&results);
+    command.env(environment::PROGRAM, paths::program());
+    command.env(environment::DOCKER_SOCKET, socket);
+    command.env(environment::IMAGE, IMAGE);
+    command.env(environment::IMAGE_TAR, machine::image_tar(context.scratch())?);
+    command.env(environment::SERVERS, servers::dir());
+    command.env(environment::SCRATCH, context.scratch().join("t"));
+    run(&mut command, &context.log, Show::Always)
+        .context("attribution is not as accurate as it must be, or could not be measured")?;
+    Ok(results)
+}
+
+fn write_page(results: &Path) -> Result<()> {
+    let page = paths::root().join(PAGE);
+    let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
+    let (before, rest) = text.split_once(BEGIN).context("the page has no place for results")?;
+    let (_, after) = rest.split_once(END).context("the place for results has no end")?;
+    let results: Value = serde_json::from_str(&fs::read_to_string(results)?)?;
+    let results = results.as_array().context("results are a list")?;
+    fs::write(&page, format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)))?;
+    Ok(())
+}
+
+/// The table by case and runtime, and what else was measured.
+fn tables(results: &[Value]) -> String {
+    let mut text = String::from(
+        "| case | runtime | processes | events | wrong | unknown | missing | right id | named at once | named later |\n\
+         |---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    let mut figures = String::new();
+    for result in results {
+        let count = |key: &str| result[key].as_u64().unwrap_or(0);
+        let word = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
+        let (named, owed) = (count("name_at_once"), count("name_late") + count("name_never"));
+        // Writing to text never fails.
+        let _infallible = writeln!(
+            text,
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            word("case"),
+            word("runtime"),
+            count("processes"),
+            count("events"),
+            count("wrong"),
+            count("unknown"),
+            count("missing"),
+            percent(count("id_right"), count("events")),
+            percent(named, named + owed),
+            count("name_late")
+        );
+        for figure in result["figures"].as_array().into_iter().flatten() {
+            let value = figure["value"].as_f64().unwrap_or(0.0);
+            let (name, unit) = (figure["name"].as_str(), figure["unit"].as_str());
+            let (name, unit) = (name.unwrap_or_default(), unit.unwrap_or_default());
+            let _infallible = writeln!(
+                figures,
+                "| {} | {} | {name} | {value:.1} {unit} |",
+                word("case"),
+                word("runtime")
+            );
+        }
+        if let (Some(first), Some(last)) =
+            (result["memory"]["first"].as_f64(), result["memory"]["last"].as_f64())
+            && word("case") == "churn"
+        {
+            let mib = |kib: f64| kib / 1024.0;
+            let _infallible = writeln!(
+                figures,
+                "| churn | {} | resident memory, mean at first and at last, most | {:.1} MiB, {:.1} MiB, {:.1} MiB |",
+                word("runtime"),
+                mib(first),
+                mib(last),
+                mib(result["memory"]["most"].as_f64().unwrap_or(0.0))
+            );
+        }
+    }
+    format!("{text}\n| case | runtime | what | measured |\n|---|---|---|---|\n{figures}")
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "none owed".to_owned();
+    }
+    if part == whole {
+        return "100 %".to_owned();
+    }
+    // Never rounded up to what it is not.
+    let percent = (part as f64 / whole as f64 * 1e5).floor() / 1e3;
+    format!("{percent:.3} %")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_all_is_never_shown_as_all() {
+        assert_eq!(percent(10, 10), "100 %");
+        assert_eq!(percent(9_999_999, 10_000_000), "99.999 %");
+        assert_eq!(percent(0, 0), "none owed");
+    }
+
+    #[test]
+    fn each_case_has_a_line_and_each_figure() {
+        let result = json!({
+            "case": "churn", "runtime": "docker", "processes": 2, "events": 6, "wrong": 0, "unknown": 0,
+            "missing": 0, "id_right": 6, "name_at_once": 2, "name_late": 1, "name_never": 0,
+            "figures": [{"name": "delay", "value": 1.25, "unit": "ms"}],
+            "memory": {"first": 10240.0, "last": 10240.0, "most": 20480},
+        });
+        let text = tables(&[result]);
+        assert!(
+            text.contains("| churn | docker | 2 | 6 | 0 | 0 | 0 | 100 % | 66.666 % | 1 |"),
+            "{text}"
+        );
+        assert!(text.contains("| churn | docker | delay | 1.2 ms |"), "{text}");
+        assert!(text.contains("10.0 MiB, 10.0 MiB, 20.0 MiB"), "{text}");
+    }
+}
