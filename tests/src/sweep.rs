@@ -1,5 +1,5 @@
-//! Clearing what a dockerd leaves behind, also one of an earlier run that was cut short: processes, cgroups, mounts, files.
-//! Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
+//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut short: processes, cgroups,
+//! mounts, files. Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use crate::wait;
 
 /// How long killed processes may take until they are gone.
 const LIMIT: Duration = Duration::from_secs(10);
+/// Where a containerd of ours keeps its state, in its folder.
+pub const CONTAINERD_STATE: &str = "state";
 /// Programs that a dockerd consists of; each has the daemon's folder in its command line.
 const PROGRAMS: [&str; 4] = ["dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2"];
 
@@ -41,6 +43,63 @@ pub fn remove(dir: &Path) -> Result<()> {
     }
     unmount_below(dir)?;
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
+}
+
+/// As [`sweep`], for what a containerd left in its folder.
+///
+/// # Errors
+/// When something cannot be removed.
+pub fn sweep_containerd(dir: &Path) -> Result<()> {
+    if !dir.exists() {
+        return Ok(());
+    }
+    let cgroups = end_containers(dir);
+    kill_all(|pid| is_daemon_of(pid, dir));
+    // A shim that was killed just now has left its container to nobody.
+    kill_all(|pid| is_in_container(pid, &cgroups));
+    remove_cgroups_called(&cgroups);
+    remove(dir)
+}
+
+/// Ends all processes in the containers of a containerd; gives what the containers' cgroups are called.
+pub fn end_containers(dir: &Path) -> Vec<String> {
+    let tasks = dir.join(CONTAINERD_STATE).join("io.containerd.runtime.v2.task");
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    };
+    let mut cgroups = Vec::new();
+    for namespace in names(&tasks) {
+        let containers = names(&tasks.join(&namespace)).into_iter();
+        // A pod's containers are below the pod's cgroup; they have ids that no other container has.
+        cgroups.extend(containers.map(|id| match id.len() {
+            64 => format!("/{id}"),
+            _ => format!("/{namespace}/{id}"),
+        }));
+    }
+    kill_all(|pid| is_in_container(pid, &cgroups));
+    cgroups
+}
+
+/// Removes the cgroups whose paths end so, and then those above them that are empty by now.
+fn remove_cgroups_called(ends: &[String]) {
+    if ends.is_empty() {
+        return;
+    }
+    for (root, _) in mounts().into_iter().filter(|(_, kind)| kind.starts_with("cgroup")) {
+        let mut waiting = vec![root.clone()];
+        while let Some(dir) = waiting.pop() {
+            let below = fs::read_dir(&dir).into_iter().flatten().flatten();
+            let below = below.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+            waiting.extend(below.map(|entry| entry.path()));
+            let path = dir.strip_prefix(&root).map(|path| format!("/{}", path.display()));
+            if path.is_ok_and(|path| ends.iter().any(|end| path.ends_with(end.as_str()))) {
+                let above = dir.ancestors().take_while(|above| *above != root);
+                // What is in use refuses to go.
+                let _in_use = above.map(fs::remove_dir).take_while(Result::is_ok).count();
+            }
+        }
+    }
 }
 
 /// The pid in a pid file.

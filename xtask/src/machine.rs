@@ -11,9 +11,11 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 13] = [
+const PROGRAMS: [(&str, &str); 15] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
+    ("containerd", "containerd"),
+    ("containerd", "ctr"),
     ("busybox-static", "busybox"),
     ("podman", "podman"),
     ("uidmap", "newuidmap"),

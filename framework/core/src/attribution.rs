@@ -230,6 +230,16 @@ impl Container {
         }
     }
 
+    /// What Kubernetes says of it: the field and its value. Nothing for a container that is in no pod.
+    pub fn kubernetes(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        KUBERNETES.iter().filter_map(|&(field, label)| Some((field, self.label(label)?)))
+    }
+
+    /// The value of a label; `None` also where it is empty.
+    fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
     /// The first 12 characters of the id, as the `docker` command shows it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
@@ -270,6 +280,20 @@ impl Attribution {
         let state = if container.name.is_some() { State::Resolved } else { State::Pending };
         Self { container: Some(container), state, how, ..Self::default() }
     }
+}
+
+/// The fields that containers of a pod have, by OpenTelemetry's names, and the labels they come from, which a kubelet puts on
+/// every container, whatever its runtime.
+pub const KUBERNETES: [(&str, &str); 4] = [
+    ("k8s.pod.name", "io.kubernetes.pod.name"),
+    ("k8s.namespace.name", "io.kubernetes.pod.namespace"),
+    ("k8s.pod.uid", "io.kubernetes.pod.uid"),
+    ("k8s.container.name", "io.kubernetes.container.name"),
+];
+
+/// The value of the field with that number in [`KUBERNETES`].
+fn kubernetes(attribution: &Attribution, number: usize) -> Value<'_> {
+    text(attribution.container.as_ref().and_then(|c| c.label(KUBERNETES[number].1)))
 }
 
 fn text(text: Option<&str>) -> Value<'_> {
@@ -322,6 +346,10 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     field("entered.container.name", "its name", |a| {
         text(a.entered.as_ref().and_then(|c| c.name.as_deref()))
     }),
+    field(KUBERNETES[0].0, "name of the container's pod", |a| kubernetes(a, 0)),
+    field(KUBERNETES[1].0, "Kubernetes namespace of the container's pod", |a| kubernetes(a, 1)),
+    field(KUBERNETES[2].0, "uid of the container's pod", |a| kubernetes(a, 2)),
+    field(KUBERNETES[3].0, "name of the container in its pod", |a| kubernetes(a, 3)),
     field("target.container.id", "id of the container that it was done to", |a| {
         text(a.target.as_ref().map(|c| &*c.id))
     }),
@@ -359,6 +387,28 @@ mod tests {
         ] {
             assert_eq!(Status::parse(text), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn kubernetes_fields_are_there_for_containers_of_a_pod_alone() {
+        let value = |container: Container, name: &str| {
+            let attribution = Attribution::container(Arc::new(container), How::Cgroup);
+            let field = ATTRIBUTION_FIELDS.iter().find(|f| f.info.name == name).unwrap();
+            match (field.get)(&attribution) {
+                Value::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
+                _ => None,
+            }
+        };
+        let bare = Container::bare("ab", Runtime::Containerd);
+        let label = |&(field, label): &(&str, &str)| (label.to_owned(), format!("its {field}"));
+        let in_pod = Container { labels: KUBERNETES.iter().map(label).collect(), ..bare.clone() };
+        for (name, label) in KUBERNETES {
+            assert_eq!(value(bare.clone(), name), None);
+            assert_eq!(value(in_pod.clone(), name), Some(format!("its {name}")));
+            let labels = [(label.to_owned(), String::new())].into();
+            assert_eq!(value(Container { labels, ..bare.clone() }, name), None, "an empty label");
+        }
+        assert_eq!(in_pod.kubernetes().count(), KUBERNETES.len());
     }
 
     #[test]

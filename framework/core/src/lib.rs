@@ -27,7 +27,7 @@ pub mod source;
 pub mod stats;
 pub mod time;
 
-pub use attribution::{Attribution, Container, How, Parents, Runtime, State, Status};
+pub use attribution::{Attribution, Container, How, KUBERNETES, Parents, Runtime, State, Status};
 pub use batch::{Batch, EventRef, Events};
 pub use budget::{BudgetEvent, BudgetState};
 pub use directory::{Directory, Resident};

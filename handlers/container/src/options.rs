@@ -89,10 +89,12 @@ pub struct Endpoints {
     /// Podman's folder of records (its `graphroot`, an absolute path), or its Docker-compatible socket as `unix:///path`.
     /// Not set: `/var/lib/containers/storage` and `.local/share/containers/storage` below each user's home.
     pub podman: Option<String>,
-    /// containerd's socket, written `unix:///path`. Not set: `unix:///run/containerd/containerd.sock`.
+    /// containerd's socket, written `unix:///path`. Not set: the first that answers of `/run/containerd/containerd.sock`,
+    /// `/run/k3s/containerd/containerd.sock`.
     pub containerd: Option<String>,
-    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that is there of
-    /// `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/cri-dockerd.sock`.
+    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that answers of
+    /// `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/k3s/containerd/containerd.sock`. (What cri-dockerd
+    /// speaks for is Docker's: it is asked itself.)
     pub cri: Option<String>,
 }
 

@@ -44,15 +44,6 @@ impl Default for Proc {
 }
 
 impl Proc {
-    /// This host's, where containerd's socket may lie elsewhere.
-    pub(crate) fn with_containerd(endpoint: Option<&str>) -> Self {
-        let mut proc = Self::default();
-        if let Some(socket) = endpoint.and_then(|endpoint| endpoint.strip_prefix("unix://")) {
-            proc.folders = proc.folders.with_containerd(Path::new(socket));
-        }
-        proc
-    }
-
     /// One that lies elsewhere.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {

@@ -163,6 +163,7 @@ impl Group {
             && own.name == other.name
             && own.image == other.image
             && own.runtime == other.runtime
+            && own.kubernetes().eq(other.kubernetes())
     }
 }
 
@@ -174,6 +175,9 @@ fn describe(out: &mut Vec<u8>, container: &Container) {
         attribute("container.name", name);
     }
     attribute("container.runtime.name", container.runtime.as_str());
+    for (name, value) in container.kubernetes() {
+        attribute(name, value);
+    }
     let Some(image) = &container.image else { return };
     let (name, tag) = split_image(image);
     attribute("container.image.name", name);

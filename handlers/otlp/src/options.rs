@@ -7,7 +7,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{HumanDuration, Problem, Schema};
+use whalewatch_core::{HumanDuration, KUBERNETES, Problem, Schema};
 use whalewatch_kit::Template;
 use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
 
@@ -208,7 +208,8 @@ impl OtlpOptions {
 fn check_attribute(name: &str) -> Option<Problem> {
     let own = ["service.name", "host.name", "os.type"].contains(&name);
     let key = format!("resource.{name}");
-    if own || name.starts_with("container.") {
+    let of_pod = KUBERNETES.iter().any(|(field, _)| *field == name);
+    if own || of_pod || name.starts_with("container.") {
         let message = format!("`{name}` is set by Whalewatch itself");
         return Some(Problem::new(key, message).hint("leave it out, or choose another name"));
     }

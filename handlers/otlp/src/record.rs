@@ -1,6 +1,6 @@
 //! An event as a log record.
 
-use whalewatch_core::{Accessor, Batch, EventRef, FieldInfo, Type, Value};
+use whalewatch_core::{Accessor, Batch, EventRef, FieldInfo, KUBERNETES, Type, Value};
 use whalewatch_kit::text::visible;
 use whalewatch_kit::{Clock, Filled, Template};
 
@@ -25,8 +25,16 @@ const VALUE_BYTES: u32 = 7;
 const ARRAY_VALUES: u32 = 1;
 
 /// Fields of the attribution that stand in the resource.
-pub(crate) const OF_RESOURCE: [&str; 4] =
-    ["container.id", "container.name", "container.image.name", "container.runtime"];
+pub(crate) const OF_RESOURCE: [&str; 8] = [
+    "container.id",
+    "container.name",
+    "container.image.name",
+    "container.runtime",
+    KUBERNETES[0].0,
+    KUBERNETES[1].0,
+    KUBERNETES[2].0,
+    KUBERNETES[3].0,
+];
 
 /// Writes events as log records.
 #[derive(Debug)]

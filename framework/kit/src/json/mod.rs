@@ -207,7 +207,7 @@ fn json_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_core::{How, Status};
+    use whalewatch_core::{Container, How, Status};
 
     use super::*;
     use crate::testing::{Odd, Ran, bare, example, named};
@@ -248,6 +248,25 @@ mod tests {
         );
         let short = named(&id, "short", "bb:1", Status::Running);
         assert_eq!(attributed(&Attribution::container(short, How::Cgroup)), want);
+    }
+
+    #[test]
+    fn a_container_of_a_pod_has_its_pod_beside_it() {
+        let short = named("ab", "short", "bb:1", Status::Running);
+        let labels = [
+            ("io.kubernetes.pod.name".to_owned(), "web-0".to_owned()),
+            ("io.kubernetes.pod.namespace".to_owned(), "shop".to_owned()),
+            ("io.kubernetes.container.name".to_owned(), "short".to_owned()),
+        ];
+        let short = Arc::new(Container { labels: labels.into(), ..(*short).clone() });
+        let want = concat!(
+            r#""runtime":"docker","status":"running"},"#,
+            r#""k8s":{"pod":{"name":"web-0"},"namespace":{"name":"shop"},"container":{"name":"short"}},"#,
+            r#""attribution":{"state":"resolved","source":"cgroup"}}"#,
+            "\n"
+        );
+        let line = attributed(&Attribution::container(short, How::Cgroup));
+        assert!(line.ends_with(want), "{line}");
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Plan {
 }
 
 /// Orders of keys; `*` stands for all that are not named.
-const TOP: &[&str] = &["host", "process", "*", "container", "attribution"];
+const TOP: &[&str] = &["host", "process", "*", "container", "k8s", "attribution"];
 const PROCESS: &[&str] = &[
     "pid",
     "tid",

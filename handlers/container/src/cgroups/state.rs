@@ -12,12 +12,11 @@ use super::path::{Home, InPath};
 pub(crate) struct StateFolders {
     runc: PathBuf,
     crun: PathBuf,
-    /// With a folder for each namespace, and in it one for each container with a task.
-    containerd: Vec<PathBuf>,
+    /// With a folder for each namespace, and in it one for each container with a task: containerd's own, and that of the runc
+    /// below it, which is there also where containerd keeps its own elsewhere.
+    containerd: [PathBuf; 2],
 }
 
-/// The folder of tasks in containerd's folder of state.
-const TASKS: &str = "io.containerd.runtime.v2.task";
 /// containerd's namespace that is Docker's own.
 const DOCKERS: &str = "moby";
 
@@ -27,16 +26,9 @@ impl StateFolders {
         Self {
             runc: root.join("run/runc"),
             crun: root.join("run/crun"),
-            containerd: ["run/containerd", "run/k3s/containerd"]
-                .map(|state| root.join(state).join(TASKS))
-                .to_vec(),
+            containerd: ["io.containerd.runtime.v2.task", "runc"]
+                .map(|folder| root.join("run/containerd").join(folder)),
         }
-    }
-
-    /// As well those of a containerd whose socket this is: it lies in its folder of state.
-    pub(crate) fn with_containerd(mut self, socket: &Path) -> Self {
-        self.containerd.extend(socket.parent().map(|state| state.join(TASKS)));
-        self
     }
 
     /// The innermost container of a cgroup's path that has its state there. The names of cgroups come from anybody, so what
@@ -66,9 +58,8 @@ impl StateFolders {
             }
         }
         let namespace = parent.filter(|&namespace| namespace != DOCKERS)?;
-        let mut tasks = self.containerd.iter().map(|tasks| tasks.join(namespace));
-        tasks
-            .any(|tasks| has(&tasks, component))
+        let known = |folder: &PathBuf| has(&folder.join(namespace), component);
+        (is_name(namespace) && self.containerd.iter().any(known))
             .then(|| claim(namespace, component, Runtime::Containerd))
     }
 }
@@ -98,6 +89,7 @@ mod tests {
             "run/runc/web".into(),
             "run/crun/db".into(),
             format!("{task}/default/shell"),
+            "run/containerd/runc/shop/web".to_owned(),
             format!("{task}/prod/shell"),
             format!("{task}/moby/mine"),
         ];
@@ -111,6 +103,7 @@ mod tests {
             ("/db", Some("crun/db")),
             ("/system.slice/crun-db.scope/container", Some("crun/db")),
             ("/default/shell", Some("default/shell")), // ctr run
+            ("/shop/web", Some("shop/web")),           // containerd with its state elsewhere
             ("/prod/shell", Some("prod/shell")),
             ("/other/shell", None),
             ("/moby/mine", None), // Docker tells of its own
@@ -126,10 +119,6 @@ mod tests {
                 assert_eq!(claim.name.as_deref(), claim.id.split_once('/').map(|(_, name)| name));
             }
         }
-        fs::create_dir_all(root.path().join("elsewhere").join(TASKS).join("test/one")).unwrap();
-        assert_eq!(folders.claim(b"/test/one"), None);
-        let more = folders.clone().with_containerd(&root.path().join("elsewhere/c.sock"));
-        assert_eq!(more.claim(b"/test/one").map(|home| home.id).as_deref(), Some("test/one"));
         assert_eq!(folders.claim(b"/\xff"), None);
         fs::remove_dir(root.path().join("run/runc/web")).unwrap();
         assert_eq!(folders.claim(b"/web"), None);

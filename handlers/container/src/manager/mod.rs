@@ -357,8 +357,7 @@ impl Handler for ContainerManager {
             let news = mailbox.clone();
             Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
         };
-        let containerd = options.settings(RuntimeKind::Containerd).endpoint;
-        let (clock, proc) = (outside.clone(), Proc::with_containerd(containerd.as_deref()));
+        let (clock, proc) = (outside.clone(), Proc::default());
         let replay = outside.is_replay();
         let world = World {
             clock: Clock::new(move || clock.elapsed()),

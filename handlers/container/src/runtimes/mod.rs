@@ -9,18 +9,24 @@
 //!
 //! Bare runc and crun need none: the manager finds their containers in the folders where they keep state.
 //!
-//! All clients share one thread. One more is a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
+//! All clients share one thread; `remote` is what those that speak gRPC have in common. One more is a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
 
 mod containerd;
 mod cri;
 mod docker;
+mod inspections;
+mod listings;
 mod podman;
+mod processes;
+mod remote;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Arbiter, ArbiterHandle};
+use actix::{Arbiter, ArbiterHandle, Message};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 use whalewatch_core::Runtime;
 
 use crate::options::{ContainerOptions, RuntimeKind};
@@ -48,6 +54,28 @@ pub(crate) struct Settings {
     pub(crate) timeout: Duration,
     /// Least time between two listings of all containers.
     pub(crate) interval: Duration,
+}
+
+impl Message for Request {
+    type Result = ();
+}
+
+/// The pause before the first new try, and the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The pause after so many tries that failed.
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE)
+}
+
+/// Waits before the next try to reach a runtime: growing with each failure, cut short by a nudge, but never none at all.
+async fn rest(failures: u32, nudge: &Notify) {
+    const LEAST: Duration = Duration::from_millis(10);
+    const MOST: Duration = Duration::from_secs(2);
+    sleep(LEAST).await;
+    // Either way it is time to try again.
+    let _: Result<(), _> = timeout(pause(failures).min(MOST), nudge.notified()).await;
 }
 
 impl RuntimeKind {

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
 use proptest::prelude::*;
 use prost::Message as _;
 use whalewatch_core::{
-    Attribution, Event, Field, FieldInfo, How, Process, Status, Timestamp, Type, Value,
+    Attribution, Container, Event, Field, FieldInfo, How, Process, Status, Timestamp, Type, Value,
 };
 use whalewatch_kit::Template;
 use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
@@ -139,10 +139,18 @@ fn an_alert_has_its_severity_and_what_does_not_fit_is_kept_whole() {
     assert_eq!(record.observed_time_unix_nano, NOW + 5, "not before it happened");
 }
 
+fn in_pod(container: &Container) -> Arc<Container> {
+    let labels = [
+        ("io.kubernetes.pod.name".to_owned(), "web-0".to_owned()),
+        ("io.kubernetes.container.name".to_owned(), "nginx".to_owned()),
+    ];
+    Arc::new(Container { labels: labels.into(), ..container.clone() })
+}
+
 #[test]
 fn records_of_one_container_stand_under_one_resource() {
-    let web = named("ab", "web", "reg:5000/nginx:1.27", Status::Running);
-    let again = named("ab", "web", "reg:5000/nginx:1.27", Status::Paused);
+    let web = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Running));
+    let again = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Paused));
     let pending = Arc::new(bare("cd"));
     let mut batch = Batch::new("procs".into(), vec![example(); 6]);
     let mut turn = 0;
@@ -176,6 +184,8 @@ fn records_of_one_container_stand_under_one_resource() {
         ("container.image.name", text("reg:5000/nginx")),
         ("container.image.tags", texts(&["1.27"])),
         ("container.runtime.name", text("docker")),
+        ("k8s.pod.name", text("web-0")),
+        ("k8s.container.name", text("nginx")),
     ];
     let want: BTreeMap<_, _> = common.iter().chain(&own).map(|(k, v)| (*k, v)).collect();
     assert_eq!(resource(0), want);
@@ -191,6 +201,7 @@ fn records_of_one_container_stand_under_one_resource() {
     assert_eq!(of(1, 0)["attribution.state"], &text("host"));
     assert_eq!(of(1, 1)["attribution.state"], &text("unknown"), "unknown is not host");
     assert!(!of(0, 0).contains_key("container.id"));
+    assert!(!of(0, 0).contains_key("k8s.pod.name"));
     assert_eq!(request(&mut groups, &[]), [], "what was sent is not sent again");
 }
 

@@ -3,18 +3,18 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
 use bollard::query_parameters::EventsOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use whalewatch_core::Runtime;
 
-use super::{DockerActor, Link, pause};
-use crate::runtimes::Settings;
+use super::{DockerActor, Link};
+use crate::runtimes::{Settings, rest};
 
 /// The daemon, to be followed for as long as the actor lives.
 pub(super) struct Daemon {
@@ -54,7 +54,7 @@ impl Daemon {
                     self.name()
                 );
             }
-            self.rest(failures).await;
+            rest(failures, &self.nudge).await;
             failures += 1;
         }
     }
@@ -100,15 +100,6 @@ impl Daemon {
                 None => return "its event stream has ended".into(),
             }
         }
-    }
-
-    /// Waits before the next try: growing with each failure, cut short by a nudge, but never none at all.
-    async fn rest(&self, failures: u32) {
-        const LEAST: Duration = Duration::from_millis(10);
-        const MOST: Duration = Duration::from_secs(2);
-        sleep(LEAST).await;
-        // Either way it is time to try again.
-        let _: Result<(), _> = timeout(pause(failures).min(MOST), self.nudge.notified()).await;
     }
 }
 

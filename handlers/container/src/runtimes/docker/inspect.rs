@@ -1,6 +1,6 @@
-//! Inspecting single containers: each once at a time, few at once, each with a time limit, again while unknown.
+//! Inspecting single containers, each with a time limit.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,69 +8,13 @@ use actix::{ActorFutureExt as _, AsyncContext as _, Context, WrapFuture as _};
 use bollard::Docker;
 use bollard::errors::Error;
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
-use rustc_hash::FxHashMap;
 use tokio::time::timeout;
 use whalewatch_core::{Container, Runtime};
 
-use super::{DockerActor, answers, pause};
+use super::{DockerActor, answers};
 use crate::request::News;
-
-/// How many are asked for at once.
-const AT_ONCE: usize = 8;
-/// How many may want to be asked for; those beyond it are told by the next listing.
-const MOST: usize = 4096;
-/// How often the daemon may say that it knows no such container: one that is just being made is not there yet.
-const DENIALS: u32 = 5;
-
-/// What is to be inspected.
-#[derive(Default)]
-pub(super) struct Inspections {
-    /// Tries that failed so far.
-    wanted: FxHashMap<Arc<str>, u32>,
-    queue: VecDeque<Arc<str>>,
-    running: usize,
-}
-
-impl Inspections {
-    /// Says whether it was not wanted already.
-    fn want(&mut self, id: &Arc<str>) -> bool {
-        if self.wanted.len() >= MOST || self.wanted.contains_key(id) {
-            return false;
-        }
-        self.wanted.insert(Arc::clone(id), 0);
-        self.queue.push_back(Arc::clone(id));
-        true
-    }
-
-    /// All that were wanted; none is any more.
-    pub(super) fn give_up(&mut self) -> Vec<Arc<str>> {
-        self.queue.clear();
-        self.wanted.drain().map(|(id, _)| id).collect()
-    }
-
-    pub(super) fn forget(&mut self, id: &str) {
-        if self.wanted.remove(id).is_some() {
-            self.queue.retain(|queued| &**queued != id);
-        }
-    }
-
-    /// The next that may be asked for now.
-    fn next(&mut self) -> Option<Arc<str>> {
-        if self.running >= AT_ONCE {
-            return None;
-        }
-        let id = self.queue.pop_front()?;
-        self.running += 1;
-        Some(id)
-    }
-
-    /// One more try of this has failed; `None` if it is no longer wanted.
-    fn failed(&mut self, id: &str) -> Option<u32> {
-        let failures = self.wanted.get_mut(id)?;
-        *failures += 1;
-        Some(*failures)
-    }
-}
+use crate::runtimes::inspections::DENIALS;
+use crate::runtimes::pause;
 
 enum Outcome {
     Told(Box<Container>),
@@ -92,7 +36,7 @@ impl DockerActor {
         while let Some(id) = self.inspections.next() {
             let ask = look_up(docker.clone(), self.runtime, self.settings.timeout, Arc::clone(&id));
             let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| match outcome {
-                Outcome::Told(container) if this.inspections.wanted.contains_key(&id) => {
+                Outcome::Told(container) if this.inspections.wants(&id) => {
                     (this.tell)(News::Container(container));
                     this.inspect_further(id, ctx);
                 }
@@ -115,16 +59,16 @@ impl DockerActor {
     }
 
     fn inspected(&mut self, id: Arc<str>, outcome: Outcome, ctx: &mut Context<Self>) {
-        self.inspections.running -= 1;
+        self.inspections.answered();
         match outcome {
             Outcome::Told(container) => {
-                if self.inspections.wanted.remove(&id).is_some() {
+                if self.inspections.settle(&id) {
                     (self.tell)(News::Container(container));
                 }
             }
             Outcome::NotThere => match self.inspections.failed(&id) {
                 Some(denials) if denials >= DENIALS => {
-                    self.inspections.wanted.remove(&id);
+                    self.inspections.settle(&id);
                     (self.tell)(News::NotKnown { id });
                 }
                 // One that is just being made is there within milliseconds.
@@ -165,42 +109,7 @@ async fn inspect(docker: Docker, runtime: Runtime, limit: Duration, id: Arc<str>
 /// Queues it once more after a pause, if it is still wanted then.
 fn again(id: Arc<str>, after: Duration, ctx: &mut Context<DockerActor>) {
     ctx.run_later(after, move |this, ctx| {
-        if this.inspections.wanted.contains_key(&id) {
-            this.inspections.queue.push_back(id);
-            this.pump(ctx);
-        }
+        this.inspections.again(id);
+        this.pump(ctx);
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_is_asked_for_once_and_few_at_once() {
-        let mut inspections = Inspections::default();
-        for i in 0..100 {
-            assert!(inspections.want(&i.to_string().into()));
-            assert!(!inspections.want(&i.to_string().into()));
-        }
-        let asked = std::iter::from_fn(|| inspections.next()).count();
-        assert_eq!(asked, AT_ONCE);
-        assert_eq!(inspections.queue.len(), 100 - AT_ONCE);
-    }
-
-    #[test]
-    fn one_that_is_forgotten_is_not_asked_for() {
-        let mut inspections = Inspections::default();
-        inspections.want(&"a".into());
-        inspections.forget("a");
-        assert_eq!(inspections.next(), None);
-        assert_eq!(inspections.failed("a"), None);
-    }
-
-    #[test]
-    fn no_more_are_wanted_than_the_bound() {
-        let mut inspections = Inspections::default();
-        let wanted = (0..2 * MOST).filter(|i| inspections.want(&i.to_string().into())).count();
-        assert_eq!((wanted, inspections.queue.len()), (MOST, MOST));
-    }
 }

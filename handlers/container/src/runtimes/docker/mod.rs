@@ -12,7 +12,6 @@ mod tests;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{
     Actor, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
@@ -22,17 +21,10 @@ use bollard::models::EventMessage;
 use tokio::sync::Notify;
 use whalewatch_core::Runtime;
 
+use super::inspections::Inspections;
+use super::listings::Refresh;
 use super::{Client, Settings, Tell};
 use crate::request::{News, Request};
-
-/// The pause before the first new try, and the longest.
-pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(250);
-pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// The pause after so many tries that failed.
-pub(super) fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE)
-}
 
 /// Starts the client on that thread.
 pub(super) fn start(
@@ -42,14 +34,14 @@ pub(super) fn start(
     tell: Tell,
 ) -> Box<dyn Client> {
     let actor = DockerActor::start_in_arbiter(thread, move |_| DockerActor {
-        refresh: refresh::Refresh::new(settings.interval),
+        refresh: Refresh::new(settings.interval),
         settings,
         runtime,
         tell,
         docker: None,
         absent: false,
         nudge: Arc::new(Notify::new()),
-        inspections: inspect::Inspections::default(),
+        inspections: Inspections::default(),
     });
     Box::new(Daemon(actor))
 }
@@ -81,8 +73,8 @@ pub(super) struct DockerActor {
     absent: bool,
     /// Has the daemon looked for at once.
     nudge: Arc<Notify>,
-    refresh: refresh::Refresh,
-    inspections: inspect::Inspections,
+    refresh: Refresh,
+    inspections: Inspections,
 }
 
 impl Actor for DockerActor {
@@ -97,10 +89,6 @@ impl Actor for DockerActor {
         };
         ctx.spawn(daemon.follow().into_actor(self));
     }
-}
-
-impl Message for Request {
-    type Result = ();
 }
 
 impl Handler<Request> for DockerActor {

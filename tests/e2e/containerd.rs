@@ -1,0 +1,247 @@
+//! Containers of containerd, without Docker and without Kubernetes: every event carries its container, whichever of
+//! containerd's namespaces it is in.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use whalewatch_tests::containerd::Containerd;
+use whalewatch_tests::docker::Docker;
+use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::output::Event;
+use whalewatch_tests::tracer::{Finished, Tracer};
+use whalewatch_tests::{config, environment, wait};
+
+const NAMESPACES: [&str; 2] = ["default", "shop"];
+const ROUNDS: usize = 20;
+/// How long a name may take once the daemon is back.
+const BACK_LIMIT: Duration = Duration::from_mins(1);
+
+struct Setup {
+    containerd: Containerd,
+    image: String,
+}
+
+/// A containerd of the test's own that has the image in both namespaces. Its folder has a short name, since sockets have
+/// short paths.
+#[track_caller]
+fn containerd(dir: &str) -> Setup {
+    let dir = Path::new(&environment::get(environment::SCRATCH)).join(dir);
+    let containerd = Containerd::start(&dir, None).unwrap_or_else(|e| panic!("{e:#}"));
+    let docker = Docker::at(&environment::docker_socket());
+    let mut image = String::new();
+    for namespace in NAMESPACES {
+        image = containerd
+            .import(&docker, &environment::image(), namespace)
+            .unwrap_or_else(|e| panic!("{e:#}"));
+    }
+    Setup { containerd, image }
+}
+
+impl Setup {
+    #[track_caller]
+    fn tracer(&self, test: &str) -> Tracer {
+        let socket = self.containerd.socket();
+        let options =
+            format!("runtime = \"containerd\"\nendpoint = \"unix://{}\"", socket.display());
+        Tracer::run(&environment::scratch(test), &config::json_chain(&options))
+    }
+
+    /// `ctr run --rm IMAGE ID /bin/true MARK`, to its end.
+    #[track_caller]
+    fn run_true(&self, namespace: &str, id: &str, label: Option<&str>) -> String {
+        let (mark, fifos) = (mark(namespace), self.containerd.fifos());
+        let label = label.map(|name| format!("--label=nerdctl/name={name}"));
+        let mut args = vec!["run", "--rm", &fifos];
+        args.extend(label.as_deref());
+        args.extend([&*self.image, id, "/bin/true", &mark]);
+        self.containerd.ok(namespace, &args);
+        mark
+    }
+
+    /// `ctr tasks exec ID /bin/true MARK`.
+    #[track_caller]
+    fn exec(&self, namespace: &str, id: &str) -> String {
+        let (mark, fifos) = (mark("exec"), self.containerd.fifos());
+        let args = ["tasks", "exec", &fifos, "--exec-id", &mark, id, "/bin/true", &mark];
+        self.containerd.ok(namespace, &args);
+        mark
+    }
+
+    /// A container in the background.
+    #[track_caller]
+    fn start(&self, namespace: &str, id: &str, name: &str, command: &[&str]) {
+        let (label, fifos) = (format!("--label=nerdctl/name={name}"), self.containerd.fifos());
+        let args = [&["run", "-d", "--null-io", &fifos, &label, &self.image, id], command].concat();
+        self.containerd.ok(namespace, &args);
+    }
+}
+
+/// Marks that are unlike those of any earlier run.
+fn mark(words: &str) -> String {
+    format!("{words}-{}", unique())
+}
+
+fn unique() -> u128 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
+    now * 1000 + u128::from(NUMBER.fetch_add(1, Relaxed) % 1000)
+}
+
+/// An id of 64 hexadecimal digits.
+fn long_id() -> String {
+    format!("{:064x}", unique())
+}
+
+/// Stops the tracer when all marked processes have ended in its output, and judges.
+#[track_caller]
+fn judge(mut tracer: Tracer, oracle: &Oracle) -> Finished {
+    wait::poll(Duration::from_secs(30), || {
+        let verdict = oracle.judge(tracer.events());
+        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
+    });
+    let finished = tracer.stop();
+    let verdict = oracle.judge(&finished.events);
+    println!("{verdict}");
+    verdict.assert_right();
+    assert!(verdict.in_containers > 0, "nothing was judged");
+    finished.totals.assert_complete();
+    finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
+    finished
+}
+
+/// In both namespaces at once, a container after the other, each with what `about` gives: its id for `ctr`, for us, its
+/// label, its name.
+#[track_caller]
+fn in_both_namespaces(
+    dir: &str,
+    test: &str,
+    about: impl Fn(&str, usize) -> (String, String, Option<String>, String) + Sync,
+) {
+    let setup = containerd(dir);
+    let tracer = setup.tracer(test);
+    let oracle = Mutex::new(Oracle::default());
+    thread::scope(|scope| {
+        for namespace in NAMESPACES {
+            let (setup, oracle, about) = (&setup, &oracle, &about);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let (id, ours, label, name) = about(namespace, round);
+                    let mark = setup.run_true(namespace, &id, label.as_deref());
+                    oracle.lock().expect("nobody panics in here").in_container(&mark, &ours, &name);
+                }
+            });
+        }
+    });
+    let finished = judge(tracer, &oracle.into_inner().expect("all have ended"));
+    let mut ours = finished.events.iter().filter(|event| event.container_id().is_some());
+    assert!(ours.all(|event| event.0["k8s"].is_null()), "none of them is in a pod");
+}
+
+#[test]
+fn short_containers_in_two_namespaces_at_once() {
+    in_both_namespaces("c-short", "ctr-short", |namespace, round| {
+        let (id, name) = (long_id(), format!("{namespace}-{round}"));
+        (id.clone(), id, Some(name.clone()), name)
+    });
+}
+
+#[test]
+fn one_id_in_two_namespaces_is_two_containers() {
+    in_both_namespaces("c-same", "ctr-same", |namespace, round| {
+        let id = format!("web-{round}");
+        (id.clone(), format!("{namespace}/{id}"), None, id)
+    });
+}
+
+#[test]
+fn programs_that_are_started_in_a_container_later_are_the_container_s() {
+    let setup = containerd("c-exec");
+    let (id, mut oracle) = (long_id(), Oracle::default());
+    setup.start("shop", &id, "execs", &["/bin/sleep", "1000000"]);
+    let tracer = setup.tracer("ctr-exec");
+    for _ in 0..ROUNDS {
+        let mark = setup.exec("shop", &id);
+        oracle.in_container(&mark, &id, "execs");
+    }
+    judge(tracer, &oracle);
+}
+
+fn beats<'a>(events: &'a [Event], mark: &str) -> Vec<(u64, &'a Event)> {
+    let number = |event: &'a Event| match event.args()[..] {
+        ["/bin/true", found, number] if found == mark => Some((number.parse().ok()?, event)),
+        _ => None,
+    };
+    events.iter().filter_map(number).collect()
+}
+
+#[track_caller]
+fn wait_for_beats(tracer: &mut Tracer, mark: &str, more: usize) {
+    let before = beats(tracer.events(), mark).len();
+    tracer.wait_for("the container goes on", |events| {
+        wait::when(beats(events, mark).len() >= before + more)
+    });
+}
+
+/// Waits until events in a container are printed with its name.
+#[track_caller]
+fn wait_until_named(tracer: &mut Tracer, setup: &Setup, id: &str, name: &str) {
+    wait::until(&format!("its name is {name}"), BACK_LIMIT, || {
+        let mark = setup.exec("default", id);
+        let args = ["/bin/true", mark.as_str()];
+        let event = tracer.wait_for("the marked exec", |events| {
+            events.iter().find(|event| event.is_exec_of(&args)).cloned()
+        });
+        wait::when(event.state() == "resolved" && event.container_name() == Some(name))
+    });
+}
+
+#[test]
+fn a_killed_containerd_loses_no_event_and_names_come_right_again() {
+    let mut setup = containerd("c-kill");
+    let (steady, new, mark) = (long_id(), long_id(), mark("beat"));
+    let script = format!("i=0; while :; do /bin/true {mark} $i; i=$((i + 1)); usleep 50000; done");
+    setup.start("default", &steady, "steady", &["/bin/sh", "-c", &script]);
+    let mut tracer = setup.tracer("ctr-kill");
+    wait_for_beats(&mut tracer, &mark, 10);
+    setup.containerd.crash().unwrap_or_else(|e| panic!("{e:#}"));
+    wait_for_beats(&mut tracer, &mark, 20);
+    setup.containerd.start_again().unwrap_or_else(|e| panic!("{e:#}"));
+    setup.start("default", &new, "new", &["/bin/sleep", "1000000"]);
+    wait_until_named(&mut tracer, &setup, &new, "new");
+
+    let finished = tracer.stop();
+    finished.totals.assert_complete();
+    let beats = beats(&finished.events, &mark);
+    let first = beats.first().expect("there were beats").0;
+    for (offset, (number, event)) in (0..).zip(&beats) {
+        assert_eq!(*number, first + offset, "no beat is lost");
+        assert_eq!(event.container_id(), Some(steady.as_str()), "{}", event.0);
+        assert_eq!(event.container_name(), Some("steady"), "{}", event.0);
+    }
+}
+
+#[test]
+fn a_late_containerd_gives_its_names_and_docker_beside_it_its_own() {
+    let dir = Path::new(&environment::get(environment::SCRATCH)).join("c-late");
+    let socket = environment::docker_socket();
+    let options = format!(
+        "hold = \"2s\"\n[container.endpoints]\ndocker = \"unix://{}\"\ncontainerd = \"unix://{}\"",
+        socket.display(),
+        dir.join("c.sock").display()
+    );
+    let mut tracer = Tracer::run(&environment::scratch("ctr-late"), &config::json_chain(&options));
+    let setup = containerd("c-late");
+    let id = long_id();
+    setup.start("default", &id, "late", &["/bin/sleep", "1000000"]);
+    wait_until_named(&mut tracer, &setup, &id, "late");
+    let docker = Docker::at(&socket);
+    let container = docker.start("beside", &environment::image(), &["sleep", "1000000"]);
+    let mark = mark("beside");
+    docker.ok(&["exec", &container.id, "/bin/true", &mark]);
+    let mut oracle = Oracle::default();
+    oracle.in_container(&mark, &container.id, "beside");
+    judge(tracer, &oracle);
+}

@@ -1,0 +1,199 @@
+//! Containers of pods, made as a kubelet makes them: every event carries the container's name in its pod, and its pod.
+
+#[path = "cri/client.rs"]
+mod client;
+
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use client::{Client, Labels, Pod};
+use whalewatch_tests::containerd::Containerd;
+use whalewatch_tests::docker::Docker;
+use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::output::Event;
+use whalewatch_tests::tracer::Tracer;
+use whalewatch_tests::{config, environment, wait};
+
+const ROUNDS: usize = 10;
+const NAMESPACE: &str = "shop";
+/// Where the CRI plugin has its containers.
+const PLUGINS: &str = "k8s.io";
+
+struct Setup {
+    containerd: Containerd,
+    image: String,
+    client: Client,
+}
+
+/// A containerd that speaks the interface; pods' sandboxes sleep in busybox, as the pause program does.
+#[track_caller]
+fn setup(dir: &str) -> Setup {
+    let dir = Path::new(&environment::get(environment::SCRATCH)).join(dir);
+    let docker = Docker::at(&environment::docker_socket());
+    let sandbox = sandbox_image(&docker);
+    let sandbox_name = format!("docker.io/library/{sandbox}");
+    let containerd =
+        Containerd::start(&dir, Some(&sandbox_name)).unwrap_or_else(|e| panic!("{e:#}"));
+    let import = |image: &str| {
+        containerd.import(&docker, image, PLUGINS).unwrap_or_else(|e| panic!("{e:#}"))
+    };
+    import(&sandbox);
+    let image = import(&environment::image());
+    let client = Client::of(&containerd.socket());
+    Setup { containerd, image, client }
+}
+
+/// An image that sleeps if it is not told otherwise.
+#[track_caller]
+fn sandbox_image(docker: &Docker) -> String {
+    let image = "whalewatch-pause:1".to_owned();
+    let tar = environment::get(environment::IMAGE_TAR);
+    docker.ok(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image]);
+    image
+}
+
+/// Marks that are unlike those of any earlier run.
+fn mark(words: &str) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    format!("{words}-{}", now.as_nanos())
+}
+
+/// What the events of a container must say of its pod.
+struct Expected {
+    id: String,
+    pod: String,
+    uid: String,
+    container: Option<&'static str>,
+}
+
+impl Expected {
+    #[track_caller]
+    fn check(&self, events: &[Event]) {
+        let mut ours = 0;
+        for event in events.iter().filter(|event| event.container_id() == Some(&self.id)) {
+            // One that could not wait for its name had to go on without all that is told with it.
+            if event.state() != "resolved" || event.kind() == "container.found" {
+                continue;
+            }
+            ours += 1;
+            let of = &event.0["k8s"];
+            assert_eq!(of["pod"]["name"], *self.pod, "{}", event.0);
+            assert_eq!(of["pod"]["uid"], *self.uid, "{}", event.0);
+            assert_eq!(of["namespace"]["name"], NAMESPACE, "{}", event.0);
+            assert_eq!(of["container"]["name"].as_str(), self.container, "{}", event.0);
+            let name = self.container.unwrap_or(&self.pod);
+            assert_eq!(event.container_name(), Some(name), "{}", event.0);
+        }
+        assert!(ours > 0, "nothing is told of {}", self.id);
+    }
+}
+
+impl Setup {
+    #[track_caller]
+    fn tracer(&self, test: &str, options: &str) -> Tracer {
+        let socket = format!("unix://{}", self.containerd.socket().display());
+        let options = options.replace("SOCKET", &socket);
+        Tracer::run(&environment::scratch(test), &config::json_chain(&options))
+    }
+
+    /// A container of a pod that runs `/bin/true MARK` and then sleeps.
+    #[track_caller]
+    fn run_marked(&self, pod: &Pod, name: &str) -> (String, String) {
+        let mark = mark(name);
+        let script = format!("/bin/true {mark}; exec sleep 1000000");
+        let id = self.client.create(pod, name, &self.image, &["/bin/sh", "-c", &script]);
+        self.client.start(&id);
+        (id, mark)
+    }
+}
+
+/// Pods with two containers each, one after the other, and a program that is started in each later.
+#[track_caller]
+fn pods_are_told(test: &str, options: &str, labels: Labels) {
+    let setup = setup(test);
+    let mut tracer = setup.tracer(&format!("cri-{test}"), options);
+    let (mut oracle, mut all) = (Oracle::default(), Vec::new());
+    for round in 0..ROUNDS {
+        let (name, uid) = (format!("web-{round}"), format!("{}-{round}", mark("uid")));
+        let pod = setup.client.run_pod(&name, NAMESPACE, &uid, labels);
+        let expected = |id: &str, container| {
+            let (pod, uid) = (name.clone(), uid.clone());
+            Expected { id: id.to_owned(), pod, uid, container }
+        };
+        all.push(expected(&pod.id, None));
+        for container in ["nginx", "sidecar"] {
+            let (id, first) = setup.run_marked(&pod, container);
+            let second = mark("exec");
+            setup.client.exec(&id, &["/bin/true", &second]);
+            oracle.in_container(&first, &id, container);
+            oracle.in_container(&second, &id, container);
+            all.push(expected(&id, Some(container)));
+        }
+        setup.client.remove_pod(&pod);
+    }
+    wait::poll(Duration::from_secs(30), || {
+        let verdict = oracle.judge(tracer.events());
+        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
+    });
+    let finished = tracer.stop();
+    let verdict = oracle.judge(&finished.events);
+    println!("{verdict}");
+    verdict.assert_right();
+    finished.totals.assert_complete();
+    all.iter().for_each(|expected| expected.check(&finished.events));
+}
+
+#[test]
+fn pods_of_a_kubelet() {
+    pods_are_told("p-kube", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::Kubelets);
+}
+
+#[test]
+fn pods_without_labels_over_the_interface() {
+    pods_are_told("p-cri", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::None);
+}
+
+#[test]
+fn pods_without_labels_over_containerd_s_own_interface() {
+    pods_are_told("p-ctr", "runtime = \"containerd\"\nendpoint = \"SOCKET\"", Labels::None);
+}
+
+#[test]
+fn pods_over_both_at_once() {
+    let options = "runtime = [\"containerd\", \"cri\"]\n[container.endpoints]\n\
+                   containerd = \"SOCKET\"\ncri = \"SOCKET\"";
+    pods_are_told("p-both", options, Labels::None);
+}
+
+#[test]
+fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() {
+    let mut setup = setup("p-kill");
+    let pod = setup.client.run_pod("before", NAMESPACE, &mark("uid"), Labels::Kubelets);
+    let (id, _) = setup.run_marked(&pod, "nginx");
+    let mut tracer =
+        setup.tracer("cri-p-kill", "hold = \"5s\"\nruntime = \"cri\"\nendpoint = \"SOCKET\"");
+    let exec = |setup: &Setup, tracer: &mut Tracer, id: &str| {
+        let mark = mark("exec");
+        setup.client.exec(id, &["/bin/true", &mark]);
+        let args = ["/bin/true", mark.as_str()];
+        tracer.wait_for("the marked exec", |events| {
+            events.iter().find(|event| event.is_exec_of(&args)).cloned()
+        })
+    };
+    let event = exec(&setup, &mut tracer, &id);
+    assert_eq!(event.container_name(), Some("nginx"), "{}", event.0);
+    assert_eq!(event.0["k8s"]["pod"]["name"], "before", "{}", event.0);
+
+    setup.containerd.crash().unwrap_or_else(|e| panic!("{e:#}"));
+    setup.containerd.start_again().unwrap_or_else(|e| panic!("{e:#}"));
+    setup.client = Client::of(&setup.containerd.socket());
+    let pod = setup.client.run_pod("after", NAMESPACE, &mark("uid"), Labels::Kubelets);
+    let (new, _) = setup.run_marked(&pod, "nginx");
+    for (id, pod) in [(&id, "before"), (&new, "after")] {
+        wait::until("its pod is known", Duration::from_mins(1), || {
+            let event = exec(&setup, &mut tracer, id);
+            wait::when(event.0["k8s"]["pod"]["name"] == pod)
+        });
+    }
+    tracer.stop().totals.assert_complete();
+}

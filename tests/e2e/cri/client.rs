@@ -1,0 +1,269 @@
+//! A kubelet's part: making pods and their containers over the container runtime interface. Messages have the fields that are
+//! used; numbers as in Kubernetes' `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use prost::Message;
+use tokio::runtime::{Builder, Runtime};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+use tonic_prost::ProstCodec;
+
+/// The host's, in `NamespaceMode`.
+const NODE: i32 = 2;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PodConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<PodMetadata>,
+    #[prost(string, tag = "3")]
+    log_directory: String,
+    #[prost(map = "string, string", tag = "6")]
+    labels: HashMap<String, String>,
+    #[prost(message, optional, tag = "8")]
+    linux: Option<LinuxPod>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PodMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(string, tag = "3")]
+    namespace: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LinuxPod {
+    #[prost(string, tag = "1")]
+    cgroup_parent: String,
+    #[prost(message, optional, tag = "2")]
+    security: Option<PodSecurity>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PodSecurity {
+    #[prost(message, optional, tag = "1")]
+    namespaces: Option<Namespaces>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Namespaces {
+    #[prost(int32, tag = "1")]
+    network: i32,
+    #[prost(int32, tag = "2")]
+    pid: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "2")]
+    image: Option<Image>,
+    #[prost(string, repeated, tag = "3")]
+    command: Vec<String>,
+    #[prost(map = "string, string", tag = "9")]
+    labels: HashMap<String, String>,
+    #[prost(string, tag = "11")]
+    log_path: String,
+    #[prost(message, optional, tag = "15")]
+    linux: Option<LinuxContainer>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Image {
+    #[prost(string, tag = "1")]
+    image: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LinuxContainer {
+    #[prost(message, optional, tag = "2")]
+    security: Option<ContainerSecurity>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerSecurity {
+    #[prost(message, optional, tag = "3")]
+    namespaces: Option<Namespaces>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RunPod {
+    #[prost(message, optional, tag = "1")]
+    config: Option<PodConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CreateContainer {
+    #[prost(string, tag = "1")]
+    pod: String,
+    #[prost(message, optional, tag = "2")]
+    config: Option<ContainerConfig>,
+    #[prost(message, optional, tag = "3")]
+    pod_config: Option<PodConfig>,
+}
+
+/// Questions and answers of which the id is all that is used.
+#[derive(Clone, PartialEq, Message)]
+struct Id {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExecSync {
+    #[prost(string, tag = "1")]
+    container: String,
+    #[prost(string, repeated, tag = "2")]
+    command: Vec<String>,
+    #[prost(int64, tag = "3")]
+    timeout: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExecSyncResponse {
+    #[prost(int32, tag = "3")]
+    exit_code: i32,
+}
+
+/// A client of the interface.
+pub(crate) struct Client {
+    runtime: Runtime,
+    channel: Channel,
+}
+
+/// A pod that was made.
+pub(crate) struct Pod {
+    /// Its sandbox's id.
+    pub(crate) id: String,
+    pub(crate) config: PodConfig,
+}
+
+/// How the containers of a pod are labelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Labels {
+    /// As a kubelet does.
+    Kubelets,
+    /// Not at all, as `crictl` leaves them.
+    None,
+}
+
+impl Client {
+    /// Of who listens at `socket`.
+    pub(crate) fn of(socket: &Path) -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
+        let connect = async { endpoint.expect("a socket's path").connect().await };
+        let channel = runtime.block_on(connect).expect("containerd listens");
+        Self { runtime, channel }
+    }
+
+    #[track_caller]
+    fn ask<Q, A>(&self, method: &str, question: Q) -> A
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = format!("/runtime.v1.RuntimeService/{method}");
+        let path: PathAndQuery = path.parse().expect("a method's path");
+        let mut client = Grpc::new(self.channel.clone());
+        let answer = self.runtime.block_on(async {
+            client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+            client.unary(Request::new(question), path, ProstCodec::<Q, A>::default()).await
+        });
+        answer.unwrap_or_else(|e| panic!("{method}: {e}")).into_inner()
+    }
+
+    /// Makes a pod on the host's network, its cgroup where a kubelet has those of its least pods.
+    #[track_caller]
+    pub(crate) fn run_pod(&self, name: &str, namespace: &str, uid: &str, labels: Labels) -> Pod {
+        let labels = match labels {
+            Labels::Kubelets => pod_labels(name, namespace, uid),
+            Labels::None => HashMap::new(),
+        };
+        let config = PodConfig {
+            metadata: Some(PodMetadata {
+                name: name.to_owned(),
+                uid: uid.to_owned(),
+                namespace: namespace.to_owned(),
+            }),
+            log_directory: String::new(),
+            labels,
+            linux: Some(LinuxPod {
+                cgroup_parent: format!("/kubepods/besteffort/pod{uid}"),
+                security: Some(PodSecurity { namespaces: Some(host()) }),
+            }),
+        };
+        let question = RunPod { config: Some(config.clone()) };
+        Pod { id: self.ask::<_, Id>("RunPodSandbox", question).id, config }
+    }
+
+    /// Makes a container in a pod; gives its id.
+    #[track_caller]
+    pub(crate) fn create(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> String {
+        let mut labels = pod.config.labels.clone();
+        if !labels.is_empty() {
+            labels.insert("io.kubernetes.container.name".to_owned(), name.to_owned());
+        }
+        let config = ContainerConfig {
+            metadata: Some(ContainerMetadata { name: name.to_owned() }),
+            image: Some(Image { image: image.to_owned() }),
+            command: command.iter().map(|&word| word.to_owned()).collect(),
+            labels,
+            log_path: String::new(),
+            linux: Some(LinuxContainer {
+                security: Some(ContainerSecurity { namespaces: Some(host()) }),
+            }),
+        };
+        let question = CreateContainer {
+            pod: pod.id.clone(),
+            config: Some(config),
+            pod_config: Some(pod.config.clone()),
+        };
+        self.ask::<_, Id>("CreateContainer", question).id
+    }
+
+    /// Starts a container.
+    #[track_caller]
+    pub(crate) fn start(&self, id: &str) {
+        self.ask::<_, Id>("StartContainer", Id { id: id.to_owned() });
+    }
+
+    /// Runs a program in a container, to its end.
+    #[track_caller]
+    pub(crate) fn exec(&self, id: &str, command: &[&str]) {
+        let command = command.iter().map(|&word| word.to_owned()).collect();
+        let question = ExecSync { container: id.to_owned(), command, timeout: 60 };
+        let answer: ExecSyncResponse = self.ask("ExecSync", question);
+        assert_eq!(answer.exit_code, 0, "the program fails");
+    }
+
+    /// Takes a pod down, with all that is in it.
+    #[track_caller]
+    pub(crate) fn remove_pod(&self, pod: &Pod) {
+        self.ask::<_, Id>("StopPodSandbox", Id { id: pod.id.clone() });
+        self.ask::<_, Id>("RemovePodSandbox", Id { id: pod.id.clone() });
+    }
+}
+
+fn host() -> Namespaces {
+    Namespaces { network: NODE, pid: 1 }
+}
+
+fn pod_labels(name: &str, namespace: &str, uid: &str) -> HashMap<String, String> {
+    let labels = [("name", name), ("namespace", namespace), ("uid", uid)];
+    let label = |(key, value): (&str, &str)| (format!("io.kubernetes.pod.{key}"), value.to_owned());
+    labels.into_iter().map(label).collect()
+}

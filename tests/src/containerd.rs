@@ -1,0 +1,202 @@
+//! A containerd of our own, with everything that it writes under one folder, so that no test touches the system's.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::docker::Docker;
+use crate::{sweep, wait};
+
+/// How long it may take until it answers.
+const START_LIMIT: Duration = Duration::from_mins(1);
+/// How long it may take to end when asked to.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+/// A Unix socket's path has at most 107 bytes.
+const SOCKET: &str = "c.sock";
+const LONGEST_SOCKET: usize = "/c.sock.ttrpc".len();
+
+/// A running containerd. When it goes, so do its containers, its mounts and its folder.
+#[derive(Debug)]
+pub struct Containerd {
+    dir: PathBuf,
+    child: Child,
+}
+
+impl Containerd {
+    /// Starts one with everything under `dir`, and waits until it answers. What an earlier run left there is cleared away.
+    /// With `pods` it speaks the container runtime interface, and pods have the sandbox `pods` for an image.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not answer: with the end of its log.
+    pub fn start(dir: &Path, pods: Option<&str>) -> Result<Self> {
+        ensure!(
+            dir.as_os_str().len() + LONGEST_SOCKET <= 107,
+            "{} is too long a path for the sockets of a containerd: use a shorter one",
+            dir.display()
+        );
+        sweep::sweep_containerd(dir)?;
+        fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+        fs::write(dir.join("config.toml"), config(dir, pods))?;
+        let child = spawn(dir)?;
+        let mut daemon = Self { dir: dir.to_owned(), child };
+        daemon.wait_until_it_answers()?;
+        Ok(daemon)
+    }
+
+    /// Its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join(SOCKET)
+    }
+
+    /// Makes a docker image known in a namespace; gives its name there.
+    ///
+    /// # Errors
+    /// When docker does not give it, or containerd refuses it.
+    pub fn import(&self, docker: &Docker, image: &str, namespace: &str) -> Result<String> {
+        let tar = self.dir.join("image.tar");
+        let tar = tar.to_str().context("the folder's path is not UTF-8")?;
+        docker.run(&["save", image, "-o", tar])?;
+        self.ctr(namespace, &["images", "import", tar])?;
+        Ok(format!("docker.io/library/{image}"))
+    }
+
+    /// The `ctr` command, in that namespace.
+    pub fn command(&self, namespace: &str) -> Command {
+        let mut command = Command::new("ctr");
+        command.env_remove("CONTAINERD_ADDRESS").env_remove("CONTAINERD_NAMESPACE");
+        command.arg("-a").arg(self.socket()).args(["-n", namespace]).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it and gives what it printed, without the last newline.
+    ///
+    /// # Errors
+    /// When it cannot be started, or fails: with what it said.
+    pub fn ctr(&self, namespace: &str, args: &[&str]) -> Result<String> {
+        let done = self.command(namespace).args(args).output().context("cannot start `ctr`")?;
+        if !done.status.success() {
+            let said = String::from_utf8_lossy(&done.stderr);
+            bail!("ctr -n {namespace} {}: {}: {}", args.join(" "), done.status, said.trim());
+        }
+        Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
+    }
+
+    /// As [`Containerd::ctr`], but a failure fails the test.
+    ///
+    /// # Panics
+    /// When the command fails.
+    #[track_caller]
+    pub fn ok(&self, namespace: &str, args: &[&str]) -> String {
+        self.ctr(namespace, args).unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
+    /// Options for `ctr run` and `ctr tasks exec` that keep what they write in our folder.
+    pub fn fifos(&self) -> String {
+        format!("--fifo-dir={}", self.dir.join("fifo").display())
+    }
+
+    /// Ends it with SIGKILL, as a crash would. Its containers go on running.
+    ///
+    /// # Errors
+    /// When it cannot be killed.
+    pub fn crash(&mut self) -> Result<()> {
+        self.child.kill().context("cannot kill containerd")?;
+        self.child.wait().context("cannot wait for containerd")?;
+        Ok(())
+    }
+
+    /// Starts it again on what it left behind.
+    ///
+    /// # Errors
+    /// As [`Containerd::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.child = spawn(&self.dir)?;
+        self.wait_until_it_answers()
+    }
+
+    fn wait_until_it_answers(&mut self) -> Result<()> {
+        let answer = wait::poll(START_LIMIT, || {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Some(Err(status));
+            }
+            self.ctr("default", &["version"]).ok().map(|_| Ok(()))
+        });
+        match answer {
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => bail!("containerd ended at once: {status}\n{}", self.end_of_log()),
+            None => bail!("containerd does not answer\n{}", self.end_of_log()),
+        }
+    }
+
+    fn end_of_log(&self) -> String {
+        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+impl Drop for Containerd {
+    fn drop(&mut self) {
+        // The containers go first: the daemon leaves them running.
+        sweep::end_containers(&self.dir);
+        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
+            let _gone = kill_process(pid, Signal::TERM);
+        }
+        let ended = wait::poll(STOP_LIMIT, || self.child.try_wait().ok().flatten());
+        if ended.is_none() {
+            let _gone = self.child.kill();
+            let _status = self.child.wait();
+        }
+        if let Err(error) = sweep::sweep_containerd(&self.dir) {
+            eprintln!("cannot clear {}: {error:#}", self.dir.display());
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("log"))?;
+    let mut command = Command::new("containerd");
+    command.arg("--config").arg(dir.join("config.toml"));
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.spawn().context("cannot start `containerd`: is it installed?")
+}
+
+fn config(dir: &Path, pods: Option<&str>) -> String {
+    let dir = dir.display();
+    let common = format!(
+        r#"version = 2
+root = "{dir}/root"
+state = "{dir}/{STATE}"
+disabled_plugins = [{disabled}]
+
+[grpc]
+address = "{dir}/{SOCKET}"
+
+[ttrpc]
+address = "{dir}/{SOCKET}.ttrpc"
+
+[plugins."io.containerd.internal.v1.opt"]
+path = "{dir}/opt"
+"#,
+        STATE = sweep::CONTAINERD_STATE,
+        disabled = if pods.is_none() { r#""io.containerd.grpc.v1.cri""# } else { "" },
+    );
+    let Some(image) = pods else { return common };
+    // Pods here have the host's network, so there is nothing for a network plugin to do.
+    format!(
+        r#"{common}
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{image}"
+# Not everywhere may a process have a better chance to survive than who starts it.
+restrict_oom_score_adj = true
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{dir}/cni"
+conf_dir = "{dir}/cni.d"
+"#
+    )
+}
