@@ -1,8 +1,10 @@
 //! Containers whose id may be any word: their runtimes keep a folder of state for each, under its id, from before its cgroup
 //! is made until it is gone.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use whalewatch_core::Runtime;
 
 use super::path::{Home, InPath};
@@ -34,34 +36,56 @@ impl StateFolders {
     /// The innermost container of a cgroup's path that has its state there. The names of cgroups come from anybody, so what
     /// would lead out of the folder is no id.
     pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
-        let path = std::str::from_utf8(path).ok()?;
-        let mut components = path.rsplit('/').filter(|c| is_name(c)).peekable();
-        while let Some(component) = components.next() {
-            let parent = components.peek().copied();
-            if let Some(home) = self.claim_of(component, parent) {
+        let mut path = std::str::from_utf8(path).ok()?;
+        while let Some((above, component)) = path.rsplit_once('/') {
+            if is_name(component)
+                && let Some(home) = self.claim_of(path, above, component)
+            {
                 return Some(home);
             }
+            path = above;
         }
         None
     }
 
-    fn claim_of(&self, component: &str, parent: Option<&str>) -> Option<Home> {
-        let scope = |prefix: &str| component.strip_suffix(".scope")?.strip_prefix(prefix);
-        let has = |folder: &Path, id: &str| is_name(id) && folder.join(id).is_dir();
-        for (word, folder, runtime) in
-            [("runc", &self.runc, Runtime::Runc), ("crun", &self.crun, Runtime::Crun)]
-        {
-            // The systemd driver says whose it is, the cgroupfs driver does not.
-            let id = scope(&format!("{word}-")).unwrap_or(component);
-            if has(folder, id) {
-                return Some(claim(word, id, runtime));
+    /// The container whose own cgroup has this path.
+    fn claim_of(&self, path: &str, above: &str, component: &str) -> Option<Home> {
+        let namespace = above.rsplit('/').next().filter(|name| is_name(name) && *name != DOCKERS);
+        if let Some(namespace) = namespace {
+            let known = |folder: &PathBuf| folder.join(namespace).join(component).is_dir();
+            if self.containerd.iter().any(known) {
+                return Some(claim(namespace, component, Runtime::Containerd));
             }
         }
-        let namespace = parent.filter(|&namespace| namespace != DOCKERS)?;
-        let known = |folder: &PathBuf| has(&folder.join(namespace), component);
-        (is_name(namespace) && self.containerd.iter().any(known))
-            .then(|| claim(namespace, component, Runtime::Containerd))
+        let scope = |prefix: &str| component.strip_suffix(".scope")?.strip_prefix(prefix);
+        // The systemd driver says whose it is, the cgroupfs driver does not.
+        let id = scope("runc-").unwrap_or(component);
+        if is_name(id) && self.runc.join(id).is_dir() {
+            let paths = |state: &Value| -> Vec<String> {
+                let paths = state["cgroup_paths"].as_object().into_iter().flat_map(|p| p.values());
+                paths.filter_map(|path| path.as_str().map(str::to_owned)).collect()
+            };
+            let ours = is_at(&self.runc.join(id).join("state.json"), path, paths);
+            return ours.then(|| claim("runc", id, Runtime::Runc));
+        }
+        let id = scope("crun-").unwrap_or(component);
+        if is_name(id) && self.crun.join(id).is_dir() {
+            let paths = |state: &Value| -> Vec<String> {
+                state["cgroup-path"].as_str().map(str::to_owned).into_iter().collect()
+            };
+            let ours = is_at(&self.crun.join(id).join("status"), path, paths);
+            return ours.then(|| claim("crun", id, Runtime::Crun));
+        }
+        None
     }
+}
+
+/// Whether a container of that state is at this path: another cgroup may be called like it. Before the state is written its
+/// cgroup is just being made, and this is it.
+fn is_at(state: &Path, path: &str, paths: impl Fn(&Value) -> Vec<String>) -> bool {
+    let Ok(text) = fs::read(state) else { return true };
+    let Ok(state) = serde_json::from_slice(&text) else { return true };
+    paths(&state).iter().any(|told| told.ends_with(path))
 }
 
 /// With what the id is unique in before it, so that it is on this host: `runc/web`, `default/web`.
@@ -76,8 +100,6 @@ fn is_name(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]
@@ -119,8 +141,19 @@ mod tests {
                 assert_eq!(claim.name.as_deref(), claim.id.split_once('/').map(|(_, name)| name));
             }
         }
+        let state = |cgroup: &str| format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{cgroup}"}}}}"#);
+        fs::write(root.path().join("run/runc/web/state.json"), state("/web")).unwrap();
+        fs::write(root.path().join("run/crun/db/status"), r#"{"cgroup-path":"/db"}"#).unwrap();
+        for (path, id) in [("/web/x", Some("runc/web")), ("/db", Some("crun/db"))] {
+            assert_eq!(folders.claim(path.as_bytes()).map(|home| home.id).as_deref(), id);
+        }
+        for path in ["/mine/web", "/mine/db"] {
+            assert_eq!(folders.claim(path.as_bytes()), None, "called like it, elsewhere: {path}");
+        }
+        fs::write(root.path().join("run/runc/web/state.json"), "half a file {").unwrap();
+        assert!(folders.claim(b"/web").is_some());
         assert_eq!(folders.claim(b"/\xff"), None);
-        fs::remove_dir(root.path().join("run/runc/web")).unwrap();
+        fs::remove_dir_all(root.path().join("run/runc/web")).unwrap();
         assert_eq!(folders.claim(b"/web"), None);
     }
 }
