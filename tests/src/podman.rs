@@ -67,7 +67,9 @@ impl Podman {
 
     fn of_user(delegated: bool) -> Result<Self> {
         if let Ok(user) = find_user() {
-            Self { dir: user.home.clone(), user: Some(user) }.clear()?;
+            // An earlier run was cut short.
+            drop(Self { dir: user.home.clone(), user: Some(user) });
+            ensure!(find_user().is_err(), "{USER} is still there");
         }
         admin("useradd", &["--create-home", "--shell", "/bin/sh", USER])?;
         admin(
