@@ -47,8 +47,10 @@ fn setup(dir: &str) -> Setup {
 #[track_caller]
 fn sandbox_image(docker: &Docker) -> String {
     let image = "whalewatch-pause:1".to_owned();
-    let tar = environment::get(environment::IMAGE_TAR);
-    docker.ok(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image]);
+    if docker.run(&["image", "inspect", &image]).is_err() {
+        let tar = environment::get(environment::IMAGE_TAR);
+        docker.ok(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image]);
+    }
     image
 }
 

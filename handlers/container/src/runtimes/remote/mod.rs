@@ -11,7 +11,6 @@ pub(super) mod grpc;
 pub(super) mod testing;
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 
 use actix::{
