@@ -81,7 +81,7 @@ impl Podman {
         fs::DirBuilder::new().mode(0o700).create(&runtime)?;
         chown(&runtime, Some(user.uid), Some(user.gid))?;
         if delegated {
-            user.delegate()?;
+            User::delegate()?;
         }
         Ok(Self { dir: user.home.clone(), user: Some(user) })
     }
@@ -207,8 +207,8 @@ impl Podman {
             user.end_all();
         }
         sweep::remove(&self.dir)?;
-        if let Some(user) = &self.user {
-            user.take_back();
+        if self.user.is_some() {
+            User::take_back();
             admin("userdel", &[USER])?;
         }
         Ok(())
@@ -259,7 +259,7 @@ impl User {
     }
 
     /// Gives the user a cgroup to make others in.
-    fn delegate(&self) -> Result<()> {
+    fn delegate() -> Result<()> {
         let own = cgroup2()?.join(DELEGATED);
         for folder in [COMMANDS, "containers"] {
             fs::create_dir_all(own.join(folder))?;
@@ -269,7 +269,7 @@ impl User {
         Ok(())
     }
 
-    fn take_back(&self) {
+    fn take_back() {
         let Ok(root) = cgroup2() else { return };
         // They can be removed once the last process in them has been waited for.
         wait::poll(LIMIT, || {

@@ -198,7 +198,7 @@ mod tests {
         assert_eq!((pid.depth, pid.shared), (2, 2));
         assert_eq!(lead(pid, 2), r#","pid":"#);
         assert_eq!(lead(pid, 1), r#","namespaces":{"pid":"#);
-        assert_eq!(plan.container.len(), 5);
+        assert_eq!(plan.container.len(), 7);
         assert_eq!(plan.leaves.iter().filter(|leaf| leaf.even_null).count(), 1);
         let time_and_kind = 2;
         assert_eq!(plan.leaves.len(), Schema::of::<Ran>().fields.len() - time_and_kind + 1);

@@ -293,8 +293,11 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(5 << (2 * tries.min(6)))
 }
 
-/// The job. Gives the containers that were wanted: those that were found, and those that were not.
-fn do_work(store: &mut Store, work: Work) -> ((Vec<Arc<str>>, Vec<Arc<str>>), Outcome) {
+/// Containers that were wanted: those that were found, and those that were not.
+type Wanted = (Vec<Arc<str>>, Vec<Arc<str>>);
+
+/// The job. Gives what became of the containers that were wanted.
+fn do_work(store: &mut Store, work: Work) -> (Wanted, Outcome) {
     let mut outcome = Outcome::default();
     if work.everywhere {
         store.look_everywhere(&mut outcome);
