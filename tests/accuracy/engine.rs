@@ -14,7 +14,7 @@ use crate::run::Machine;
 /// One runtime.
 pub(crate) trait Engine: Sync {
     /// What it is called in the results.
-    fn name(&self) -> &str;
+    fn name(&self) -> &'static str;
 
     /// Runs a program in a new container to its end, and removes that. Gives the container's id as Whalewatch has it.
     fn run(&self, name: &str, program: &[&str]) -> Result<String>;
@@ -112,7 +112,7 @@ impl Cli {
 }
 
 impl Engine for Cli {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         self.name
     }
 
@@ -151,7 +151,7 @@ impl WithPodman {
 }
 
 impl Engine for WithPodman {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "podman"
     }
 
@@ -217,7 +217,7 @@ impl Oci {
 }
 
 impl Engine for Oci {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         self.program
     }
 

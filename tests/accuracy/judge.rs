@@ -102,13 +102,10 @@ fn lines(printed: &Path, mut with: impl FnMut(&Event)) -> Result<()> {
 }
 
 /// The mark of an exec, which is the last argument of a program that does nothing else, or of the workload's.
-fn mark<'a>(event: &'a Event) -> Option<&'a str> {
+fn mark(event: &Event) -> Option<&str> {
     let args = event.args();
-    let whose = match args[..] {
-        ["/bin/true", mark] | ["/workload", .., mark] => mark,
-        _ => return None,
-    };
-    (event.kind() == "process.exec").then_some(whose)
+    let (["/bin/true", mark] | ["/workload", .., mark]) = args[..] else { return None };
+    (event.kind() == "process.exec").then_some(mark)
 }
 
 /// A marked process that was seen.
