@@ -48,6 +48,13 @@ impl StateFolders {
     fn claim_of(&self, component: &str, parent: Option<&str>) -> Option<Home> {
         let scope = |prefix: &str| component.strip_suffix(".scope")?.strip_prefix(prefix);
         let has = |folder: &Path, id: &str| is_name(id) && folder.join(id).is_dir();
+        // With its namespace, which says more than the word alone.
+        let known = |folder: &PathBuf, namespace| has(&folder.join(namespace), component);
+        if let Some(namespace) = parent.filter(|&namespace| namespace != DOCKERS)
+            && self.containerd.iter().any(|folder| known(folder, namespace))
+        {
+            return Some(claim(namespace, component, Runtime::Containerd));
+        }
         for (word, folder, runtime) in
             [("runc", &self.runc, Runtime::Runc), ("crun", &self.crun, Runtime::Crun)]
         {
@@ -57,10 +64,7 @@ impl StateFolders {
                 return Some(claim(word, id, runtime));
             }
         }
-        let namespace = parent.filter(|&namespace| namespace != DOCKERS)?;
-        let known = |folder: &PathBuf| has(&folder.join(namespace), component);
-        (is_name(namespace) && self.containerd.iter().any(known))
-            .then(|| claim(namespace, component, Runtime::Containerd))
+        None
     }
 }
 
