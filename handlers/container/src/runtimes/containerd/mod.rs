@@ -147,7 +147,9 @@ impl Containerd {
         let tasks: HashMap<String, m::Task> =
             tasks.tasks.into_iter().map(|task| (task.id.clone(), task)).collect();
         let (records, mut pods) = (self.records(name, &tasks).await?, Pods::default());
-        records.iter().for_each(|record| pods.learn(record));
+        for record in &records {
+            pods.learn(record);
+        }
         let room = MOST_CONTAINERS.saturating_sub(found.len());
         let containers = records.into_iter().filter_map(|record| {
             let task = tasks.get(&record.id);

@@ -39,13 +39,13 @@ impl DockerActor {
         let listing =
             list(docker, self.runtime, self.settings.timeout, processes, self.tell.clone());
         let done = move |done: Result<(), String>, this: &mut Self, ctx: &mut Context<Self>| {
-            this.listed(done, processes, ctx);
+            this.listed(&done, processes, ctx);
         };
         ctx.spawn(listing.into_actor(self).map(done));
     }
 
-    fn listed(&mut self, done: Result<(), String>, processes: bool, ctx: &mut Context<Self>) {
-        if let Err(reason) = &done {
+    fn listed(&mut self, done: &Result<(), String>, processes: bool, ctx: &mut Context<Self>) {
+        if let Err(reason) = done {
             tracing::debug!(reason, "containers could not be listed");
         }
         if let Some(processes) = self.refresh.ended(done.is_ok(), processes) {
