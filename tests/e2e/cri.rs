@@ -142,7 +142,9 @@ fn pods_are_told(test: &str, options: &str, labels: Labels) {
     println!("{verdict}");
     verdict.assert_right();
     finished.totals.assert_complete();
-    all.iter().for_each(|expected| expected.check(&finished.events));
+    for expected in &all {
+        expected.check(&finished.events);
+    }
 }
 
 #[test]
