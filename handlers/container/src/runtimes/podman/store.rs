@@ -80,6 +80,10 @@ enum Watched {
 pub(super) struct Outcome {
     /// Something was half there: it is worth another look soon.
     pub(super) again: bool,
+    /// Containers that were asked for and are known.
+    pub(super) found: Vec<Arc<str>>,
+    /// Those that are not.
+    pub(super) missing: Vec<Arc<str>>,
     /// First processes that are to be waited for.
     pub(super) ends: Vec<(Arc<str>, u32, OwnedFd)>,
 }
@@ -189,7 +193,7 @@ impl Store {
     /// Tells a container as it is now, if it is known.
     pub(super) fn inspect(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
         if let Some((container, state)) = self.details(id) {
-            self.tell_details(container, state, true, outcome);
+            self.tell_details(container, &state, true, outcome);
         }
     }
 
@@ -203,7 +207,7 @@ impl Store {
                 there.push(id.to_string());
             }
             if matches!(state, State::Created | State::Runs(_)) {
-                self.tell_details(container, state, processes, outcome);
+                self.tell_details(container, &state, processes, outcome);
             }
         }
         (self.tell)(News::Refreshed { running: there });
@@ -334,7 +338,7 @@ impl Store {
     fn examine(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
         let details = self.details(id).filter(|(_, state)| !matches!(state, State::Unsaid));
         if let Some((container, state)) = details {
-            self.tell_details(container, state, true, outcome);
+            self.tell_details(container, &state, true, outcome);
         }
     }
 
@@ -356,7 +360,7 @@ impl Store {
     fn tell_details(
         &mut self,
         container: Container,
-        state: State,
+        state: &State,
         processes: bool,
         outcome: &mut Outcome,
     ) {
@@ -364,9 +368,9 @@ impl Store {
         (self.tell)(News::Container(Box::new(container)));
         let State::Runs(first) = state else { return };
         if processes {
-            (self.tell)(News::Processes { id: id.to_string(), seen: vec![first] });
+            (self.tell)(News::Processes { id: id.to_string(), seen: vec![*first] });
         }
-        self.want_end(id, &first, outcome);
+        self.want_end(id, first, outcome);
     }
 
     /// No cgroup tells the end of a container that has none.
