@@ -80,6 +80,10 @@ enum Watched {
 pub(super) struct Outcome {
     /// Something was half there: it is worth another look soon.
     pub(super) again: bool,
+    /// Containers that were asked for and are known.
+    pub(super) found: Vec<Arc<str>>,
+    /// Those that are not.
+    pub(super) missing: Vec<Arc<str>>,
     /// First processes that are to be waited for.
     pub(super) ends: Vec<(Arc<str>, u32, OwnedFd)>,
 }
