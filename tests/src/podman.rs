@@ -81,7 +81,7 @@ impl Podman {
         fs::DirBuilder::new().mode(0o700).create(&runtime)?;
         chown(&runtime, Some(user.uid), Some(user.gid))?;
         if delegated {
-            User::delegate()?;
+            delegate()?;
         }
         Ok(Self { dir: user.home.clone(), user: Some(user) })
     }
@@ -208,7 +208,7 @@ impl Podman {
         }
         sweep::remove(&self.dir)?;
         if self.user.is_some() {
-            User::take_back();
+            take_back();
             admin("userdel", &[USER])?;
         }
         Ok(())
@@ -258,29 +258,6 @@ impl User {
         command
     }
 
-    /// Gives the user a cgroup to make others in.
-    fn delegate() -> Result<()> {
-        let own = cgroup2()?.join(DELEGATED);
-        for folder in [COMMANDS, "containers"] {
-            fs::create_dir_all(own.join(folder))?;
-        }
-        let status = Command::new("chown").arg("-R").arg(USER).arg(&own).status()?;
-        ensure!(status.success(), "cannot give {} to {USER}", own.display());
-        Ok(())
-    }
-
-    fn take_back() {
-        let Ok(root) = cgroup2() else { return };
-        // They can be removed once the last process in them has been waited for.
-        wait::poll(LIMIT, || {
-            let own = root.join(DELEGATED);
-            for folder in [own.join(COMMANDS), own.join("containers"), own.clone()] {
-                let _missing = fs::remove_dir(folder);
-            }
-            wait::when(!own.exists())
-        });
-    }
-
     /// Podman leaves a process that keeps the user's namespaces.
     fn end_all(&self) {
         let file = self.home.join("runtime/libpod/tmp/pause.pid");
@@ -292,6 +269,29 @@ impl User {
             wait::poll(LIMIT, || wait::when(!sweep::is_running(pid)));
         }
     }
+}
+
+/// Gives the user a cgroup to make others in.
+fn delegate() -> Result<()> {
+    let own = cgroup2()?.join(DELEGATED);
+    for folder in [COMMANDS, "containers"] {
+        fs::create_dir_all(own.join(folder))?;
+    }
+    let status = Command::new("chown").arg("-R").arg(USER).arg(&own).status()?;
+    ensure!(status.success(), "cannot give {} to {USER}", own.display());
+    Ok(())
+}
+
+fn take_back() {
+    let Ok(root) = cgroup2() else { return };
+    // They can be removed once the last process in them has been waited for.
+    wait::poll(LIMIT, || {
+        let own = root.join(DELEGATED);
+        for folder in [own.join(COMMANDS), own.join("containers"), own.clone()] {
+            let _missing = fs::remove_dir(folder);
+        }
+        wait::when(!own.exists())
+    });
 }
 
 fn find_user() -> Result<User> {

@@ -229,14 +229,14 @@ impl PodmanActor {
         self.looked = if work.everywhere { Some(now) } else { self.looked };
         self.listed = if work.list.is_some() { Some(now) } else { self.listed };
         let job = spawn_blocking(move || {
-            let (missing, outcome) = do_work(&mut store, work);
-            (store, missing, outcome)
+            let outcome = do_work(&mut store, work);
+            (store, outcome)
         });
         ctx.spawn(job.into_actor(self).map(|done, this, ctx| {
-            if let Ok((store, missing, outcome)) = done {
+            if let Ok((store, outcome)) = done {
                 this.absent = store.is_absent();
                 this.store = Some(store);
-                this.found(missing, outcome, ctx);
+                this.done(outcome, ctx);
             } else {
                 this.store = Some(this.new_store()); // all is read anew
                 this.work.everywhere = true;
@@ -245,16 +245,11 @@ impl PodmanActor {
         }));
     }
 
-    fn found(
-        &mut self,
-        (found, missing): (Vec<Arc<str>>, Vec<Arc<str>>),
-        outcome: Outcome,
-        ctx: &mut Context<Self>,
-    ) {
-        for id in found {
+    fn done(&mut self, outcome: Outcome, ctx: &mut Context<Self>) {
+        for id in outcome.found {
             self.wanted.remove(&id);
         }
-        for id in missing {
+        for id in outcome.missing {
             self.deny(id, ctx);
         }
         for (id, pid, end) in outcome.ends {
@@ -293,11 +288,8 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(5 << (2 * tries.min(6)))
 }
 
-/// Containers that were wanted: those that were found, and those that were not.
-type Wanted = (Vec<Arc<str>>, Vec<Arc<str>>);
-
-/// The job. Gives what became of the containers that were wanted.
-fn do_work(store: &mut Store, work: Work) -> (Wanted, Outcome) {
+/// The job.
+fn do_work(store: &mut Store, work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     if work.everywhere {
         store.look_everywhere(&mut outcome);
@@ -310,14 +302,15 @@ fn do_work(store: &mut Store, work: Work) -> (Wanted, Outcome) {
         store.look(&mut outcome);
     }
     let wanted = work.inspect.into_iter();
-    let (found, missing): (Vec<_>, Vec<_>) = wanted.partition(|id| store.knows(id));
-    for id in &found {
-        store.inspect(id, &mut outcome);
+    let (found, missing) = wanted.partition(|id| store.knows(id));
+    (outcome.found, outcome.missing) = (found, missing);
+    for id in outcome.found.clone() {
+        store.inspect(&id, &mut outcome);
     }
     if let Some(processes) = work.list {
         store.list(processes, &mut outcome);
     }
-    ((found, missing), outcome)
+    outcome
 }
 
 /// Waits for the end of a process.

@@ -45,10 +45,10 @@ pub(super) fn usual() -> Vec<PathBuf> {
 }
 
 fn from(settings: &[u8], passwd: &[u8]) -> Vec<PathBuf> {
-    let settings = std::str::from_utf8(settings).ok();
-    let settings: Settings =
-        settings.and_then(|text| toml::from_str(text).ok()).unwrap_or_default();
-    let Storage { graphroot, runroot, rootless_storage_path } = settings.storage;
+    let settings: Option<Settings> =
+        std::str::from_utf8(settings).ok().and_then(|text| toml::from_str(text).ok());
+    let Storage { graphroot, runroot, rootless_storage_path } =
+        settings.unwrap_or_default().storage;
     let mut roots: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     roots.extend([graphroot, runroot].into_iter().flatten());
     let passwd = String::from_utf8_lossy(passwd);
