@@ -13,7 +13,7 @@ mod trees;
 
 use anyhow::Result;
 
-use crate::engine::{Cli, Engine, Oci, WithPodman};
+use crate::engine::{Cli, Ctr, Engine, Oci, WithPodman};
 use crate::report::Outcome;
 use crate::run::Machine;
 
@@ -57,6 +57,7 @@ fn engines(machine: &Machine) -> Result<Vec<Box<dyn Engine>>> {
     Ok(vec![
         Box::new(Cli::docker(machine)),
         Box::new(WithPodman::new(machine)?),
+        Box::new(Ctr::new(machine)?),
         Box::new(Oci::new(machine, "runc")?),
     ])
 }
