@@ -156,12 +156,40 @@ fn podman_s_service_is_spoken_to_in_docker_s_words() {
 }
 
 #[test]
+fn short_containers_without_a_cgroup_have_their_names() {
+    let podman = Podman::rootless_without_cgroups().unwrap_or_else(|e| panic!("{e:#}"));
+    let podman = with_image(podman);
+    let scratch = environment::scratch("podman-cgroupless-short-tracer");
+    let mut tracer = Tracer::run(&scratch, &config::json_chain("runtime = \"podman\""));
+    let (mut right, mut host) = (0, Vec::new());
+    for round in 0..ROUNDS {
+        let name = format!("no-cgroup-{round}");
+        let mark = mark(&name);
+        let id = podman.run_to_end(&name, &environment::image(), &["/bin/true", &mark]);
+        let args = ["/bin/true", mark.as_str()];
+        let event = tracer.wait_for("the marked exec", |events| {
+            events.iter().find(|event| event.is_exec_of(&args)).cloned()
+        });
+        if event.container_id().is_none() {
+            host.push(event.0);
+            continue;
+        }
+        assert_named(&event, &id, &name);
+        right += 1;
+    }
+    println!("{right} right, {} called the host's", host.len());
+    tracer.stop();
+    assert!(host.is_empty(), "{}", host[0]);
+}
+
+#[test]
 fn a_container_without_a_cgroup_is_found_by_name_and_gone_when_it_ends() {
     let podman = Podman::rootless_without_cgroups().unwrap_or_else(|e| panic!("{e:#}"));
     let podman = with_image(podman);
     let scratch = environment::scratch("podman-cgroupless-tracer");
     let mut tracer = Tracer::run(&scratch, &config::json_chain("runtime = \"podman\""));
     let id = podman.start("no-cgroup", &environment::image(), &["sleep", "1000000"]);
+    assert_named(&exec_in(&mut tracer, &podman, &id), &id, "no-cgroup");
     tracer.wait_for("it is found", |events| {
         let is = |e: &Event| e.kind() == "container.found" && e.container_id() == Some(&id);
         let found = events.iter().find(|e| is(e))?;

@@ -131,3 +131,43 @@ fn of_several_runtimes_all_must_deny_it_and_one_that_lists_says_nothing_of_anoth
     let out = rig.take();
     assert_eq!(out[0].state, State::Pending);
 }
+
+#[test]
+fn what_a_user_writes_into_records_of_their_own_says_nothing_of_another_runtime_s_container() {
+    let runtime = RuntimeChoice::Word(RuntimeWord::Auto);
+    let mut rig = Rig::with(ContainerOptions { runtime, ..options() }, true);
+    rig.observe(vec![made(7, 7)]);
+    rig.hear_name(7, "web");
+    for forged in [
+        News::Container(Box::new(crate::testing::named(7, "forged"))),
+        News::Renamed { id: id(7), name: "forged".into() },
+        News::Removed { id: id(7) },
+    ] {
+        rig.hear_from(RuntimeKind::Podman, forged);
+        rig.handle(0, vec![act(process(10, 1, 7))]);
+        assert_eq!(rig.told(), ["resolved web"]);
+    }
+    // Nor while its own runtime has not spoken yet.
+    rig.observe(vec![made(8, 8)]);
+    rig.hear_from(RuntimeKind::Podman, News::Container(Box::new(crate::testing::named(8, "x"))));
+    rig.hear_name(8, "db");
+    rig.handle(0, vec![act(process(11, 1, 8))]);
+    assert_eq!(rig.told(), ["resolved db"]);
+}
+
+#[test]
+fn a_container_without_a_cgroup_of_its_own_lives_in_its_mounts() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made_host(1)]);
+    rig.hear_name(7, "rootless");
+    let first = Process { namespaces: INNER, ..process(10, 1, 1) };
+    let key = first.key();
+    let seen = crate::proc::Seen { key, parent: 1, namespaces: INNER };
+    rig.hear(News::Processes { id: id(7), seen: vec![seen] });
+    let child = Process { namespaces: INNER, ..process(11, 2, 1) };
+    rig.track(vec![event(first, Says::Executed), forked(child, key)]);
+    rig.track(vec![event(Process { namespaces: Namespaces::default(), ..child }, Says::Exited)]);
+    rig.handle(0, vec![act(process(12, 3, 1))]);
+    let told = rig.told();
+    assert_eq!(told, ["resolved rootless", "resolved rootless", "resolved rootless", "host"]);
+}

@@ -83,6 +83,21 @@ pub(crate) enum News {
     },
 }
 
+impl News {
+    /// The one container that this is about.
+    pub(crate) fn about(&self) -> Option<&str> {
+        Some(match self {
+            Self::Container(container) => &container.id,
+            Self::Renamed { id, .. }
+            | Self::Status { id, .. }
+            | Self::Removed { id }
+            | Self::Processes { id, .. } => id,
+            Self::NotKnown { id } => id,
+            Self::Refreshed { .. } => return None,
+        })
+    }
+}
+
 /// Takes requests without ever waiting: the runtimes' clients, or a script in tests.
 pub(crate) trait Helper: Send + fmt::Debug {
     /// Asks for something.

@@ -108,9 +108,37 @@ impl ContainerManager {
         }
         match self.ask_cgroup(process.cgroup_id, cx)? {
             Answer::Container(serial) => Some((Place::Container(serial), How::Cgroup)),
-            Answer::Host => Some((Place::Host, How::Cgroup)),
+            Answer::Host => Some(self.place_on_host(process)),
             Answer::Doubtful(serial) => Some(self.place_in_doubt(serial, process)),
             Answer::Silent => Some(self.place_without_cgroup(process)),
+        }
+    }
+
+    /// Where a process is that is in a cgroup of the host's: there, or in a container that never had a cgroup of its own, as
+    /// rootless podman makes them. Such a container lives in its mount namespace.
+    #[inline]
+    pub(super) fn place_on_host(&self, process: &Process) -> (Place, How) {
+        if process.namespaces.mnt == self.host.mnt {
+            return (Place::Host, How::Cgroup);
+        }
+        self.place_among_other_mounts(process)
+    }
+
+    fn place_among_other_mounts(&self, process: &Process) -> (Place, How) {
+        let without_cgroup = |serial: &Serial| {
+            let known = self.containers.get(*serial);
+            known.is_some_and(|k| k.cgroups.is_empty() && k.former_cgroups.is_empty())
+        };
+        // A process that ends has no namespaces any more.
+        let known = || match self.pids.get(process.key())?.place {
+            Place::Container(serial) => Some(serial),
+            Place::Host | Place::Unknown => None,
+        };
+        let mnt = process.namespaces.mnt;
+        let found = if mnt == 0 { known() } else { self.containers.by_mnt(mnt) };
+        match found.filter(without_cgroup) {
+            Some(serial) => (Place::Container(serial), How::Namespace),
+            None => (Place::Host, How::Cgroup),
         }
     }
 
@@ -325,7 +353,7 @@ impl ContainerManager {
         };
         let (place, how) = match self.cgroups.get(process.cgroup_id) {
             Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
-            Some(Answer::Host) => (Place::Host, How::Cgroup),
+            Some(Answer::Host) => self.place_on_host(process),
             Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process),
             Some(Answer::Silent) | None => self.place_without_cgroup(process),
         };

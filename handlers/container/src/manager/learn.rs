@@ -60,7 +60,7 @@ impl ContainerManager {
         }
         let place = match self.ask_cgroup(process.cgroup_id, cx) {
             Some(Answer::Container(serial)) => Place::Container(serial),
-            Some(Answer::Host) => Place::Host,
+            Some(Answer::Host) => self.place_on_host(process).0,
             Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process).0,
             Some(Answer::Silent) => self.find_place(process, parent, cx),
             None => Place::Unknown, // the cgroup is about to be told

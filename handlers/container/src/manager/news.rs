@@ -15,6 +15,9 @@ impl ContainerManager {
     /// Takes in what a runtime's client has learnt.
     pub(super) fn hear(&mut self, heard: Heard, cx: &mut Context<'_, Message>) {
         let from = heard.from;
+        if heard.news.about().is_some_and(|id| !self.may_tell(from, id)) {
+            return;
+        }
         match heard.news {
             News::Container(container) => self.hear_of(*container, from, cx),
             News::Renamed { id, name } => self.with(&id, |this, serial| {
@@ -35,6 +38,20 @@ impl ContainerManager {
                 self.with(&id, |this, serial| this.hear_processes(serial, &seen));
             }
             News::Refreshed { running } => self.reconcile(&running, from, cx),
+        }
+    }
+
+    /// Whether this runtime is heard about that container. Records of podman's can be written by any user: what is another
+    /// runtime's, by its cgroup's path or that one's own word, is none of theirs.
+    fn may_tell(&self, from: RuntimeKind, id: &str) -> bool {
+        // Both tell of the same containers.
+        const FAMILY: [RuntimeKind; 2] = [RuntimeKind::Containerd, RuntimeKind::Cri];
+        let Some(known) = self.containers.by_id(id).and_then(|s| self.containers.get(s)) else {
+            return true;
+        };
+        match known.told_by {
+            Some(teller) => teller == from || [teller, from].iter().all(|k| FAMILY.contains(k)),
+            None => from.may_know(known.snapshot.runtime),
         }
     }
 
@@ -79,6 +96,9 @@ impl ContainerManager {
     }
 
     fn hear_status(&mut self, serial: Serial, status: Status, cx: &mut Context<'_, Message>) {
+        if status == Status::Unknown {
+            return; // that says nothing
+        }
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.listed = is_there(status);
         let (listed, cgroups) = (known.listed, known.cgroups.len());
