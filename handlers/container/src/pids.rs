@@ -241,6 +241,13 @@ mod tests {
         pids.get(ProcessKey { pid, start_time }).map(|e| e.place)
     }
 
+    /// A hash table doubles when seven of its eight places are taken, so right after that it has more than two for each.
+    #[test]
+    fn a_process_takes_less_than_200_bytes_where_the_table_has_just_grown() {
+        let place = size_of::<(u32, Entry)>() + 1;
+        assert!(place * 16 / 7 < 200, "{place} bytes for each of sixteen places that seven have");
+    }
+
     #[test]
     fn a_start_time_from_proc_matches_the_exact_one_and_no_other() {
         let mut pids = Pids::new(10, S(5));

@@ -61,31 +61,38 @@ impl StateFolders {
         // The systemd driver says whose it is, the cgroupfs driver does not.
         let id = scope("runc-").unwrap_or(component);
         if is_name(id) && self.runc.join(id).is_dir() {
-            let paths = |state: &Value| -> Vec<String> {
-                let paths = state["cgroup_paths"].as_object().into_iter().flat_map(|p| p.values());
-                paths.filter_map(|path| path.as_str().map(str::to_owned)).collect()
-            };
-            let ours = is_at(&self.runc.join(id).join("state.json"), path, paths);
-            return ours.then(|| claim("runc", id, Runtime::Runc));
+            let state = self.runc.join(id).join("state.json");
+            return is_at(&state, |state| runc_is_at(state, path))
+                .then(|| claim("runc", id, Runtime::Runc));
         }
         let id = scope("crun-").unwrap_or(component);
         if is_name(id) && self.crun.join(id).is_dir() {
-            let paths = |state: &Value| -> Vec<String> {
-                state["cgroup-path"].as_str().map(str::to_owned).into_iter().collect()
-            };
-            let ours = is_at(&self.crun.join(id).join("status"), path, paths);
-            return ours.then(|| claim("crun", id, Runtime::Crun));
+            let state = self.crun.join(id).join("status");
+            return is_at(&state, |state| state["cgroup-path"] == path)
+                .then(|| claim("crun", id, Runtime::Crun));
         }
         None
     }
 }
 
-/// Whether a container of that state is at this path: another cgroup may be called like it. Before the state is written its
-/// cgroup is just being made, and this is it.
-fn is_at(state: &Path, path: &str, paths: impl Fn(&Value) -> Vec<String>) -> bool {
+/// Whether a container of that state is where it is asked for: another cgroup may be called like it. Before the state is written
+/// its cgroup is just being made, and this is it.
+fn is_at(state: &Path, told: impl FnOnce(&Value) -> bool) -> bool {
     let Ok(text) = fs::read(state) else { return true };
-    let Ok(state) = serde_json::from_slice(&text) else { return true };
-    paths(&state).iter().any(|told| told.ends_with(path))
+    serde_json::from_slice(&text).map_or(true, |state| told(&state))
+}
+
+/// Whether runc's state names this path, below where the hierarchy is mounted: version 2's, or any of version 1's.
+fn runc_is_at(state: &Value, path: &str) -> bool {
+    let all = &state["cgroup_paths"];
+    let unified = all[""].as_str();
+    let others = all.as_object().into_iter().flat_map(|paths| paths.values());
+    let others = others.filter_map(Value::as_str).filter(|_| unified.is_none());
+    unified.into_iter().chain(others).any(|told| {
+        // Of all cgroups only the root lacks this file.
+        let is_root = |mount: &str| !Path::new(mount).join("cgroup.events").exists();
+        told.strip_suffix(path).is_some_and(is_root)
+    })
 }
 
 /// With what the id is unique in before it, so that it is on this host: `runc/web`, `default/web`.
@@ -141,8 +148,16 @@ mod tests {
                 assert_eq!(claim.name.as_deref(), claim.id.split_once('/').map(|(_, name)| name));
             }
         }
-        let state = |cgroup: &str| format!(r#"{{"cgroup_paths":{{"":"/sys/fs/cgroup{cgroup}"}}}}"#);
-        fs::write(root.path().join("run/runc/web/state.json"), state("/web")).unwrap();
+        let mount = root.path().join("cgroup");
+        fs::create_dir_all(mount.join("system.slice")).unwrap();
+        fs::write(mount.join("system.slice/cgroup.events"), "").unwrap();
+        let mount = mount.display();
+        let state = |cgroup: &str| format!(r#"{{"cgroup_paths":{{"":"{mount}{cgroup}"}}}}"#);
+        let file = root.path().join("run/runc/web/state.json");
+        fs::write(&file, state("/system.slice/web")).unwrap();
+        assert_eq!(folders.claim(b"/web"), None, "it is at another place that ends alike");
+        assert!(folders.claim(b"/system.slice/web").is_some());
+        fs::write(&file, state("/web")).unwrap();
         fs::write(root.path().join("run/crun/db/status"), r#"{"cgroup-path":"/db"}"#).unwrap();
         for (path, id) in [("/web/x", Some("runc/web")), ("/db", Some("crun/db"))] {
             assert_eq!(folders.claim(path.as_bytes()).map(|home| home.id).as_deref(), id);
@@ -150,7 +165,7 @@ mod tests {
         for path in ["/mine/web", "/mine/db"] {
             assert_eq!(folders.claim(path.as_bytes()), None, "called like it, elsewhere: {path}");
         }
-        fs::write(root.path().join("run/runc/web/state.json"), "half a file {").unwrap();
+        fs::write(&file, "half a file {").unwrap();
         assert!(folders.claim(b"/web").is_some());
         assert_eq!(folders.claim(b"/\xff"), None);
         fs::remove_dir_all(root.path().join("run/runc/web")).unwrap();
