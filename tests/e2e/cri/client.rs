@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
@@ -11,6 +12,9 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
+
+/// How long containerd may take until it is ready.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// The host's, in `NamespaceMode`.
 const NODE: i32 = 2;
@@ -173,16 +177,25 @@ impl Client {
     #[track_caller]
     fn ask<Q, A>(&self, method: &str, question: Q) -> A
     where
-        Q: Message + 'static,
+        Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
         let path = format!("/runtime.v1.RuntimeService/{method}");
         let path: PathAndQuery = path.parse().expect("a method's path");
         let mut client = Grpc::new(self.channel.clone());
-        let answer = self.runtime.block_on(async {
-            client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
-            client.unary(Request::new(question), path, ProstCodec::<Q, A>::default()).await
+        let mut answer = || {
+            self.runtime.block_on(async {
+                client.ready().await.map_err(|e| Status::unavailable(e.to_string()))?;
+                let codec = ProstCodec::<Q, A>::default();
+                client.unary(Request::new(question.clone()), path.clone(), codec).await
+            })
+        };
+        // containerd answers some time before the part of it that is asked here is ready.
+        let ready = whalewatch_tests::wait::poll(LIMIT, || match answer() {
+            Err(status) if status.message().contains("not initialized yet") => None,
+            other => Some(other),
         });
+        let answer = ready.unwrap_or_else(|| panic!("{method}: not ready after {LIMIT:?}"));
         answer.unwrap_or_else(|e| panic!("{method}: {e}")).into_inner()
     }
 
