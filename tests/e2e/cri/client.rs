@@ -175,6 +175,7 @@ impl Client {
     }
 
     #[track_caller]
+    #[expect(clippy::needless_pass_by_value, reason = "it is made for this one question")]
     fn ask<Q, A>(&self, method: &str, question: Q) -> A
     where
         Q: Message + Clone + 'static,
