@@ -77,6 +77,19 @@ fn a_process_of_the_host_that_has_entered_a_container_is_the_host_s_and_says_so(
 }
 
 #[test]
+fn a_container_that_its_runtime_s_state_tells_has_its_name_and_nobody_is_asked() {
+    let runtime = RuntimeChoice::Word(RuntimeWord::Auto);
+    let mut rig = Rig::with(ContainerOptions { runtime, ..options() }, true);
+    rig.keep_state("run/runc/web");
+    rig.observe(vec![made_at(7, "/web".into()), made_at(8, "/db".into())]);
+    rig.handle(0, vec![act(process(10, 1, 7)), act(process(11, 1, 8))]);
+    let out = rig.take();
+    assert_eq!((out[0].id.as_deref(), out[0].name.as_deref()), (Some("runc/web"), Some("web")));
+    assert_eq!(out[1].state, State::Host);
+    assert_eq!(rig.asked(), []);
+}
+
+#[test]
 fn a_cgroup_that_is_called_like_a_container_and_is_none_is_the_host_s() {
     let mut rig = Rig::new();
     rig.observe(vec![made_at(7, format!("/mine/{}", id(7)))]);

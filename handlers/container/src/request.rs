@@ -98,9 +98,10 @@ impl News {
     }
 }
 
-/// Takes requests without ever waiting: the runtimes' clients, or a script in tests.
-pub(crate) trait Helper: Send + fmt::Debug {
-    /// Asks for something.
+/// Who can be asked: one runtime's client, all of them behind one, or a script in tests.
+pub(crate) trait Client: Send + fmt::Debug {
+    /// Asks for something. Never waits; answers come as [`News`]: for each [`Request::Inspect`] in the end [`News::Container`]
+    /// or, where the runtime surely does not know it, [`News::NotKnown`].
     fn ask(&self, request: Request);
 }
 
@@ -108,6 +109,6 @@ pub(crate) trait Helper: Send + fmt::Debug {
 #[derive(Debug)]
 pub(crate) struct Nobody;
 
-impl Helper for Nobody {
+impl Client for Nobody {
     fn ask(&self, _: Request) {}
 }

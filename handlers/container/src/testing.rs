@@ -15,7 +15,7 @@ use crate::kernel::KernelView;
 use crate::manager::{ContainerManager, Inner, Message, World};
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
 use crate::proc::Proc;
-use crate::request::{Heard, Helper, News, Request};
+use crate::request::{Client, Heard, News, Request};
 
 /// The host's namespaces in scripts.
 pub(crate) const HOST: Namespaces = Namespaces { user: 1, pid: 2, mnt: 3, net: 4 };
@@ -153,7 +153,7 @@ pub(crate) struct Out {
 #[derive(Clone, Debug, Default)]
 struct Notes(Arc<Mutex<Vec<Request>>>);
 
-impl Helper for Notes {
+impl Client for Notes {
     fn ask(&self, request: Request) {
         self.0.lock().unwrap().push(request);
     }
@@ -170,7 +170,7 @@ pub(crate) struct Rig {
     outgoing: Vec<(ChainId, Batch)>,
     number: u64,
     behind: bool,
-    _proc: tempfile::TempDir,
+    root: tempfile::TempDir,
 }
 
 /// The options that scripts begin with: no lifecycle events, so that what comes out is what went in.
@@ -214,7 +214,7 @@ impl Rig {
             outgoing: Vec::new(),
             number: 0,
             behind: false,
-            _proc: proc,
+            root: proc,
         }
     }
 
@@ -262,6 +262,11 @@ impl Rig {
             event.number = self.number;
         }
         Batch::new("script".into(), events)
+    }
+
+    /// A runtime keeps state in this folder.
+    pub(crate) fn keep_state(&self, folder: &str) {
+        std::fs::create_dir_all(self.root.path().join(folder)).unwrap();
     }
 
     /// A batch of a tracker that the manager lives on, in no chain.

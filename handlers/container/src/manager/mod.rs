@@ -32,7 +32,7 @@ use crate::kernel::{self, KernelView};
 use crate::options::{ContainerOptions, RuntimeKind};
 use crate::pids::{Pids, Spaces};
 use crate::proc::{Proc, Seen, Told};
-use crate::request::{Heard, Helper, Nobody, Request};
+use crate::request::{Client, Heard, Nobody, Request};
 use crate::runtimes;
 
 /// A message to the manager, from its timers and helpers. Nobody else makes one.
@@ -68,7 +68,7 @@ pub(crate) struct World {
     pub(crate) clock: Clock,
     /// The kernel, by way of its file systems.
     pub(crate) kernel: KernelView,
-    pub(crate) helper: Box<dyn Helper>,
+    pub(crate) helper: Box<dyn Client>,
     /// Where it is published who lives in which cgroup.
     pub(crate) directory: Directory,
 }
@@ -351,7 +351,7 @@ impl Handler for ContainerManager {
     fn build(options: &ContainerOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
         let mailbox = setup.mailbox.clone();
         let outside = setup.outside.clone();
-        let helper: Box<dyn Helper> = if outside.is_replay() {
+        let helper: Box<dyn Client> = if outside.is_replay() {
             Box::new(Nobody) // what was told comes again by itself
         } else {
             let news = mailbox.clone();

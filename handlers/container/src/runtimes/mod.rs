@@ -24,23 +24,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Arbiter, ArbiterHandle, Message};
+use actix::{Actor, Addr, Arbiter, ArbiterHandle, Context, Handler, Message};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use whalewatch_core::Runtime;
 
 use crate::options::{ContainerOptions, RuntimeKind};
-use crate::request::{Heard, Helper, News, Request};
+pub(crate) use crate::request::Client;
+use crate::request::{Heard, News, Request};
 
 /// Tells the manager what a client has learnt. Never waits.
 pub(crate) type Tell = Arc<dyn Fn(News) + Send + Sync>;
-
-/// One runtime's client, as those who ask see it.
-pub(crate) trait Client: Send + fmt::Debug {
-    /// Asks for something. Never waits; answers go to the client's [`Tell`]: for each [`Request::Inspect`] in the end
-    /// [`News::Container`] or, where the runtime surely does not know it, [`News::NotKnown`].
-    fn ask(&self, request: Request);
-}
 
 /// How a client is to behave.
 #[derive(Clone, Debug)]
@@ -58,6 +52,30 @@ pub(crate) struct Settings {
 
 impl Message for Request {
     type Result = ();
+}
+
+/// Each client is an actor.
+impl<A> Client for Addr<A>
+where
+    A: Actor<Context = Context<A>> + Handler<Request>,
+{
+    fn ask(&self, request: Request) {
+        self.do_send(request);
+    }
+}
+
+/// An error with all that lies behind it: a client's own words do not say why it could not connect.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// The pause before the first new try, and the longest.
@@ -89,7 +107,8 @@ impl RuntimeKind {
             Runtime::Podman => self == Self::Podman,
             Runtime::Containerd => matches!(self, Self::Containerd | Self::Cri),
             Runtime::CriO => matches!(self, Self::Cri | Self::Podman),
-            _ => true, // the path does not say
+            Runtime::Runc | Runtime::Crun => false, // their state has told all
+            _ => true,                              // the path does not say
         }
     }
 }
@@ -133,7 +152,7 @@ fn start_one(
     }
 }
 
-impl Helper for Clients {
+impl Client for Clients {
     fn ask(&self, request: Request) {
         for (kind, client) in &self.clients {
             if request.runtime().is_none_or(|runtime| kind.may_know(runtime)) {

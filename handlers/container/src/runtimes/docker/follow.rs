@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use whalewatch_core::Runtime;
 
 use super::{DockerActor, Link};
-use crate::runtimes::{Settings, rest};
+use crate::runtimes::{Settings, causes, rest};
 
 /// The daemon, to be followed for as long as the actor lives.
 pub(super) struct Daemon {
@@ -101,18 +101,4 @@ impl Daemon {
             }
         }
     }
-}
-
-/// An error with all that lies behind it: the client's own words do not say why it could not connect.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }

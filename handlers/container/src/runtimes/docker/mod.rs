@@ -10,12 +10,9 @@ mod refresh;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::sync::Arc;
 
-use actix::{
-    Actor, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
-};
+use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _};
 use bollard::Docker;
 use bollard::models::EventMessage;
 use tokio::sync::Notify;
@@ -43,22 +40,7 @@ pub(super) fn start(
         nudge: Arc::new(Notify::new()),
         inspections: Inspections::default(),
     });
-    Box::new(Daemon(actor))
-}
-
-/// The manager's side of the client.
-struct Daemon(Addr<DockerActor>);
-
-impl Client for Daemon {
-    fn ask(&self, request: Request) {
-        self.0.do_send(request);
-    }
-}
-
-impl fmt::Debug for Daemon {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("docker")
-    }
+    Box::new(actor)
 }
 
 /// Owns the client of Docker's API.

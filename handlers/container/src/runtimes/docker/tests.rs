@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use whalewatch_core::Runtime;
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
-use crate::request::{Helper as _, News, Request};
+use crate::request::{Client as _, News, Request};
 use crate::runtimes::{Clients, start};
 use crate::testing::{id, inspect, ms};
 

@@ -12,7 +12,6 @@ mod store;
 mod tests;
 mod watch;
 
-use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -44,22 +43,7 @@ const MOST_AGAIN: u32 = 6;
 /// Starts the client on that thread.
 pub(super) fn start(thread: &ArbiterHandle, settings: Settings, tell: Tell) -> Box<dyn Client> {
     let actor = PodmanActor::start_in_arbiter(thread, move |_| PodmanActor::new(settings, tell));
-    Box::new(Records(actor))
-}
-
-/// The manager's side of the client.
-struct Records(Addr<PodmanActor>);
-
-impl Client for Records {
-    fn ask(&self, request: Request) {
-        self.0.do_send(request);
-    }
-}
-
-impl fmt::Debug for Records {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("podman")
-    }
+    Box::new(actor)
 }
 
 /// What is to be done next.

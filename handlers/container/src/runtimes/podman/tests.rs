@@ -10,7 +10,7 @@ use serde_json::json;
 use whalewatch_core::{Container, Runtime, Status};
 
 use crate::options::{ContainerOptions, Endpoints, RuntimeChoice, RuntimeWord};
-use crate::request::{Helper as _, News, Request};
+use crate::request::{Client as _, News, Request};
 use crate::runtimes::{Clients, start};
 use crate::testing::{id, ms};
 

@@ -19,6 +19,8 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
 use tonic_prost::ProstCodec;
 
+use crate::runtimes::causes;
+
 /// No answer is larger: what a kubelet takes, too.
 const LARGEST: usize = 16 << 20;
 
@@ -137,16 +139,6 @@ impl Service<Uri> for Once {
     }
 }
 
-/// An error with all that lies behind it: the transport's own words do not say why it could not connect.
 fn failed(error: &dyn std::error::Error) -> Status {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    Status::unavailable(text)
+    Status::unavailable(causes(error))
 }

@@ -10,12 +10,9 @@ pub(super) mod grpc;
 #[cfg(test)]
 pub(super) mod testing;
 
-use std::fmt;
 use std::sync::Arc;
 
-use actix::{
-    Actor, Addr, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _,
-};
+use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _};
 use tokio::sync::Notify;
 use tonic::Status;
 use whalewatch_core::{Container, Runtime};
@@ -88,22 +85,7 @@ pub(super) fn start<R: Remote>(
         nudge: Arc::new(Notify::new()),
         inspections: Inspections::default(),
     });
-    Box::new(Handle(actor))
-}
-
-/// The manager's side of a client.
-struct Handle<R: Remote>(Addr<RemoteActor<R>>);
-
-impl<R: Remote> Client for Handle<R> {
-    fn ask(&self, request: Request) {
-        self.0.do_send(request);
-    }
-}
-
-impl<R: Remote> fmt::Debug for Handle<R> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(R::NAME)
-    }
+    Box::new(actor)
 }
 
 /// Owns the connection.
