@@ -1,6 +1,7 @@
 //! Whalewatch under a workload, and what it printed.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
@@ -150,16 +151,17 @@ pub(crate) fn true_with(mark: &str) -> [&str; 2] {
 /// How much memory a process had resident, once a second.
 #[derive(Debug)]
 struct Memory {
-    stop: &'static AtomicBool,
+    stop: Arc<AtomicBool>,
     samples: thread::JoinHandle<Vec<u64>>,
 }
 
 impl Memory {
     fn sample(pid: u32) -> Self {
-        let stop: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
         let samples = thread::spawn(move || {
             let mut samples = Vec::new();
-            while !stop.load(Relaxed) {
+            while !stopped.load(Relaxed) {
                 samples.extend(resident(pid));
                 thread::sleep(Duration::from_secs(1));
             }

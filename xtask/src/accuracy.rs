@@ -25,7 +25,7 @@ As root, on a machine with BTF and nothing else to do. What is missing is instal
 
 /// Where the table stands.
 const PAGE: &str = "docs/accuracy.md";
-const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --long --write -->";
+const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --write -->";
 const END: &str = "<!-- results: end -->";
 /// What the harness needs beforehand.
 const STEPS_BEFORE: [&str; 3] = ["packages", "mounts", "release"];

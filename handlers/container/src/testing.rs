@@ -363,6 +363,13 @@ pub(crate) fn inspect(container: u32) -> Request {
     Request::Inspect(id(container).into(), Runtime::Docker)
 }
 
+/// A socket that takes so many callers in and answers none, and then is gone.
+pub(crate) fn refuse(socket: &std::path::Path, callers: usize) {
+    let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    listener.incoming().take(callers).for_each(drop);
+    std::fs::remove_file(socket).unwrap();
+}
+
 pub(crate) fn named(container: u32, name: &str) -> Container {
     Container {
         name: Some(name.into()),

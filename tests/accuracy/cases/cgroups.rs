@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -145,11 +144,7 @@ fn named_like_a_container(ledger: &Ledger, round: u32) -> Result<()> {
         marks.iter().map(|mark| format!("/bin/true {mark}; sleep 0.2")).collect::<Vec<_>>();
     let shell = waiting(&script.join("; "))?;
     made.take(shell.id())?;
-    go(shell)?;
-    thread::sleep(Duration::from_millis(10));
-    drop(made);
-    drop(parent);
-    Ok(())
+    go(shell)
 }
 
 /// A runtime in a privileged container: its containers' cgroups lie below its own, or beside it.

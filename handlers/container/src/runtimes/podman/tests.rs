@@ -133,7 +133,6 @@ fn both_files_are_read_and_one_that_was_half_written_is_read_again() {
     storage.write("volatile-containers.json", &[(8, "pod")]);
     with_client(&storage.root(), true, |clients, news| {
         ask(clients, 8);
-        std::thread::sleep(Duration::from_millis(10));
         storage.contain(&[(7, "web")]);
         ask(clients, 7);
         ask(clients, 8);
