@@ -3,15 +3,14 @@
 
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use whalewatch_tests::beats::{beats, script, wait_for_beats};
 use whalewatch_tests::containerd::Containerd;
 use whalewatch_tests::docker::Docker;
-use whalewatch_tests::oracle::Oracle;
-use whalewatch_tests::output::Event;
-use whalewatch_tests::tracer::{Finished, Tracer};
+use whalewatch_tests::oracle::{Oracle, mark, unique};
+use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, environment, wait};
 
 const NAMESPACES: [&str; 2] = ["default", "shop"];
@@ -79,37 +78,9 @@ impl Setup {
     }
 }
 
-/// Marks that are unlike those of any earlier run.
-fn mark(words: &str) -> String {
-    format!("{words}-{}", unique())
-}
-
-fn unique() -> u128 {
-    static NUMBER: AtomicU64 = AtomicU64::new(0);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
-    now * 1000 + u128::from(NUMBER.fetch_add(1, Relaxed) % 1000)
-}
-
 /// An id of 64 hexadecimal digits.
 fn long_id() -> String {
     format!("{:064x}", unique())
-}
-
-/// Stops the tracer when all marked processes have ended in its output, and judges.
-#[track_caller]
-fn judge(mut tracer: Tracer, oracle: &Oracle) -> Finished {
-    wait::poll(Duration::from_secs(30), || {
-        let verdict = oracle.judge(tracer.events());
-        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
-    });
-    let finished = tracer.stop();
-    let verdict = oracle.judge(&finished.events);
-    println!("{verdict}");
-    verdict.assert_right();
-    assert!(verdict.in_containers > 0, "nothing was judged");
-    finished.totals.assert_complete();
-    finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
-    finished
 }
 
 /// In both namespaces at once, a container after the other, each with what `about` gives: its id for `ctr`, for us, its
@@ -135,7 +106,7 @@ fn in_both_namespaces(
             });
         }
     });
-    let finished = judge(tracer, &oracle.into_inner().expect("all have ended"));
+    let finished = oracle.into_inner().expect("all have ended").see_out(tracer);
     let mut ours = finished.events.iter().filter(|event| event.container_id().is_some());
     assert!(ours.all(|event| event.0["k8s"].is_null()), "none of them is in a pod");
 }
@@ -166,23 +137,7 @@ fn programs_that_are_started_in_a_container_later_are_the_container_s() {
         let mark = setup.exec("shop", &id);
         oracle.in_container(&mark, &id, "execs");
     }
-    judge(tracer, &oracle);
-}
-
-fn beats<'a>(events: &'a [Event], mark: &str) -> Vec<(u64, &'a Event)> {
-    let number = |event: &'a Event| match event.args()[..] {
-        ["/bin/true", found, number] if found == mark => Some((number.parse().ok()?, event)),
-        _ => None,
-    };
-    events.iter().filter_map(number).collect()
-}
-
-#[track_caller]
-fn wait_for_beats(tracer: &mut Tracer, mark: &str, more: usize) {
-    let before = beats(tracer.events(), mark).len();
-    tracer.wait_for("the container goes on", |events| {
-        wait::when(beats(events, mark).len() >= before + more)
-    });
+    oracle.see_out(tracer);
 }
 
 /// Waits until events in a container are printed with its name.
@@ -202,7 +157,7 @@ fn wait_until_named(tracer: &mut Tracer, setup: &Setup, id: &str, name: &str) {
 fn a_killed_containerd_loses_no_event_and_names_come_right_again() {
     let mut setup = containerd("c-kill");
     let (steady, new, mark) = (long_id(), long_id(), mark("beat"));
-    let script = format!("i=0; while :; do /bin/true {mark} $i; i=$((i + 1)); usleep 50000; done");
+    let script = script(&mark);
     setup.start("default", &steady, "steady", &["/bin/sh", "-c", &script]);
     let mut tracer = setup.tracer("ctr-kill");
     wait_for_beats(&mut tracer, &mark, 10);
@@ -243,5 +198,5 @@ fn a_late_containerd_gives_its_names_and_docker_beside_it_its_own() {
     docker.ok(&["exec", &container.id, "/bin/true", &mark]);
     let mut oracle = Oracle::default();
     oracle.in_container(&mark, &container.id, "beside");
-    judge(tracer, &oracle);
+    oracle.see_out(tracer);
 }

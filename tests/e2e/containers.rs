@@ -3,13 +3,13 @@
 use std::process::Command;
 use std::sync::Mutex;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use whalewatch_tests::docker::{Container, Docker};
-use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::oracle::{Oracle, mark};
 use whalewatch_tests::output::Event;
-use whalewatch_tests::tracer::{Finished, Tracer};
+use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, environment, wait};
 
 const ROUNDS: usize = 50;
@@ -23,12 +23,6 @@ fn docker() -> Docker {
 fn tracer(test: &str) -> Tracer {
     let config = config::json_chain_with_docker(&environment::docker_socket());
     Tracer::run(&environment::scratch(test), &config)
-}
-
-/// Marks that are unlike those of any earlier run.
-fn mark(words: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    format!("{words}-{}", now.as_nanos())
 }
 
 /// `docker run --rm --name NAME IMAGE /bin/true MARK`, to its end.
@@ -53,24 +47,6 @@ fn host_true(oracle: &Mutex<Oracle>) -> String {
     mark
 }
 
-/// Stops the tracer when all marked processes have ended in its output, and judges.
-#[track_caller]
-fn judge(mut tracer: Tracer, oracle: &Oracle) -> Finished {
-    let seen = wait::poll(Duration::from_secs(30), || {
-        let verdict = oracle.judge(tracer.events());
-        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
-    });
-    let finished = tracer.stop();
-    let verdict = oracle.judge(&finished.events);
-    println!("{verdict}");
-    verdict.assert_right();
-    assert!(seen.is_some(), "all was seen, but only at the end");
-    assert!(verdict.in_containers > 0 || verdict.on_host > 0, "nothing was judged");
-    finished.totals.assert_complete();
-    finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
-    finished
-}
-
 #[test]
 fn fifty_short_containers_one_after_another() {
     let tracer = tracer("sequential");
@@ -79,7 +55,7 @@ fn fifty_short_containers_one_after_another() {
         run_true(&oracle, &format!("seq-{round}"));
         host_true(&oracle);
     }
-    judge(tracer, &oracle.into_inner().expect("all have ended"));
+    oracle.into_inner().expect("all have ended").see_out(tracer);
 }
 
 #[test]
@@ -99,7 +75,7 @@ fn fifty_times_eight_short_containers_at_once() {
             host_true(&oracle);
         }
     });
-    judge(tracer, &oracle.into_inner().expect("all have ended"));
+    oracle.into_inner().expect("all have ended").see_out(tracer);
 }
 
 #[test]
@@ -112,7 +88,7 @@ fn fifty_docker_execs() {
         docker().ok(&["exec", &container.id, "/bin/true", &mark]);
         oracle.in_container(&mark, &container.id, &container.name);
     }
-    judge(tracer, &oracle);
+    oracle.see_out(tracer);
 }
 
 #[test]
@@ -128,7 +104,7 @@ fn children_of_a_container_s_processes_are_the_container_s() {
     for mark in &marks {
         oracle.in_container(mark, &container.id, &container.name);
     }
-    let finished = judge(tracer, &oracle);
+    let finished = oracle.see_out(tracer);
     let of_container = |event: &&Event| event.container_id() == Some(&container.id);
     let forks = finished.events.iter().filter(|event| event.kind() == "process.fork");
     let forks = forks.filter(of_container).count();
@@ -172,7 +148,7 @@ fn containers_that_ran_before_are_known_at_start() {
             wait::when(pids.iter().all(|&pid| ends_in(events, pid, container)))
         });
     }
-    judge(tracer, &oracle);
+    oracle.see_out(tracer);
 }
 
 fn signal(pid: u32, signal: Signal) {

@@ -4,12 +4,12 @@
 mod client;
 
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use client::{Client, Labels, Pod};
 use whalewatch_tests::containerd::Containerd;
 use whalewatch_tests::docker::Docker;
-use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::oracle::{Oracle, mark};
 use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, environment, wait};
@@ -52,12 +52,6 @@ fn sandbox_image(docker: &Docker) -> String {
         docker.ok(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image]);
     }
     image
-}
-
-/// Marks that are unlike those of any earlier run.
-fn mark(words: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    format!("{words}-{}", now.as_nanos())
 }
 
 /// What the events of a container must say of its pod.
@@ -113,7 +107,7 @@ impl Setup {
 #[track_caller]
 fn pods_are_told(test: &str, options: &str, labels: Labels) {
     let setup = setup(test);
-    let mut tracer = setup.tracer(&format!("cri-{test}"), options);
+    let tracer = setup.tracer(&format!("cri-{test}"), options);
     let (mut oracle, mut all) = (Oracle::default(), Vec::new());
     for round in 0..ROUNDS {
         let (name, uid) = (format!("web-{round}"), format!("{}-{round}", mark("uid")));
@@ -133,15 +127,7 @@ fn pods_are_told(test: &str, options: &str, labels: Labels) {
         }
         setup.client.remove_pod(&pod);
     }
-    wait::poll(Duration::from_secs(30), || {
-        let verdict = oracle.judge(tracer.events());
-        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
-    });
-    let finished = tracer.stop();
-    let verdict = oracle.judge(&finished.events);
-    println!("{verdict}");
-    verdict.assert_right();
-    finished.totals.assert_complete();
+    let finished = oracle.see_out(tracer);
     for expected in &all {
         expected.check(&finished.events);
     }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
+use whalewatch_tests::beats::{beats, script, wait_for_beats};
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::dockerd::Dockerd;
+use whalewatch_tests::oracle::mark;
 use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, environment, wait};
@@ -27,11 +29,6 @@ fn start_dockerd(dir: &Path) -> Dockerd {
     let tar = environment::get(environment::IMAGE_TAR);
     daemon.import(Path::new(&tar), &environment::image()).unwrap_or_else(|e| panic!("{e:#}"));
     daemon
-}
-
-fn mark(words: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    format!("{words}-{}", now.as_nanos())
 }
 
 /// Runs `/bin/true MARK` in a container and gives its exec as it was printed.
@@ -72,24 +69,7 @@ fn a_late_dockerd_gives_its_names_without_a_restart() {
 
 /// A container that runs `/bin/true MARK NUMBER` with NUMBER counting up, about 20 times a second.
 fn beating(docker: &Docker, name: &str, mark: &str) -> whalewatch_tests::docker::Container {
-    let script = format!("i=0; while :; do /bin/true {mark} $i; i=$((i + 1)); usleep 50000; done");
-    docker.start(name, &environment::image(), &["/bin/sh", "-c", &script])
-}
-
-fn beats<'a>(events: &'a [Event], mark: &str) -> Vec<(u64, &'a Event)> {
-    let number = |event: &'a Event| match event.args()[..] {
-        ["/bin/true", found, number] if found == mark => Some((number.parse().ok()?, event)),
-        _ => None,
-    };
-    events.iter().filter_map(number).collect()
-}
-
-#[track_caller]
-fn wait_for_beats(tracer: &mut Tracer, mark: &str, more: usize) {
-    let before = beats(tracer.events(), mark).len();
-    tracer.wait_for("the container goes on", |events| {
-        wait::when(beats(events, mark).len() >= before + more)
-    });
+    docker.start(name, &environment::image(), &["/bin/sh", "-c", &script(mark)])
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use whalewatch_tests::oracle::Oracle;
+use whalewatch_tests::oracle::{Oracle, mark};
 use whalewatch_tests::output::Event;
 use whalewatch_tests::podman::Podman;
 use whalewatch_tests::tracer::Tracer;
@@ -33,11 +33,6 @@ fn tracer(test: &str, podman: &Podman) -> Tracer {
     Tracer::run(&environment::scratch(test), &config::json_chain(&options))
 }
 
-fn mark(words: &str) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    format!("{words}-{}", now.as_nanos())
-}
-
 /// Runs marked processes, each in a container of its own and on the host.
 #[track_caller]
 fn run_marked(podman: &Podman, oracle: &mut Oracle, words: &str) {
@@ -50,22 +45,6 @@ fn run_marked(podman: &Podman, oracle: &mut Oracle, words: &str) {
         assert!(Command::new("/bin/true").arg(&outside).status().expect("/bin/true").success());
         oracle.on_host(&outside);
     }
-}
-
-/// Stops the tracer when all marked processes have ended in its output, and judges.
-#[track_caller]
-fn judge(mut tracer: Tracer, oracle: &Oracle) {
-    let seen = wait::poll(Duration::from_secs(30), || {
-        let verdict = oracle.judge(tracer.events());
-        wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
-    });
-    let finished = tracer.stop();
-    let verdict = oracle.judge(&finished.events);
-    println!("{verdict}");
-    verdict.assert_right();
-    assert!(seen.is_some(), "all was seen, but only at the end");
-    assert!(verdict.in_containers > 0, "nothing was judged");
-    finished.totals.assert_complete();
 }
 
 /// Runs `/bin/true MARK` in a container and gives its exec as it was printed.
@@ -101,7 +80,7 @@ fn short_containers_have_their_names_at_once() {
     let tracer = tracer("podman-short-tracer", &podman);
     let mut oracle = Oracle::default();
     run_marked(&podman, &mut oracle, "pod-short");
-    judge(tracer, &oracle);
+    oracle.see_out(tracer);
 }
 
 #[test]
@@ -136,7 +115,7 @@ fn an_ordinary_user_s_containers_are_found_without_being_told_where() {
     let tracer = Tracer::run(&scratch, &config::json_chain("runtime = \"podman\""));
     let mut oracle = Oracle::default();
     run_marked(&podman, &mut oracle, "pod-user");
-    judge(tracer, &oracle);
+    oracle.see_out(tracer);
 }
 
 #[test]

@@ -3,18 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
 
 use crate::docker::Docker;
-use crate::{sweep, wait};
+use crate::{daemon, sweep};
 
-/// How long it may take until it answers.
-const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long it may take to end when asked to.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// A Unix socket's path has at most 107 bytes.
 const SOCKET: &str = "c.sock";
 const LONGEST_SOCKET: usize = "/c.sock.ttrpc".len();
@@ -119,23 +113,10 @@ impl Containerd {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let answer = wait::poll(START_LIMIT, || {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(Err(status));
-            }
-            self.ctr("default", &["version"]).ok().map(|_| Ok(()))
-        });
-        match answer {
-            Some(Ok(())) => Ok(()),
-            Some(Err(status)) => bail!("containerd ended at once: {status}\n{}", self.end_of_log()),
-            None => bail!("containerd does not answer\n{}", self.end_of_log()),
-        }
-    }
-
-    fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        let (mut version, log) = (self.command("default"), self.dir.join("log"));
+        version.arg("version");
+        let answers = move || version.output().is_ok_and(|done| done.status.success());
+        daemon::wait_until_it_answers("containerd", &mut self.child, &log, answers)
     }
 }
 
@@ -143,14 +124,7 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         // The containers go first: the daemon leaves them running.
         sweep::end_containers(&self.dir);
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _gone = kill_process(pid, Signal::TERM);
-        }
-        let ended = wait::poll(STOP_LIMIT, || self.child.try_wait().ok().flatten());
-        if ended.is_none() {
-            let _gone = self.child.kill();
-            let _status = self.child.wait();
-        }
+        daemon::end(&mut self.child);
         if let Err(error) = sweep::sweep_containerd(&self.dir) {
             eprintln!("cannot clear {}: {error:#}", self.dir.display());
         }

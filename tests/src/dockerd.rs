@@ -3,18 +3,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::docker::Docker;
-use crate::{sweep, wait};
+use crate::{daemon, sweep, wait};
 
-/// How long a daemon may take until it answers.
-const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long it may take to end when asked to.
-const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// A Unix socket's path has at most 107 bytes, and dockerd puts sockets with names of up to this length under its folder.
 const LONGEST_SOCKET: usize = "/exec/containerd/containerd.sock.ttrpc".len();
 
@@ -78,7 +72,7 @@ impl Dockerd {
         let _missing = fs::remove_file(self.dir.join("dockerd.pid"));
         let containerd = self.dir.join("exec/containerd/containerd.pid");
         if let Some(pid) = sweep::read_pid(&containerd) {
-            wait::poll(STOP_LIMIT, || wait::when(!sweep::is_running(pid)));
+            wait::poll(daemon::STOP_LIMIT, || wait::when(!sweep::is_running(pid)));
             // Where nobody has taken note of its end yet, it would be taken for running.
             let _missing = fs::remove_file(&containerd);
         }
@@ -97,24 +91,9 @@ impl Dockerd {
     }
 
     fn wait_until_it_answers(&mut self) -> Result<()> {
-        let client = self.client();
-        let answer = wait::poll(START_LIMIT, || {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Some(Err(status));
-            }
-            client.run(&["version"]).ok().map(|_| Ok(()))
-        });
-        match answer {
-            Some(Ok(())) => Ok(()),
-            Some(Err(status)) => bail!("dockerd ended at once: {status}\n{}", self.end_of_log()),
-            None => bail!("dockerd does not answer after {START_LIMIT:?}\n{}", self.end_of_log()),
-        }
-    }
-
-    fn end_of_log(&self) -> String {
-        let log = fs::read_to_string(self.dir.join("dockerd.log")).unwrap_or_default();
-        let lines: Vec<&str> = log.lines().collect();
-        lines[lines.len().saturating_sub(20)..].join("\n")
+        let (client, log) = (self.client(), self.dir.join("dockerd.log"));
+        let answers = || client.run(&["version"]).is_ok();
+        daemon::wait_until_it_answers("dockerd", &mut self.child, &log, answers)
     }
 
     fn stop(&mut self) {
@@ -123,14 +102,7 @@ impl Dockerd {
                 let _gone = self.client().run(&["rm", "-f", id]);
             }
         }
-        if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
-            let _gone = kill_process(pid, Signal::TERM);
-        }
-        let ended = wait::poll(STOP_LIMIT, || self.child.try_wait().ok().flatten());
-        if ended.is_none() {
-            let _gone = self.child.kill();
-            let _status = self.child.wait();
-        }
+        daemon::end(&mut self.child);
     }
 }
 

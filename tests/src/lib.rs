@@ -5,8 +5,10 @@
 //! [`environment`] variables what it prepared. Nothing here sleeps for a fixed time in the hope that something has
 //! happened: every wait is for a condition, with a deadline ([`wait`]).
 
+pub mod beats;
 pub mod config;
 pub mod containerd;
+mod daemon;
 pub mod docker;
 pub mod dockerd;
 pub mod environment;

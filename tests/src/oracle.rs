@@ -9,8 +9,27 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::output::Event;
+use crate::tracer::{Finished, Tracer};
+use crate::wait;
+
+/// How long the last marked process may take to be printed and named.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A number that no other call gives, in this run or another.
+pub fn unique() -> u128 {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
+    now * 1000 + u128::from(NUMBER.fetch_add(1, Relaxed) % 1000)
+}
+
+/// A mark that is unlike all others.
+pub fn mark(words: &str) -> String {
+    format!("{words}-{}", unique())
+}
 
 /// A container that a test started.
 #[derive(Clone, Debug)]
@@ -57,6 +76,27 @@ impl Oracle {
         self.host_marks.insert(mark.to_owned());
     }
 
+    /// Stops the tracer when all marked processes have ended in its output and all are named, and judges.
+    ///
+    /// # Panics
+    /// When anything was wrong, came only at the end, or was lost on the way through the chain.
+    #[track_caller]
+    pub fn see_out(&self, mut tracer: Tracer) -> Finished {
+        let seen = wait::poll(LIMIT, || {
+            let verdict = self.judge(tracer.events());
+            wait::when(verdict.missing.is_empty() && verdict.never_named.is_empty())
+        });
+        let finished = tracer.stop();
+        let verdict = self.judge(&finished.events);
+        println!("{verdict}");
+        verdict.assert_right();
+        assert!(seen.is_some(), "all was seen, but only at the end");
+        assert!(verdict.in_containers > 0 || verdict.on_host > 0, "nothing was judged");
+        finished.totals.assert_complete();
+        finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
+        finished
+    }
+
     /// Looks at all that was printed.
     pub fn judge(&self, events: &[Event]) -> Verdict {
         let mut verdict = Verdict { missing: self.missing(events), ..Verdict::default() };
@@ -72,7 +112,7 @@ impl Oracle {
                 }
                 continue;
             }
-            let mark = mark(event);
+            let mark = mark_of(event);
             if mark.is_some_and(|mark| self.host_marks.contains(mark)) {
                 host_keys.extend(event.key());
             }
@@ -97,7 +137,7 @@ impl Oracle {
 
     /// Which cgroup is which container's, from the marked execs.
     fn cgroups(&self, events: &[Event]) -> HashMap<u64, &Known> {
-        let known = |event: &Event| Some((event.cgroup()?, self.by_mark.get(mark(event)?)?));
+        let known = |event: &Event| Some((event.cgroup()?, self.by_mark.get(mark_of(event)?)?));
         events.iter().filter_map(known).collect()
     }
 
@@ -117,7 +157,7 @@ impl Oracle {
         let exits: HashSet<_> =
             events.iter().filter(|e| e.kind() == "process.exit").filter_map(Event::key).collect();
         let execs: HashMap<_, _> =
-            events.iter().filter_map(|event| Some((mark(event)?, event.key()?))).collect();
+            events.iter().filter_map(|event| Some((mark_of(event)?, event.key()?))).collect();
         let marks = self.by_mark.keys().chain(&self.host_marks);
         let lacks =
             |mark: &&String| !execs.get(mark.as_str()).is_some_and(|key| exits.contains(key));
@@ -166,7 +206,7 @@ impl Display for Verdict {
 }
 
 /// The mark of a marked exec: the second argument of `/bin/true`.
-fn mark(event: &Event) -> Option<&str> {
+fn mark_of(event: &Event) -> Option<&str> {
     match event.args()[..] {
         ["/bin/true", _] => event.0["process"]["command_args"][1].as_str(),
         _ => None,
