@@ -38,6 +38,14 @@ impl OwnedValue {
         Self::Texts(list.into())
     }
 
+    /// How many bytes lie beside the value itself.
+    pub fn bytes_beside(&self) -> usize {
+        match self {
+            Self::Text(bytes) | Self::Texts(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
     /// The value itself.
     pub fn get(&self) -> Value<'_> {
         match self {
@@ -48,6 +56,20 @@ impl OwnedValue {
             Self::Text(text) => Value::Text(text),
             Self::Texts(texts) => Value::Texts(Texts(texts)),
             Self::Time(time) => Value::Time(*time),
+        }
+    }
+}
+
+impl From<Value<'_>> for OwnedValue {
+    fn from(value: Value<'_>) -> Self {
+        match value {
+            Value::Null => Self::Null,
+            Value::Bool(flag) => Self::Bool(flag),
+            Value::Int(number) => Self::Int(number),
+            Value::Uint(number) => Self::Uint(number),
+            Value::Text(text) => Self::Text(text.into()),
+            Value::Texts(Texts(list)) => Self::Texts(list.into()),
+            Value::Time(time) => Self::Time(time),
         }
     }
 }

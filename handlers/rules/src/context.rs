@@ -3,7 +3,7 @@
 
 use std::cell::OnceCell;
 
-use whalewatch_core::{Accessor, EventRef, Process, Schema, Texts, Type, Value};
+use whalewatch_core::{Accessor, EventRef, OwnedValue, Process, Schema, Texts, Type, Value};
 use whalewatch_kit::fields::Selected;
 use whalewatch_kit::{Extra, Subject};
 
@@ -37,54 +37,16 @@ pub(crate) fn fields() -> impl Iterator<Item = Extra> {
 /// How many they are.
 pub(crate) const COUNT: usize = FIELDS.len();
 
-/// A field's value, kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Kept {
-    #[default]
-    Null,
-    Bool(bool),
-    Int(i64),
-    Uint(u64),
-    Text(Box<[u8]>),
-    Texts(Box<[u8]>),
-    Time(whalewatch_core::Timestamp),
-}
-
 /// How many bytes of a text or a list are kept: a path has no more. Longer ones count as absent rather than as another.
 const MOST_BYTES: usize = 4096;
 
-impl Kept {
-    pub(crate) fn new(value: Value<'_>) -> Self {
-        match value {
-            Value::Bool(flag) => Self::Bool(flag),
-            Value::Int(number) => Self::Int(number),
-            Value::Uint(number) => Self::Uint(number),
-            Value::Text(text) if text.len() <= MOST_BYTES => Self::Text(text.into()),
-            Value::Texts(Texts(list)) if list.len() <= MOST_BYTES => Self::Texts(list.into()),
-            Value::Time(time) => Self::Time(time),
-            Value::Null | Value::Text(_) | Value::Texts(_) => Self::Null,
+/// A field's value, to be kept.
+pub(crate) fn keep(value: Value<'_>) -> OwnedValue {
+    match value {
+        Value::Text(bytes) | Value::Texts(Texts(bytes)) if bytes.len() > MOST_BYTES => {
+            OwnedValue::Null
         }
-    }
-
-    /// How many bytes it takes.
-    pub(crate) fn size(&self) -> usize {
-        let more = match self {
-            Self::Text(bytes) | Self::Texts(bytes) => bytes.len(),
-            _ => 0,
-        };
-        size_of::<Self>() + more
-    }
-
-    fn value(&self) -> Value<'_> {
-        match self {
-            Self::Null => Value::Null,
-            Self::Bool(flag) => Value::Bool(*flag),
-            Self::Int(number) => Value::Int(*number),
-            Self::Uint(number) => Value::Uint(*number),
-            Self::Text(text) => Value::Text(text),
-            Self::Texts(list) => Value::Texts(Texts(list)),
-            Self::Time(time) => Value::Time(*time),
-        }
+        value => value.into(),
     }
 }
 
@@ -222,14 +184,14 @@ impl Subject for Seen<'_> {
 pub(crate) struct After<'a, 'e> {
     pub(crate) seen: &'a Seen<'e>,
     /// What is kept of those, in the order of the rule's references.
-    pub(crate) kept: &'a [Kept],
+    pub(crate) kept: &'a [OwnedValue],
 }
 
 impl Subject for After<'_, '_> {
     fn value(&self, accessor: Accessor) -> Value<'_> {
         match accessor {
             Accessor::Extra(field) if usize::from(field) >= COUNT => {
-                self.kept.get(usize::from(field) - COUNT).map_or(Value::Null, Kept::value)
+                self.kept.get(usize::from(field) - COUNT).map_or(Value::Null, OwnedValue::get)
             }
             other => self.seen.value(other),
         }

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::{Attribution, Batch, Texts, Timestamp, Value};
+use whalewatch_core::{Attribution, Batch, OwnedValue, Texts, Timestamp, Value};
 use whalewatch_kit::{Clock, Filled, Json, Subject, Test, fields::Selected, text};
 
 use crate::alert::{About, Alert, Events, Facts};
-use crate::context::{After, Kept, Seen};
+use crate::context::{After, Seen, keep};
 use crate::evidence::{Cause, Room};
 use crate::fit::{ByType, Candidate};
 use crate::processes::Processes;
@@ -196,7 +196,7 @@ impl Look<'_, '_> {
                 return None;
             }
             self.key(candidate, tools);
-            let mut values = vec![Kept::Null; candidate.references].into_boxed_slice();
+            let mut values = vec![OwnedValue::Null; candidate.references].into_boxed_slice();
             self.capture(candidate, &mut values);
             let cause = self.cause(tools);
             state.begin(&tools.key, now, values, cause, &tools.room);
@@ -226,9 +226,9 @@ impl Look<'_, '_> {
         Cause::new(self.seen.event, line, &tools.room)
     }
 
-    fn capture(&self, candidate: &Candidate, values: &mut [Kept]) {
+    fn capture(&self, candidate: &Candidate, values: &mut [OwnedValue]) {
         for (place, field) in &candidate.captures {
-            values[*place] = Kept::new(field.of(self.seen, ""));
+            values[*place] = keep(field.of(self.seen, ""));
         }
     }
 
@@ -299,13 +299,13 @@ impl LaterStep for Later<'_, '_, '_> {
         self.candidate.last
     }
 
-    fn fits(&self, kept: &[Kept]) -> bool {
+    fn fits(&self, kept: &[OwnedValue]) -> bool {
         let after = After { seen: self.look.seen, kept };
         (!self.candidate.refers || self.candidate.test.holds(&after))
             && !excepted(self.candidate.except.as_ref(), &after)
     }
 
-    fn capture(&self, kept: &mut [Kept]) {
+    fn capture(&self, kept: &mut [OwnedValue]) {
         self.look.capture(self.candidate, kept);
     }
 }

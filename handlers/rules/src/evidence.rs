@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use whalewatch_core::{EventRef, Timestamp};
-
-use crate::context::Kept;
+use whalewatch_core::{EventRef, OwnedValue, Timestamp};
 
 /// How many events an alert tells at most: the newest.
 pub(crate) const MOST_EVENTS: usize = 8;
@@ -99,14 +97,15 @@ pub(crate) fn add(causes: &mut VecDeque<Cause>, cause: Cause) {
 /// What is kept of earlier steps' events for conditions of later ones.
 #[derive(Clone, Debug)]
 pub(crate) struct Captured {
-    pub(crate) values: Box<[Kept]>,
+    pub(crate) values: Box<[OwnedValue]>,
     _taken: Arc<Taken>,
 }
 
 impl Captured {
     /// `None` where there is no room.
-    pub(crate) fn new(values: Box<[Kept]>, room: &Arc<Room>) -> Option<Self> {
-        let taken = room.take(values.iter().map(Kept::size).sum())?;
+    pub(crate) fn new(values: Box<[OwnedValue]>, room: &Arc<Room>) -> Option<Self> {
+        let taken =
+            room.take(values.iter().map(|value| size_of_val(value) + value.bytes_beside()).sum())?;
         Some(Self { values, _taken: Arc::new(taken) })
     }
 }

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::Timestamp;
+use whalewatch_core::{OwnedValue, Timestamp};
 
-use crate::context::Kept;
 use crate::evidence::{Captured, Cause, MOST_EVENTS, Room, add};
 use crate::keyed::Keyed;
 use crate::rule::Shape;
@@ -45,9 +44,9 @@ pub(crate) trait LaterStep {
     /// Whether it is the last.
     fn is_last(&self) -> bool;
     /// Whether it is, by what was kept of the steps before.
-    fn fits(&self, kept: &[Kept]) -> bool;
+    fn fits(&self, kept: &[OwnedValue]) -> bool;
     /// Keeps what still later steps ask of it.
-    fn capture(&self, kept: &mut [Kept]);
+    fn capture(&self, kept: &mut [OwnedValue]);
 }
 
 /// Events of one key that are counted.
@@ -197,7 +196,7 @@ impl State {
         &mut self,
         key: &[u8],
         now: Timestamp,
-        values: Box<[Kept]>,
+        values: Box<[OwnedValue]>,
         cause: Cause,
         room: &Arc<Room>,
     ) {
