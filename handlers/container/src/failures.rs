@@ -1,6 +1,6 @@
 //! The ten ways in which the original design fails, each with the proof that this one does not.
 //!
-//! What a daemon does wrong on its socket is shown in `docker/tests.rs`, against a fake daemon.
+//! What a daemon does wrong on its socket is shown in `runtimes/docker/tests.rs`, against a fake daemon.
 
 use std::sync::atomic::Ordering::Relaxed;
 
