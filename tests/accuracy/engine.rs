@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use whalewatch_tests::cgroup::VERSION_2_ALONE;
 use whalewatch_tests::containerd::Containerd;
+use whalewatch_tests::docker::Docker;
 use whalewatch_tests::environment;
 use whalewatch_tests::podman::Podman;
 
@@ -49,12 +51,16 @@ pub(crate) fn ok(command: &mut Command) -> Result<String> {
 #[derive(Debug)]
 pub(crate) struct Cli {
     name: &'static str,
-    /// The program, and what stands before every command.
-    before: Vec<String>,
-    /// What `run` gets besides.
-    options: Vec<&'static str>,
+    program: Program,
     image: String,
+    /// Where it writes ids.
     ids: PathBuf,
+}
+
+#[derive(Debug)]
+enum Program {
+    Docker(Docker),
+    Podman(Podman),
 }
 
 impl Cli {
@@ -64,14 +70,33 @@ impl Cli {
 
     /// Docker, with another daemon.
     pub(crate) fn docker_at(socket: &Path, image: &str) -> Self {
-        let host = format!("unix://{}", socket.display());
         Self {
             name: "docker",
-            before: vec!["docker".into(), "-H".into(), host],
-            options: vec![],
+            program: Program::Docker(Docker::at(socket)),
             image: image.to_owned(),
             ids: environment::scratch("acc-ids-docker"),
         }
+    }
+
+    /// Podman, without a daemon.
+    pub(crate) fn podman(machine: &Machine) -> Result<Self> {
+        Self::of_podman("podman", Podman::root(&environment::scratch("ap"))?, machine)
+    }
+
+    /// The same, as an ordinary user.
+    pub(crate) fn rootless_podman(machine: &Machine) -> Result<Self> {
+        Self::of_podman("rootless podman", Podman::rootless()?, machine)
+    }
+
+    fn of_podman(name: &'static str, podman: Podman, machine: &Machine) -> Result<Self> {
+        podman.import(&machine.tar, &machine.image)?;
+        let (image, ids) = (machine.image.clone(), podman.folder().to_owned());
+        Ok(Self { name, program: Program::Podman(podman), image, ids })
+    }
+
+    /// Runs the command with these words; gives what it printed.
+    pub(crate) fn say(&self, words: &[&str]) -> Result<String> {
+        ok(&mut self.command(words))
     }
 
     /// As [`Engine::run`], with options of the command's.
@@ -84,7 +109,7 @@ impl Cli {
         let file = self.ids.join(name);
         let id_file = format!("--cidfile={}", file.display());
         let mut command = self.command(&["run", "--rm", &id_file, "--name", name]);
-        ok(command.args(&self.options).args(options).arg(&self.image).args(program))?;
+        ok(command.args(self.options(options)).arg(&self.image).args(program))?;
         let id = fs::read_to_string(&file).context("no id was written")?;
         fs::remove_file(file)?;
         Ok(id.trim().to_owned())
@@ -98,7 +123,7 @@ impl Cli {
         program: &[&str],
     ) -> Result<String> {
         let mut command = self.command(&["run", "-d", "--name", name]);
-        ok(command.args(&self.options).args(options).arg(&self.image).args(program))
+        ok(command.args(self.options(options)).arg(&self.image).args(program))
     }
 
     /// As [`Engine::enter`], without waiting for its end.
@@ -107,9 +132,24 @@ impl Cli {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(&self.before[0]);
-        command.env_remove("DOCKER_HOST").args(&self.before[1..]).args(words);
+        let mut command = match &self.program {
+            Program::Docker(docker) => docker.command(),
+            Program::Podman(podman) => podman.command(),
+        };
+        command.args(words);
         command
+    }
+
+    /// These, and what it needs besides; one that is given stands for the usual one.
+    fn options<'a>(&self, given: &[&'a str]) -> Vec<&'a str> {
+        let usual = match &self.program {
+            Program::Docker(_) => Vec::new(),
+            Program::Podman(podman) => podman.options(),
+        };
+        let same = |usual: &&str, given: &&str| usual.split('=').next() == given.split('=').next();
+        let ulimit = |option: &&str| option.starts_with("--ulimit");
+        let others = usual.into_iter().filter(|u| ulimit(u) || !given.iter().any(|g| same(u, g)));
+        others.chain(given.iter().copied()).collect()
     }
 }
 
@@ -131,57 +171,21 @@ impl Engine for Cli {
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        ok(&mut self.command(&["rm", "-f", name])).map(drop)
-    }
-}
-
-/// Podman, without a daemon.
-#[derive(Debug)]
-pub(crate) struct WithPodman {
-    podman: Podman,
-    image: String,
-    ids: PathBuf,
-}
-
-impl WithPodman {
-    pub(crate) fn new(machine: &Machine) -> Result<Self> {
-        let podman = Podman::root(&environment::scratch("ap"))?;
-        podman.import(&machine.tar, &machine.image)?;
-        let ids = environment::scratch("acc-ids-podman");
-        Ok(Self { podman, image: machine.image.clone(), ids })
-    }
-}
-
-impl Engine for WithPodman {
-    fn name(&self) -> &'static str {
-        "podman"
-    }
-
-    fn run(&self, name: &str, program: &[&str]) -> Result<String> {
-        let file = self.ids.join(name);
-        let id_file = format!("--cidfile={}", file.display());
-        let words = ["run", "--rm", "--name", name, &id_file];
-        self.podman.run(&[&words, &self.podman.options()[..], &[&self.image], program].concat())?;
-        let id = fs::read_to_string(&file).context("no id was written")?;
-        fs::remove_file(file)?;
-        Ok(id.trim().to_owned())
-    }
-
-    fn start(&self, name: &str, program: &[&str]) -> Result<String> {
-        let words = ["run", "-d", "--name", name];
-        self.podman.run(&[&words, &self.podman.options()[..], &[&self.image], program].concat())
-    }
-
-    fn enter(&self, name: &str, program: &[&str]) -> Result<()> {
-        self.podman.run(&[&["exec", name], program].concat()).map(drop)
-    }
-
-    fn remove(&self, name: &str) -> Result<()> {
-        self.podman.run(&["rm", "-f", "-t", "0", name]).map(drop)
+        let at_once: &[&str] = match &self.program {
+            Program::Docker(_) => &[],
+            Program::Podman(_) => &["-t", "0"],
+        };
+        self.say(&[&["rm", "-f"], at_once, &[name]].concat()).map(drop)
     }
 
     fn container_options(&self) -> String {
-        format!("endpoints = {{ podman = \"{}\" }}", self.podman.graphroot().display())
+        match &self.program {
+            // A user's are found without being told where.
+            Program::Podman(podman) if self.name == "podman" => {
+                format!("endpoints = {{ podman = \"{}\" }}", podman.graphroot().display())
+            }
+            Program::Docker(_) | Program::Podman(_) => String::new(),
+        }
     }
 }
 
@@ -263,8 +267,8 @@ impl Oci {
     fn begin(&self, words: &[&str], name: &str, program: &[&str]) -> Result<String> {
         let bundle = self.dir.join(name);
         write_bundle(&bundle, self.program, &self.root, program, None)?;
-        let mut command = Command::new(self.program);
-        command.args(words).arg("--bundle").arg(&bundle).arg(name);
+        let mut command = self.command(words);
+        command.arg("--bundle").arg(&bundle).arg(name);
         // What goes on keeps these.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let log = fs::File::create(bundle.join("log"))?;
@@ -272,6 +276,20 @@ impl Oci {
         let said = fs::read_to_string(bundle.join("log")).unwrap_or_default();
         ensure!(status.success(), "{command:?}: {status}: {said}");
         Ok(format!("{}/{name}", self.program))
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = if self.program == "crun" {
+            // It refuses to run where cgroups are hybrid, so it is shown those of version 2 alone.
+            let script = format!("{VERSION_2_ALONE} && exec \"$@\"");
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "/bin/sh", "-c", &script, "sh", self.program]);
+            command
+        } else {
+            Command::new(self.program)
+        };
+        command.args(words);
+        command
     }
 }
 
@@ -291,11 +309,11 @@ impl Engine for Oci {
     }
 
     fn enter(&self, name: &str, program: &[&str]) -> Result<()> {
-        ok(Command::new(self.program).arg("exec").arg(name).args(program)).map(drop)
+        ok(self.command(&["exec", name]).args(program)).map(drop)
     }
 
     fn remove(&self, name: &str) -> Result<()> {
-        ok(Command::new(self.program).args(["delete", "--force", name]))?;
+        ok(&mut self.command(&["delete", "--force", name]))?;
         remove_bundle(&self.dir.join(name))
     }
 }
@@ -315,6 +333,10 @@ pub(crate) fn write_bundle(
     config["process"]["terminal"] = json!(false);
     config["process"]["args"] = json!(program);
     config["root"]["path"] = json!(root);
+    if let Some(linux) = config["linux"].as_object_mut() {
+        // crun would lift a limit first, to keep devices from it, and not every machine lets it.
+        linux.remove("resources");
+    }
     if let Some(cgroup) = cgroup {
         config["linux"]["cgroupsPath"] = json!(cgroup);
     }

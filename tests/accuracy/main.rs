@@ -23,16 +23,18 @@ use report::Results;
 use run::{Length, Machine};
 
 const HELP: &str = "\
-accuracy [--long] [--case WORD] [--results FILE]
+accuracy [--long] [--case WORD] [--runtime WORD] [--results FILE]
 
   --long     15 minutes of churn instead of one, and more of all else
   --case     Only cases whose name holds this word
+  --runtime  Of cases for several runtimes, only those whose name holds this word
   --results  Write the figures there as JSON
 ";
 
 struct Options {
     length: Length,
     word: String,
+    runtime: String,
     results: Option<PathBuf>,
 }
 
@@ -48,12 +50,14 @@ fn main() -> ExitCode {
 }
 
 fn parse() -> Result<Options> {
-    let mut options = Options { length: Length::Short, word: String::new(), results: None };
+    let (word, runtime) = (String::new(), String::new());
+    let mut options = Options { length: Length::Short, word, runtime, results: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--long" => options.length = Length::Long,
             "--case" => options.word = arguments.next().context("--case needs a word")?,
+            "--runtime" => options.runtime = arguments.next().context("--runtime needs a word")?,
             "--results" => {
                 let file = arguments.next().context("--results needs a file")?;
                 options.results = Some(file.into());
@@ -66,7 +70,7 @@ fn parse() -> Result<Options> {
 
 /// Runs the cases; says whether all is as it must be.
 fn perform(options: &Options) -> Result<bool> {
-    let machine = Machine::of_environment(options.length)?;
+    let machine = Machine::of_environment(options.length, options.runtime.clone())?;
     let mut results = Results::default();
     let wanted = |case: &&Case| case.name.contains(&options.word);
     for case in CASES.iter().filter(wanted) {

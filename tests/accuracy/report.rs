@@ -11,6 +11,10 @@ use crate::judge::Tally;
 
 /// Most memory that Whalewatch may have resident, in KiB.
 const MOST_MEMORY: u64 = 64 << 10;
+/// How much more it may have at last than at first, as a share; of runs that are long enough for two whole windows.
+const MOST_DRIFT: f64 = 0.05;
+/// How many of a thousand events may wait for their container's name to come later.
+const MOST_LATE: u64 = 1;
 /// So many samples, one a second, make the means of a run's beginning and end.
 const WINDOW: usize = 300;
 
@@ -45,6 +49,12 @@ impl Outcome {
         let mean = |part: &[u64]| part.iter().sum::<u64>() as f64 / part.len() as f64;
         let last = self.memory.len() - window;
         (window > 0).then(|| (mean(&self.memory[..window]), mean(&self.memory[last..])))
+    }
+
+    /// Whether it has more and more memory.
+    fn grows(&self) -> bool {
+        let drift = self.drift().filter(|_| self.memory.len() >= 2 * WINDOW);
+        drift.is_some_and(|(first, last)| last > first * (1.0 + MOST_DRIFT))
     }
 
     fn most_memory(&self) -> u64 {
@@ -101,6 +111,14 @@ impl Results {
             if outcome.most_memory() > MOST_MEMORY {
                 fault(format!("{} KiB of memory", outcome.most_memory()));
             }
+            if outcome.grows() {
+                fault(format!("memory grows: {:?} KiB", outcome.drift()));
+            }
+        }
+        let sum = |of: fn(&Tally) -> u64| self.0.iter().map(|(_, o)| of(&o.tally)).sum::<u64>();
+        let (late, all) = (sum(|t| t.name_late), sum(|t| t.in_containers));
+        if late * 1000 > all * MOST_LATE {
+            faults.push(format!("{late} of {all} events in containers had no name at first"));
         }
         faults
     }

@@ -43,6 +43,8 @@ impl Length {
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) length: Length,
+    /// Part of the names of those runtimes that are put through their cases.
+    pub(crate) runtime: String,
     pub(crate) docker: Docker,
     pub(crate) image: String,
     pub(crate) tar: PathBuf,
@@ -51,10 +53,11 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// As `cargo xtask accuracy` has set it up.
-    pub(crate) fn of_environment(length: Length) -> Result<Self> {
+    pub(crate) fn of_environment(length: Length, runtime: String) -> Result<Self> {
         let workload = std::env::current_exe()?.with_file_name(WORKLOAD);
         Ok(Self {
             length,
+            runtime,
             docker: Docker::at(&environment::docker_socket()),
             image: environment::image(),
             tar: PathBuf::from(environment::get(environment::IMAGE_TAR)),

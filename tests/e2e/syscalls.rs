@@ -73,10 +73,8 @@ fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
 #[test]
 fn counts_and_errors_are_those_of_strace() {
     let docker = Docker::at(&environment::docker_socket());
-    let mounts = fs::read_to_string("/proc/mounts").expect("mounts");
-    let mount = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2"));
-    let root = mount.and_then(|line| line.split(' ').nth(1)).expect("a cgroup2 mount");
-    let cgroup = Path::new(root).join(format!("syscalls-e2e-{}", std::process::id()));
+    let root = whalewatch_tests::cgroup::mount_point().expect("a cgroup2 mount");
+    let cgroup = root.join(format!("syscalls-e2e-{}", std::process::id()));
     fs::create_dir(&cgroup).expect("a cgroup");
     let id = fs::metadata(&cgroup).expect("the cgroup").ino();
     let script = "echo $$ > \"$0/cgroup.procs\"; kill -STOP $$; /bin/true; /bin/true; exec \"$@\"";

@@ -16,6 +16,7 @@ const LONGEST_SOCKET: usize = "/exec/containerd/containerd.sock.ttrpc".len();
 #[derive(Debug)]
 pub struct Dockerd {
     dir: PathBuf,
+    socket: PathBuf,
     child: Child,
 }
 
@@ -31,8 +32,9 @@ impl Dockerd {
             dir.display()
         );
         fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let child = spawn(dir)?;
-        let mut daemon = Self { dir: dir.to_owned(), child };
+        let socket = dir.join("docker.sock");
+        let child = spawn(dir, &socket)?;
+        let mut daemon = Self { dir: dir.to_owned(), socket, child };
         daemon.wait_until_it_answers()?;
         Ok(daemon)
     }
@@ -44,7 +46,7 @@ impl Dockerd {
 
     /// Its socket.
     pub fn socket(&self) -> PathBuf {
-        socket(&self.dir)
+        self.socket.clone()
     }
 
     /// A client of it.
@@ -62,6 +64,15 @@ impl Dockerd {
         Ok(())
     }
 
+    /// As [`Dockerd::start_again`], with a socket of another name.
+    ///
+    /// # Errors
+    /// As [`Dockerd::start`].
+    pub fn start_again_at(&mut self, socket: &str) -> Result<()> {
+        self.socket = self.dir.join(socket);
+        self.start_again()
+    }
+
     /// Starts it again on what it left behind.
     ///
     /// # Errors
@@ -76,7 +87,7 @@ impl Dockerd {
             // Where nobody has taken note of its end yet, it would be taken for running.
             let _missing = fs::remove_file(&containerd);
         }
-        self.child = spawn(&self.dir)?;
+        self.child = spawn(&self.dir, &self.socket)?;
         self.wait_until_it_answers()
     }
 
@@ -115,15 +126,11 @@ impl Drop for Dockerd {
     }
 }
 
-fn socket(dir: &Path) -> PathBuf {
-    dir.join("docker.sock")
-}
-
-fn spawn(dir: &Path) -> Result<Child> {
+fn spawn(dir: &Path, socket: &Path) -> Result<Child> {
     let log = File::options().create(true).append(true).open(dir.join("dockerd.log"))?;
     let path = |name: &str| dir.join(name).into_os_string();
     let mut command = Command::new("dockerd");
-    command.arg("-H").arg(format!("unix://{}", socket(dir).display()));
+    command.arg("-H").arg(format!("unix://{}", socket.display()));
     command.arg("--data-root").arg(path("data"));
     command.arg("--exec-root").arg(path("exec"));
     command.arg("--pidfile").arg(path("dockerd.pid"));

@@ -6,6 +6,7 @@
 //! happened: every wait is for a condition, with a deadline ([`wait`]).
 
 pub mod beats;
+pub mod cgroup;
 pub mod config;
 pub mod containerd;
 mod daemon;

@@ -8,7 +8,6 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -215,15 +214,7 @@ fn mark_of(event: &Event) -> Option<&str> {
 
 /// The v2 cgroup of the test itself: what happens in there is on the host.
 fn own_cgroup() -> Option<u64> {
-    let cgroups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = cgroups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
-    let root = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let point = words.next()?;
-        (words.next()? == "cgroup2").then(|| PathBuf::from(point))
-    })?;
-    Some(fs::metadata(root.join(Path::new(path))).ok()?.ino())
+    Some(fs::metadata(crate::cgroup::of_process("self").ok()?).ok()?.ino())
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::{sweep, wait};
+use crate::cgroup::VERSION_2_ALONE;
+use crate::{cgroup, sweep, wait};
 
 /// The user that rootless containers run as.
 const USER: &str = "whalewatch-test";
@@ -92,6 +93,11 @@ impl Podman {
             Some(user) => user.home.join(".local/share/containers/storage"),
             None => self.dir.join("storage"),
         }
+    }
+
+    /// Where whoever its containers are of may write.
+    pub fn folder(&self) -> &Path {
+        &self.dir
     }
 
     /// The command, with none of the caller's own settings.
@@ -241,10 +247,9 @@ impl Drop for Service {
 impl User {
     /// A command of the user's: what is to be run follows.
     fn command(&self) -> Command {
-        // In a mount namespace of its own, where podman sees the cgroups of version 2 alone, whatever the machine has.
         let script = if self.delegated {
             format!(
-                "mount -t cgroup2 none /sys/fs/cgroup && \
+                "{VERSION_2_ALONE} && \
                  echo $$ >/sys/fs/cgroup/{DELEGATED}/{COMMANDS}/cgroup.procs && exec \"$@\""
             )
         } else {
@@ -273,7 +278,7 @@ impl User {
 
 /// Gives the user a cgroup to make others in.
 fn delegate() -> Result<()> {
-    let own = cgroup2()?.join(DELEGATED);
+    let own = cgroup::mount_point()?.join(DELEGATED);
     for folder in [COMMANDS, "containers"] {
         fs::create_dir_all(own.join(folder))?;
     }
@@ -283,7 +288,7 @@ fn delegate() -> Result<()> {
 }
 
 fn take_back() {
-    let Ok(root) = cgroup2() else { return };
+    let Ok(root) = cgroup::mount_point() else { return };
     // They can be removed once the last process in them has been waited for.
     wait::poll(LIMIT, || {
         let own = root.join(DELEGATED);
@@ -300,7 +305,7 @@ fn find_user() -> Result<User> {
     let fields: Vec<&str> = line.context("no such user")?.split(':').collect();
     let [_, uid, gid, _, home, ..] = fields[..] else { bail!("a short line in /etc/passwd") };
     ensure!(home.ends_with(USER), "{home} is no home of the tests' user");
-    let delegated = cgroup2()?.join(DELEGATED).join(COMMANDS).exists();
+    let delegated = cgroup::mount_point()?.join(DELEGATED).join(COMMANDS).exists();
     Ok(User { uid: uid.parse()?, gid: gid.parse()?, home: home.into(), delegated })
 }
 
@@ -309,15 +314,4 @@ fn admin(program: &str, args: &[&str]) -> Result<()> {
     let done = done.with_context(|| format!("cannot start `{program}`"))?;
     ensure!(done.status.success(), "{program}: {}", String::from_utf8_lossy(&done.stderr).trim());
     Ok(())
-}
-
-/// Where the cgroups of version 2 are mounted.
-fn cgroup2() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let mut points = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let point = words.next()?;
-        (words.next()? == "cgroup2").then(|| PathBuf::from(point))
-    });
-    points.next().context("no cgroup2 is mounted")
 }

@@ -14,11 +14,12 @@ use crate::steps::{Context, IMAGE, STEPS, cargo};
 use crate::{machine, paths, servers};
 
 const HELP: &str = "\
-cargo xtask accuracy [--long] [--case WORD] [--write]
+cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
 
-  --long   15 minutes of churn instead of one, and more of all else
-  --case   Only cases whose name holds this word
-  --write  Write the table of results into docs/accuracy.md
+  --long     15 minutes of churn instead of one, and more of all else
+  --case     Only cases whose name holds this word
+  --runtime  Of cases for several runtimes, only those whose name holds this word
+  --write    Write the table of results into docs/accuracy.md
 
 As root, on a machine with BTF and nothing else to do. What is missing is installed or started, as for `cargo xtask test`.
 ";
@@ -37,8 +38,9 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         match arg.as_str() {
             "--write" => write = true,
             "--long" => passed_on.push(arg.as_str()),
-            "--case" => {
-                passed_on.extend([arg, args.next().context("--case needs a word")?.as_str()]);
+            "--case" | "--runtime" => {
+                let word = args.next().with_context(|| format!("{arg} needs a word"))?;
+                passed_on.extend([arg, word.as_str()]);
             }
             "--help" | "-h" => {
                 print!("{HELP}");
@@ -118,9 +120,12 @@ fn tables(results: &[Value]) -> String {
             let (name, unit) = (name.unwrap_or_default(), unit.unwrap_or_default());
             let _infallible = writeln!(
                 figures,
-                "| {} | {} | {name} | {value:.1} {unit} |",
+                "| {} | {} | {name} | {} |",
                 word("case"),
-                word("runtime")
+                word("runtime"),
+                // What has no unit of measure is a count.
+                if unit == "ms" { format!("{value:.1} ms") } else { format!("{value} {unit}") }
+                    .trim()
             );
         }
         if let (Some(first), Some(last)) =

@@ -55,7 +55,7 @@ pub(crate) struct Known {
     pub(crate) stands_alone: bool,
     /// Whether it is known in which containers it runs.
     pub(crate) nesting: Nesting,
-    /// Its mount namespace, once a process of it was seen in one that is not the host's.
+    /// Its mount namespace, once a process of it was seen in one that is not the host's, and until its first process ends.
     pub(crate) mnt: u32,
     /// Chains that got an event of it without its name.
     pub(crate) unnamed_in: Vec<ChainId>,
@@ -218,8 +218,19 @@ impl Containers {
         }
     }
 
+    /// Nothing of the container lives in this mount namespace any more: its number is soon another's.
+    pub(crate) fn lives_no_more_in(&mut self, serial: Serial, mnt: u32) {
+        let Some(known) = self.known.get_mut(&serial).filter(|k| k.mnt == mnt) else { return };
+        known.mnt = 0;
+        if self.by_mnt.get(&mnt) == Some(&serial) {
+            self.by_mnt.remove(&mnt);
+        }
+    }
+
     /// The container is gone: it is forgotten at `when`, if it does not stay after all.
     pub(crate) fn leave(&mut self, serial: Serial, when: Duration) {
+        let mnt = self.known.get(&serial).map_or(0, |known| known.mnt);
+        self.lives_no_more_in(serial, mnt);
         if let Some(known) = self.known.get_mut(&serial).filter(|k| k.leaves.is_none()) {
             known.leaves = Some(when);
             self.leaving.push_back((when, serial));
@@ -319,6 +330,23 @@ mod tests {
         assert!(all.sweep(S(8)).is_none());
         assert!(all.sweep(S(9)).is_some());
         assert_eq!((all.len(), all.by_id("x"), all.next_sweep()), (0, None, None));
+    }
+
+    #[test]
+    fn a_mount_namespace_is_a_container_s_while_that_is_there_and_another_s_later() {
+        let mut all = Containers::new(9);
+        let x = all.insert(bare("x"), Naming::Awaited, S(0)).unwrap();
+        let y = all.insert(bare("y"), Naming::Awaited, S(0)).unwrap();
+        all.lives_in(x, 77);
+        all.leave(x, S(5));
+        assert_eq!(all.by_mnt(77), None, "kept for late events, but not for this");
+        all.lives_in(y, 77);
+        all.stay(x);
+        all.lives_in(x, 78); // started again
+        all.lives_no_more_in(x, 77);
+        assert_eq!((all.by_mnt(77), all.by_mnt(78)), (Some(y), Some(x)));
+        all.lives_no_more_in(x, 78);
+        assert_eq!(all.by_mnt(78), None);
     }
 
     #[test]

@@ -65,12 +65,13 @@ impl KernelView {
     }
 
     /// The container of a cgroup whose path alone does not tell it.
-    pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
+    pub(crate) fn claim(&self, id: u64, path: &[u8]) -> Option<Home> {
+        let gone = || self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.lacks(id));
         let question = || format!("state of {}", String::from_utf8_lossy(path));
         if self.outside.is_plain() {
-            return self.proc.claim(path);
+            return self.proc.claim(path, gone);
         }
-        self.ask(&question(), || self.proc.claim(path))
+        self.ask(&question(), || self.proc.claim(path, gone))
     }
 
     /// Whether there is certainly no cgroup with this id.

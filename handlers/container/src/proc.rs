@@ -73,9 +73,10 @@ impl Proc {
         Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
     }
 
-    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state that tells.
-    pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
-        self.folders.claim(path)
+    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state that tells. `gone`: whether that
+    /// cgroup is there no more.
+    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
+        self.folders.claim(path, gone)
     }
 
     /// What the process's cgroups tell; nothing if the process is gone or its number is another's by now.
@@ -87,7 +88,7 @@ impl Proc {
 
     fn in_cgroup_file(&self, text: &[u8]) -> Told {
         let told = cgroup_paths(text).find_map(container_in).map(Home::from);
-        let home = told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path)));
+        let home = told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path, || false)));
         home.map_or(Told::Host, Told::Container)
     }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use whalewatch_tests::environment;
+use whalewatch_tests::{cgroup, environment};
 
 use crate::engine::{self, Cli, Engine as _, ok};
 use crate::judge::{Ledger, Truth};
@@ -34,17 +34,6 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     // Until all runtimes have said that they know no such container it is not told where its processes are.
     named.may_be_unknown = true;
     Ok(vec![moved, nested, named])
-}
-
-/// Where cgroup v2 is mounted.
-fn unified() -> Result<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let point = mounts.lines().find_map(|line| {
-        let mut words = line.split(' ').skip(1);
-        let point = words.next()?;
-        (words.next()? == "cgroup2").then(|| PathBuf::from(point))
-    });
-    point.context("no cgroup v2 is mounted")
 }
 
 /// A cgroup of ours, for as long as this is there. What runs in it must have ended by then.
@@ -87,13 +76,6 @@ fn go(mut child: Child) -> Result<()> {
     Ok(())
 }
 
-/// The cgroup of a process, by the v2 hierarchy.
-fn cgroup_of(pid: &str) -> Result<PathBuf> {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).context("no v2 cgroup")?;
-    Ok(unified()?.join(path))
-}
-
 /// A process of the host's is put into a container's cgroup, and one of a container's out of it.
 fn moved(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     let name = format!("moved-{round}");
@@ -102,10 +84,10 @@ fn moved(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Result
     let mark = ledger.mark(CASE, &name);
     ledger.enter(&mark, Truth::container(&id, &name));
     let inwards = waiting(&format!("/bin/true {mark}"))?;
-    take(&cgroup_of(&pid)?, inwards.id())?;
+    take(&cgroup::of_process(&pid)?, inwards.id())?;
     go(inwards)?;
 
-    let outside = Made::new(unified()?.join("ww-accuracy"))?;
+    let outside = Made::new(cgroup::mount_point()?.join("ww-accuracy"))?;
     let mark = ledger.mark(CASE, "host");
     ledger.enter(&mark, Truth { entered: Some(name.clone()), ..Truth::host() });
     let script = format!(
@@ -137,7 +119,7 @@ fn child_with(mark: &str) -> Result<u32> {
 
 /// A cgroup that no runtime has made, called like a container.
 fn named_like_a_container(ledger: &Ledger, round: u32) -> Result<()> {
-    let parent = Made::new(unified()?.join("ww-false"))?;
+    let parent = Made::new(cgroup::mount_point()?.join("ww-false"))?;
     let made = Made::new(parent.0.join(format!("{:064x}", 0xfa15e + u64::from(round))))?;
     let marks: Vec<String> = (0..20).map(|_| ledger.host(CASE)).collect();
     let script =
@@ -165,21 +147,21 @@ fn nested(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Resul
     options.extend(volumes.iter().chain(&mounts).map(String::as_str));
     let outer_id = engine.start_with(&outer, &options, &STAY)?;
     let own = machine.docker.run(&["inspect", "-f", "{{.State.Pid}}", &outer])?;
-    let own = cgroup_of(&own)?;
-    let own = own.strip_prefix(unified()?)?.display().to_string();
+    let own = cgroup::of_process(&own)?;
+    let own = own.strip_prefix(cgroup::mount_point()?)?.display().to_string();
     for (at, parent) in [format!("/{own}"), "/docker".to_owned()].iter().enumerate() {
         let id = format!("{:064x}", 0x1_0000 + 2 * u64::from(round) + at as u64);
         let marks: Vec<String> = (0..5).map(|_| ledger.mark(CASE, &id)).collect();
         let script: Vec<String> = marks.iter().map(|mark| format!("/bin/true {mark}")).collect();
         let script = script.join("; ") + "; :";
         let bundle = dir.join(&id);
-        let cgroup = format!("{parent}/{id}");
+        let path = format!("{parent}/{id}");
         engine::write_bundle(
             &bundle,
             "runc",
             Path::new("/bundles/root"),
             &["/bin/sh", "-c", &script],
-            Some(&cgroup),
+            Some(&path),
         )?;
         engine.enter(&outer, &["/runc", "run", "--bundle", &format!("/bundles/{id}"), &id])?;
         for mark in &marks {

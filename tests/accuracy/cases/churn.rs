@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::engines;
+use super::each;
 use crate::engine::Engine;
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
@@ -16,17 +16,16 @@ use crate::run::{Machine, true_with, watched};
 const LOOPS: [usize; 2] = [12, 4];
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
-    let each = |engine: Box<dyn Engine>| {
+    each(machine, |engine| {
         let docker = engine.name() == "docker";
         let seconds =
             if docker { machine.length.pick(60, 900) } else { machine.length.pick(8, 60) };
         let loops = if docker { LOOPS[0] } else { LOOPS[1] };
         let config = machine.config(&engine.container_options(), "", &[]);
         watched(engine.name(), "churn", &config, |ledger, _| {
-            churn(&*engine, ledger, loops, Duration::from_secs(seconds))
+            churn(engine, ledger, loops, Duration::from_secs(seconds))
         })
-    };
-    engines(machine)?.into_iter().map(each).collect()
+    })
 }
 
 /// So many loops for so long, and a process on the host beside each container.

@@ -1,7 +1,9 @@
-//! A dockerd of the case's own: killed, hung, started again.
+//! A dockerd of the case's own: killed, hung, started again, also with its socket elsewhere.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,44 +28,67 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     // A short name: Unix sockets lie below.
     let mut daemon = Dockerd::start(&environment::scratch("ad"))?;
     daemon.import(&machine.tar, &machine.image)?;
-    let engine = Cli::docker_at(&daemon.socket(), &machine.image);
-    let config = config(&daemon.socket(), "", "", &[]);
+    // What everybody is told is a link: a daemon that is replaced may come with its socket elsewhere.
+    let link = environment::scratch("al").join("docker.sock");
+    symlink(daemon.socket(), &link)?;
+    let engine = Cli::docker_at(&link, &machine.image);
+    let config = config(&link, "", "", &[]);
     let hung = Duration::from_secs(machine.length.pick(3, 30));
     let mut outcome = watched("docker", CASE, &config, |ledger, _| {
         let rounds = 0..machine.length.pick(2, 5);
-        rounds.into_iter().try_for_each(|round| faults(&mut daemon, &engine, ledger, hung, round))
+        rounds.into_iter().try_for_each(|round| {
+            let name = format!("daemon-{round}");
+            begin(&engine, ledger, &name)?;
+            faults(&mut daemon, ledger, hung)?;
+            come_again(&mut daemon, &link, round)?;
+            news(&engine, ledger, round)?;
+            engine.remove(&name)
+        })
     })?;
     outcome.figures = delays(&daemon, &config, Duration::from_secs(machine.length.pick(5, 30)))?;
     Ok(vec![outcome])
 }
 
-/// The daemon fails in every way while a container goes on.
-fn faults(
-    daemon: &mut Dockerd,
-    engine: &Cli,
-    ledger: &Ledger,
-    hung: Duration,
-    round: u32,
-) -> Result<()> {
-    let name = format!("daemon-{round}");
-    let mark = ledger.mark(CASE, &name);
+/// A container that goes on, whatever the daemon does.
+fn begin(engine: &Cli, ledger: &Ledger, name: &str) -> Result<()> {
+    let mark = ledger.mark(CASE, name);
     let script = format!("while :; do /bin/true {mark}; usleep 50000; done");
-    let id = engine.start(&name, &["/bin/sh", "-c", &script])?;
-    ledger.enter(&mark, Truth::container(&id, &name));
+    let id = engine.start(name, &["/bin/sh", "-c", &script])?;
+    ledger.enter(&mark, Truth::container(&id, name));
+    Ok(())
+}
+
+/// The daemon hangs, goes on, and dies.
+fn faults(daemon: &mut Dockerd, ledger: &Ledger, hung: Duration) -> Result<()> {
     {
         let _hung = Hung::new(daemon)?;
         busy(ledger, hung)?;
     }
     daemon.crash()?;
-    busy(ledger, Duration::from_millis(500))?;
-    daemon.start_again()?;
+    busy(ledger, Duration::from_millis(500))
+}
+
+/// It comes again: where it was, or with another socket.
+fn come_again(daemon: &mut Dockerd, link: &Path, round: u32) -> Result<()> {
+    if round.is_multiple_of(2) {
+        daemon.start_again_at(&format!("{round}.sock"))?;
+        let new = link.with_extension("new");
+        symlink(daemon.socket(), &new)?;
+        fs::rename(new, link)?;
+        return Ok(());
+    }
+    daemon.start_again()
+}
+
+/// Containers that only the daemon that came again can name.
+fn news(engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     for at in 0..3 {
         let name = format!("again-{round}-{at}");
         let mark = ledger.mark(CASE, &name);
         let id = engine.run(&name, &["/bin/true", &mark])?;
         ledger.enter(&mark, Truth::container(&id, &name));
     }
-    engine.remove(&name)
+    Ok(())
 }
 
 /// Marked processes on the host for so long.

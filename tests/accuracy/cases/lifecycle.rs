@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use whalewatch_tests::docker::Docker;
 use whalewatch_tests::wait;
 
 use super::churn::host_true;
+use super::each_like_docker;
 use crate::engine::{Cli, Engine as _};
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
@@ -18,24 +18,27 @@ const LIMIT: Duration = Duration::from_secs(30);
 const STAY: &str = "while :; do sleep 1000; done";
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
-    let engine = Cli::docker(machine);
-    let outcome = watched("docker", CASE, &machine.config("", "", &[]), |ledger, _| {
-        let work = Work { docker: &machine.docker, engine: &engine, ledger };
-        for round in 0..machine.length.pick(1, 10) {
-            work.restarted(round)?;
-            work.paused(round)?;
-            work.renamed(round)?;
-            work.killed_and_started_again(round)?;
-            work.checked(round)?;
-            host_true(ledger, CASE)?;
-        }
-        Ok(())
-    })?;
-    Ok(vec![outcome])
+    each_like_docker(machine, |engine| {
+        let config = machine.config(&engine.container_options(), "", &[]);
+        watched(engine.name(), CASE, &config, |ledger, _| {
+            let work = Work { engine, ledger };
+            for round in 0..machine.length.pick(1, 10) {
+                work.restarted(round)?;
+                work.paused(round)?;
+                work.renamed(round)?;
+                work.killed_and_started_again(round)?;
+                // Podman leaves health checks to systemd.
+                if engine.name() == "docker" {
+                    work.checked(round)?;
+                }
+                host_true(ledger, CASE)?;
+            }
+            Ok(())
+        })
+    })
 }
 
 struct Work<'a> {
-    docker: &'a Docker,
     engine: &'a Cli,
     ledger: &'a Ledger,
 }
@@ -63,7 +66,7 @@ impl Work<'_> {
         let name = format!("restarted-{round}");
         let id = self.start(&name, &[], STAY)?;
         for _ in 0..3 {
-            self.docker.run(&["restart", "-t", "0", &name])?;
+            self.engine.say(&["restart", "-t", "0", &name])?;
             self.marked(&id, &name, &[&name])?;
         }
         self.engine.remove(&name)
@@ -73,10 +76,10 @@ impl Work<'_> {
         let name = format!("paused-{round}");
         let id = self.start(&name, &[], STAY)?;
         for _ in 0..3 {
-            self.docker.run(&["pause", &name])?;
-            self.docker.run(&["unpause", &name])?;
+            self.engine.say(&["pause", &name])?;
+            self.engine.say(&["unpause", &name])?;
             self.marked(&id, &name, &[&name])?;
-            self.docker.run(&["update", "--cpu-shares=512", &name])?;
+            self.engine.say(&["update", "--cpu-shares=512", &name])?;
             self.marked(&id, &name, &[&name])?;
         }
         self.engine.remove(&name)
@@ -87,7 +90,7 @@ impl Work<'_> {
         let (old, new) = (format!("old-{round}"), format!("new-{round}"));
         let id = self.start(&old, &[], STAY)?;
         self.marked(&id, &old, &[&old])?;
-        self.docker.run(&["rename", &old, &new])?;
+        self.engine.say(&["rename", &old, &new])?;
         self.marked(&id, &new, &[&old, &new])?;
         // A container that the daemon has told of since: it tells in order.
         let after = format!("after-{round}");
@@ -104,9 +107,9 @@ impl Work<'_> {
         let name = format!("killed-{round}");
         let id = self.start(&name, &[], STAY)?;
         self.marked(&id, &name, &[&name])?;
-        self.docker.run(&["kill", &name])?;
-        self.docker.run(&["wait", &name])?;
-        self.docker.run(&["start", &name])?;
+        self.engine.say(&["kill", &name])?;
+        self.engine.say(&["wait", &name])?;
+        self.engine.say(&["start", &name])?;
         self.marked(&id, &name, &[&name])?;
         self.engine.remove(&name)?;
         // One that fails, and that its policy starts again.
@@ -114,7 +117,7 @@ impl Work<'_> {
         self.start(&name, &["--restart=on-failure:3"], "exit 1")?;
         let ended = || {
             let state = ["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", &name];
-            wait::when(self.docker.run(&state).is_ok_and(|state| state == "3 exited"))
+            wait::when(self.engine.say(&state).is_ok_and(|state| state == "3 exited"))
         };
         ensure!(wait::poll(LIMIT, ended).is_some(), "{name} goes on being started");
         self.engine.remove(&name)
@@ -129,7 +132,7 @@ impl Work<'_> {
         self.ledger.enter(&mark, Truth::container(&id, &name));
         let healthy = || {
             let state = ["inspect", "-f", "{{.State.Health.Status}}", &name];
-            wait::when(self.docker.run(&state).is_ok_and(|state| state == "healthy"))
+            wait::when(self.engine.say(&state).is_ok_and(|state| state == "healthy"))
         };
         wait::poll(LIMIT, healthy).context("no health check has passed")?;
         self.engine.remove(&name)

@@ -13,7 +13,7 @@ mod trees;
 
 use anyhow::Result;
 
-use crate::engine::{Cli, Ctr, Engine, Oci, WithPodman};
+use crate::engine::{Cli, Ctr, Engine, Oci};
 use crate::report::Outcome;
 use crate::run::Machine;
 
@@ -52,12 +52,36 @@ pub(crate) const CASES: &[Case] = &[
     case("restarts", "Whalewatch started and stopped in the middle of it", restarts::run),
 ];
 
-/// Every runtime of the cases that any of them can be put through. (crun refuses to run where cgroups are hybrid, as on CI's machines.)
-fn engines(machine: &Machine) -> Result<Vec<Box<dyn Engine>>> {
-    Ok(vec![
-        Box::new(Cli::docker(machine)),
-        Box::new(WithPodman::new(machine)?),
-        Box::new(Ctr::new(machine)?),
-        Box::new(Oci::new(machine, "runc")?),
-    ])
+/// Makes a runtime ready.
+type Make = fn(&Machine) -> Result<Box<dyn Engine>>;
+
+/// Every runtime, for the cases that any of them can be put through.
+const ENGINES: [(&str, Make); 6] = [
+    ("docker", |machine| Ok(Box::new(Cli::docker(machine)))),
+    ("podman", |machine| Ok(Box::new(Cli::podman(machine)?))),
+    ("rootless podman", |machine| Ok(Box::new(Cli::rootless_podman(machine)?))),
+    ("containerd", |machine| Ok(Box::new(Ctr::new(machine)?))),
+    ("runc", |machine| Ok(Box::new(Oci::new(machine, "runc")?))),
+    ("crun", |machine| Ok(Box::new(Oci::new(machine, "crun")?))),
+];
+
+/// Puts each runtime that is wanted through a case, one after the other.
+fn each(machine: &Machine, case: impl Fn(&dyn Engine) -> Result<Outcome>) -> Result<Vec<Outcome>> {
+    let wanted = ENGINES.iter().filter(|(name, _)| name.contains(&machine.runtime));
+    wanted.map(|(_, make)| case(&*make(machine)?)).collect()
+}
+
+/// The same with those runtimes that can most of what Docker's command can.
+fn each_like_docker(
+    machine: &Machine,
+    case: impl Fn(&Cli) -> Result<Outcome>,
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    if "docker".contains(&machine.runtime) {
+        outcomes.push(case(&Cli::docker(machine))?);
+    }
+    if "podman".contains(&machine.runtime) {
+        outcomes.push(case(&Cli::podman(machine)?)?);
+    }
+    Ok(outcomes)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::churn::host_true;
+use super::each_like_docker;
 use crate::engine::{Cli, Engine as _, ok};
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
@@ -59,35 +60,42 @@ fn nsenter(ledger: &Ledger, pid: &str) -> Result<()> {
 
 /// Containers with the namespaces of the host, and of each other.
 pub(super) fn shared(machine: &Machine) -> Result<Vec<Outcome>> {
-    let engine = Cli::docker(machine);
-    let outcome = watched("docker", "shared", &machine.config("", "", &[]), |ledger, _| {
-        engine.start("shared-a", &["/bin/sh", "-c", "while :; do sleep 1000; done"])?;
-        for round in 0..machine.length.pick(2, 20) {
-            for (at, options) in [
-                &["--network=host"][..],
-                &["--pid=host"],
-                &["--network=host", "--pid=host", "--ipc=host", "--uts=host"],
-                &["--cgroupns=host"],
-                &["--cgroupns=private"],
-                &["--pid=container:shared-a"],
-                &["--network=container:shared-a"],
-                &["--pid=container:shared-a", "--network=container:shared-a"],
-                &["--read-only"],
-                Machine::privileged(),
-                &["--user=65534:65534"],
-                &["--cap-drop=ALL", "--security-opt=no-new-privileges"],
-            ]
-            .iter()
-            .enumerate()
-            {
-                let name = format!("shared-{round}-{at}");
-                let mark = ledger.mark("shared", &name);
-                let id = engine.run_with(&name, options, &true_with(&mark))?;
-                ledger.enter(&mark, Truth::container(&id, &name));
+    each_like_docker(machine, |engine| {
+        let config = machine.config(&engine.container_options(), "", &[]);
+        watched(engine.name(), "shared", &config, |ledger, _| {
+            engine.start("shared-a", &["/bin/sh", "-c", "while :; do sleep 1000; done"])?;
+            for round in 0..machine.length.pick(2, 20) {
+                share(engine, ledger, round)?;
+                host_true(ledger, "shared")?;
             }
-            host_true(ledger, "shared")?;
-        }
-        engine.remove("shared-a")
-    })?;
-    Ok(vec![outcome])
+            engine.remove("shared-a")
+        })
+    })
+}
+
+/// A container for each way to share, and not to share.
+fn share(engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
+    for (at, options) in [
+        &["--network=host"][..],
+        &["--pid=host"],
+        &["--network=host", "--pid=host", "--ipc=host", "--uts=host"],
+        &["--cgroupns=host"],
+        &["--cgroupns=private"],
+        &["--pid=container:shared-a"],
+        &["--network=container:shared-a"],
+        &["--pid=container:shared-a", "--network=container:shared-a"],
+        &["--read-only"],
+        Machine::privileged(),
+        &["--user=65534:65534"],
+        &["--cap-drop=ALL", "--security-opt=no-new-privileges"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let name = format!("shared-{round}-{at}");
+        let mark = ledger.mark("shared", &name);
+        let id = engine.run_with(&name, options, &true_with(&mark))?;
+        ledger.enter(&mark, Truth::container(&id, &name));
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use super::churn::host_true;
-use super::engines;
+use super::each;
 use crate::engine::Engine;
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
@@ -13,12 +13,12 @@ const CASE: &str = "trees";
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let rounds = machine.length.pick(3, 20);
-    let each = |engine: Box<dyn Engine>| {
+    each(machine, |engine| {
         let config = machine.config(&engine.container_options(), "", &[]);
         watched(engine.name(), CASE, &config, |ledger, _| {
             for round in 0..rounds {
-                tree(&*engine, ledger, &format!("trees-{round}"))?;
-                enter(&*engine, ledger, &format!("enter-{round}"))?;
+                tree(engine, ledger, &format!("trees-{round}"))?;
+                enter(engine, ledger, &format!("enter-{round}"))?;
                 host_true(ledger, CASE)?;
             }
             if engine.name() == "docker" {
@@ -26,8 +26,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
             }
             Ok(())
         })
-    };
-    engines(machine)?.into_iter().map(each).collect()
+    })
 }
 
 /// One container with all of it.

@@ -1,5 +1,6 @@
 //! Cgroup id → container: the first and best answer to "which container did it".
 
+mod arrivals;
 mod hierarchy;
 mod path;
 mod state;

@@ -3,20 +3,25 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 use whalewatch_core::Runtime;
 
+use super::arrivals::{Arrivals, Wanted};
 use super::path::{Home, InPath};
 
 /// Where runtimes keep their state.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFolders {
+    root: PathBuf,
     runc: PathBuf,
     crun: PathBuf,
     /// With a folder for each namespace, and in it one for each container with a task: containerd's own, and that of the runc
     /// below it, which is there also where containerd keeps its own elsewhere.
     containerd: [PathBuf; 2],
+    /// Watched from the first question on.
+    arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
 
 /// containerd's namespace that is Docker's own.
@@ -26,6 +31,8 @@ impl StateFolders {
     /// Those of a root file system.
     pub(crate) fn below(root: &Path) -> Self {
         Self {
+            root: root.join("run"),
+            arrivals: Arc::default(),
             runc: root.join("run/runc"),
             crun: root.join("run/crun"),
             containerd: ["io.containerd.runtime.v2.task", "runc"]
@@ -33,13 +40,29 @@ impl StateFolders {
         }
     }
 
-    /// The innermost container of a cgroup's path that has its state there. The names of cgroups come from anybody, so what
-    /// would lead out of the folder is no id.
-    pub(crate) fn claim(&self, path: &[u8]) -> Option<Home> {
+    /// The innermost container of a cgroup's path that has its state there; or that had it a moment ago, where the cgroup is
+    /// `gone` as well: runtimes remove that first. The names of cgroups come from anybody, so what would lead out of the folder is
+    /// no id.
+    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
+        let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = arrivals.get_or_insert_with(|| Arrivals::new(self.wanted()));
+        self.claim_with(path, &mut |folder| folder.is_dir())
+            .or_else(|| self.claim_with(path, &mut |folder| arrivals.has(folder) && gone()))
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted {
+            root: self.root.clone(),
+            flat: vec![self.runc.clone(), self.crun.clone()],
+            deep: self.containerd.to_vec(),
+        }
+    }
+
+    fn claim_with(&self, path: &[u8], is_there: &mut dyn FnMut(&Path) -> bool) -> Option<Home> {
         let mut path = std::str::from_utf8(path).ok()?;
         while let Some((above, component)) = path.rsplit_once('/') {
             if is_name(component)
-                && let Some(home) = self.claim_of(path, above, component)
+                && let Some(home) = self.claim_of(path, above, component, is_there)
             {
                 return Some(home);
             }
@@ -49,24 +72,30 @@ impl StateFolders {
     }
 
     /// The container whose own cgroup has this path.
-    fn claim_of(&self, path: &str, above: &str, component: &str) -> Option<Home> {
+    fn claim_of(
+        &self,
+        path: &str,
+        above: &str,
+        component: &str,
+        is_there: &mut dyn FnMut(&Path) -> bool,
+    ) -> Option<Home> {
         let namespace = above.rsplit('/').next().filter(|name| is_name(name) && *name != DOCKERS);
         if let Some(namespace) = namespace {
-            let known = |folder: &PathBuf| folder.join(namespace).join(component).is_dir();
-            if self.containerd.iter().any(known) {
+            let mut known = |folder: &PathBuf| is_there(&folder.join(namespace).join(component));
+            if self.containerd.iter().any(&mut known) {
                 return Some(claim(namespace, component, Runtime::Containerd));
             }
         }
         let scope = |prefix: &str| component.strip_suffix(".scope")?.strip_prefix(prefix);
         // The systemd driver says whose it is, the cgroupfs driver does not.
         let id = scope("runc-").unwrap_or(component);
-        if is_name(id) && self.runc.join(id).is_dir() {
+        if is_name(id) && is_there(&self.runc.join(id)) {
             let state = self.runc.join(id).join("state.json");
             return is_at(&state, |state| runc_is_at(state, path))
                 .then(|| claim("runc", id, Runtime::Runc));
         }
         let id = scope("crun-").unwrap_or(component);
-        if is_name(id) && self.crun.join(id).is_dir() {
+        if is_name(id) && is_there(&self.crun.join(id)) {
             let state = self.crun.join(id).join("status");
             return is_at(&state, |state| state["cgroup-path"] == path)
                 .then(|| claim("crun", id, Runtime::Crun));
@@ -76,7 +105,7 @@ impl StateFolders {
 }
 
 /// Whether a container of that state is where it is asked for: another cgroup may be called like it. Before the state is written
-/// its cgroup is just being made, and this is it.
+/// its cgroup is just being made, and this is it; and once it is gone nobody can tell any more.
 fn is_at(state: &Path, told: impl FnOnce(&Value) -> bool) -> bool {
     let Ok(text) = fs::read(state) else { return true };
     serde_json::from_slice(&text).map_or(true, |state| told(&state))
@@ -113,6 +142,7 @@ mod tests {
     fn a_container_is_claimed_while_its_state_is_there() {
         let root = tempfile::tempdir().unwrap();
         let folders = StateFolders::below(root.path());
+        let here = || false;
         let task = "run/containerd/io.containerd.runtime.v2.task";
         let made = [
             "run/runc/web".into(),
@@ -142,7 +172,7 @@ mod tests {
             ("/../runc", None),
             ("/system.slice/ssh.service", None),
         ] {
-            let claim = folders.claim(path.as_bytes());
+            let claim = folders.claim(path.as_bytes(), here);
             assert_eq!(claim.as_ref().map(|c| &*c.id), id, "{path}");
             if let Some(claim) = claim {
                 assert_eq!(claim.name.as_deref(), claim.id.split_once('/').map(|(_, name)| name));
@@ -155,20 +185,39 @@ mod tests {
         let state = |cgroup: &str| format!(r#"{{"cgroup_paths":{{"":"{mount}{cgroup}"}}}}"#);
         let file = root.path().join("run/runc/web/state.json");
         fs::write(&file, state("/system.slice/web")).unwrap();
-        assert_eq!(folders.claim(b"/web"), None, "it is at another place that ends alike");
-        assert!(folders.claim(b"/system.slice/web").is_some());
+        assert_eq!(folders.claim(b"/web", here), None, "it is at another place that ends alike");
+        assert!(folders.claim(b"/system.slice/web", here).is_some());
         fs::write(&file, state("/web")).unwrap();
         fs::write(root.path().join("run/crun/db/status"), r#"{"cgroup-path":"/db"}"#).unwrap();
         for (path, id) in [("/web/x", Some("runc/web")), ("/db", Some("crun/db"))] {
-            assert_eq!(folders.claim(path.as_bytes()).map(|home| home.id).as_deref(), id);
+            assert_eq!(folders.claim(path.as_bytes(), here).map(|home| home.id).as_deref(), id);
         }
         for path in ["/mine/web", "/mine/db"] {
-            assert_eq!(folders.claim(path.as_bytes()), None, "called like it, elsewhere: {path}");
+            assert_eq!(
+                folders.claim(path.as_bytes(), here),
+                None,
+                "called like it, elsewhere: {path}"
+            );
         }
         fs::write(&file, "half a file {").unwrap();
-        assert!(folders.claim(b"/web").is_some());
-        assert_eq!(folders.claim(b"/\xff"), None);
+        assert!(folders.claim(b"/web", here).is_some());
+        assert_eq!(folders.claim(b"/\xff", here), None);
         fs::remove_dir_all(root.path().join("run/runc/web")).unwrap();
-        assert_eq!(folders.claim(b"/web"), None);
+        assert_eq!(folders.claim(b"/web", here), None);
+    }
+    #[test]
+    fn a_container_that_has_gone_within_milliseconds_is_claimed_once_its_cgroup_is_gone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir_all(root.path().join("run/runc")).unwrap();
+        let folders = StateFolders::below(root.path());
+        assert_eq!(folders.claim(b"/web", || true), None);
+        fs::create_dir(root.path().join("run/runc/web")).unwrap();
+        fs::remove_dir(root.path().join("run/runc/web")).unwrap();
+        assert_eq!(folders.claim(b"/web", || false), None, "its cgroup would have gone first");
+        assert_eq!(
+            folders.claim(b"/web", || true).map(|home| home.id).as_deref(),
+            Some("runc/web")
+        );
+        assert_eq!(folders.claim(b"/db", || true), None);
     }
 }

@@ -129,13 +129,14 @@ impl ContainerManager {
             let known = self.containers.get(*serial);
             known.is_some_and(|k| k.cgroups.is_empty() && k.former_cgroups.is_empty())
         };
-        // A process that ends has no namespaces any more.
+        // A process that ends has no namespaces any more; and one that has made itself another is where it was.
         let known = || match self.pids.get(process.key())?.place {
             Place::Container(serial) => Some(serial),
             Place::Host | Place::Unknown => None,
         };
         let mnt = process.namespaces.mnt;
-        let found = if mnt == 0 { known() } else { self.containers.by_mnt(mnt) };
+        let lives = (mnt != 0).then(|| self.containers.by_mnt(mnt)).flatten();
+        let found = lives.or_else(known);
         match found.filter(without_cgroup) {
             Some(serial) => (Place::Container(serial), How::Namespace),
             None => (Place::Host, How::Cgroup),

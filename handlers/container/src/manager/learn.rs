@@ -185,6 +185,13 @@ impl ContainerManager {
             // So that what comes late finds it, and nobody takes it for running.
             self.learn_process(process, process.parent_key(), now, cx);
         }
+        if process.namespaced_pid == 1
+            && let Some(entry) = self.pids.get(process.key())
+            && let Place::Container(serial) = entry.place
+        {
+            // The kernel ends all that is left in its pid namespace, and soon gives the mount namespace's number to another.
+            self.containers.lives_no_more_in(serial, entry.spaces.mnt);
+        }
         self.pids.end(process.key(), now);
     }
 
@@ -205,7 +212,8 @@ impl ContainerManager {
 
     /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
     pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
-        let claim = if container_in(path).is_none() { self.world.kernel.claim(path) } else { None };
+        let claim =
+            if container_in(path).is_none() { self.world.kernel.claim(id, path) } else { None };
         let answer = match &claim {
             Some(home) => self.take_in(home.in_path()).map(Answer::Container),
             None => self.take_in_path(path),

@@ -104,8 +104,8 @@ pub struct ContainerManager {
     former: BTreeMap<Arc<str>, ContainerCounts>,
 }
 
-/// Containers long gone whose counts are kept for the statistics; about 200 bytes each.
-const MOST_FORMER: usize = 4096;
+/// Containers long gone whose counts are kept for the statistics: about 300 bytes each, twice.
+const MOST_FORMER: usize = 1024;
 /// Former cgroups that are remembered of one container: what was lost is known by cgroup.
 pub(crate) const MOST_FORMER_CGROUPS: usize = 16;
 
