@@ -77,6 +77,31 @@ fn a_process_of_the_host_that_has_entered_a_container_is_the_host_s_and_says_so(
 }
 
 #[test]
+fn a_mount_namespace_whose_container_has_ended_is_nobody_s() {
+    let mut rig = Rig::new();
+    rig.observe(vec![made_host(1), made(7, 7)]);
+    rig.hear_name(7, "web");
+    let init = Process { namespaces: INNER, namespaced_pid: 1, ..process(10, 1, 7) };
+    rig.track(vec![event(init, Says::Executed)]);
+    let entered = Process { namespaces: INNER, ..process(20, 2, 1) };
+    let entered_now = |rig: &mut Rig| {
+        rig.handle(0, vec![act(entered)]);
+        rig.take().pop().and_then(|told| told.entered)
+    };
+    // One in it that is the first of a pid namespace of its own is not its first.
+    let sandbox = Process {
+        namespaces: Namespaces { mnt: 56, ..INNER },
+        namespaced_pid: 1,
+        ..process(11, 2, 7)
+    };
+    rig.track(vec![event(sandbox, Says::Executed), event(sandbox, Says::Exited)]);
+    assert_eq!(entered_now(&mut rig).as_deref(), Some("web"));
+    // The kernel gives its number to the next that wants one, long before the container is forgotten.
+    rig.track(vec![event(Process { namespaces: Namespaces::default(), ..init }, Says::Exited)]);
+    assert_eq!(entered_now(&mut rig), None);
+}
+
+#[test]
 fn a_container_that_its_runtime_s_state_tells_has_its_name_and_nobody_is_asked() {
     let runtime = RuntimeChoice::Word(RuntimeWord::Auto);
     let mut rig = Rig::with(ContainerOptions { runtime, ..options() }, true);

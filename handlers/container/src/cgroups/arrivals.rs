@@ -34,15 +34,18 @@ pub(super) struct Arrivals {
 pub(super) struct Wanted {
     /// These, and the folders that they lie in below `root`.
     pub(super) flat: Vec<PathBuf>,
-    /// The folders in these.
+    /// The folders in these,
     pub(super) deep: Vec<PathBuf>,
+    /// but for those of this name.
+    pub(super) but: &'static str,
     pub(super) root: PathBuf,
 }
 
 impl Wanted {
     fn wants(&self, folder: &Path) -> bool {
         let leads_to = |end: &PathBuf| end.starts_with(folder) && folder.starts_with(&self.root);
-        let in_deep = self.deep.iter().any(|deep| folder.parent() == Some(deep));
+        let in_deep = self.deep.iter().any(|deep| folder.parent() == Some(deep))
+            && !folder.ends_with(self.but);
         in_deep || self.flat.iter().chain(&self.deep).any(leads_to)
     }
 }
@@ -69,8 +72,8 @@ impl Arrivals {
         self.came.iter().any(|(_, came)| came == folder)
     }
 
-    /// Reads what the kernel has to tell; it waits for nothing.
-    fn catch_up(&mut self) {
+    /// Reads what the kernel has to tell; it waits for nothing. What stays unread for long is lost, and taken for new when it is read.
+    pub(super) fn catch_up(&mut self) {
         for folder in self.read() {
             self.arrive(folder);
         }
@@ -141,8 +144,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
         fs::create_dir(&run).unwrap();
-        let wanted =
-            Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![run.join("c/t")] };
+        let wanted = Wanted {
+            root: run.clone(),
+            flat: vec![run.join("runc")],
+            deep: vec![run.join("c/t")],
+            but: "moby",
+        };
         let mut arrivals = Arrivals::new(wanted);
         let brief = |folder: &Path| {
             fs::create_dir(folder).unwrap();
@@ -163,6 +170,8 @@ mod tests {
         fs::create_dir_all(run.join("user/web")).unwrap();
         assert!(!arrivals.has(&run.join("runc/file")));
         assert!(!arrivals.has(&run.join("user/web")));
+        fs::create_dir_all(run.join("c/t/moby/web")).unwrap();
+        assert!(!arrivals.has(&run.join("c/t/moby/web")));
         // A folder that is made anew is watched anew.
         fs::remove_dir_all(run.join("runc")).unwrap();
         fs::create_dir(run.join("runc")).unwrap();
@@ -175,7 +184,8 @@ mod tests {
     fn no_more_is_remembered_than_the_bound() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
-        let wanted = Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![] };
+        let wanted =
+            Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![], but: "" };
         let mut arrivals = Arrivals::new(wanted);
         for number in 0..=MOST {
             arrivals.arrive(run.join(format!("runc/{number}")));

@@ -44,10 +44,21 @@ impl StateFolders {
     /// `gone` as well: runtimes remove that first. The names of cgroups come from anybody, so what would lead out of the folder is
     /// no id.
     pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
+        let there = self.claim_with(path, &mut |folder| folder.is_dir());
+        self.with_arrivals(|arrivals| {
+            let was_there = || self.claim_with(path, &mut |folder| arrivals.has(folder) && gone());
+            there.or_else(was_there)
+        })
+    }
+
+    /// Takes note of what has come. To be called for every cgroup: with most containers comes a folder as well.
+    pub(crate) fn keep_up(&self) {
+        self.with_arrivals(Arrivals::catch_up);
+    }
+
+    fn with_arrivals<T>(&self, then: impl FnOnce(&mut Arrivals) -> T) -> T {
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        let arrivals = arrivals.get_or_insert_with(|| Arrivals::new(self.wanted()));
-        self.claim_with(path, &mut |folder| folder.is_dir())
-            .or_else(|| self.claim_with(path, &mut |folder| arrivals.has(folder) && gone()))
+        then(arrivals.get_or_insert_with(|| Arrivals::new(self.wanted())))
     }
 
     fn wanted(&self) -> Wanted {
@@ -55,6 +66,7 @@ impl StateFolders {
             root: self.root.clone(),
             flat: vec![self.runc.clone(), self.crun.clone()],
             deep: self.containerd.to_vec(),
+            but: DOCKERS,
         }
     }
 
