@@ -66,7 +66,7 @@ fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
             client.ask(inspect(n));
             client.ask(Request::Refresh { processes: true });
         }
-        assert!(before.elapsed() < MS(200), "{:?}", before.elapsed());
+        assert!(before.elapsed() < LONG, "{:?}", before.elapsed());
         assert_eq!(name(news, MS(700)), None);
         hangs.store(false, SeqCst); // it wakes up
         assert_eq!(name(news, LONG).as_deref(), Some("web"));
@@ -79,12 +79,12 @@ fn a_late_daemon_is_noticed_and_at_once_when_a_container_appears() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     with_client(start, settings(&socket, true), |client, news| {
-        refuse(&socket, 3); // the pauses have grown meanwhile
+        refuse(&socket, 6); // the pauses have grown to two seconds meanwhile
         let _fake = Fake::at(&socket, |asked| serves(asked, "web"));
         let before = Instant::now();
         client.ask(inspect(7));
         assert_eq!(name(news, LONG).as_deref(), Some("web"));
-        assert!(before.elapsed() < MS(400), "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS(1500), "{:?}", before.elapsed());
     });
 }
 

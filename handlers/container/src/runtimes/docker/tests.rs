@@ -173,7 +173,7 @@ fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
             client.ask(Request::Inspect(id(n).into(), Runtime::Docker));
             client.ask(Request::Refresh { processes: true });
         }
-        assert!(before.elapsed() < Duration::from_millis(200), "{:?}", before.elapsed());
+        assert!(before.elapsed() < LONG, "{:?}", before.elapsed());
         assert_eq!(name_told(news, Duration::from_millis(700)), None);
         *daemon.manner.lock().unwrap() = Manner::Serves; // it wakes up
         assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
@@ -185,12 +185,12 @@ fn a_late_daemon_is_noticed_and_at_once_when_a_container_appears() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     with_client(&socket, |client, news| {
-        refuse(&socket, 3); // the pauses have grown meanwhile
+        refuse(&socket, 6); // the pauses have grown to two seconds meanwhile
         let _daemon = FakeDaemon::at(socket.clone(), Manner::Serves);
         let before = Instant::now();
         client.ask(inspect(7));
         assert_eq!(name_told(news, LONG).as_deref(), Some("web"));
-        assert!(before.elapsed() < Duration::from_millis(400), "{:?}", before.elapsed());
+        assert!(before.elapsed() < Duration::from_millis(1500), "{:?}", before.elapsed());
     });
 }
 
@@ -237,6 +237,8 @@ fn a_storm_of_refreshes_is_a_handful_of_lists() {
         }
         thread::sleep(Duration::from_millis(100));
         let lists = daemon.lists.load(SeqCst);
-        assert!((2..=14).contains(&lists), "{lists} in 0.6 s, at 50 ms each");
+        // One before, and one that was begun just now.
+        let most = usize::try_from(before.elapsed().as_millis() / 50).unwrap() + 2;
+        assert!((2..=most).contains(&lists), "{lists}, at most {most}, at 50 ms each");
     });
 }
