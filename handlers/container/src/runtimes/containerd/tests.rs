@@ -13,7 +13,8 @@ use super::answers::{container, happened};
 use super::*;
 use crate::request::{News, Request};
 use crate::runtimes::remote::testing::{
-    Asked, Fake, LONG, MS, NOT_FOUND, Reply, name, next, not_known, says, settings, with_client,
+    Asked, Fake, LONG, MS, NOT_FOUND, Reply, hasty, name, next, not_known, says, settings,
+    with_client,
 };
 use crate::testing::{id, refuse};
 
@@ -60,7 +61,7 @@ fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
     let answer =
         move |asked: &Asked| if hung.load(SeqCst) { Reply::Hangs } else { serves(asked, "web") };
     let fake = Fake::at(&dir.path().join("s"), answer);
-    with_client(start, settings(&dir.path().join("s"), true), |client, news| {
+    with_client(start, hasty(&dir.path().join("s"), true), |client, news| {
         let before = Instant::now();
         for n in 0..1000 {
             client.ask(inspect(n));

@@ -9,8 +9,8 @@ use prost::Message as _;
 use super::*;
 use crate::request::{News, Request};
 use crate::runtimes::remote::testing::{
-    Asked, Fake, LONG, MS, NOT_FOUND, Reply, UNIMPLEMENTED, name, next, not_known, says, settings,
-    with_client,
+    Asked, Fake, LONG, MS, NOT_FOUND, Reply, UNIMPLEMENTED, hasty, name, next, not_known, says,
+    settings, with_client,
 };
 use crate::testing::id;
 
@@ -146,7 +146,7 @@ fn a_runtime_that_hangs_holds_nobody_up_and_is_heard_when_it_wakes() {
     let socket = dir.path().join("s");
     let answer = |asked: &Asked| if HANGS.load(SeqCst) { Reply::Hangs } else { serves(asked) };
     let _fake = Fake::at(&socket, answer);
-    with_client(start, settings(&socket, false), |client, news| {
+    with_client(start, hasty(&socket, false), |client, news| {
         client.ask(inspect(7));
         assert_eq!(name(news, MS(700)), None);
         HANGS.store(false, SeqCst);
