@@ -112,7 +112,7 @@ impl Containers {
         self.by_id.get(id).copied()
     }
 
-    /// The container that lives in this mount namespace.
+    /// The container that lives in this mount namespace; none does in 0, which is not known.
     pub(crate) fn by_mnt(&self, mnt: u32) -> Option<Serial> {
         self.by_mnt.get(&mnt).copied()
     }

@@ -114,6 +114,18 @@ impl ContainerManager {
         }
     }
 
+    fn never_had_a_cgroup(&self, serial: Serial) -> bool {
+        let known = self.containers.get(serial);
+        known.is_some_and(|known| known.cgroups.is_empty() && known.former_cgroups.is_empty())
+    }
+
+    /// The container that lives among these mounts. Where cgroups answer, one that has a cgroup is told by that alone: what is in
+    /// another is not in it, and the number of its mount namespace may be another's by now.
+    pub(super) fn by_mounts(&self, mnt: u32) -> Option<Serial> {
+        let answer = self.world.kernel.cgroups_answer();
+        self.containers.by_mnt(mnt).filter(|&serial| !answer || self.never_had_a_cgroup(serial))
+    }
+
     /// Where a process is that is in a cgroup of the host's: there, or in a container that never had a cgroup of its own, as
     /// rootless podman makes them. Such a container lives in its mount namespace.
     #[inline]
@@ -125,19 +137,14 @@ impl ContainerManager {
     }
 
     fn place_among_other_mounts(&self, process: &Process) -> (Place, How) {
-        let without_cgroup = |serial: &Serial| {
-            let known = self.containers.get(*serial);
-            known.is_some_and(|k| k.cgroups.is_empty() && k.former_cgroups.is_empty())
-        };
         // A process that ends has no namespaces any more; and one that has made itself another is where it was.
         let known = || match self.pids.get(process.key())?.place {
             Place::Container(serial) => Some(serial),
             Place::Host | Place::Unknown => None,
         };
         let mnt = process.namespaces.mnt;
-        let lives = (mnt != 0).then(|| self.containers.by_mnt(mnt)).flatten();
-        let found = lives.or_else(known);
-        match found.filter(without_cgroup) {
+        let found = self.containers.by_mnt(mnt).or_else(known);
+        match found.filter(|&serial| self.never_had_a_cgroup(serial)) {
             Some(serial) => (Place::Container(serial), How::Namespace),
             None => (Place::Host, How::Cgroup),
         }
@@ -209,7 +216,7 @@ impl ContainerManager {
         if let Some(place) = parent.and_then(|e| kept(e, spaces)) {
             return (place, How::Parent);
         }
-        if let Some(serial) = self.containers.by_mnt(spaces.mnt).filter(|_| spaces.mnt != 0) {
+        if let Some(serial) = self.by_mounts(spaces.mnt) {
             return (Place::Container(serial), How::Namespace);
         }
         if self.is_hosts(spaces) {

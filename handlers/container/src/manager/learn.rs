@@ -104,7 +104,7 @@ impl ContainerManager {
         if self.is_hosts(spaces) {
             return Place::Host;
         }
-        if let Some(serial) = self.containers.by_mnt(spaces.mnt).filter(|_| spaces.mnt != 0) {
+        if let Some(serial) = self.by_mounts(spaces.mnt) {
             return Place::Container(serial);
         }
         if let Some(place) = self.ask_proc(process.key(), cx) {
