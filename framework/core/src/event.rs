@@ -74,6 +74,8 @@ pub enum Change<'a> {
     CgroupRemoved {
         /// Its id.
         id: u64,
+        /// The path that it had below the root of its hierarchy: nobody may have told of it before. Empty if that is not known.
+        path: &'a [u8],
     },
     /// A cgroup got another path.
     CgroupRenamed {

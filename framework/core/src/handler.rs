@@ -82,6 +82,9 @@ pub trait Handler: Sized + Send + 'static {
 
     /// Types of the trackers that it lives on, whatever the chains name. The runtime attaches each once and feeds their
     /// batches to [`Handler::observe`].
+    ///
+    /// The first is open before any other tracker is, unless another handler names it later in its own list: what it tells of
+    /// is then known of all that the others see from their first event on.
     fn needs(options: &Self::Options) -> Vec<&'static str> {
         let _ = options;
         Vec::new()

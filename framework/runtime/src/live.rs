@@ -8,7 +8,7 @@
 mod change;
 mod wires;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -382,33 +382,45 @@ impl Live {
     }
 }
 
-/// Opens trackers, each on a thread of its own: loading into the kernel takes most of the time of a start, and what runs
-/// already is not to wait for it.
+/// Opens trackers, in the order of `trackers`, each on a thread of its own: loading into the kernel takes most of the time of a
+/// start, and what runs already is not to wait for it. Those that handlers need first are open before any other is.
 async fn open(
     plan: &Arc<Plan>,
     trackers: &[usize],
     directory: &Directory,
 ) -> Result<Vec<Box<dyn OpenedTracker>>, RunError> {
-    let opening: Vec<_> = trackers
-        .iter()
-        .map(|&tracker| {
-            let (plan, directory) = (Arc::clone(plan), directory.clone());
-            let (done, opened) = flume::bounded(1);
-            std::thread::spawn(move || {
-                let result = plan.trackers[tracker].tracker.open(&directory);
-                done.send(result).ok(); // Nobody waits any more when another has failed.
-            });
-            (tracker, opened)
-        })
-        .collect();
-    let mut all = Vec::new();
-    for (tracker, opened) in opening {
-        let result = opened
-            .recv_async()
-            .await
-            .unwrap_or_else(|_| Err(OpenError::new("it panicked while it was being opened")));
-        let name = || plan.trackers[tracker].name.clone();
-        all.push(result.map_err(|source| RunError::Open { name: name(), source })?);
+    let (first, others): (Vec<usize>, Vec<usize>) =
+        trackers.iter().partition(|&&tracker| plan.opens_first(tracker));
+    let mut all = HashMap::new();
+    for together in [first, others] {
+        let opening: Vec<_> = together
+            .into_iter()
+            .map(|tracker| (tracker, open_apart(plan, tracker, directory)))
+            .collect();
+        for (tracker, opened) in opening {
+            let result = opened
+                .recv_async()
+                .await
+                .unwrap_or_else(|_| Err(OpenError::new("it panicked while it was being opened")));
+            let name = || plan.trackers[tracker].name.clone();
+            let opened = result.map_err(|source| RunError::Open { name: name(), source })?;
+            all.insert(tracker, opened);
+        }
     }
-    Ok(all)
+    Ok(trackers.iter().filter_map(|tracker| all.remove(tracker)).collect())
+}
+
+/// Opens a tracker on a thread of its own. What it sends is lost if nobody waits any more, when another has failed.
+fn open_apart(
+    plan: &Arc<Plan>,
+    tracker: usize,
+    directory: &Directory,
+) -> flume::Receiver<Result<Box<dyn OpenedTracker>, OpenError>> {
+    let (plan, directory) = (Arc::clone(plan), directory.clone());
+    let (done, opened) = flume::bounded(1);
+    std::thread::spawn(move || {
+        let result = plan.trackers[tracker].tracker.open(&directory);
+        done.send(result).ok();
+    });
+    opened
 }

@@ -91,6 +91,14 @@ impl Plan {
         self.chains.iter().map(|c| &*c.name)
     }
 
+    /// Whether a tracker is to be open before others are: it is what every handler that needs it needs first.
+    pub(crate) fn opens_first(&self, tracker: usize) -> bool {
+        let tracker = &self.trackers[tracker];
+        let needs = |&handler: &usize| self.handlers[handler].handler.needs();
+        let mut needs = tracker.needed_by.iter().map(needs).peekable();
+        needs.peek().is_some() && needs.all(|needs| needs.first() == Some(&&*tracker.type_name))
+    }
+
     /// The tests that stand in the configuration.
     pub fn tests(&self) -> &[PlannedTest] {
         &self.tests

@@ -29,6 +29,8 @@ mod nested;
 #[cfg(test)]
 mod parties;
 #[cfg(test)]
+mod starting;
+#[cfg(test)]
 mod testing;
 
 pub use event::{ContainerEvent, ContainerEventKind};

@@ -12,7 +12,7 @@ use whalewatch_core::{
 
 use crate::clock::Clock;
 use crate::kernel::KernelView;
-use crate::manager::{ContainerManager, Inner, Message, World};
+use crate::manager::{ContainerManager, Inner, Message, Running, World};
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
 use crate::proc::Proc;
 use crate::request::{Client, Heard, News, Request};
@@ -39,7 +39,7 @@ pub(crate) enum Says {
     Executed,
     Exited,
     Made(u64, String),
-    Removed(u64),
+    Removed(u64, String),
     Moved(ProcessKey, u64),
 }
 
@@ -94,7 +94,7 @@ impl Event for Scripted {
             Says::Executed => Change::Executed,
             Says::Exited => Change::Exited,
             Says::Made(id, path) => Change::CgroupMade { id: *id, path: path.as_bytes() },
-            Says::Removed(id) => Change::CgroupRemoved { id: *id },
+            Says::Removed(id, path) => Change::CgroupRemoved { id: *id, path: path.as_bytes() },
             Says::Moved(process, to) => Change::Moved { process: *process, to: *to },
         })
     }
@@ -128,7 +128,13 @@ pub(crate) fn made_host(cgroup: u64) -> Scripted {
 }
 
 pub(crate) fn removed(cgroup: u64) -> Scripted {
-    Scripted::new(None, Says::Removed(cgroup))
+    Scripted::new(None, Says::Removed(cgroup, String::new()))
+}
+
+/// A container's cgroup is removed, and with that is told whose it was.
+pub(crate) fn removed_of(cgroup: u64, container: u32) -> Scripted {
+    let path = format!("/docker/{}", id(container));
+    Scripted::new(None, Says::Removed(cgroup, path))
 }
 
 pub(crate) fn moved(process: &Process, to: u64) -> Scripted {
@@ -301,6 +307,11 @@ impl Rig {
     pub(crate) fn hear_from(&mut self, from: RuntimeKind, news: News) {
         let heard = Heard { from, news };
         self.call(9, |m, cx| m.message(Message(Inner::News(heard)), cx).unwrap());
+    }
+
+    /// Processes that ran were read.
+    pub(crate) fn hear_running(&mut self, running: Vec<Running>) {
+        self.call(9, |m, cx| m.message(Message(Inner::Running(running)), cx).unwrap());
     }
 
     /// The daemon says that this container has this name, and runs.

@@ -119,7 +119,7 @@ impl Event for CgroupEvent {
         }
         Some(match self.what {
             CgroupWhat::Made => Change::CgroupMade { id: self.id, path: &self.path },
-            CgroupWhat::Removed => Change::CgroupRemoved { id: self.id },
+            CgroupWhat::Removed => Change::CgroupRemoved { id: self.id, path: &self.path },
             CgroupWhat::Renamed => Change::CgroupRenamed { id: self.id, path: &self.path },
             CgroupWhat::Attached { process, whole: true, .. } => {
                 Change::Moved { process, to: self.id }

@@ -71,13 +71,29 @@ pub(super) struct EventLine {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OwnedChange {
     Existing,
-    Forked { parent: ProcessKey },
+    Forked {
+        parent: ProcessKey,
+    },
     Executed,
     Exited,
-    Moved { process: ProcessKey, to: u64 },
-    CgroupMade { id: u64, path: Bytes },
-    CgroupRemoved { id: u64 },
-    CgroupRenamed { id: u64, path: Bytes },
+    Moved {
+        process: ProcessKey,
+        to: u64,
+    },
+    CgroupMade {
+        id: u64,
+        path: Bytes,
+    },
+    CgroupRemoved {
+        id: u64,
+        /// Older recordings have none.
+        #[serde(default)]
+        path: Bytes,
+    },
+    CgroupRenamed {
+        id: u64,
+        path: Bytes,
+    },
 }
 
 impl From<Change<'_>> for OwnedChange {
@@ -89,7 +105,9 @@ impl From<Change<'_>> for OwnedChange {
             Change::Exited => Self::Exited,
             Change::Moved { process, to } => Self::Moved { process, to },
             Change::CgroupMade { id, path } => Self::CgroupMade { id, path: Bytes(path.into()) },
-            Change::CgroupRemoved { id } => Self::CgroupRemoved { id },
+            Change::CgroupRemoved { id, path } => {
+                Self::CgroupRemoved { id, path: Bytes(path.into()) }
+            }
             Change::CgroupRenamed { id, path } => {
                 Self::CgroupRenamed { id, path: Bytes(path.into()) }
             }
@@ -106,7 +124,7 @@ impl OwnedChange {
             Self::Exited => Change::Exited,
             Self::Moved { process, to } => Change::Moved { process: *process, to: *to },
             Self::CgroupMade { id, path } => Change::CgroupMade { id: *id, path: &path.0 },
-            Self::CgroupRemoved { id } => Change::CgroupRemoved { id: *id },
+            Self::CgroupRemoved { id, path } => Change::CgroupRemoved { id: *id, path: &path.0 },
             Self::CgroupRenamed { id, path } => Change::CgroupRenamed { id: *id, path: &path.0 },
         }
     }

@@ -248,7 +248,7 @@ impl ContainerManager {
     fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
         let Some(
             Change::CgroupMade { id, .. }
-            | Change::CgroupRemoved { id }
+            | Change::CgroupRemoved { id, .. }
             | Change::CgroupRenamed { id, .. }
             | Change::Moved { to: id, .. },
         ) = event.change()

@@ -30,7 +30,15 @@ impl ContainerManager {
             Change::CgroupMade { id, path } | Change::CgroupRenamed { id, path } => {
                 self.learn_cgroup(id, path, cx);
             }
-            Change::CgroupRemoved { id } => self.lose_cgroup(id, now, cx),
+            Change::CgroupRemoved { id, path } => {
+                // It came before anybody watched, and went before anybody looked: what was done in it may still wait.
+                if self.cgroups.get(id).is_none_or(|answer| answer == Answer::Silent)
+                    && !path.is_empty()
+                {
+                    self.learn_cgroup(id, path, cx);
+                }
+                self.lose_cgroup(id, now, cx);
+            }
             Change::Moved { process, to } => self.move_process(process, to, cx),
             Change::Existing | Change::Forked { .. } | Change::Executed | Change::Exited => {
                 let Some(process) = event.process() else { return };
@@ -324,10 +332,13 @@ impl ContainerManager {
         self.containers.insert(container, naming, self.now())
     }
 
-    /// As [`ContainerManager::take_in`], for a process that runs in it.
+    /// As [`ContainerManager::take_in`], for a process that was seen in it. One whose cgroups are all gone has ended since.
     fn meet(&mut self, found: InPath<'_>, cx: &mut Context<'_, Message>) -> Option<Serial> {
         let serial = self.take_in(found)?;
-        self.appear(serial, cx);
+        let known = self.containers.get(serial)?;
+        if known.present || known.former_cgroups.is_empty() {
+            self.appear(serial, cx);
+        }
         Some(serial)
     }
 

@@ -17,7 +17,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
     Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler, HandlerError,
@@ -89,8 +88,6 @@ pub struct ContainerManager {
     room: Room,
     chains: Vec<ChainId>,
     started: bool,
-    /// Whether a tracker has told something.
-    live: bool,
     counts: Counts,
     arrivals: u64,
     /// What each event of the batch at hand is to wait for. Kept, so that a batch allocates nothing.
@@ -137,7 +134,6 @@ impl ContainerManager {
             room: Room::default(),
             chains,
             started: false,
-            live: false,
             counts: Counts::default(),
             arrivals: 0,
             waits: Vec::new(),
@@ -157,28 +153,11 @@ impl ContainerManager {
         manager
     }
 
-    /// Takes in the cgroups that are there. Their containers are told of at the first call that can tell.
+    /// Takes in the cgroups that are there: trackers are open by now, so what goes from here on is told of. Their containers
+    /// are told of at the first call that can tell.
     fn scan(&mut self) {
         for (id, path) in self.world.kernel.cgroups(self.options.max_cgroups as usize) {
             self.take_in_cgroup(id, &path);
-        }
-    }
-
-    /// Takes in what has come and gone since, once trackers are live: before that they tell nothing.
-    fn scan_again(&mut self, cx: &mut Context<'_, Message>) {
-        let there = self.world.kernel.cgroups(self.options.max_cgroups as usize);
-        for (id, path) in &there {
-            if self.cgroups.get(*id).is_none() {
-                self.learn_cgroup(*id, path, cx);
-            }
-        }
-        let there: FxHashSet<u64> = there.into_iter().map(|(id, _)| id).collect();
-        let known = self.cgroups.iter().map(|(id, _)| id);
-        let missing: Vec<u64> = known.filter(|id| !there.contains(id)).collect();
-        for id in missing {
-            if self.world.kernel.lacks(id) {
-                self.lose_cgroup(id, self.now(), cx);
-            }
         }
     }
 
@@ -350,8 +329,9 @@ impl Handler for ContainerManager {
     type Options = ContainerOptions;
     type Message = Message;
 
+    /// Cgroups first: one that was there before the others watch is there when the manager looks, or is told of when it goes.
     fn needs(_: &ContainerOptions) -> Vec<&'static str> {
-        vec!["process", "cgroup"]
+        vec!["cgroup", "process"]
     }
 
     fn adds(_: &ContainerOptions) -> Vec<Schema> {
@@ -411,9 +391,6 @@ impl Handler for ContainerManager {
         self.start(cx);
         // Our own events say nothing of processes.
         if batch.event_name() != ContainerEvent::NAME {
-            if !std::mem::replace(&mut self.live, true) {
-                self.scan_again(cx);
-            }
             let now = self.now();
             for event in batch.iter() {
                 self.learn(event, now, cx);
