@@ -228,19 +228,25 @@ impl Containers {
     }
 
     /// The container is gone: it is forgotten at `when`, if it does not stay after all.
+    ///
+    /// That the last of its cgroups is gone comes after what happened in it, and its mount namespace is gone as well. But what a runtime
+    /// says of one without cgroups overtakes events: of that the end of its first process tells.
     pub(crate) fn leave(&mut self, serial: Serial, when: Duration) {
-        let mnt = self.known.get(&serial).map_or(0, |known| known.mnt);
-        self.lives_no_more_in(serial, mnt);
+        if let Some(known) = self.known.get(&serial).filter(|k| !k.former_cgroups.is_empty()) {
+            self.lives_no_more_in(serial, known.mnt);
+        }
         if let Some(known) = self.known.get_mut(&serial).filter(|k| k.leaves.is_none()) {
             known.leaves = Some(when);
             self.leaving.push_back((when, serial));
         }
     }
 
-    /// It is there after all, or again.
+    /// It is there after all, or again, and then among mounts of its own again.
     pub(crate) fn stay(&mut self, serial: Serial) {
-        if let Some(known) = self.known.get_mut(&serial) {
-            known.leaves = None;
+        let Some(known) = self.known.get_mut(&serial) else { return };
+        let mnt = known.mnt;
+        if known.leaves.take().is_some() {
+            self.lives_no_more_in(serial, mnt);
         }
     }
 
@@ -339,7 +345,7 @@ mod tests {
         let y = all.insert(bare("y"), Naming::Awaited, S(0)).unwrap();
         all.lives_in(x, 77);
         all.leave(x, S(5));
-        assert_eq!(all.by_mnt(77), None, "kept for late events, but not for this");
+        assert_eq!(all.by_mnt(77), Some(x), "what it did may still come");
         all.lives_in(y, 77);
         all.stay(x);
         all.lives_in(x, 78); // started again
@@ -347,6 +353,10 @@ mod tests {
         assert_eq!((all.by_mnt(77), all.by_mnt(78)), (Some(y), Some(x)));
         all.lives_no_more_in(x, 78);
         assert_eq!(all.by_mnt(78), None);
+        all.lives_in(x, 79);
+        all.get_mut(x).unwrap().former_cgroups.push(7);
+        all.leave(x, S(5));
+        assert_eq!(all.by_mnt(79), None, "its cgroup went after all that");
     }
 
     #[test]

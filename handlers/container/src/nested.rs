@@ -1,6 +1,6 @@
 //! Containers in containers, and cgroups that are only called like one.
 
-use whalewatch_core::{Namespaces, Process, ProcessKey, State};
+use whalewatch_core::{Namespaces, Process, ProcessKey, State, Status};
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
 use crate::request::News;
@@ -208,4 +208,20 @@ fn a_container_without_a_cgroup_of_its_own_lives_in_its_mounts() {
     rig.handle(0, vec![act(process(12, 3, 1))]);
     let told = rig.told();
     assert_eq!(told, ["resolved rootless", "resolved rootless", "resolved rootless", "host"]);
+}
+
+#[test]
+fn that_a_container_without_a_cgroup_has_ended_overtakes_what_it_did() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made_host(1)]);
+    rig.hear_name(7, "rootless");
+    let first = Process { namespaces: INNER, namespaced_pid: 1, ..process(10, 1, 1) };
+    let seen = crate::proc::Seen { key: first.key(), parent: 1, namespaces: INNER };
+    rig.hear(News::Processes { id: id(7), seen: vec![seen] });
+    rig.hear(News::Status { id: id(7), status: Status::Exited });
+    rig.track(vec![event(first, Says::Executed), event(first, Says::Exited)]);
+    assert_eq!(rig.told(), ["resolved rootless"; 2]);
+    // The number of its mount namespace is another's at once.
+    rig.handle(0, vec![act(Process { namespaces: INNER, ..process(11, 2, 1) })]);
+    assert_eq!(rig.told(), ["host"]);
 }

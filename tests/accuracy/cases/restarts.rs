@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use whalewatch_tests::environment;
 use whalewatch_tests::tracer::Tracer;
 
@@ -38,8 +38,5 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let mut figures = vec![("runs".to_owned(), printed.len() as f64, "")];
     // A name that was owed when the run ended.
     figures.push(("cut off".to_owned(), std::mem::take(&mut tally.name_never) as f64, "events"));
-    // A container that has come before Whalewatch watches, and is gone before it can look, cannot be told.
-    ensure!(tally.unknown * 100 <= tally.events, "{tally}");
-    let may_be_unknown = true;
-    Ok(vec![Outcome { tally, figures, may_be_unknown, ..Outcome::of("docker") }])
+    Ok(vec![Outcome { tally, figures, ..Outcome::of("docker") }])
 }

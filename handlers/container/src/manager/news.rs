@@ -119,9 +119,8 @@ impl ContainerManager {
         let now = self.now();
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.listed = false;
-        for id in std::mem::take(&mut known.cgroups) {
-            self.cgroups.remove(id, now);
-            self.world.directory.retract(id);
+        for id in known.cgroups.clone() {
+            self.lose_cgroup(id, now, cx);
         }
         self.depart(serial, cx);
     }
