@@ -1,6 +1,6 @@
 //! The daemon's answers in our words. Nothing in them is trusted to be there.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessage};
@@ -35,6 +35,20 @@ pub(super) fn happened(event: EventMessage, runtime: Runtime) -> Option<Happened
         "die" => status(id, Status::Exited),
         "destroy" => alone(News::Removed { id }),
         "rename" => alone(News::Renamed { name: name(attributes.get("name")?)?, id }),
+        _ => None,
+    }
+}
+
+/// Reads of an event what its container is called, and nothing of how it fares.
+pub(super) fn called(event: EventMessage, runtime: Runtime) -> Option<Container> {
+    let actor = event.actor?;
+    let id = actor.id.filter(|id| !id.is_empty())?;
+    let attributes = actor.attributes.unwrap_or_default();
+    let told = told(&id, attributes, Status::Unknown, runtime);
+    match event.action?.as_str() {
+        "create" | "start" | "destroy" => Some(told),
+        // Among the labels are an exit code and an old name.
+        "die" | "rename" => Some(Container { labels: BTreeMap::new(), ..told }),
         _ => None,
     }
 }
@@ -131,6 +145,25 @@ mod tests {
         assert_eq!(container.labels, [("team".into(), "a".into())].into());
         assert_eq!(told.look_at, None);
         assert!(event("start", &[]).unwrap().look_at.is_some());
+    }
+
+    #[test]
+    fn a_name_is_read_from_any_event_and_labels_from_those_with_nothing_else() {
+        let read = |action: &str| {
+            let attributes = [("name", "web"), ("image", "bb:1"), ("exitCode", "0")];
+            let attributes = attributes.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+            let actor = Some(EventActor { id: Some("x".into()), attributes: Some(attributes) });
+            let event =
+                EventMessage { action: Some(action.into()), actor, ..EventMessage::default() };
+            called(event, Runtime::Docker).map(|container| (container.name, container.labels.len()))
+        };
+        for (action, labels) in
+            [("create", 1), ("start", 1), ("die", 0), ("destroy", 1), ("rename", 0)]
+        {
+            assert_eq!(read(action), Some((Some("web".into()), labels)), "{action}");
+        }
+        assert_eq!(read("exec_start: /bin/sh"), None);
+        assert!(called(EventMessage::default(), Runtime::Docker).is_none());
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix::Addr;
+use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptionsBuilder;
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::StreamExt as _;
@@ -15,6 +16,10 @@ use whalewatch_core::Runtime;
 
 use super::{DockerActor, Link};
 use crate::runtimes::{Settings, causes, rest};
+
+/// How far back the daemon's events are of interest: what ended while Whalewatch started is not listed any more, and its name is
+/// known from them alone. The daemon keeps its last 256 (64 before Docker 17.05).
+const LOOK_BACK: Duration = Duration::from_secs(10);
 
 /// The daemon, to be followed for as long as the actor lives.
 pub(super) struct Daemon {
@@ -32,12 +37,12 @@ impl Daemon {
         let mut failures = 0;
         loop {
             let reason = match self.connect().await {
-                Ok((docker, since)) => {
+                Ok((docker, connected)) => {
                     failures = 0;
                     was_up = Some(true);
                     tracing::info!(endpoint = self.endpoint(), "{} is there", self.name());
                     self.actor.do_send(Link::Up(docker.clone()));
-                    let reason = self.events(&docker, since).await;
+                    let reason = self.events(&docker, connected).await;
                     self.actor.do_send(Link::Down);
                     reason
                 }
@@ -73,32 +78,42 @@ impl Daemon {
         !self.settings.expected && !Path::new(path).exists()
     }
 
-    /// A client that the daemon has answered, and since when its events are of interest.
-    async fn connect(&self) -> Result<(Docker, String), String> {
+    /// A client that the daemon has answered, and since when, after 1970.
+    async fn connect(&self) -> Result<(Docker, Duration), String> {
         let seconds = self.settings.timeout.as_secs().max(1);
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+        let connected = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let docker = Docker::connect_with_unix(self.endpoint(), seconds, API_DEFAULT_VERSION)
             .map_err(|e| causes(&e))?;
         match timeout(self.settings.timeout, docker.negotiate_version()).await {
-            Ok(Ok(docker)) => Ok((docker, since)),
+            Ok(Ok(docker)) => Ok((docker, connected)),
             Ok(Err(error)) => Err(causes(&error)),
             Err(_) => Err(format!("no answer within {:?}", self.settings.timeout)),
         }
     }
 
     /// Hands on events until the stream ends; says why it did. What happened since we connected is told as well, so that
-    /// nothing falls between the stream and the list.
-    async fn events(&self, docker: &Docker, since: String) -> String {
+    /// nothing falls between the stream and the list; what happened shortly before, for its names.
+    async fn events(&self, docker: &Docker, connected: Duration) -> String {
+        let since = connected.saturating_sub(LOOK_BACK);
+        let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let containers = HashMap::from([("type", vec!["container"])]);
         let options = EventsOptionsBuilder::default().since(&since).filters(&containers).build();
         let mut events = std::pin::pin!(docker.events(Some(options)));
         loop {
             match events.next().await {
+                Some(Ok(event)) if is_before(&event, connected) => {
+                    self.actor.do_send(Link::Past(Box::new(event)));
+                }
                 Some(Ok(event)) => self.actor.do_send(Link::Event(Box::new(event))),
                 Some(Err(error)) => return causes(&error),
                 None => return "its event stream has ended".into(),
             }
         }
     }
+}
+
+/// Whether it happened before that. One without a time is as good as new.
+fn is_before(event: &EventMessage, time: Duration) -> bool {
+    let nanoseconds = event.time_nano.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
+    nanoseconds.is_some_and(|nanoseconds| Duration::from_nanos(nanoseconds) < time)
 }

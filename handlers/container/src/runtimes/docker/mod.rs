@@ -10,13 +10,14 @@ mod refresh;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use actix::{Actor, ArbiterHandle, AsyncContext as _, Context, Handler, Message, WrapFuture as _};
 use bollard::Docker;
 use bollard::models::EventMessage;
 use tokio::sync::Notify;
-use whalewatch_core::Runtime;
+use whalewatch_core::{Container, Runtime};
 
 use super::inspections::Inspections;
 use super::listings::Refresh;
@@ -39,6 +40,7 @@ pub(super) fn start(
         absent: false,
         nudge: Arc::new(Notify::new()),
         inspections: Inspections::default(),
+        past: HashMap::new(),
     });
     Box::new(actor)
 }
@@ -57,7 +59,12 @@ pub(super) struct DockerActor {
     nudge: Arc<Notify>,
     refresh: Refresh,
     inspections: Inspections,
+    /// What containers are called of which there were events shortly before the daemon was there for us, until somebody asks.
+    past: HashMap<String, Container>,
 }
+
+/// Most containers that are known from events of before: the daemon remembers as many events.
+const MOST_PAST: usize = 256;
 
 impl Actor for DockerActor {
     type Context = Context<Self>;
@@ -83,7 +90,12 @@ impl Handler<Request> for DockerActor {
         match request {
             Request::Refresh { processes } => self.refresh(processes, ctx),
             Request::Inspect(id, _) if self.absent => (self.tell)(News::NotKnown { id }),
-            Request::Inspect(id, _) => self.inspect(&id, ctx),
+            Request::Inspect(id, _) => {
+                if let Some(past) = self.past.remove(&*id) {
+                    (self.tell)(News::Container(Box::new(past)));
+                }
+                self.inspect(&id, ctx);
+            }
             Request::Forget(id) => self.inspections.forget(&id),
         }
     }
@@ -97,6 +109,8 @@ pub(super) enum Link {
     Up(Docker),
     /// It says that something happened.
     Event(Box<EventMessage>),
+    /// It says that something happened before it was there for us.
+    Past(Box<EventMessage>),
     /// It is gone.
     Down,
     /// It is not there at all, and nobody expects it to be.
@@ -111,10 +125,12 @@ impl Handler<Link> for DockerActor {
             Link::Up(docker) => {
                 self.docker = Some(docker);
                 self.absent = false;
+                self.past.clear();
                 self.refresh_anew(ctx);
                 self.pump(ctx);
             }
             Link::Event(event) => self.happened(*event, ctx),
+            Link::Past(event) => self.happened_before(*event),
             Link::Down => self.docker = None,
             Link::Absent => {
                 self.absent = true;
@@ -127,9 +143,30 @@ impl Handler<Link> for DockerActor {
 }
 
 impl DockerActor {
+    /// Tells what a container was called, or keeps it until somebody asks. The list tells what is there; nobody but its cgroup tells
+    /// that one was.
+    fn happened_before(&mut self, event: EventMessage) {
+        let Some(mut container) = answers::called(event, self.runtime) else { return };
+        let before = self.past.remove(&*container.id);
+        if let Some(before) = before.filter(|_| container.labels.is_empty()) {
+            container.labels = before.labels;
+        }
+        if self.inspections.wants(&container.id) {
+            (self.tell)(News::Container(Box::new(container)));
+        } else if self.past.len() < MOST_PAST {
+            self.past.insert(container.id.to_string(), container);
+        }
+    }
+
     fn happened(&mut self, event: EventMessage, ctx: &mut Context<Self>) {
-        let Some(happened) = answers::happened(event, self.runtime) else { return };
+        let Some(happened) = answers::happened(event.clone(), self.runtime) else { return };
         if let News::Removed { id } = &happened.news {
+            // It was asked for, and nobody else will tell any more.
+            if self.inspections.wants(id)
+                && let Some(called) = answers::called(event, self.runtime)
+            {
+                (self.tell)(News::Container(Box::new(called)));
+            }
             self.inspections.forget(id);
         }
         (self.tell)(happened.news);

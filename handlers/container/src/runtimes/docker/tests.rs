@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use whalewatch_core::{HumanDuration, Runtime};
+use whalewatch_core::{HumanDuration, Runtime, Status};
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{Client as _, News, Request};
@@ -31,6 +31,8 @@ struct FakeDaemon {
     socket: PathBuf,
     manner: Arc<Mutex<Manner>>,
     name: Arc<Mutex<String>>,
+    /// What has happened before anybody asks.
+    past: Arc<Mutex<String>>,
     lists: Arc<AtomicUsize>,
     inspections: Arc<AtomicUsize>,
     dead: Arc<AtomicBool>,
@@ -43,6 +45,7 @@ impl FakeDaemon {
             socket,
             manner: Arc::new(Mutex::new(manner)),
             name: Arc::new(Mutex::new("web".into())),
+            past: Arc::default(),
             lists: Arc::default(),
             inspections: Arc::default(),
             dead: Arc::default(),
@@ -50,6 +53,7 @@ impl FakeDaemon {
         };
         let listener = UnixListener::bind(&daemon.socket).unwrap();
         let (manner, name) = (daemon.manner.clone(), daemon.name.clone());
+        let past = daemon.past.clone();
         let (lists, inspections) = (daemon.lists.clone(), daemon.inspections.clone());
         let (dead, streams) = (daemon.dead.clone(), daemon.streams.clone());
         thread::spawn(move || {
@@ -62,6 +66,7 @@ impl FakeDaemon {
                     stream,
                     manner: manner.clone(),
                     name: name.clone(),
+                    past: past.clone(),
                     lists: lists.clone(),
                     inspections: inspections.clone(),
                 };
@@ -86,6 +91,8 @@ struct Serve {
     stream: UnixStream,
     manner: Arc<Mutex<Manner>>,
     name: Arc<Mutex<String>>,
+    /// What has happened before anybody asks.
+    past: Arc<Mutex<String>>,
     lists: Arc<AtomicUsize>,
     inspections: Arc<AtomicUsize>,
 }
@@ -113,6 +120,11 @@ impl Serve {
         } else if request.contains("/events") {
             let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
             self.stream.write_all(head.as_bytes()).unwrap_or_default();
+            let past = self.past.lock().unwrap().clone();
+            let chunk = format!("{:x}\r\n{past}\r\n", past.len());
+            if !past.is_empty() {
+                self.stream.write_all(chunk.as_bytes()).unwrap_or_default();
+            }
             return;
         } else if request.contains("/containers/json") {
             // A list of one, by its id, or of all.
@@ -168,6 +180,13 @@ fn name_told(news: &mpsc::Receiver<News>, within: Duration) -> Option<String> {
         }
     }
     None
+}
+
+/// An event of the daemon's, as it writes them. `time` is in nanoseconds since 1970.
+fn event(action: &str, id: String, time: &str) -> String {
+    let attributes = r#"{"name":"gone","image":"bb:1"}"#;
+    let actor = format!(r#"{{"ID":"{id}","Attributes":{attributes}}}"#);
+    format!(r#"{{"Type":"container","Action":"{action}","Actor":{actor},"timeNano":{time}}}"#)
 }
 
 const LONG: Duration = Duration::from_secs(10);
@@ -230,6 +249,43 @@ fn what_the_daemon_does_not_know_is_told_after_a_few_tries_and_no_more() {
         while !not_known() {}
         let asked = daemon.inspections.load(SeqCst);
         assert_eq!(asked, 5);
+    });
+}
+
+#[test]
+fn what_ended_before_the_daemon_was_asked_is_named_from_its_events_when_somebody_asks() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Denies);
+    let now = "4000000000000000000";
+    *daemon.past.lock().unwrap() =
+        format!("{}\n{}\n", event("start", id(8), "1000000000"), event("start", id(9), now));
+    with_client(&daemon.socket, |client, news| {
+        let told = |wanted: u32| loop {
+            match news.recv_timeout(LONG).unwrap() {
+                News::Container(told) if *told.id == *id(wanted) => break told,
+                News::Container(told) => assert_ne!(*told.id, *id(8), "nobody has asked yet"),
+                _ => {}
+            }
+        };
+        assert_eq!(told(9).status, Status::Running, "what happens from now on is told");
+        client.ask(inspect(8));
+        let told = told(8);
+        assert_eq!((told.name.as_deref(), told.status), (Some("gone"), Status::Unknown));
+    });
+}
+
+#[test]
+fn one_that_is_removed_while_it_is_asked_for_has_its_name_from_that() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Serves);
+    *daemon.past.lock().unwrap() = event("destroy", id(8), "4000000000000000000");
+    with_client(&daemon.socket, |client, news| {
+        // Asked for before the daemon is there, and so before it says anything.
+        client.ask(inspect(8));
+        let mut told = std::iter::from_fn(|| news.recv_timeout(LONG).ok());
+        let is = |news: &News| matches!(news, News::Container(told) if *told.id == *id(8));
+        assert!(told.by_ref().any(|news| is(&news)), "its name");
+        assert!(told.any(|news| news == News::Removed { id: id(8) }));
     });
 }
 
