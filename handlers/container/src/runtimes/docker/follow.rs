@@ -18,7 +18,7 @@ use super::{DockerActor, Link};
 use crate::runtimes::{Settings, causes, rest};
 
 /// How far back the daemon's events are of interest: what ended while Whalewatch started is not listed any more, and its name is
-/// known from them alone. The daemon keeps its last 256 (64 before Docker 17.05).
+/// known from them alone. The daemon keeps its last 256 (Docker's manual, `docker system events`).
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
 /// The daemon, to be followed for as long as the actor lives.
