@@ -183,7 +183,7 @@ fn name_told(news: &mpsc::Receiver<News>, within: Duration) -> Option<String> {
 }
 
 /// An event of the daemon's, as it writes them. `time` is in nanoseconds since 1970.
-fn event(action: &str, id: String, time: &str) -> String {
+fn event(action: &str, id: &str, time: &str) -> String {
     let attributes = r#"{"name":"gone","image":"bb:1"}"#;
     let actor = format!(r#"{{"ID":"{id}","Attributes":{attributes}}}"#);
     format!(r#"{{"Type":"container","Action":"{action}","Actor":{actor},"timeNano":{time}}}"#)
@@ -258,7 +258,7 @@ fn what_ended_before_the_daemon_was_asked_is_named_from_its_events_when_somebody
     let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Denies);
     let now = "4000000000000000000";
     *daemon.past.lock().unwrap() =
-        format!("{}\n{}\n", event("start", id(8), "1000000000"), event("start", id(9), now));
+        format!("{}\n{}\n", event("start", &id(8), "1000000000"), event("start", &id(9), now));
     with_client(&daemon.socket, |client, news| {
         let told = |wanted: u32| loop {
             match news.recv_timeout(LONG).unwrap() {
@@ -278,7 +278,7 @@ fn what_ended_before_the_daemon_was_asked_is_named_from_its_events_when_somebody
 fn one_that_is_removed_while_it_is_asked_for_has_its_name_from_that() {
     let dir = tempfile::tempdir().unwrap();
     let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Serves);
-    *daemon.past.lock().unwrap() = event("destroy", id(8), "4000000000000000000");
+    *daemon.past.lock().unwrap() = event("destroy", &id(8), "4000000000000000000");
     with_client(&daemon.socket, |client, news| {
         // Asked for before the daemon is there, and so before it says anything.
         client.ask(inspect(8));
