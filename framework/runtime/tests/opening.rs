@@ -58,7 +58,9 @@ fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
         .and_then(|r| r.handler::<Second>("second"))
         .and_then(|r| r.handler::<common::Collect>("collect"))
         .unwrap();
-    let tables: String = through.iter().map(|h| format!("[{h}]\nnote = '{name}-{h}'\n")).collect();
+    let tables: Vec<String> =
+        through.iter().map(|h| format!("[{h}]\nnote = '{name}-{h}'\n")).collect();
+    let tables = tables.concat();
     let text = format!(
         "{tables}[handlers.out]\ntype = 'collect'\nnote = '{name}-out'
         [[chains]]\nname = 'c'\nfrom = ['quick']\nthrough = ['{}', 'out']",
