@@ -6,9 +6,12 @@ use std::fs;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
@@ -64,6 +67,27 @@ impl Arrivals {
         };
         all.watch(all.wanted.root.clone());
         all
+    }
+
+    /// Has a thread of its own read as soon as there is something: a folder that has just come is to be watched before what comes in it
+    /// is gone, which takes a runtime some milliseconds. It ends when nobody else has them any more.
+    pub(super) fn keep_reading(&self, all: &Arc<Mutex<Option<Self>>>) {
+        const LOOKS_AROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+        let Some(Ok(inotify)) = self.inotify.as_ref().map(OwnedFd::try_clone) else { return };
+        let all = Arc::downgrade(all);
+        let read = move || {
+            loop {
+                let mut ready = [PollFd::new(&inotify, PollFlags::IN)];
+                // An interruption is as good as a look around.
+                let _interrupted = poll(&mut ready, Some(&LOOKS_AROUND));
+                let Some(all) = all.upgrade() else { return };
+                let mut arrivals = all.lock().unwrap_or_else(PoisonError::into_inner);
+                arrivals.iter_mut().for_each(Self::catch_up);
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("arrivals".into()).spawn(read) {
+            tracing::debug!(%error, "a runtime's first container may be missed: no thread");
+        }
     }
 
     /// Whether this folder has come lately, and may be gone again.

@@ -58,7 +58,11 @@ impl StateFolders {
 
     fn with_arrivals<T>(&self, then: impl FnOnce(&mut Arrivals) -> T) -> T {
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
-        then(arrivals.get_or_insert_with(|| Arrivals::new(self.wanted())))
+        then(arrivals.get_or_insert_with(|| {
+            let new = Arrivals::new(self.wanted());
+            new.keep_reading(&self.arrivals);
+            new
+        }))
     }
 
     fn wanted(&self) -> Wanted {
