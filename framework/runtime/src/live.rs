@@ -8,7 +8,7 @@
 mod change;
 mod wires;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -382,7 +382,7 @@ impl Live {
     }
 }
 
-/// Opens trackers, in the order of `trackers`, each on a thread of its own: loading into the kernel takes most of the time of a
+/// Opens trackers and gives them in the plan's order, each opened on a thread of its own: loading into the kernel takes most of the time of a
 /// start, and what runs already is not to wait for it. Those that handlers need first are open before any other is.
 async fn open(
     plan: &Arc<Plan>,
@@ -391,7 +391,7 @@ async fn open(
 ) -> Result<Vec<Box<dyn OpenedTracker>>, RunError> {
     let (first, others): (Vec<usize>, Vec<usize>) =
         trackers.iter().partition(|&&tracker| plan.opens_first(tracker));
-    let mut all = HashMap::new();
+    let mut all = BTreeMap::new();
     for together in [first, others] {
         let opening: Vec<_> = together
             .into_iter()
@@ -407,7 +407,7 @@ async fn open(
             all.insert(tracker, opened);
         }
     }
-    Ok(trackers.iter().filter_map(|tracker| all.remove(tracker)).collect())
+    Ok(all.into_values().collect())
 }
 
 /// Opens a tracker on a thread of its own. What it sends is lost if nobody waits any more, when another has failed.

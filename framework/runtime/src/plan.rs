@@ -94,9 +94,9 @@ impl Plan {
     /// Whether a tracker is to be open before others are: it is what every handler that needs it needs first.
     pub(crate) fn opens_first(&self, tracker: usize) -> bool {
         let tracker = &self.trackers[tracker];
-        let needs = |&handler: &usize| self.handlers[handler].handler.needs();
-        let mut needs = tracker.needed_by.iter().map(needs).peekable();
-        needs.peek().is_some() && needs.all(|needs| needs.first() == Some(&&*tracker.type_name))
+        let first = |&handler: &usize| self.handlers[handler].handler.needs().first().copied();
+        let is_first = |handler| first(handler) == Some(&*tracker.type_name);
+        !tracker.needed_by.is_empty() && tracker.needed_by.iter().all(is_first)
     }
 
     /// The tests that stand in the configuration.

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::thread;
 use std::time::Duration;
 
 use common::{Manager, Named, Tick, note, notes, ticks};
@@ -33,24 +32,30 @@ impl Handler for Second {
     }
 }
 
-/// What is opened at the same time is opened before this is.
-const AWHILE: Duration = Duration::from_millis(100);
+/// How long something that is opened at the same time has to show itself.
+const PATIENCE: Duration = Duration::from_millis(200);
 
+/// What was opened, and whether `quick` was opened meanwhile: who is opened alone waits for that in vain.
 fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
-    let slow = move |what: &'static str| {
+    let (quick_opens, quick_opened) = flume::unbounded();
+    let beside = move |what: &'static str| {
+        let quick_opened = quick_opened.clone();
         move || -> Box<dyn Source<Tick>> {
-            thread::sleep(AWHILE);
-            note(name, what);
+            let alone = quick_opened.recv_timeout(PATIENCE).is_err();
+            note(
+                name,
+                if alone { format!("{what} alone") } else { format!("{what} beside quick") },
+            );
             ticks(1)
         }
     };
     let mut registry = Registry::new();
     registry
-        .source("ticks", slow("ticks"))
-        .and_then(|r| r.source("late", slow("late")))
+        .source("ticks", beside("ticks"))
+        .and_then(|r| r.source("late", beside("late")))
         .and_then(|r| {
             r.source("quick", move || -> Box<dyn Source<Tick>> {
-                note(name, "quick");
+                quick_opens.send(()).unwrap();
                 Box::new(Scripted::new([Tick(1)]))
             })
         })
@@ -73,11 +78,11 @@ fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
 
 #[test]
 fn what_a_handler_needs_first_is_open_before_anything_else() {
-    assert_eq!(opened("opening-first", &["manager"]), ["ticks", "quick"]);
+    assert_eq!(opened("opening-first", &["manager"]), ["ticks alone"]);
 }
 
 #[test]
 fn what_another_handler_needs_first_goes_before() {
     let order = opened("opening-second", &["manager", "second"]);
-    assert_eq!(order, ["late", "quick", "ticks"], "`ticks` is not first in every list");
+    assert_eq!(order, ["late alone", "ticks beside quick"], "`ticks` is not first in every list");
 }

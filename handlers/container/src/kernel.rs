@@ -64,13 +64,6 @@ impl KernelView {
         self.ask(&format!("cgroup {id}"), || self.hierarchy.as_ref()?.path_of(id))
     }
 
-    /// To be called for every cgroup that comes with a path that tells.
-    pub(crate) fn keep_up(&self) {
-        if !self.outside.is_replay() {
-            self.proc.keep_up();
-        }
-    }
-
     /// The container of a cgroup whose path alone does not tell it.
     pub(crate) fn claim(&self, id: u64, path: &[u8]) -> Option<Home> {
         let gone = || self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.lacks(id));

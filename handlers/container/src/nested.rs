@@ -225,3 +225,16 @@ fn that_a_container_without_a_cgroup_has_ended_overtakes_what_it_did() {
     rig.handle(0, vec![act(Process { namespaces: INNER, ..process(11, 2, 1) })]);
     assert_eq!(rig.told(), ["host"]);
 }
+
+#[test]
+fn one_that_its_runtime_has_removed_had_a_cgroup_and_its_mounts_are_nobody_s() {
+    let mut rig = Rig::with(options(), true);
+    rig.observe(vec![made_host(1), made(7, 7)]);
+    rig.hear_name(7, "web");
+    rig.track(vec![event(Process { namespaces: INNER, ..process(10, 1, 7) }, Says::Executed)]);
+    rig.hear(News::Removed { id: id(7) });
+    rig.take();
+    rig.handle(0, vec![act(Process { namespaces: INNER, ..process(11, 2, 1) })]);
+    let out = rig.take().pop().unwrap();
+    assert_eq!((out.state, out.entered), (State::Host, None));
+}

@@ -73,11 +73,6 @@ impl Proc {
         Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
     }
 
-    /// To be called for every cgroup that comes: [`Proc::claim`] has to know of what is gone by then.
-    pub(crate) fn keep_up(&self) {
-        self.folders.keep_up();
-    }
-
     /// The container whose cgroup, or one below it, has this path, where it is the runtime's state that tells. `gone`: whether that
     /// cgroup is there no more.
     pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {

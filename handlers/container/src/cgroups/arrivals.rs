@@ -70,16 +70,20 @@ impl Arrivals {
     }
 
     /// Has a thread of its own read as soon as there is something: a folder that has just come is to be watched before what comes in it
-    /// is gone, which takes a runtime some milliseconds. It ends when nobody else has them any more.
+    /// is gone, which takes a runtime some milliseconds. It ends when nobody else has them any more, or at the next look around.
     pub(super) fn keep_reading(&self, all: &Arc<Mutex<Option<Self>>>) {
-        const LOOKS_AROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+        const LOOK_AROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
         let Some(Ok(inotify)) = self.inotify.as_ref().map(OwnedFd::try_clone) else { return };
         let all = Arc::downgrade(all);
         let read = move || {
             loop {
                 let mut ready = [PollFd::new(&inotify, PollFlags::IN)];
-                // An interruption is as good as a look around.
-                let _interrupted = poll(&mut ready, Some(&LOOKS_AROUND));
+                if let Err(error) = poll(&mut ready, Some(&LOOK_AROUND))
+                    && error != Errno::INTR
+                {
+                    tracing::debug!(%error, "a runtime's first container may be missed: no poll");
+                    return;
+                }
                 let Some(all) = all.upgrade() else { return };
                 let mut arrivals = all.lock().unwrap_or_else(PoisonError::into_inner);
                 arrivals.iter_mut().for_each(Self::catch_up);
@@ -96,8 +100,8 @@ impl Arrivals {
         self.came.iter().any(|(_, came)| came == folder)
     }
 
-    /// Reads what the kernel has to tell; it waits for nothing. What stays unread for long is lost, and taken for new when it is read.
-    pub(super) fn catch_up(&mut self) {
+    /// Reads what the kernel has to tell; it waits for nothing.
+    fn catch_up(&mut self) {
         for folder in self.read() {
             self.arrive(folder);
         }
@@ -202,6 +206,30 @@ mod tests {
         assert!(!arrivals.has(&run.join("runc/again")));
         brief(&run.join("runc/again"));
         assert!(arrivals.has(&run.join("runc/again")));
+    }
+
+    #[test]
+    fn a_runtime_s_first_container_is_seen_though_nobody_asks_while_it_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().to_owned();
+        let crun = run.join("crun");
+        let wanted = Wanted { root: run, flat: vec![crun.clone()], deep: vec![], but: "" };
+        let all = Arc::new(Mutex::new(Some(Arrivals::new(wanted))));
+        let with =
+            |then: &dyn Fn(&mut Arrivals) -> bool| all.lock().unwrap().as_mut().is_some_and(then);
+        with(&|arrivals| {
+            arrivals.keep_reading(&all);
+            true
+        });
+        fs::create_dir(&crun).unwrap();
+        let until = Instant::now() + Duration::from_secs(10);
+        while !with(&|arrivals| arrivals.watched.values().any(|folder| *folder == crun)) {
+            assert!(Instant::now() < until, "nobody watches it");
+            thread::yield_now();
+        }
+        fs::create_dir(crun.join("web")).unwrap();
+        fs::remove_dir(crun.join("web")).unwrap();
+        assert!(with(&|arrivals| arrivals.has(&crun.join("web"))));
     }
 
     #[test]

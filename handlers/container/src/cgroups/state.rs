@@ -51,11 +51,6 @@ impl StateFolders {
         })
     }
 
-    /// Takes note of what has come. To be called for every cgroup: with most containers comes a folder as well.
-    pub(crate) fn keep_up(&self) {
-        self.with_arrivals(Arrivals::catch_up);
-    }
-
     fn with_arrivals<T>(&self, then: impl FnOnce(&mut Arrivals) -> T) -> T {
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         then(arrivals.get_or_insert_with(|| {

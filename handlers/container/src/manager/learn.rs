@@ -220,12 +220,8 @@ impl ContainerManager {
 
     /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
     pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
-        let claim = if container_in(path).is_some() {
-            self.world.kernel.keep_up();
-            None
-        } else {
-            self.world.kernel.claim(id, path)
-        };
+        let claim =
+            if container_in(path).is_none() { self.world.kernel.claim(id, path) } else { None };
         let answer = match &claim {
             Some(home) => self.take_in(home.in_path()).map(Answer::Container),
             None => self.take_in_path(path),

@@ -11,6 +11,8 @@ use crate::request::News;
 /// What an event of the daemon's stream says.
 pub(super) struct Happened {
     pub(super) news: News,
+    /// What a container that is removed was called.
+    pub(super) called: Option<Container>,
     /// This container is worth an inspection: more has changed than the event tells.
     pub(super) look_at: Option<Arc<str>>,
 }
@@ -20,7 +22,7 @@ pub(super) fn happened(event: EventMessage, runtime: Runtime) -> Option<Happened
     let actor = event.actor?;
     let id = actor.id.filter(|id| !id.is_empty())?;
     let attributes = actor.attributes.unwrap_or_default();
-    let alone = |news| Some(Happened { news, look_at: None });
+    let alone = |news| Some(Happened { news, called: None, look_at: None });
     let status = |id, status| alone(News::Status { id, status });
     match event.action?.as_str() {
         "create" => {
@@ -28,12 +30,17 @@ pub(super) fn happened(event: EventMessage, runtime: Runtime) -> Option<Happened
         }
         "start" => Some(Happened {
             look_at: Some(id.as_str().into()),
+            called: None,
             news: News::Container(Box::new(told(&id, attributes, Status::Running, runtime))),
         }),
         "unpause" => status(id, Status::Running),
         "pause" => status(id, Status::Paused),
         "die" => status(id, Status::Exited),
-        "destroy" => alone(News::Removed { id }),
+        "destroy" => Some(Happened {
+            called: Some(told(&id, attributes, Status::Unknown, runtime)),
+            look_at: None,
+            news: News::Removed { id },
+        }),
         "rename" => alone(News::Renamed { name: name(attributes.get("name")?)?, id }),
         _ => None,
     }

@@ -159,12 +159,10 @@ impl DockerActor {
     }
 
     fn happened(&mut self, event: EventMessage, ctx: &mut Context<Self>) {
-        let Some(happened) = answers::happened(event.clone(), self.runtime) else { return };
+        let Some(happened) = answers::happened(event, self.runtime) else { return };
         if let News::Removed { id } = &happened.news {
-            // It was asked for, and nobody else will tell any more.
-            if self.inspections.wants(id)
-                && let Some(called) = answers::called(event, self.runtime)
-            {
+            // Where it was asked for nobody else will tell any more.
+            if let Some(called) = happened.called.filter(|_| self.inspections.wants(id)) {
                 (self.tell)(News::Container(Box::new(called)));
             }
             self.inspections.forget(id);
