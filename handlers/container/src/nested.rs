@@ -215,6 +215,8 @@ fn that_a_container_without_a_cgroup_has_ended_overtakes_what_it_did() {
     let mut rig = Rig::with(options(), true);
     rig.observe(vec![made_host(1)]);
     rig.hear_name(7, "rootless");
+    // It was made on the host, among the host's mounts.
+    rig.observe(vec![forked(process(10, 1, 1), process(9, 1, 1).key())]);
     let first = Process { namespaces: INNER, namespaced_pid: 1, ..process(10, 1, 1) };
     let seen = crate::proc::Seen { key: first.key(), parent: 1, namespaces: INNER };
     rig.hear(News::Processes { id: id(7), seen: vec![seen] });
