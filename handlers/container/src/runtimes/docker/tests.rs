@@ -184,7 +184,7 @@ fn name_told(news: &mpsc::Receiver<News>, within: Duration) -> Option<String> {
 
 /// An event of the daemon's, as it writes them. `time` is in nanoseconds since 1970.
 fn event(action: &str, id: &str, time: &str) -> String {
-    let attributes = r#"{"name":"gone","image":"bb:1"}"#;
+    let attributes = r#"{"name":"gone","image":"bb:1","team":"a"}"#;
     let actor = format!(r#"{{"ID":"{id}","Attributes":{attributes}}}"#);
     format!(r#"{{"Type":"container","Action":"{action}","Actor":{actor},"timeNano":{time}}}"#)
 }
@@ -258,7 +258,9 @@ fn what_ended_before_the_daemon_was_asked_is_named_from_its_events_when_somebody
     let daemon = FakeDaemon::at(dir.path().join("s"), Manner::Denies);
     let now = "4000000000000000000";
     *daemon.past.lock().unwrap() =
-        format!("{}\n{}\n", event("start", &id(8), "1000000000"), event("start", &id(9), now));
+        [("start", 8, "1000000000"), ("die", 8, "1000000001"), ("start", 9, now)]
+            .map(|(action, container, time)| event(action, &id(container), time))
+            .join("\n");
     with_client(&daemon.socket, |client, news| {
         let told = |wanted: u32| loop {
             match news.recv_timeout(LONG).unwrap() {
@@ -271,6 +273,21 @@ fn what_ended_before_the_daemon_was_asked_is_named_from_its_events_when_somebody
         client.ask(inspect(8));
         let told = told(8);
         assert_eq!((told.name.as_deref(), told.status), (Some("gone"), Status::Unknown));
+        assert_eq!(told.labels["team"], "a", "of its start: its end has other things beside them");
+    });
+}
+
+#[test]
+fn what_was_asked_for_before_the_daemon_came_is_named_from_its_events_as_well() {
+    let dir = tempfile::tempdir().unwrap();
+    let daemon = FakeDaemon::at(dir.path().join("later"), Manner::Denies);
+    *daemon.past.lock().unwrap() = event("start", &id(8), "1000000000");
+    let socket = dir.path().join("s");
+    with_client(&socket, |client, news| {
+        client.ask(inspect(8));
+        std::fs::rename(&daemon.socket, &socket).unwrap();
+        let is = |news: News| matches!(news, News::Container(told) if *told.id == *id(8));
+        assert!(std::iter::from_fn(|| news.recv_timeout(LONG).ok()).any(is));
     });
 }
 
