@@ -37,8 +37,9 @@ const KERNEL_SIDE: [&str; 2] = ["rustc-web", "rust-web-src"];
 pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
     let missing = |(_, program): &&(&str, &str)| paths::find(program).is_none();
     let mut packages: Vec<&str> = PROGRAMS.iter().filter(missing).map(|(name, _)| *name).collect();
-    if !nightly_has_sources() {
-        packages.extend(KERNEL_SIDE.iter().filter(|package| !is_installed(package)));
+    let has_compiler = || KERNEL_SIDE.iter().all(|package| is_installed(package)) && is_recent();
+    if !nightly_has_sources() && !has_compiler() {
+        packages.extend(KERNEL_SIDE);
     }
     packages.dedup();
     if busybox().is_some_and(|file| !is_static(&file)) {
@@ -54,12 +55,12 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
         );
     }
     println!("   {}", packages.join(" "));
-    // The lists of what there is may be missing or old: that shows in a failure, and is mended by `update`.
-    if context.quiet(&mut install(&packages)).is_err() {
-        context.quiet(Command::new("apt-get").args(["-q", "update"]))?;
-        context.quiet(&mut install(&packages))?;
+    // The lists of what there is may be missing, or so old that they name a compiler that is too old as well. Where they cannot be
+    // had anew, those that are there may do.
+    if let Err(error) = context.quiet(Command::new("apt-get").args(["-q", "update"])) {
+        println!("   {error:#}: what is known of packages may be old");
     }
-    Ok(())
+    context.quiet(&mut install(&packages))
 }
 
 fn install(packages: &[&str]) -> Command {
@@ -72,6 +73,22 @@ fn install(packages: &[&str]) -> Command {
 fn is_installed(package: &str) -> bool {
     let query = Command::new("dpkg-query").args(["-W", "-f", "${Status}", package]).output();
     query.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).ends_with(" installed"))
+}
+
+/// Whether the system's compiler is one that the kernel side's crates take.
+fn is_recent() -> bool {
+    let said = Command::new("/usr/bin/rustc").arg("--version").output();
+    said.is_ok_and(|done| is_new_enough(&String::from_utf8_lossy(&done.stdout)))
+}
+
+/// Whether a compiler's word for itself, like `rustc 1.95.0 (…)`, is the workspace's `rust-version` or newer.
+fn is_new_enough(said: &str) -> bool {
+    let release = |version: &str| -> Option<(u32, u32)> {
+        let mut numbers = version.split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    };
+    let told = said.split(' ').nth(1).and_then(release);
+    told.is_some_and(|told| Some(told) >= release(env!("CARGO_PKG_RUST_VERSION")))
 }
 
 /// Whether rustup has a nightly toolchain with the library's sources, as on many developers' machines.
@@ -151,4 +168,23 @@ pub(crate) fn image_tar(dir: &Path) -> Result<PathBuf> {
     let status = Command::new("tar").arg("-C").arg(&root).arg("-cf").arg(&tar).arg(".").status()?;
     ensure!(status.success(), "cannot make {}", tar.display());
     Ok(tar)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_of_an_older_release_is_not_enough() {
+        for (said, enough) in [
+            ("rustc 1.85.0 (4d91de4e4 2025-02-17) (built from a source tarball)", false),
+            ("rustc 1.100.1", true),
+            ("rustc 2.0.0-nightly (x)", true),
+            (concat!("rustc ", env!("CARGO_PKG_RUST_VERSION"), ".0"), true),
+            ("rustc", false),
+            ("", false),
+        ] {
+            assert_eq!(is_new_enough(said), enough, "{said}");
+        }
+    }
 }
