@@ -100,7 +100,8 @@ impl Case {
     fn check(&self, report: &Report) -> Result<()> {
         let part = |command, part| report.text(&format!("{}.{command}.{part}", self.id));
         let Self { found, mend, .. } = self;
-        let expected = format!("error: tracker \"process\" cannot start: {found}: {mend}");
+        // The first that is opened is the one that the container manager needs first.
+        let expected = format!("error: tracker \"cgroup\" cannot start: {found}: {mend}");
         let said = part("trace", "err")?;
         ensure!(said == expected, "trace says {said:?} instead of {expected:?}");
         ensure!(part("trace", "out")?.is_empty(), "trace prints something");
