@@ -258,9 +258,7 @@ impl Oci {
     /// `runc` or `crun`, with a root file system of its own.
     pub(crate) fn new(machine: &Machine, program: &'static str) -> Result<Self> {
         let dir = environment::scratch(&format!("acc-{program}"));
-        let root = dir.join("root");
-        fs::create_dir(&root)?;
-        ok(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(&machine.tar))?;
+        let root = root_file_system(&dir, machine)?;
         Ok(Self { program, dir, root })
     }
 
@@ -316,6 +314,18 @@ impl Engine for Oci {
         ok(&mut self.command(&["delete", "--force", name]))?;
         remove_bundle(&self.dir.join(name))
     }
+}
+
+/// Unpacks a root file system into a folder, for any number of containers at once.
+pub(crate) fn root_file_system(dir: &Path, machine: &Machine) -> Result<PathBuf> {
+    let root = dir.join("root");
+    fs::create_dir(&root)?;
+    ok(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(&machine.tar))?;
+    for mount_point in ["dev", "proc", "sys"] {
+        // As in every image: crun makes one that is missing, and fails if another crun was faster.
+        fs::create_dir_all(root.join(mount_point))?;
+    }
+    Ok(root)
 }
 
 /// Makes a folder that says what is to run: with a root file system, and in a cgroup if that is given.

@@ -132,9 +132,7 @@ fn named_like_a_container(ledger: &Ledger, round: u32) -> Result<()> {
 /// A runtime in a privileged container: its containers' cgroups lie below its own, or beside it.
 fn nested(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     let dir = environment::scratch("acc-nested");
-    let root = dir.join("root");
-    fs::create_dir(&root)?;
-    ok(Command::new("tar").arg("-C").arg(&root).arg("-xf").arg(&machine.tar))?;
+    engine::root_file_system(&dir, machine)?;
     let outer = format!("outer-{round}");
     let runc = ok(Command::new("sh").args(["-c", "command -v runc"]))?;
     let volumes = [
