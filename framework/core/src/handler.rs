@@ -1,5 +1,6 @@
 //! Handlers: what becomes of events.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
@@ -88,6 +89,14 @@ pub trait Handler: Sized + Send + 'static {
     fn needs(options: &Self::Options) -> Vec<&'static str> {
         let _ = options;
         Vec::new()
+    }
+
+    /// Begins what must watch by itself before any tracker does: for what comes and goes so quickly that it would be gone by
+    /// the time that the trackers are open and the handler is built. What it gives is in [`Setup::ahead`] then. It must not
+    /// block, and what cannot be begun is for [`Handler::build`] to tell. In a replay nothing is begun.
+    fn ahead(options: &Self::Options) -> Ahead {
+        let _ = options;
+        Ahead::default()
     }
 
     /// What the events look like that it adds to a chain. Touches nothing else, and has something to say of options that
@@ -235,8 +244,32 @@ pub struct Setup<M> {
     pub health: Health,
     /// The world and the clock. A handler that asks other than through this does in a replay what it likes.
     pub outside: Outside,
+    /// What [`Handler::ahead`] has begun; nothing in a replay. The same each time that the handler is built.
+    pub ahead: Ahead,
     /// Chains that it stands in from the start; others may [begin](Handler::begin) later.
     pub chains: Vec<ChainId>,
+}
+
+/// What a handler has begun before any tracker watched: made by [`Handler::ahead`], given back by [`Setup::ahead`].
+#[derive(Clone, Default)]
+pub struct Ahead(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Ahead {
+    /// Keeps this until the handler is built.
+    pub fn new<T: Any + Send + Sync>(begun: T) -> Self {
+        Self(Some(Arc::new(begun)))
+    }
+
+    /// What was kept; `None` if nothing was, or something of another type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<&T> {
+        self.0.as_deref()?.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Ahead(something)" } else { "Ahead(nothing)" })
+    }
 }
 
 /// Sends messages to a handler from anywhere. Never blocks; a handler that has ended takes no more.

@@ -35,7 +35,8 @@ pub use event::{Change, Event};
 pub use extension::Extension;
 pub use field::{Accessor, Field, FieldInfo, Schema, Texts, Type, Value};
 pub use handler::{
-    Accepts, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure, Setup,
+    Accepts, Ahead, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure,
+    Setup,
 };
 pub use health::{HandlerHealth, Health, HealthReport, TrackerHealth};
 pub use options::{HumanDuration, Options, Problem};

@@ -9,15 +9,16 @@ mod change;
 mod wires;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::Arbiter;
 use tokio::time::{Instant, timeout_at};
-use whalewatch_core::{ChainId, Directory, HandlerCounters, Health, OpenError};
+use whalewatch_core::{Ahead, ChainId, Directory, HandlerCounters, Health, OpenError};
 
 use crate::actors::lane::{Attach, FeedFrom};
-use crate::actors::stage::StageSetup;
+use crate::actors::stage::{StageSetup, panic_text};
 use crate::actors::tracker::{LinkId, Links, Rewire, Stop, TrackerCounters};
 use crate::actors::{ActorId, Report};
 use crate::plan::Plan;
@@ -150,11 +151,12 @@ impl Live {
     /// [`Failed`](RunError::Failed).
     pub(crate) async fn apply(&mut self, plan: Arc<Plan>) -> Result<(), RunError> {
         let change = Change::new(self, &plan);
+        let ahead = begin_ahead(&plan, &change)?;
         // The old goes on until all that is new in the kernel is there.
         let opened = open(&plan, &change.new_trackers, &self.directory).await?;
         self.hold(&change).await?;
         self.release(&change).await;
-        let error = match self.build(&plan, &change, opened).await {
+        let error = match self.build(&plan, &change, &ahead, opened).await {
             Ok(()) => {
                 self.plan = Some(plan);
                 return Ok(());
@@ -164,11 +166,7 @@ impl Live {
         let Some(before) = self.plan.clone() else { return Err(error) };
         let change = Change::new(self, &before);
         // Nothing new was joined, so what goes on still waits.
-        let again = match open(&before, &change.new_trackers, &self.directory).await {
-            Ok(opened) => self.build(&before, &change, opened).await,
-            Err(error) => Err(error),
-        };
-        match again {
+        match self.bring_back(&before, &change).await {
             Ok(()) => Err(error),
             Err(again) => Err(RunError::Failed {
                 name: String::from("reload"),
@@ -176,6 +174,13 @@ impl Live {
                 totals: Box::new(self.counters().totals()),
             }),
         }
+    }
+
+    /// Makes what ran before run again, after something new could not be made.
+    async fn bring_back(&mut self, before: &Arc<Plan>, change: &Change) -> Result<(), RunError> {
+        let ahead = begin_ahead(before, change)?;
+        let opened = open(before, &change.new_trackers, &self.directory).await?;
+        self.build(before, change, &ahead, opened).await
     }
 
     /// Has the shared handlers that go on outlive their last chains. Each must have heard of that before the first chain ends, and
@@ -241,13 +246,15 @@ impl Live {
         &mut self,
         plan: &Plan,
         change: &Change,
+        ahead: &BTreeMap<usize, Ahead>,
         opened: Vec<Box<dyn OpenedTracker>>,
     ) -> Result<(), RunError> {
         let mut wires = Wires::new(self, plan, change);
         let stages = std::mem::take(&mut wires.stages);
         let new: HashSet<ActorId> = stages.iter().map(|stage| stage.id).collect();
         for stage in stages {
-            self.start_stage(plan, stage);
+            let ahead = ahead.get(&stage.handler).cloned().unwrap_or_default();
+            self.start_stage(plan, stage, ahead);
         }
         if let Err(error) = self.await_built(new.clone()).await {
             // With nobody to send to them, those that could be made end.
@@ -312,7 +319,7 @@ impl Live {
         }
     }
 
-    fn start_stage(&mut self, plan: &Plan, stage: NewStage) {
+    fn start_stage(&mut self, plan: &Plan, stage: NewStage, ahead: Ahead) {
         let planned = &plan.handlers[stage.handler];
         let name: Arc<str> = planned.name.as_str().into();
         self.counters().add_handler(stage.id, Arc::clone(&name), Arc::clone(&stage.counters));
@@ -325,6 +332,7 @@ impl Live {
             health: Health::new(move || {
                 counters.lock().unwrap_or_else(PoisonError::into_inner).health()
             }),
+            ahead,
             tap: self.recorder.as_ref().map(|to| to.tap(&known_as, &planned.type_name)),
             lanes: stage.lanes,
             feeds: stage.feeds,
@@ -380,6 +388,21 @@ impl Live {
         self.next_chain += 1;
         ChainId(self.next_chain - 1)
     }
+}
+
+/// Has the plan's new handlers begin what is to watch before trackers do.
+fn begin_ahead(plan: &Plan, change: &Change) -> Result<BTreeMap<usize, Ahead>, RunError> {
+    let begin = |handler: usize| {
+        let planned = &plan.handlers[handler];
+        match catch_unwind(AssertUnwindSafe(|| planned.handler.ahead())) {
+            Ok(ahead) => Ok((handler, ahead)),
+            Err(panic) => {
+                let message = format!("panicked: {}", panic_text(&*panic));
+                Err(RunError::Build { name: planned.name.clone(), message })
+            }
+        }
+    };
+    change.new_handlers(plan).into_iter().map(begin).collect()
 }
 
 /// Opens trackers and gives them in the plan's order, each opened on a thread of its own: loading into the kernel takes most of the time of a

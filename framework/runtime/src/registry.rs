@@ -10,7 +10,7 @@ use actix::{Actor, ArbiterHandle, Recipient};
 use serde::Serialize;
 use serde_json::Value;
 use whalewatch_core::{
-    Accepts, BudgetEvent, Directory, Event, Handler, OpenError, Problem, Schema, Source,
+    Accepts, Ahead, BudgetEvent, Directory, Event, Handler, OpenError, Problem, Schema, Source,
     TrackerSpec,
 };
 
@@ -358,6 +358,8 @@ pub(crate) trait ConfiguredHandler: Send + Sync {
     /// Its options, with those that were left out.
     fn options(&self) -> Value;
     fn needs(&self) -> Vec<&'static str>;
+    /// Begins what is to watch before any tracker does.
+    fn ahead(&self) -> Ahead;
     /// What it adds to the events of a chain.
     fn adds(&self) -> Vec<Schema>;
     fn check(&self, input: &[Schema]) -> Vec<Problem>;
@@ -431,6 +433,10 @@ impl<H: Handler> ConfiguredHandler for KindConfigured<H> {
 
     fn needs(&self) -> Vec<&'static str> {
         H::needs(&self.options)
+    }
+
+    fn ahead(&self) -> Ahead {
+        H::ahead(&self.options)
     }
 
     fn adds(&self) -> Vec<Schema> {

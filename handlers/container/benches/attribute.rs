@@ -66,6 +66,7 @@ fn manager() -> ContainerManager {
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),
         outside: whalewatch_core::Outside::default(),
+        ahead: whalewatch_core::Ahead::default(),
         chains: vec![ChainId(0)],
     };
     ContainerManager::build(&options, &setup).expect("it builds without a runtime")

@@ -26,6 +26,7 @@ async fn host(options: ContainerOptions) {
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),
         outside: whalewatch_core::Outside::default(),
+        ahead: whalewatch_core::Ahead::default(),
         chains: vec![ChainId(0)],
     };
     let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");

@@ -44,6 +44,11 @@ impl Default for Proc {
 }
 
 impl Proc {
+    /// Has it be noticed from now on which containers come whose runtimes' state is all that tells of them.
+    pub(crate) fn watch(&self) {
+        self.folders.watch();
+    }
+
     /// One that lies elsewhere.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {

@@ -409,6 +409,7 @@ fn each_page_asks_anew_how_whalewatch_is_doing() {
         directory: Directory::default(),
         health,
         outside: whalewatch_core::Outside::default(),
+        ahead: whalewatch_core::Ahead::default(),
         chains: vec![],
     };
     let handler = Prometheus::build(&options(vec![]), &setup).expect("it is built");

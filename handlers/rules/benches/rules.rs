@@ -118,6 +118,7 @@ fn rules() -> Rules {
         directory: Directory::default(),
         health: Health::default(),
         outside: whalewatch_core::Outside::default(),
+        ahead: whalewatch_core::Ahead::default(),
         chains: vec![ChainId(0)],
     };
     let order = "10ms".parse().expect("a duration");

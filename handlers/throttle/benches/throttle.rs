@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
+    Ahead, Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
     Mailbox, Outside, Setup, Status,
 };
 use whalewatch_kit::testing::{CountingAllocator, Did, named, print_allocations};
@@ -55,6 +55,7 @@ fn measure<H: Handler>(
         directory: Directory::default(),
         health: Health::default(),
         outside: Outside::default(),
+        ahead: Ahead::default(),
         chains: vec![ChainId(0)],
     };
     let build = || H::build(options, &setup).expect("options without a mistake");

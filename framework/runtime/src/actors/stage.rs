@@ -12,8 +12,8 @@ use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Message};
 use futures_util::Stream;
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
-    Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, OnFailure,
-    Schema, Setup,
+    Ahead, Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox,
+    OnFailure, Schema, Setup,
 };
 
 use super::lane::{Attach, Feed, FeedFrom, FeedSetup, Lane, LaneSetup};
@@ -36,6 +36,7 @@ pub(crate) struct StageSetup {
     pub(crate) host: Arc<str>,
     pub(crate) directory: Directory,
     pub(crate) health: Health,
+    pub(crate) ahead: Ahead,
     /// Takes down what is heard, if that is asked for.
     pub(crate) tap: Option<Tap>,
     pub(crate) lanes: Vec<LaneSetup>,
@@ -64,6 +65,7 @@ pub(crate) struct Stage<H: Handler> {
     host: Arc<str>,
     directory: Directory,
     health: Health,
+    ahead: Ahead,
     tap: Option<Tap>,
     lanes: Vec<Lane>,
     feeds: Vec<Feed>,
@@ -92,6 +94,7 @@ impl<H: Handler> Stage<H> {
             host: setup.host,
             directory: setup.directory,
             health: setup.health,
+            ahead: setup.ahead,
             tap: setup.tap,
             lanes: setup.lanes.into_iter().map(Lane::new).collect(),
             feeds: setup.feeds.into_iter().map(Feed::new).collect(),
@@ -115,6 +118,7 @@ impl<H: Handler> Stage<H> {
             host: Arc::clone(&self.host),
             directory: self.directory.clone(),
             health: self.health.clone(),
+            ahead: self.ahead.clone(),
             outside: self.tap.as_ref().map(Tap::outside).unwrap_or_default(),
             mailbox: Mailbox::new(move |message| address.do_send(Deliver { life, message })),
             chains: open.map(|lane| lane.chain).collect(),
@@ -448,7 +452,7 @@ impl<H: Handler> actix::Handler<Attach> for Stage<H> {
     }
 }
 
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }

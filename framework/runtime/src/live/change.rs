@@ -1,6 +1,6 @@
 //! What a plan changes in what runs.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use super::Live;
 use crate::actors::ActorId;
@@ -58,6 +58,13 @@ impl Change {
             kept_chains,
             new_chains,
         }
+    }
+
+    /// The plan's handlers that are to be made.
+    pub(super) fn new_handlers(&self, plan: &Plan) -> BTreeSet<usize> {
+        let chains = self.new_chains.iter().map(|&chain| &plan.chains[chain]);
+        let standing = chains.flat_map(|chain| chain.through.iter().copied());
+        standing.filter(|&handler| self.stages[handler].is_none()).collect()
     }
 
     /// The handlers that end.

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, channel};
 
 use whalewatch_core::handler::Context as Call;
 use whalewatch_core::{
-    Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox, Outside,
-    Schema, Setup,
+    Ahead, Batch, ChainId, Directory, Handler, HandlerCounters, HandlerError, Health, Mailbox,
+    Outside, Schema, Setup,
 };
 
 /// What a handler is made with.
@@ -79,6 +79,7 @@ impl<H: Handler> Seat<H> {
             directory: setup.directory,
             health: Health::default(),
             outside: setup.outside,
+            ahead: Ahead::default(),
             chains: setup.chains,
         };
         let built =

@@ -20,7 +20,7 @@ pub(crate) struct StateFolders {
     /// With a folder for each namespace, and in it one for each container with a task: containerd's own, and that of the runc
     /// below it, which is there also where containerd keeps its own elsewhere.
     containerd: [PathBuf; 2],
-    /// Watched from the first question on.
+    /// Watched from [`StateFolders::watch`] or the first question on.
     arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
 
@@ -49,6 +49,11 @@ impl StateFolders {
             let was_there = || self.claim_with(path, &mut |folder| arrivals.has(folder) && gone());
             there.or_else(was_there)
         })
+    }
+
+    /// Watches from now on what comes, if that is not done yet. What is there already came just now.
+    pub(crate) fn watch(&self) {
+        self.with_arrivals(|_| ());
     }
 
     fn with_arrivals<T>(&self, then: impl FnOnce(&mut Arrivals) -> T) -> T {

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler, HandlerError,
-    Mailbox, Problem, Schema, Setup,
+    Ahead, Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler,
+    HandlerError, Mailbox, Problem, Schema, Setup,
 };
 
 use crate::cgroups::{Answer, Cgroups, Hierarchy};
@@ -334,6 +334,13 @@ impl Handler for ContainerManager {
         vec!["cgroup", "process"]
     }
 
+    /// The state that runtimes keep of a container may be gone before all trackers are open.
+    fn ahead(_: &ContainerOptions) -> Ahead {
+        let proc = Proc::default();
+        proc.watch();
+        Ahead::new(proc)
+    }
+
     fn adds(_: &ContainerOptions) -> Vec<Schema> {
         vec![Schema::of::<ContainerEvent>()]
     }
@@ -359,7 +366,8 @@ impl Handler for ContainerManager {
             let news = mailbox.clone();
             Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
         };
-        let (clock, proc) = (outside.clone(), Proc::default());
+        let proc = setup.ahead.get::<Proc>().cloned().unwrap_or_default();
+        let clock = outside.clone();
         let replay = outside.is_replay();
         let world = World {
             clock: Clock::new(move || clock.elapsed()),
