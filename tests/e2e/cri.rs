@@ -1,13 +1,11 @@
 //! Containers of pods, made as a kubelet makes them: every event carries the container's name in its pod, and its pod.
 
-#[path = "cri/client.rs"]
-mod client;
-
 use std::path::Path;
 use std::time::Duration;
 
-use client::{Client, Labels, Pod};
+use anyhow::Result;
 use whalewatch_tests::containerd::Containerd;
+use whalewatch_tests::cri::{CONTAINERD_NAMESPACE, Client, Labels, Pod, sandbox_image};
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::oracle::{Oracle, mark};
 use whalewatch_tests::output::Event;
@@ -16,8 +14,6 @@ use whalewatch_tests::{config, environment, wait};
 
 const ROUNDS: usize = 10;
 const NAMESPACE: &str = "shop";
-/// Where the CRI plugin has its containers.
-const PLUGINS: &str = "k8s.io";
 
 struct Setup {
     containerd: Containerd,
@@ -26,32 +22,15 @@ struct Setup {
 }
 
 /// A containerd that speaks the interface; pods' sandboxes sleep in busybox, as the pause program does.
-#[track_caller]
-fn setup(dir: &str) -> Setup {
+fn setup(dir: &str) -> Result<Setup> {
     let dir = Path::new(&environment::get(environment::SCRATCH)).join(dir);
     let docker = Docker::at(&environment::docker_socket());
-    let sandbox = sandbox_image(&docker);
-    let sandbox_name = format!("docker.io/library/{sandbox}");
-    let containerd =
-        Containerd::start(&dir, Some(&sandbox_name)).unwrap_or_else(|e| panic!("{e:#}"));
-    let import = |image: &str| {
-        containerd.import(&docker, image, PLUGINS).unwrap_or_else(|e| panic!("{e:#}"))
-    };
-    import(&sandbox);
-    let image = import(&environment::image());
-    let client = Client::of(&containerd.socket());
-    Setup { containerd, image, client }
-}
-
-/// An image that sleeps if it is not told otherwise.
-#[track_caller]
-fn sandbox_image(docker: &Docker) -> String {
-    let image = "whalewatch-pause:1".to_owned();
-    if docker.run(&["image", "inspect", &image]).is_err() {
-        let tar = environment::get(environment::IMAGE_TAR);
-        docker.ok(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image]);
-    }
-    image
+    let sandbox = sandbox_image(&docker)?;
+    let containerd = Containerd::start(&dir, Some(&format!("docker.io/library/{sandbox}")))?;
+    containerd.import(&docker, &sandbox, CONTAINERD_NAMESPACE)?;
+    let image = containerd.import(&docker, &environment::image(), CONTAINERD_NAMESPACE)?;
+    let client = Client::of(&containerd.socket())?;
+    Ok(Setup { containerd, image, client })
 }
 
 /// What the events of a container must say of its pod.
@@ -93,78 +72,77 @@ impl Setup {
     }
 
     /// A container of a pod that runs `/bin/true MARK` and then sleeps.
-    #[track_caller]
-    fn run_marked(&self, pod: &Pod, name: &str) -> (String, String) {
+    fn run_marked(&self, pod: &Pod, name: &str) -> Result<(String, String)> {
         let mark = mark(name);
         let script = format!("/bin/true {mark}; exec sleep 1000000");
-        let id = self.client.create(pod, name, &self.image, &["/bin/sh", "-c", &script]);
-        self.client.start(&id);
-        (id, mark)
+        let id = self.client.create(pod, name, &self.image, &["/bin/sh", "-c", &script])?;
+        self.client.start(&id)?;
+        Ok((id, mark))
     }
 }
 
 /// Pods with two containers each, one after the other, and a program that is started in each later.
-#[track_caller]
-fn pods_are_told(test: &str, options: &str, labels: Labels) {
-    let setup = setup(test);
+fn pods_are_told(test: &str, options: &str, labels: Labels) -> Result<()> {
+    let setup = setup(test)?;
     let tracer = setup.tracer(&format!("cri-{test}"), options);
     let (mut oracle, mut all) = (Oracle::default(), Vec::new());
     for round in 0..ROUNDS {
         let (name, uid) = (format!("web-{round}"), format!("{}-{round}", mark("uid")));
-        let pod = setup.client.run_pod(&name, NAMESPACE, &uid, labels);
+        let pod = setup.client.run_pod(&name, NAMESPACE, &uid, labels)?;
         let expected = |id: &str, container| {
             let (pod, uid) = (name.clone(), uid.clone());
             Expected { id: id.to_owned(), pod, uid, container }
         };
         all.push(expected(&pod.id, None));
         for container in ["nginx", "sidecar"] {
-            let (id, first) = setup.run_marked(&pod, container);
+            let (id, first) = setup.run_marked(&pod, container)?;
             let second = mark("exec");
-            setup.client.exec(&id, &["/bin/true", &second]);
+            setup.client.exec(&id, &["/bin/true", &second])?;
             oracle.in_container(&first, &id, container);
             oracle.in_container(&second, &id, container);
             all.push(expected(&id, Some(container)));
         }
-        setup.client.remove_pod(&pod);
+        setup.client.remove_pod(&pod)?;
     }
     let finished = oracle.see_out(tracer);
     for expected in &all {
         expected.check(&finished.events);
     }
+    Ok(())
 }
 
 #[test]
-fn pods_of_a_kubelet() {
-    pods_are_told("p-kube", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::Kubelets);
+fn pods_of_a_kubelet() -> Result<()> {
+    pods_are_told("p-kube", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::Kubelets)
 }
 
 #[test]
-fn pods_without_labels_over_the_interface() {
-    pods_are_told("p-cri", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::None);
+fn pods_without_labels_over_the_interface() -> Result<()> {
+    pods_are_told("p-cri", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::None)
 }
 
 #[test]
-fn pods_without_labels_over_containerd_s_own_interface() {
-    pods_are_told("p-ctr", "runtime = \"containerd\"\nendpoint = \"SOCKET\"", Labels::None);
+fn pods_without_labels_over_containerd_s_own_interface() -> Result<()> {
+    pods_are_told("p-ctr", "runtime = \"containerd\"\nendpoint = \"SOCKET\"", Labels::None)
 }
 
 #[test]
-fn pods_over_both_at_once() {
+fn pods_over_both_at_once() -> Result<()> {
     let options = "runtime = [\"containerd\", \"cri\"]\n[container.endpoints]\n\
                    containerd = \"SOCKET\"\ncri = \"SOCKET\"";
-    pods_are_told("p-both", options, Labels::None);
+    pods_are_told("p-both", options, Labels::None)
 }
 
 #[test]
-fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() {
-    let mut setup = setup("p-kill");
-    let pod = setup.client.run_pod("before", NAMESPACE, &mark("uid"), Labels::Kubelets);
-    let (id, _) = setup.run_marked(&pod, "nginx");
+fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() -> Result<()> {
+    let mut setup = setup("p-kill")?;
+    let pod = setup.client.run_pod("before", NAMESPACE, &mark("uid"), Labels::Kubelets)?;
+    let (id, _) = setup.run_marked(&pod, "nginx")?;
     let mut tracer =
         setup.tracer("cri-p-kill", "hold = \"5s\"\nruntime = \"cri\"\nendpoint = \"SOCKET\"");
     let exec = |setup: &Setup, tracer: &mut Tracer, id: &str| {
         let mark = mark("exec");
-        setup.client.exec(id, &["/bin/true", &mark]);
+        setup.client.exec(id, &["/bin/true", &mark]).expect("it runs");
         let args = ["/bin/true", mark.as_str()];
         tracer.wait_for("the marked exec", |events| {
             events.iter().find(|event| event.is_exec_of(&args)).cloned()
@@ -174,11 +152,11 @@ fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() {
     assert_eq!(event.container_name(), Some("nginx"), "{}", event.0);
     assert_eq!(event.0["k8s"]["pod"]["name"], "before", "{}", event.0);
 
-    setup.containerd.crash().unwrap_or_else(|e| panic!("{e:#}"));
-    setup.containerd.start_again().unwrap_or_else(|e| panic!("{e:#}"));
-    setup.client = Client::of(&setup.containerd.socket());
-    let pod = setup.client.run_pod("after", NAMESPACE, &mark("uid"), Labels::Kubelets);
-    let (new, _) = setup.run_marked(&pod, "nginx");
+    setup.containerd.crash()?;
+    setup.containerd.start_again()?;
+    setup.client = Client::of(&setup.containerd.socket())?;
+    let pod = setup.client.run_pod("after", NAMESPACE, &mark("uid"), Labels::Kubelets)?;
+    let (new, _) = setup.run_marked(&pod, "nginx")?;
     for (id, pod) in [(&id, "before"), (&new, "after")] {
         wait::until("its pod is known", Duration::from_mins(1), || {
             let event = exec(&setup, &mut tracer, id);
@@ -186,4 +164,5 @@ fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() {
         });
     }
     tracer.stop().totals.assert_complete();
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use whalewatch_tests::{cgroup, environment};
 
+use super::each_like_docker;
 use crate::engine::{self, Cli, Engine as _, ok};
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
@@ -20,20 +21,26 @@ const STAY: [&str; 3] = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let rounds = machine.length.pick(2, 20);
-    let engine = Cli::docker(machine);
-    let config = machine.config("", "", &[]);
-    let moved = watched("docker", "moved", &config, |ledger, _| {
-        (0..rounds).try_for_each(|round| moved(machine, &engine, ledger, round))
+    let mut outcomes = each_like_docker(machine, |engine| {
+        let config = machine.config(&engine.container_options(), "", &[]);
+        watched(engine.name(), "moved", &config, |ledger, _| {
+            (0..rounds).try_for_each(|round| moved(engine, ledger, round))
+        })
     })?;
-    let nested = watched("docker, runc in it", "nested", &config, |ledger, _| {
+    if !"docker".contains(&machine.runtime) {
+        return Ok(outcomes);
+    }
+    let (engine, config) = (Cli::docker(machine), machine.config("", "", &[]));
+    outcomes.push(watched("docker, runc in it", "nested", &config, |ledger, _| {
         (0..rounds).try_for_each(|round| nested(machine, &engine, ledger, round))
-    })?;
+    })?);
     let mut named = watched("none: a false name", "named", &config, |ledger, _| {
         (0..rounds).try_for_each(|round| named_like_a_container(ledger, round))
     })?;
     // Until all runtimes have said that they know no such container it is not told where its processes are.
     named.may_be_unknown = true;
-    Ok(vec![moved, nested, named])
+    outcomes.push(named);
+    Ok(outcomes)
 }
 
 /// A cgroup of ours, for as long as this is there. What runs in it must have ended by then.
@@ -77,10 +84,10 @@ fn go(mut child: Child) -> Result<()> {
 }
 
 /// A process of the host's is put into a container's cgroup, and one of a container's out of it.
-fn moved(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
+fn moved(engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     let name = format!("moved-{round}");
     let id = engine.start(&name, &STAY)?;
-    let pid = machine.docker.run(&["inspect", "-f", "{{.State.Pid}}", &name])?;
+    let pid = engine.pid(&name)?;
     let mark = ledger.mark(CASE, &name);
     ledger.enter(&mark, Truth::container(&id, &name));
     let inwards = waiting(&format!("/bin/true {mark}"))?;
@@ -144,8 +151,7 @@ fn nested(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u32) -> Resul
     let mut options = [Machine::privileged(), &["--cgroupns=host"]].concat();
     options.extend(volumes.iter().chain(&mounts).map(String::as_str));
     let outer_id = engine.start_with(&outer, &options, &STAY)?;
-    let own = machine.docker.run(&["inspect", "-f", "{{.State.Pid}}", &outer])?;
-    let own = cgroup::of_process(&own)?;
+    let own = cgroup::of_process(&engine.pid(&outer)?)?;
     let own = own.strip_prefix(cgroup::mount_point()?)?.display().to_string();
     for (at, parent) in [format!("/{own}"), "/docker".to_owned()].iter().enumerate() {
         let id = format!("{:064x}", 0x1_0000 + 2 * u64::from(round) + at as u64);

@@ -13,7 +13,7 @@ mod trees;
 
 use anyhow::Result;
 
-use crate::engine::{Cli, Ctr, Engine, Oci};
+use crate::engine::{Cli, Ctr, Engine, Oci, Pods};
 use crate::report::Outcome;
 use crate::run::Machine;
 
@@ -56,11 +56,12 @@ pub(crate) const CASES: &[Case] = &[
 type Make = fn(&Machine) -> Result<Box<dyn Engine>>;
 
 /// Every runtime, for the cases that any of them can be put through.
-const ENGINES: [(&str, Make); 6] = [
+const ENGINES: [(&str, Make); 7] = [
     ("docker", |machine| Ok(Box::new(Cli::docker(machine)))),
     ("podman", |machine| Ok(Box::new(Cli::podman(machine)?))),
     ("rootless podman", |machine| Ok(Box::new(Cli::rootless_podman(machine)?))),
     ("containerd", |machine| Ok(Box::new(Ctr::new(machine)?))),
+    ("kubernetes", |machine| Ok(Box::new(Pods::new(machine)?))),
     ("runc", |machine| Ok(Box::new(Oci::new(machine, "runc")?))),
     ("crun", |machine| Ok(Box::new(Oci::new(machine, "crun")?))),
 ];

@@ -13,23 +13,24 @@ use crate::run::{Machine, true_with, watched};
 
 /// Namespaces that are no container's, and those of one entered from the host.
 pub(super) fn entered(machine: &Machine) -> Result<Vec<Outcome>> {
-    let engine = Cli::docker(machine);
-    let outcome = watched("docker", "namespaces", &machine.config("", "", &[]), |ledger, _| {
-        let sleep = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
-        let id = engine.start_with("entered", Machine::privileged(), &sleep)?;
-        let pid = machine.docker.run(&["inspect", "-f", "{{.State.Pid}}", "entered"])?;
-        for _ in 0..machine.length.pick(3, 30) {
-            sandboxes(ledger)?;
-            nsenter(ledger, &pid)?;
-            // A sandbox in a container is still in it.
-            let mark = ledger.mark("namespaces", "entered");
-            let unshare = ["/bin/busybox", "unshare", "-m", "-u", "-i", "/bin/true", &mark];
-            engine.enter("entered", &unshare)?;
-            ledger.enter(&mark, Truth::container(&id, "entered"));
-        }
-        engine.remove("entered")
-    })?;
-    Ok(vec![outcome])
+    each_like_docker(machine, |engine| {
+        let config = machine.config(&engine.container_options(), "", &[]);
+        watched(engine.name(), "namespaces", &config, |ledger, _| {
+            let sleep = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
+            let id = engine.start_with("entered", Machine::privileged(), &sleep)?;
+            let pid = engine.pid("entered")?;
+            for _ in 0..machine.length.pick(3, 30) {
+                sandboxes(ledger)?;
+                nsenter(ledger, &pid)?;
+                // A sandbox in a container is still in it.
+                let mark = ledger.mark("namespaces", "entered");
+                let unshare = ["/bin/busybox", "unshare", "-m", "-u", "-i", "/bin/true", &mark];
+                engine.enter("entered", &unshare)?;
+                ledger.enter(&mark, Truth::container(&id, "entered"));
+            }
+            engine.remove("entered")
+        })
+    })
 }
 
 /// What services are put in: new namespaces, and no container.

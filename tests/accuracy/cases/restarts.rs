@@ -7,7 +7,8 @@ use whalewatch_tests::environment;
 use whalewatch_tests::tracer::Tracer;
 
 use super::churn::churn;
-use crate::engine::Cli;
+use super::each;
+use crate::engine::Engine;
 use crate::judge::{Ledger, Tally};
 use crate::report::Outcome;
 use crate::run::Machine;
@@ -16,14 +17,21 @@ use crate::run::Machine;
 const WATCH: Duration = Duration::from_secs(2);
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
-    let time = Duration::from_secs(machine.length.pick(15, 120));
-    let engine = Cli::docker(machine);
-    let (ledger, config) = (Ledger::default(), machine.config("", "", &[]));
-    let mut printed = Vec::new();
+    each(machine, |engine| restarted(machine, engine))
+}
+
+fn restarted(machine: &Machine, engine: &dyn Engine) -> Result<Outcome> {
+    let time = Duration::from_secs(match engine.name() {
+        "docker" => machine.length.pick(15, 120),
+        _ => machine.length.pick(8, 60),
+    });
+    let config = machine.config(&engine.container_options(), "", &[]);
+    let (ledger, mut printed) = (Ledger::default(), Vec::new());
     std::thread::scope(|scope| {
-        let work = scope.spawn(|| churn(&engine, &ledger, 4, time));
+        let work = scope.spawn(|| churn(engine, &ledger, 4, time));
         while !work.is_finished() {
-            let dir = environment::scratch(&format!("acc-restarts-{}", printed.len()));
+            let run = format!("acc-restarts-{}-{}", engine.name(), printed.len());
+            let dir = environment::scratch(&run);
             let tracer = Tracer::run(&dir, &config);
             std::thread::sleep(WATCH);
             tracer.stop().totals.assert_complete();
@@ -38,5 +46,5 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let mut figures = vec![("runs".to_owned(), printed.len() as f64, "")];
     // A name that was owed when the run ended.
     figures.push(("cut off".to_owned(), std::mem::take(&mut tally.name_never) as f64, "events"));
-    Ok(vec![Outcome { tally, figures, ..Outcome::of("docker") }])
+    Ok(Outcome { tally, figures, ..Outcome::of(engine.name()) })
 }

@@ -6,7 +6,8 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::engine::{Cli, Engine as _, ok};
+use super::each;
+use crate::engine::{Engine, ok};
 use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
 use crate::run::{Machine, watched};
@@ -17,21 +18,25 @@ const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 const FEW: u32 = 1500;
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
-    let few = FewNumbers::set()?;
-    let engine = Cli::docker(machine);
-    let processes = machine.length.pick(3_000, 30_000);
-    let mut outcome = watched("docker", CASE, &machine.config("", "", &[]), |ledger, _| {
-        loops(&engine, ledger, processes)
-    })?;
-    drop(few);
-    let reused = outcome.tally.reused;
-    outcome.figures.push(("numbers that came again".into(), reused as f64, ""));
-    ensure!(reused > processes, "numbers came again {reused} times only");
-    Ok(vec![outcome])
+    each(machine, |engine| {
+        let processes = match engine.name() {
+            "docker" => machine.length.pick(3_000, 30_000),
+            _ => machine.length.pick(1_000, 10_000),
+        };
+        let config = machine.config(&engine.container_options(), "", &[]);
+        let few = FewNumbers::set()?;
+        let mut outcome =
+            watched(engine.name(), CASE, &config, |ledger, _| loops(engine, ledger, processes))?;
+        drop(few);
+        let reused = outcome.tally.reused;
+        outcome.figures.push(("numbers that came again".into(), reused as f64, ""));
+        ensure!(reused > processes, "numbers came again {reused} times only");
+        Ok(outcome)
+    })
 }
 
 /// Two containers and the host take turns at the numbers.
-fn loops(engine: &Cli, ledger: &Ledger, processes: u64) -> Result<()> {
+fn loops(engine: &dyn Engine, ledger: &Ledger, processes: u64) -> Result<()> {
     let script = |mark: &str| {
         format!("i=0; while [ $i -lt {processes} ]; do /bin/true {mark}; i=$((i+1)); done")
     };

@@ -36,13 +36,14 @@ fn tree(engine: &dyn Engine, ledger: &Ledger, name: &str) -> Result<()> {
         marks.push(ledger.mark(CASE, name));
         format!("/bin/true {}", marks[marks.len() - 1])
     };
-    // The daemon is nobody's child by the time that it acts; the last line waits for it.
+    // The daemon is nobody's child by the time that it acts; the last line waits for it. Containers of a pod share /dev/shm.
+    let done = format!("/dev/shm/{name}");
     let script = [
         format!("{}; ({}; ({}) & wait) & wait", marked(), marked(), marked()),
         format!("sh -c \"exec sh -c 'exec {}'\"", marked()),
         format!("sh -c 'exec sh -c \"{}; exec {}\"'", marked(), marked()),
-        format!("setsid sh -c '(sh -c \"usleep 100000; {}; : > /dev/shm/done\" &) &'", marked()),
-        "until [ -e /dev/shm/done ]; do usleep 10000; done".to_owned(),
+        format!("setsid sh -c '(sh -c \"usleep 100000; {}; : > {done}\" &) &'", marked()),
+        format!("until [ -e {done} ]; do usleep 10000; done"),
     ]
     .join("\n");
     let id = engine.run(name, &["/bin/sh", "-c", &script])?;

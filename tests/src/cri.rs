@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result, ensure};
 use prost::Message;
 use tokio::runtime::{Builder, Runtime};
 use tonic::client::Grpc;
@@ -13,14 +14,22 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
+use crate::docker::Docker;
+use crate::{environment, wait};
+
 /// How long containerd may take until it is ready.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// Where containerd's part for the interface has its containers and images.
+pub const CONTAINERD_NAMESPACE: &str = "k8s.io";
+
 /// The host's, in `NamespaceMode`.
 const NODE: i32 = 2;
+/// In `ContainerState`.
+const EXITED: i32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct PodConfig {
+struct PodConfig {
     #[prost(message, optional, tag = "1")]
     metadata: Option<PodMetadata>,
     #[prost(string, tag = "3")]
@@ -142,47 +151,85 @@ struct ExecSyncResponse {
     exit_code: i32,
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct Stop {
+    #[prost(string, tag = "1")]
+    container: String,
+    /// Seconds until it is killed.
+    #[prost(int64, tag = "2")]
+    timeout: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    status: Option<ContainerStatus>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerStatus {
+    #[prost(int32, tag = "3")]
+    state: i32,
+    #[prost(int32, tag = "7")]
+    exit_code: i32,
+}
+
 /// A client of the interface.
-pub(crate) struct Client {
+#[derive(Debug)]
+pub struct Client {
     runtime: Runtime,
     channel: Channel,
 }
 
 /// A pod that was made.
-pub(crate) struct Pod {
+#[derive(Debug)]
+pub struct Pod {
     /// Its sandbox's id.
-    pub(crate) id: String,
-    pub(crate) config: PodConfig,
+    pub id: String,
+    config: PodConfig,
 }
 
 /// How the containers of a pod are labelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Labels {
+pub enum Labels {
     /// As a kubelet does.
     Kubelets,
     /// Not at all, as `crictl` leaves them.
     None,
 }
 
+/// The name of an image that sleeps if it is not told otherwise, as the pause program does: what a pod's sandbox runs.
+///
+/// # Errors
+/// When docker cannot make it.
+pub fn sandbox_image(docker: &Docker) -> Result<String> {
+    let image = "whalewatch-pause:1".to_owned();
+    if docker.run(&["image", "inspect", &image]).is_err() {
+        let tar = environment::get(environment::IMAGE_TAR);
+        docker.run(&["import", "--change", r#"CMD ["/bin/sleep","1000000"]"#, &tar, &image])?;
+    }
+    Ok(image)
+}
+
 impl Client {
     /// Of who listens at `socket`.
-    pub(crate) fn of(socket: &Path) -> Self {
-        let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
-        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()));
-        let connect = async { endpoint.expect("a socket's path").connect().await };
-        let channel = runtime.block_on(connect).expect("containerd listens");
-        Self { runtime, channel }
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn of(socket: &Path) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
+        let channel = runtime.block_on(endpoint.connect()).context("cannot reach the runtime")?;
+        Ok(Self { runtime, channel })
     }
 
-    #[track_caller]
     #[expect(clippy::needless_pass_by_value, reason = "it is made for this one question")]
-    fn ask<Q, A>(&self, method: &str, question: Q) -> A
+    fn ask<Q, A>(&self, method: &str, question: Q) -> Result<A>
     where
         Q: Message + Clone + 'static,
         A: Message + Default + 'static,
     {
-        let path = format!("/runtime.v1.RuntimeService/{method}");
-        let path: PathAndQuery = path.parse().expect("a method's path");
+        let path: PathAndQuery = format!("/runtime.v1.RuntimeService/{method}").parse()?;
         let mut client = Grpc::new(self.channel.clone());
         let mut answer = || {
             self.runtime.block_on(async {
@@ -192,17 +239,19 @@ impl Client {
             })
         };
         // containerd answers some time before the part of it that is asked here is ready.
-        let ready = whalewatch_tests::wait::poll(LIMIT, || match answer() {
+        let ready = wait::poll(LIMIT, || match answer() {
             Err(status) if status.message().contains("not initialized yet") => None,
             other => Some(other),
         });
-        let answer = ready.unwrap_or_else(|| panic!("{method}: not ready after {LIMIT:?}"));
-        answer.unwrap_or_else(|e| panic!("{method}: {e}")).into_inner()
+        let answer = ready.with_context(|| format!("{method}: not ready after {LIMIT:?}"))?;
+        Ok(answer.context(method.to_owned())?.into_inner())
     }
 
     /// Makes a pod on the host's network, its cgroup where a kubelet has those of its least pods.
-    #[track_caller]
-    pub(crate) fn run_pod(&self, name: &str, namespace: &str, uid: &str, labels: Labels) -> Pod {
+    ///
+    /// # Errors
+    /// When the runtime refuses.
+    pub fn run_pod(&self, name: &str, namespace: &str, uid: &str, labels: Labels) -> Result<Pod> {
         let labels = match labels {
             Labels::Kubelets => pod_labels(name, namespace, uid),
             Labels::None => HashMap::new(),
@@ -221,12 +270,14 @@ impl Client {
             }),
         };
         let question = RunPod { config: Some(config.clone()) };
-        Pod { id: self.ask::<_, Id>("RunPodSandbox", question).id, config }
+        Ok(Pod { id: self.ask::<_, Id>("RunPodSandbox", question)?.id, config })
     }
 
     /// Makes a container in a pod; gives its id.
-    #[track_caller]
-    pub(crate) fn create(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> String {
+    ///
+    /// # Errors
+    /// When the runtime refuses.
+    pub fn create(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let mut labels = pod.config.labels.clone();
         if !labels.is_empty() {
             labels.insert("io.kubernetes.container.name".to_owned(), name.to_owned());
@@ -246,29 +297,55 @@ impl Client {
             config: Some(config),
             pod_config: Some(pod.config.clone()),
         };
-        self.ask::<_, Id>("CreateContainer", question).id
+        Ok(self.ask::<_, Id>("CreateContainer", question)?.id)
     }
 
     /// Starts a container.
-    #[track_caller]
-    pub(crate) fn start(&self, id: &str) {
-        self.ask::<_, Id>("StartContainer", Id { id: id.to_owned() });
+    ///
+    /// # Errors
+    /// When the runtime refuses.
+    pub fn start(&self, id: &str) -> Result<()> {
+        self.ask::<_, Id>("StartContainer", Id { id: id.to_owned() }).map(drop)
     }
 
     /// Runs a program in a container, to its end.
-    #[track_caller]
-    pub(crate) fn exec(&self, id: &str, command: &[&str]) {
+    ///
+    /// # Errors
+    /// When the runtime refuses, or the program fails.
+    pub fn exec(&self, id: &str, command: &[&str]) -> Result<()> {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let question = ExecSync { container: id.to_owned(), command, timeout: 60 };
-        let answer: ExecSyncResponse = self.ask("ExecSync", question);
-        assert_eq!(answer.exit_code, 0, "the program fails");
+        let answer: ExecSyncResponse = self.ask("ExecSync", question)?;
+        ensure!(answer.exit_code == 0, "the program ends with {}", answer.exit_code);
+        Ok(())
+    }
+
+    /// With which code a container's first process has ended, if it has.
+    ///
+    /// # Errors
+    /// When the runtime knows of no such container.
+    pub fn exit_code(&self, id: &str) -> Result<Option<i32>> {
+        let answer: StatusResponse = self.ask("ContainerStatus", Id { id: id.to_owned() })?;
+        let status = answer.status.context("ContainerStatus: it has none")?;
+        Ok((status.state == EXITED).then_some(status.exit_code))
+    }
+
+    /// Kills a container and removes it.
+    ///
+    /// # Errors
+    /// When the runtime refuses.
+    pub fn remove(&self, id: &str) -> Result<()> {
+        self.ask::<_, Id>("StopContainer", Stop { container: id.to_owned(), timeout: 0 })?;
+        self.ask::<_, Id>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
     }
 
     /// Takes a pod down, with all that is in it.
-    #[track_caller]
-    pub(crate) fn remove_pod(&self, pod: &Pod) {
-        self.ask::<_, Id>("StopPodSandbox", Id { id: pod.id.clone() });
-        self.ask::<_, Id>("RemovePodSandbox", Id { id: pod.id.clone() });
+    ///
+    /// # Errors
+    /// When the runtime refuses.
+    pub fn remove_pod(&self, pod: &Pod) -> Result<()> {
+        self.ask::<_, Id>("StopPodSandbox", Id { id: pod.id.clone() })?;
+        self.ask::<_, Id>("RemovePodSandbox", Id { id: pod.id.clone() }).map(drop)
     }
 }
 
