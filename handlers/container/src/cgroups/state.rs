@@ -221,6 +221,7 @@ mod tests {
         fs::remove_dir_all(root.path().join("run/runc/web")).unwrap();
         assert_eq!(folders.claim(b"/web", here), None);
     }
+
     #[test]
     fn a_container_that_has_gone_within_milliseconds_is_claimed_once_its_cgroup_is_gone() {
         let root = tempfile::tempdir().unwrap();
@@ -235,5 +236,20 @@ mod tests {
             Some("runc/web")
         );
         assert_eq!(folders.claim(b"/db", || true), None);
+    }
+
+    #[test]
+    fn what_is_watched_is_known_though_it_is_gone_before_anybody_asks() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = |name: &str| root.path().join("run/runc").join(name);
+        fs::create_dir_all(folder("old")).unwrap();
+        let folders = StateFolders::below(root.path());
+        folders.watch();
+        fs::create_dir(folder("new")).unwrap();
+        for name in ["old", "new"] {
+            fs::remove_dir(folder(name)).unwrap();
+            let home = folders.claim(format!("/{name}").as_bytes(), || true);
+            assert_eq!(home.map(|home| home.id).as_deref(), Some(&*format!("runc/{name}")));
+        }
     }
 }
