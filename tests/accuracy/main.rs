@@ -16,7 +16,7 @@ mod run;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 use cases::{CASES, Case};
 use report::Results;
@@ -81,6 +81,7 @@ fn perform(options: &Options) -> Result<bool> {
             results.add(case.name, outcome);
         }
     }
+    ensure!(results.any(), "no case of that name, or none for that runtime: nothing was judged");
     if let Some(file) = &options.results {
         results.write(file)?;
     }

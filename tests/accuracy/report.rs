@@ -85,6 +85,11 @@ impl Results {
         self.0.push((case, outcome));
     }
 
+    /// Whether anything was judged.
+    pub(crate) fn any(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Everything that is not as it must be.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();

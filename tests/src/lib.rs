@@ -9,6 +9,7 @@ pub mod beats;
 pub mod cgroup;
 pub mod config;
 pub mod containerd;
+#[cfg(feature = "pods")]
 pub mod cri;
 mod daemon;
 pub mod docker;

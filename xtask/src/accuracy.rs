@@ -62,6 +62,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
 pub(crate) fn measure(context: &mut Context, options: &[&str]) -> Result<PathBuf> {
     let socket = context.docker_socket()?;
     let mut build = cargo(&["build", "--locked", "--package", "whalewatch-tests", "--bins"]);
+    build.args(["--features", "pods"]);
     context.quiet(&mut build)?;
     let results = paths::target().join("xtask/accuracy.json");
     let mut command = Command::new(paths::target().join("debug/accuracy"));

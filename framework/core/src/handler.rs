@@ -92,8 +92,11 @@ pub trait Handler: Sized + Send + 'static {
     }
 
     /// Begins what must watch by itself before any tracker does: for what comes and goes so quickly that it would be gone by
-    /// the time that the trackers are open and the handler is built. What it gives is in [`Setup::ahead`] then. It must not
-    /// block, and what cannot be begun is for [`Handler::build`] to tell. In a replay nothing is begun.
+    /// the time that the trackers are open and the handler is built. What it gives is in [`Setup::ahead`] for as long as the
+    /// handler runs; if it stands in several chains and is not shared, all its instances have the same.
+    ///
+    /// It must not block, and what cannot be begun is for [`Handler::build`] to tell. On a reload the handler that this one
+    /// replaces still runs, so nothing is to be begun that only one can hold. In a replay nothing is begun.
     fn ahead(options: &Self::Options) -> Ahead {
         let _ = options;
         Ahead::default()
@@ -244,7 +247,7 @@ pub struct Setup<M> {
     pub health: Health,
     /// The world and the clock. A handler that asks other than through this does in a replay what it likes.
     pub outside: Outside,
-    /// What [`Handler::ahead`] has begun; nothing in a replay. The same each time that the handler is built.
+    /// What [`Handler::ahead`] has begun, the same each time that the handler is built; nothing in a replay.
     pub ahead: Ahead,
     /// Chains that it stands in from the start; others may [begin](Handler::begin) later.
     pub chains: Vec<ChainId>,
@@ -255,7 +258,7 @@ pub struct Setup<M> {
 pub struct Ahead(Option<Arc<dyn Any + Send + Sync>>);
 
 impl Ahead {
-    /// Keeps this until the handler is built.
+    /// Keeps this for as long as the handler runs.
     pub fn new<T: Any + Send + Sync>(begun: T) -> Self {
         Self(Some(Arc::new(begun)))
     }

@@ -48,6 +48,8 @@ pub(crate) struct LiveStage {
     shared: Option<String>,
     control: StageControl,
     counters: Arc<HandlerCounters>,
+    /// What it has begun, for the case that it must be brought back.
+    ahead: Ahead,
     /// Its own, if it may block.
     thread: Option<Arbiter>,
     /// The trackers that feed it.
@@ -151,12 +153,13 @@ impl Live {
     /// [`Failed`](RunError::Failed).
     pub(crate) async fn apply(&mut self, plan: Arc<Plan>) -> Result<(), RunError> {
         let change = Change::new(self, &plan);
-        let ahead = begin_ahead(&plan, &change)?;
+        let ahead = begin_ahead(&plan, &change, &BTreeMap::new())?;
         // The old goes on until all that is new in the kernel is there.
         let opened = open(&plan, &change.new_trackers, &self.directory).await?;
         self.hold(&change).await?;
+        let begun = self.begun();
         self.release(&change).await;
-        let error = match self.build(&plan, &change, &ahead, opened).await {
+        let error = match self.build(&plan, &change, ahead, opened).await {
             Ok(()) => {
                 self.plan = Some(plan);
                 return Ok(());
@@ -166,7 +169,7 @@ impl Live {
         let Some(before) = self.plan.clone() else { return Err(error) };
         let change = Change::new(self, &before);
         // Nothing new was joined, so what goes on still waits.
-        match self.bring_back(&before, &change).await {
+        match self.bring_back(&before, &change, &begun).await {
             Ok(()) => Err(error),
             Err(again) => Err(RunError::Failed {
                 name: String::from("reload"),
@@ -177,10 +180,21 @@ impl Live {
     }
 
     /// Makes what ran before run again, after something new could not be made.
-    async fn bring_back(&mut self, before: &Arc<Plan>, change: &Change) -> Result<(), RunError> {
-        let ahead = begin_ahead(before, change)?;
+    async fn bring_back(
+        &mut self,
+        before: &Arc<Plan>,
+        change: &Change,
+        begun: &BTreeMap<String, Ahead>,
+    ) -> Result<(), RunError> {
+        let ahead = begin_ahead(before, change, begun)?;
         let opened = open(before, &change.new_trackers, &self.directory).await?;
-        self.build(before, change, &ahead, opened).await
+        self.build(before, change, ahead, opened).await
+    }
+
+    /// What the shared handlers have begun, by identity.
+    fn begun(&self) -> BTreeMap<String, Ahead> {
+        let shared = self.stages.iter().filter_map(|stage| Some((stage.shared.clone()?, stage)));
+        shared.map(|(identity, stage)| (identity, stage.ahead.clone())).collect()
     }
 
     /// Has the shared handlers that go on outlive their last chains. Each must have heard of that before the first chain ends, and
@@ -246,14 +260,18 @@ impl Live {
         &mut self,
         plan: &Plan,
         change: &Change,
-        ahead: &BTreeMap<usize, Ahead>,
+        ahead: BTreeMap<usize, Ahead>,
         opened: Vec<Box<dyn OpenedTracker>>,
     ) -> Result<(), RunError> {
         let mut wires = Wires::new(self, plan, change);
         let stages = std::mem::take(&mut wires.stages);
         let new: HashSet<ActorId> = stages.iter().map(|stage| stage.id).collect();
-        for stage in stages {
-            let ahead = ahead.get(&stage.handler).cloned().unwrap_or_default();
+        // A shared one that was to go on may have ended by itself meanwhile, and begins anew.
+        let ahead = |stage: NewStage| {
+            let known = ahead.get(&stage.handler).cloned();
+            Ok((known.map_or_else(|| begin(plan, stage.handler), Ok)?, stage))
+        };
+        for (ahead, stage) in stages.into_iter().map(ahead).collect::<Result<Vec<_>, RunError>>()? {
             self.start_stage(plan, stage, ahead);
         }
         if let Err(error) = self.await_built(new.clone()).await {
@@ -332,7 +350,7 @@ impl Live {
             health: Health::new(move || {
                 counters.lock().unwrap_or_else(PoisonError::into_inner).health()
             }),
-            ahead,
+            ahead: ahead.clone(),
             tap: self.recorder.as_ref().map(|to| to.tap(&known_as, &planned.type_name)),
             lanes: stage.lanes,
             feeds: stage.feeds,
@@ -348,6 +366,7 @@ impl Live {
             shared: planned.shared.then(|| planned.identity()),
             control,
             counters: stage.counters,
+            ahead,
             thread,
             feeds: Vec::new(),
         });
@@ -390,19 +409,25 @@ impl Live {
     }
 }
 
-/// Has the plan's new handlers begin what is to watch before trackers do.
-fn begin_ahead(plan: &Plan, change: &Change) -> Result<BTreeMap<usize, Ahead>, RunError> {
-    let begin = |handler: usize| {
-        let planned = &plan.handlers[handler];
-        match catch_unwind(AssertUnwindSafe(|| planned.handler.ahead())) {
-            Ok(ahead) => Ok((handler, ahead)),
-            Err(panic) => {
-                let message = format!("panicked: {}", panic_text(&*panic));
-                Err(RunError::Build { name: planned.name.clone(), message })
-            }
-        }
+/// Has the plan's new handlers begin what is to watch before trackers do, but for those that have `begun` it already.
+fn begin_ahead(
+    plan: &Plan,
+    change: &Change,
+    begun: &BTreeMap<String, Ahead>,
+) -> Result<BTreeMap<usize, Ahead>, RunError> {
+    let ahead = |handler: usize| {
+        let known = begun.get(&plan.handlers[handler].identity());
+        Ok((handler, known.map_or_else(|| begin(plan, handler), |ahead| Ok(ahead.clone()))?))
     };
-    change.new_handlers(plan).into_iter().map(begin).collect()
+    change.new_handlers(plan).into_iter().map(ahead).collect()
+}
+
+fn begin(plan: &Plan, handler: usize) -> Result<Ahead, RunError> {
+    let planned = &plan.handlers[handler];
+    catch_unwind(AssertUnwindSafe(|| planned.handler.ahead())).map_err(|panic| RunError::Build {
+        name: planned.name.clone(),
+        message: format!("panicked: {}", panic_text(&*panic)),
+    })
 }
 
 /// Opens trackers and gives them in the plan's order, each opened on a thread of its own: loading into the kernel takes most of the time of a

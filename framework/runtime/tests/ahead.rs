@@ -56,6 +56,24 @@ impl Handler for Early {
     }
 }
 
+/// An output that cannot be made.
+struct Broken;
+
+impl Handler for Broken {
+    const ABOUT: &'static str = "cannot be made";
+    const OUTPUT: bool = true;
+    type Options = common::Nothing;
+    type Message = Never;
+
+    fn build(_: &common::Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Err(BuildError("as it is meant to".to_owned()))
+    }
+
+    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
 fn plan(opened: &'static str, text: &str) -> Plan {
     let mut registry = Registry::new();
     registry
@@ -66,6 +84,7 @@ fn plan(opened: &'static str, text: &str) -> Plan {
         .and_then(|r| r.source("steady", || Box::new(Scripted::new([Tick(1)]).keep_open())))
         .and_then(|r| r.handler::<Early>("early"))
         .and_then(|r| r.handler::<Collect>("collect"))
+        .and_then(|r| r.handler::<Broken>("broken"))
         .unwrap();
     config::validate(&registry, "test.toml", text).unwrap_or_else(|e| panic!("{e}"))
 }
@@ -109,22 +128,40 @@ fn a_panic_ahead_is_told_with_the_handler_s_name_and_opens_nothing() {
     assert_eq!(notes("ahead-panic"), [""; 0]);
 }
 
-#[test]
-fn a_reload_has_only_new_handlers_begin() {
-    const NAME: &str = "ahead-reload";
-    let first = text(NAME, "steady", &["old"], "");
+/// Runs a first configuration with `old`, and reloads to another once an event has come through; says what became of that.
+fn reload(name: &'static str, second: &str) -> Result<(), String> {
     let system = System::new("host");
     let controller = system.controller();
     std::thread::scope(|scope| {
-        scope.spawn(move || {
-            await_note(&format!("{NAME}-out"), "1");
-            let second = text(NAME, "steady", &["old", "new"], "");
-            let (reload, answer) = Reload::new(plan(NAME, &second));
+        let steer = scope.spawn(move || {
+            await_note(&format!("{name}-out"), "1");
+            let (reload, answer) = Reload::new(plan(name, second));
             controller.send(Control::Reload(reload)).unwrap();
-            answer.recv().unwrap().unwrap();
+            let answer = answer.recv().unwrap();
             controller.send(Control::Stop).unwrap();
+            answer
         });
-        system.run(plan(NAME, &first), || {}).unwrap_or_else(|e| panic!("{e}"));
-    });
+        let first = plan(name, &text(name, "steady", &["old"], ""));
+        system.run(first, || {}).unwrap_or_else(|e| panic!("{e}"));
+        steer.join().unwrap()
+    })
+}
+
+#[test]
+fn a_reload_has_only_new_handlers_begin() {
+    const NAME: &str = "ahead-reload";
+    reload(NAME, &text(NAME, "steady", &["old", "new"], "")).unwrap();
     assert_eq!(notes(NAME), ["begins old", "built with old", "begins new", "built with new"]);
+}
+
+#[test]
+fn what_is_brought_back_has_what_it_had_begun() {
+    const NAME: &str = "ahead-back";
+    let second = text(NAME, "steady", &["new"], "").replace("collect'\nnote", "broken'\n#");
+    let error = reload(NAME, &second).unwrap_err();
+    assert!(error.contains("as it is meant to"), "{error}");
+    let notes = notes(NAME);
+    let begun: Vec<_> = notes.iter().filter(|note| note.starts_with("begins")).collect();
+    assert_eq!(begun, ["begins old", "begins new"]);
+    assert_eq!(notes.last().map(String::as_str), Some("built with old"));
 }

@@ -49,6 +49,11 @@ impl Proc {
         self.folders.watch();
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.folders.is_watched()
+    }
+
     /// One that lies elsewhere.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {

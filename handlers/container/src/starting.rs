@@ -1,11 +1,11 @@
 //! What comes and goes while Whalewatch starts: trackers watch already, and nobody has looked yet.
 
-use whalewatch_core::{Namespaces, Process, Runtime};
+use whalewatch_core::{Handler as _, Namespaces, Process, Runtime};
 
 use crate::cgroups::{Home, InPath};
-use crate::manager::Running;
+use crate::manager::{ContainerManager, Running};
 use crate::options::ContainerOptions;
-use crate::proc::{Seen, Told};
+use crate::proc::{Proc, Seen, Told};
 use crate::testing::{Rig, Says, act, event, id, made_host, options, process, removed, removed_of};
 
 const INNER: Namespaces = Namespaces { user: 1, pid: 102, mnt: 103, net: 104 };
@@ -15,6 +15,13 @@ fn running(process: &Process, container: u32) -> Running {
     let seen = Seen { key: process.key(), parent: 1, namespaces: INNER };
     let home: Home = InPath::certain(&id(container), Runtime::Docker).into();
     Running { seen, home: Told::Container(home) }
+}
+
+#[test]
+fn the_folders_of_runtimes_state_are_watched_before_trackers_are_open() {
+    assert!(!Proc::default().is_watched());
+    let ahead = ContainerManager::ahead(&options());
+    assert!(ahead.get::<Proc>().is_some_and(Proc::is_watched));
 }
 
 #[test]

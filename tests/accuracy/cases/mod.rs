@@ -61,7 +61,7 @@ const ENGINES: [(&str, Make); 7] = [
     ("podman", |machine| Ok(Box::new(Cli::podman(machine)?))),
     ("rootless podman", |machine| Ok(Box::new(Cli::rootless_podman(machine)?))),
     ("containerd", |machine| Ok(Box::new(Ctr::new(machine)?))),
-    ("kubernetes", |machine| Ok(Box::new(Pods::new(machine)?))),
+    ("pods", |machine| Ok(Box::new(Pods::new(machine)?))),
     ("runc", |machine| Ok(Box::new(Oci::new(machine, "runc")?))),
     ("crun", |machine| Ok(Box::new(Oci::new(machine, "crun")?))),
 ];

@@ -52,7 +52,7 @@ impl Pods {
 
 impl Engine for Pods {
     fn name(&self) -> &'static str {
-        "kubernetes"
+        "pods"
     }
 
     fn run(&self, name: &str, program: &[&str]) -> Result<String> {

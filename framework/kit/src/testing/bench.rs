@@ -5,8 +5,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Ahead, Batch, ChainId, Context, Directory, Event, Handler, HandlerCounters, HandlerError,
-    Health, Mailbox, Outside, Problem, Schema, Setup,
+    Batch, ChainId, Context, Directory, Event, Handler, HandlerCounters, HandlerError, Health,
+    Mailbox, Outside, Problem, Schema, Setup,
 };
 
 /// The chain that the handler stands in.
@@ -55,7 +55,7 @@ impl<H: Handler> Bench<H> {
             directory: Directory::default(),
             health: Health::default(),
             outside: Outside::default(),
-            ahead: Ahead::default(),
+            ahead: H::ahead(options),
             chains: vec![CHAIN],
         };
         let handler = H::build_for(options, input, &setup)

@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-/// How long it is remembered that a folder has come. What is told of its cgroup is behind by less.
+/// How long it is remembered that a folder has come, once somebody has asked. What is told of its cgroup is behind by less.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// Most folders that are remembered; a host that makes more in ten seconds loses the oldest.
 const MOST: usize = 4096;
@@ -29,6 +29,8 @@ pub(super) struct Arrivals {
     inotify: Option<OwnedFd>,
     watched: FxHashMap<i32, PathBuf>,
     came: VecDeque<(Instant, PathBuf)>,
+    /// Whether anybody has asked. Until then nothing is forgotten: whoever will ask may take long to begin.
+    asked: bool,
     wanted: Wanted,
 }
 
@@ -63,6 +65,7 @@ impl Arrivals {
             inotify: inotify.ok(),
             watched: FxHashMap::default(),
             came: VecDeque::new(),
+            asked: false,
             wanted,
         };
         all.watch(all.wanted.root.clone());
@@ -96,6 +99,11 @@ impl Arrivals {
 
     /// Whether this folder has come lately, and may be gone again.
     pub(super) fn has(&mut self, folder: &Path) -> bool {
+        if !self.asked {
+            self.asked = true;
+            let now = Instant::now();
+            self.came.iter_mut().for_each(|(at, _)| *at = now);
+        }
         self.catch_up();
         self.came.iter().any(|(_, came)| came == folder)
     }
@@ -105,7 +113,7 @@ impl Arrivals {
         for folder in self.read() {
             self.arrive(folder);
         }
-        while self.came.front().is_some_and(|(at, _)| at.elapsed() > REMEMBERED) {
+        while self.asked && self.came.front().is_some_and(|(at, _)| at.elapsed() > REMEMBERED) {
             self.came.pop_front();
         }
     }
@@ -230,6 +238,26 @@ mod tests {
         fs::create_dir(crun.join("web")).unwrap();
         fs::remove_dir(crun.join("web")).unwrap();
         assert!(with(&|arrivals| arrivals.has(&crun.join("web"))));
+    }
+
+    #[test]
+    fn what_came_is_forgotten_in_time_but_not_before_anybody_has_asked() {
+        let root = tempfile::tempdir().unwrap();
+        let run = root.path().to_owned();
+        let wanted =
+            Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![], but: "" };
+        let mut arrivals = Arrivals::new(wanted);
+        let web = run.join("runc/web");
+        arrivals.arrive(web.clone());
+        let age = |arrivals: &mut Arrivals| {
+            let long_ago = Instant::now().checked_sub(2 * REMEMBERED).unwrap();
+            arrivals.came.iter_mut().for_each(|(at, _)| *at = long_ago);
+        };
+        age(&mut arrivals);
+        arrivals.catch_up();
+        assert!(arrivals.has(&web), "it took long until somebody asked");
+        age(&mut arrivals);
+        assert!(!arrivals.has(&web));
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl StateFolders {
         self.with_arrivals(|_| ());
     }
 
+    #[cfg(test)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.arrivals.lock().unwrap().is_some()
+    }
+
     fn with_arrivals<T>(&self, then: impl FnOnce(&mut Arrivals) -> T) -> T {
         let mut arrivals = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner);
         then(arrivals.get_or_insert_with(|| {

@@ -366,7 +366,7 @@ impl Handler for ContainerManager {
             let news = mailbox.clone();
             Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
         };
-        let proc = setup.ahead.get::<Proc>().cloned().unwrap_or_default();
+        let proc = begun(&setup.ahead);
         let clock = outside.clone();
         let replay = outside.is_replay();
         let world = World {
@@ -432,6 +432,11 @@ impl Handler for ContainerManager {
         cx.count_containers(self.counts());
         Ok(())
     }
+}
+
+/// What watches since before trackers were open; in a replay nothing does.
+fn begun(ahead: &Ahead) -> Proc {
+    ahead.get::<Proc>().cloned().unwrap_or_default()
 }
 
 /// Reads the processes that run, on a thread of its own: the manager needs them even where no tracker tells of them
