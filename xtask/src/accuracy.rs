@@ -19,7 +19,7 @@ cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
   --long     15 minutes of churn instead of one, and more of all else
   --case     Only cases whose name holds this word
   --runtime  Of cases for several runtimes, only those whose name holds this word
-  --write    Write the table of results into docs/accuracy.md
+  --write    Write results into docs/accuracy.md: all of them, or the lines of those cases and runtimes that were run
 
 As root, on a machine with BTF and nothing else to do. What is missing is installed or started, as for `cargo xtask test`.
 ";
@@ -55,7 +55,8 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         (step.run)(&mut context)?;
     }
     let results = measure(&mut context, &passed_on)?;
-    if write { write_page(&results) } else { Ok(()) }
+    let all = !passed_on.iter().any(|option| ["--case", "--runtime"].contains(option));
+    if write { write_page(&results, all) } else { Ok(()) }
 }
 
 /// Runs the harness on a machine that is set up. Fails where anything is not as it must be.
@@ -78,24 +79,59 @@ pub(crate) fn measure(context: &mut Context, options: &[&str]) -> Result<PathBuf
     Ok(results)
 }
 
-fn write_page(results: &Path) -> Result<()> {
+/// Writes the tables: `all` of them anew, or only the lines that there are results for.
+fn write_page(results: &Path, all: bool) -> Result<()> {
     let page = paths::root().join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
     let (before, rest) = text.split_once(BEGIN).context("the page has no place for results")?;
-    let (_, after) = rest.split_once(END).context("the place for results has no end")?;
+    let (old, after) = rest.split_once(END).context("the place for results has no end")?;
     let results: Value = serde_json::from_str(&fs::read_to_string(results)?)?;
     let results = results.as_array().context("results are a list")?;
-    fs::write(&page, format!("{before}{BEGIN}\n\n{}\n{END}{after}", tables(results)))?;
+    let [mut lines, mut figures] = tables(results);
+    if !all {
+        let (old_lines, old_figures) =
+            old.split_once("\n\n| case | runtime | what").unwrap_or_default();
+        lines = merged(old_lines, &lines, 2);
+        figures = merged(old_figures, &figures, 3);
+    }
+    fs::write(
+        &page,
+        format!("{before}{BEGIN}\n\n{LINES}{lines}\n{FIGURES}{figures}\n{END}{after}"),
+    )?;
     Ok(())
 }
 
-/// The table by case and runtime, and what else was measured.
-fn tables(results: &[Value]) -> String {
-    let mut text = String::from(
-        "| case | runtime | processes | events | wrong | unknown | missing | right id | named at once | named later |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
-    );
-    let mut figures = String::new();
+/// Lines of a table, with those of the old one that have another key: the first columns, of which the first is the case. A new line stands
+/// behind the last of its case.
+fn merged(old: &str, new: &str, key: usize) -> String {
+    let key = |line: &str| line.split(" | ").take(key).map(str::to_owned).collect::<Vec<_>>();
+    let body = old.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let mut lines: Vec<&str> = body.filter(|line| line.starts_with('|')).collect();
+    for line in new.lines() {
+        if let Some(known) = lines.iter_mut().find(|known| key(known) == key(line)) {
+            *known = line;
+            continue;
+        }
+        let case = key(line).into_iter().next();
+        let last = lines.iter().rposition(|known| key(known).into_iter().next() == case);
+        lines.insert(last.map_or(lines.len(), |at| at + 1), line);
+    }
+    lines.iter().flat_map(|line| [*line, "\n"]).collect()
+}
+
+/// The heads of the tables.
+const LINES: &str = "\
+| case | runtime | processes | events | wrong | unknown | missing | right id | named at once | named later |
+|---|---|---|---|---|---|---|---|---|---|
+";
+const FIGURES: &str = "\
+| case | runtime | what | measured |
+|---|---|---|---|
+";
+
+/// The lines of the table by case and runtime, and of what else was measured.
+fn tables(results: &[Value]) -> [String; 2] {
+    let (mut text, mut figures) = (String::new(), String::new());
     for result in results {
         let count = |key: &str| result[key].as_u64().unwrap_or(0);
         let word = |key: &str| result[key].as_str().unwrap_or_default().to_owned();
@@ -144,7 +180,7 @@ fn tables(results: &[Value]) -> String {
             );
         }
     }
-    format!("{text}\n| case | runtime | what | measured |\n|---|---|---|---|\n{figures}")
+    [text, figures]
 }
 
 fn percent(part: u64, whole: u64) -> String {
@@ -180,12 +216,27 @@ mod tests {
             "figures": [{"name": "delay", "value": 1.25, "unit": "ms"}],
             "memory": {"first": 10240.0, "last": 10240.0, "most": 20480},
         });
-        let text = tables(&[result]);
+        let text = tables(&[result]).concat();
         assert!(
             text.contains("| churn | docker | 2 | 6 | 0 | 0 | 0 | 100 % | 66.666 % | 1 |"),
             "{text}"
         );
         assert!(text.contains("| churn | docker | delay | 1.2 ms |"), "{text}");
         assert!(text.contains("10.0 MiB, 10.0 MiB, 20.0 MiB"), "{text}");
+    }
+
+    #[test]
+    fn what_was_not_run_keeps_its_lines() {
+        let old = format!("\n\n{LINES}| a | docker | 1 |\n| a | runc | 1 |\n| b | docker | 1 |\n");
+        let new = "| a | crun | 2 |\n| b | docker | 2 |\n| c | docker | 2 |\n";
+        assert_eq!(
+            merged(&old, new, 2),
+            "| a | docker | 1 |\n| a | runc | 1 |\n| a | crun | 2 |\n| b | docker | 2 |\n| c | docker | 2 |\n"
+        );
+        let old = "| measured |\n|---|---|---|---|\n| a | docker | runs | 1 |\n";
+        assert_eq!(
+            merged(old, "| a | docker | other | 2 |\n", 3),
+            "| a | docker | runs | 1 |\n| a | docker | other | 2 |\n"
+        );
     }
 }
