@@ -44,8 +44,8 @@ fn restarted(machine: &Machine, engine: &dyn Engine) -> Result<Outcome> {
         tally.add(&ledger.judge(out, false)?);
     }
     let mut figures = vec![("runs".to_owned(), printed.len() as f64, "")];
-    // A name that was owed when the run ended; where the id tells the name none is.
-    if !["containerd", "runc", "crun"].contains(&engine.name()) {
+    if !engine.ids_tell_names() {
+        // Names that were owed when the run ended.
         let cut_off = std::mem::take(&mut tally.name_never);
         figures.push(("cut off".to_owned(), cut_off as f64, "events"));
     }

@@ -60,6 +60,10 @@ impl Engine for Ctr {
         self.ctr(&["containers", "delete", name], &[]).map(drop)
     }
 
+    fn ids_tell_names(&self) -> bool {
+        true
+    }
+
     fn container_options(&self) -> String {
         let socket = self.containerd.socket();
         format!("endpoints = {{ containerd = \"unix://{}\" }}", socket.display())

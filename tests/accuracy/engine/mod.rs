@@ -31,6 +31,11 @@ pub(crate) trait Engine: Sync {
     /// Kills and removes one.
     fn remove(&self, name: &str) -> Result<()>;
 
+    /// Whether a container's id tells its name, so that no name is ever owed.
+    fn ids_tell_names(&self) -> bool {
+        false
+    }
+
     /// What Whalewatch must be told to find it.
     fn container_options(&self) -> String {
         String::new()

@@ -80,6 +80,10 @@ impl Engine for Oci {
         ok(&mut self.command(&["delete", "--force", name]))?;
         remove_bundle(&self.dir.join(name))
     }
+
+    fn ids_tell_names(&self) -> bool {
+        true
+    }
 }
 
 /// Unpacks a root file system into a folder, for any number of containers at once.

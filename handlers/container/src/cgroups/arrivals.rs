@@ -175,6 +175,11 @@ impl Arrivals {
 mod tests {
     use super::*;
 
+    /// One runtime's folder.
+    fn only(run: &Path, folder: &str) -> Wanted {
+        Wanted { root: run.to_owned(), flat: vec![run.join(folder)], deep: vec![], but: "" }
+    }
+
     #[test]
     fn what_is_gone_again_was_there_and_folders_that_come_later_are_watched() {
         let root = tempfile::tempdir().unwrap();
@@ -221,8 +226,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
         let crun = run.join("crun");
-        let wanted = Wanted { root: run, flat: vec![crun.clone()], deep: vec![], but: "" };
-        let all = Arc::new(Mutex::new(Some(Arrivals::new(wanted))));
+        let all = Arc::new(Mutex::new(Some(Arrivals::new(only(&run, "crun")))));
         let with =
             |then: &dyn Fn(&mut Arrivals) -> bool| all.lock().unwrap().as_mut().is_some_and(then);
         with(&|arrivals| {
@@ -244,9 +248,7 @@ mod tests {
     fn what_came_is_forgotten_in_time_but_not_before_anybody_has_asked() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
-        let wanted =
-            Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![], but: "" };
-        let mut arrivals = Arrivals::new(wanted);
+        let mut arrivals = Arrivals::new(only(&run, "runc"));
         let web = run.join("runc/web");
         arrivals.arrive(web.clone());
         let age = |arrivals: &mut Arrivals| {
@@ -264,9 +266,7 @@ mod tests {
     fn no_more_is_remembered_than_the_bound() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
-        let wanted =
-            Wanted { root: run.clone(), flat: vec![run.join("runc")], deep: vec![], but: "" };
-        let mut arrivals = Arrivals::new(wanted);
+        let mut arrivals = Arrivals::new(only(&run, "runc"));
         for number in 0..=MOST {
             arrivals.arrive(run.join(format!("runc/{number}")));
         }
