@@ -1,4 +1,5 @@
-//! A whole chain on one thread: a scripted source through the container manager and a filter to a null handler.
+//! A whole chain on one thread: a scripted source through the container manager and a filter to a
+//! null handler.
 
 use std::hint::black_box;
 
@@ -6,7 +7,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
     Drain, Namespaces, Process, ProcessKey, Source, SourceCounts, SourceError, Timestamp,
 };
-use whalewatch_runtime::{Registry, System, config};
+use whalewatch_engine::{Registry, System, config};
 use whalewatch_trackers::CgroupEvent;
 use whalewatch_trackers::process::{Executed, ProcessEvent, What};
 

@@ -1,4 +1,5 @@
-//! How a running `whalewatch run` is told to read its configuration again: SIGHUP, or a socket that answers.
+//! How a running `whalewatch run` is told to read its configuration again: SIGHUP, or a socket that
+//! answers.
 
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
-use whalewatch_runtime::{Control, Registry, Reload};
+use whalewatch_engine::{Control, Registry, Reload};
 
 use crate::commands;
 use crate::say::say;

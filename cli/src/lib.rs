@@ -1,4 +1,5 @@
-//! The command line as a library: a program of one's own is the stock program with trackers and handlers added.
+//! The command line as a library: a program of one's own is the stock program with trackers and
+//! handlers added.
 //!
 //! ```no_run
 //! # use whalewatch_core::*;
@@ -36,6 +37,7 @@ use clap::{CommandFactory, FromArgMatches};
 use whalewatch_aggregate::Aggregate;
 use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
+use whalewatch_engine::{Registry, RegistryError};
 use whalewatch_exec::Exec;
 use whalewatch_file::JsonFile;
 use whalewatch_filter::Filter;
@@ -44,7 +46,6 @@ use whalewatch_null::Null;
 use whalewatch_otlp::Otlp;
 use whalewatch_prometheus::Prometheus;
 use whalewatch_rules::Rules;
-use whalewatch_runtime::{Registry, RegistryError};
 use whalewatch_sqlite::Sqlite;
 use whalewatch_stdout::Stdout;
 use whalewatch_throttle::Throttle;
@@ -96,7 +97,8 @@ impl Program {
             .handler::<Webhook>("webhook")
     }
 
-    /// Adds a type of tracker under a name of its own. A name that is taken ends the program when it runs.
+    /// Adds a type of tracker under a name of its own. A name that is taken ends the program when
+    /// it runs.
     #[must_use]
     pub fn tracker<T: TrackerSpec>(mut self, name: &str) -> Self {
         let added = self.registry.tracker::<T>(name).map(drop);
@@ -104,7 +106,8 @@ impl Program {
         self
     }
 
-    /// Adds a type of handler under a name of its own. A name that is taken ends the program when it runs.
+    /// Adds a type of handler under a name of its own. A name that is taken ends the program when
+    /// it runs.
     #[must_use]
     pub fn handler<H: Handler>(mut self, name: &str) -> Self {
         let added = self.registry.handler::<H>(name).map(drop);
@@ -134,7 +137,8 @@ impl Program {
         let cli = match parsed {
             Ok(cli) => cli,
             Err(error) => {
-                // Help and version come this way too: clap knows which stream and which exit code each has.
+                // Help and version come this way too: clap knows which stream and which exit code
+                // each has.
                 let code = u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE);
                 error.print().ok();
                 return ExitCode::from(code);

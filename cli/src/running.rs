@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use whalewatch_runtime::{Control, End, Plan, Recorder, Registry, RunError, System, Totals};
+use whalewatch_engine::{Control, End, Plan, Recorder, Registry, RunError, System, Totals};
 
 use crate::BAD_USAGE;
 use crate::control::{Reloader, Socket};
@@ -39,7 +39,8 @@ pub(crate) fn run(plan: Plan, options: &RunOptions<'_>) -> ExitCode {
     run_and_tell(options.stats_file, || try_run(plan, options))
 }
 
-/// Runs something that ends by itself, or when it sees that `stop` is set by a signal, and gives totals.
+/// Runs something that ends by itself, or when it sees that `stop` is set by a signal, and gives
+/// totals.
 pub(crate) fn run_to_its_end(
     stop: &Arc<AtomicBool>,
     stats_file: Option<&Path>,
@@ -60,7 +61,8 @@ fn run_and_tell(
     stats_file: Option<&Path>,
     run: impl FnOnce() -> (anyhow::Result<End>, Option<Box<Totals>>),
 ) -> ExitCode {
-    // Before anything is watched: that the totals have nowhere to go should not come out at the end.
+    // Before anything is watched: that the totals have nowhere to go should not come out at the
+    // end.
     let stats = match stats_file.map(|path| (path, File::create(path))) {
         None => None,
         Some((path, Ok(file))) => Some((path, file)),
@@ -96,7 +98,8 @@ fn run_and_tell(
     code
 }
 
-/// An error and its causes on one line. A cause that is in the text already (some errors tell their cause's) is not told again.
+/// An error and its causes on one line. A cause that is in the text already (some errors tell their
+/// cause's) is not told again.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
     for cause in error.chain().skip(1).map(ToString::to_string) {
@@ -160,7 +163,8 @@ fn open_socket(reloader: Reloader) -> Option<Socket> {
         .ok()
 }
 
-/// The first signal brings everything to its end; the second does not wait for that. SIGHUP has the configuration read again.
+/// The first signal brings everything to its end; the second does not wait for that. SIGHUP has the
+/// configuration read again.
 fn listen(
     signals: impl Iterator<Item = c_int>,
     controller: &flume::Sender<Control>,
@@ -169,7 +173,8 @@ fn listen(
     let mut stopping = false;
     for signal in signals {
         if let (SIGHUP, Some(reloader)) = (signal, reloader) {
-            // On a thread of its own: a signal to stop is not to wait for it. What came of it is told on standard error.
+            // On a thread of its own: a signal to stop is not to wait for it. What came of it is
+            // told on standard error.
             let reloader = reloader.clone();
             std::thread::spawn(move || reloader.reload().ok());
             continue;

@@ -70,7 +70,7 @@ fn no_tracker_depends_on_a_handler_or_on_the_runtime() {
 
 #[test]
 fn the_runtime_knows_no_tracker_and_no_handler() {
-    let ours: Vec<String> = dependencies("framework/runtime")
+    let ours: Vec<String> = dependencies("framework/engine")
         .into_iter()
         .filter(|d| d.starts_with("whalewatch"))
         .collect();

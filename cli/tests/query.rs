@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use whalewatch_core::{Attribution, Batch, How, Status, Timestamp};
+use whalewatch_core::{Attribution, Batch, Evidence, Status, Timestamp};
 use whalewatch_kit::testing::{Bench, Ran, bare, example, named};
 use whalewatch_sqlite::{Sqlite, SqliteOptions};
 
@@ -51,9 +51,12 @@ fn history(name: &str) -> PathBuf {
     let web = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
     let exit = || Ran { kind: "process.exit", path: None, args: None, exit: Some(3), ..example() };
     for (events, attribution) in [
-        (vec![example(), exit()], Attribution::container(web, How::Cgroup)),
-        (vec![example()], Attribution::container(bare(&"ab12".repeat(16)).into(), How::Cgroup)),
-        (vec![exit()], Attribution::host(How::Cgroup)),
+        (vec![example(), exit()], Attribution::container(web, Evidence::Cgroup)),
+        (
+            vec![example()],
+            Attribution::container(bare(&"ab12".repeat(16)).into(), Evidence::Cgroup),
+        ),
+        (vec![exit()], Attribution::host(Evidence::Cgroup)),
     ] {
         let mut batch = Batch::new("procs".into(), events);
         batch.attribute(|_| attribution.clone());

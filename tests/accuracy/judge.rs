@@ -46,8 +46,8 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// A mark that no other process has, on this machine and in this run: case, container or host as its process believes,
-    /// and a number.
+    /// A mark that no other process has, on this machine and in this run: case, container or host
+    /// as its process believes, and a number.
     pub(crate) fn mark(&self, case: &str, who: &str) -> String {
         let number = self.next.fetch_add(1, Relaxed);
         format!("ww:{case}:{who}:{}-{number}", std::process::id())
@@ -101,7 +101,8 @@ fn lines(printed: &Path, mut with: impl FnMut(&Event)) -> Result<()> {
     Ok(())
 }
 
-/// The mark of an exec, which is the last argument of a program that does nothing else, or of the workload's.
+/// The mark of an exec, which is the last argument of a program that does nothing else, or of the
+/// workload's.
 fn mark(event: &Event) -> Option<&str> {
     let args = event.args();
     let (["/bin/true", mark] | ["/workload", .., mark]) = args[..] else { return None };

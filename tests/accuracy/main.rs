@@ -1,9 +1,10 @@
-//! The accuracy harness: how often Whalewatch names the right container, against an oracle, case by case. `cargo xtask accuracy`
-//! sets the machine up and calls it.
+//! The accuracy harness: how often Whalewatch names the right container, against an oracle, case by
+//! case. `cargo xtask accuracy` sets the machine up and calls it.
 //!
-//! Every process of the workload carries a mark among its arguments that no other process has, and the harness knows of each
-//! mark in which container its process is, because it started it there. What Whalewatch printed is joined with that by the
-//! process's number and start time. Nothing that Whalewatch says is used to judge it.
+//! Every process of the workload carries a mark among its arguments that no other process has, and
+//! the harness knows of each mark in which container its process is, because it started it there.
+//! What Whalewatch printed is joined with that by the process's number and start time. Nothing that
+//! Whalewatch says is used to judge it.
 
 #![expect(clippy::print_stdout, reason = "its results go to standard output")]
 

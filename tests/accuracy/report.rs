@@ -11,7 +11,8 @@ use crate::judge::Tally;
 
 /// Most memory that Whalewatch may have resident, in KiB.
 const MOST_MEMORY: u64 = 64 << 10;
-/// How much more it may have at last than at first, as a share; of runs that are long enough for two whole windows.
+/// How much more it may have at last than at first, as a share; of runs that are long enough for
+/// two whole windows.
 const MOST_DRIFT: f64 = 0.05;
 /// How many of a thousand events may wait for their container's name to come later.
 const MOST_LATE: u64 = 1;
@@ -43,7 +44,8 @@ impl Outcome {
         }
     }
 
-    /// Means of the first and the last five minutes, or of the first and last third of a shorter run, in KiB.
+    /// Means of the first and the last five minutes, or of the first and last third of a shorter
+    /// run, in KiB.
     pub(crate) fn drift(&self) -> Option<(f64, f64)> {
         let window = WINDOW.min(self.memory.len() / 3);
         let mean = |part: &[u64]| part.iter().sum::<u64>() as f64 / part.len() as f64;

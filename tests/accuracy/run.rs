@@ -134,7 +134,8 @@ pub(crate) fn watched(
     let memory = memory.end();
     worked?;
     let out = dir.join("out.json");
-    // Late events (summed up each interval, or held for a name) belong to it: it is over when nothing is missing or owed.
+    // Late events (summed up each interval, or held for a name) belong to it: it is over when
+    // nothing is missing or owed.
     wait::poll(LIMIT, || {
         let settled = |tally: &Tally| tally.missing == 0 && tally.name_never == 0;
         // Its last line may be cut.

@@ -117,7 +117,8 @@ fn a_closed_pipe_ends_trace_quietly() {
     let mut child = command.spawn().expect("the program can be started");
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
-    // Something must happen on the machine for a line to come, and again for the closed pipe to be noticed.
+    // Something must happen on the machine for a line to come, and again for the closed pipe to be
+    // noticed.
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let noise = std::thread::spawn(move || {
         while stopped

@@ -1,5 +1,5 @@
-//! Containers of containerd, without Docker and without Kubernetes: every event carries its container, whichever of
-//! containerd's namespaces it is in.
+//! Containers of containerd, without Docker and without Kubernetes: every event carries its
+//! container, whichever of containerd's namespaces it is in.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -23,8 +23,8 @@ struct Setup {
     image: String,
 }
 
-/// A containerd of the test's own that has the image in both namespaces. Its folder has a short name, since sockets have
-/// short paths.
+/// A containerd of the test's own that has the image in both namespaces. Its folder has a short
+/// name, since sockets have short paths.
 #[track_caller]
 fn containerd(dir: &str) -> Setup {
     let dir = Path::new(&environment::get(environment::SCRATCH)).join(dir);
@@ -83,8 +83,8 @@ fn long_id() -> String {
     format!("{:064x}", unique())
 }
 
-/// In both namespaces at once, a container after the other, each with what `about` gives: its id for `ctr`, for us, its
-/// label, its name.
+/// In both namespaces at once, a container after the other, each with what `about` gives: its id
+/// for `ctr`, for us, its label, its name.
 #[track_caller]
 fn in_both_namespaces(
     dir: &str,

@@ -97,7 +97,8 @@ fn children_of_a_container_s_processes_are_the_container_s() {
     let tracer = tracer("children");
     let marks: Vec<String> = (0..CHILDREN).map(|_| mark("child")).collect();
     let script = format!("/bin/true {};", marks.join("; /bin/true "));
-    // A shell of a shell, so that some are grandchildren; the last command keeps it from running the script in its place.
+    // A shell of a shell, so that some are grandchildren; the last command keeps it from running
+    // the script in its place.
     let script = format!("sh -c '{script} :'; :");
     let container = docker().start("children", &environment::image(), &["/bin/sh", "-c", &script]);
     let mut oracle = Oracle::default();

@@ -1,4 +1,5 @@
-//! Containers of pods, made as a kubelet makes them: every event carries the container's name in its pod, and its pod.
+//! Containers of pods, made as a kubelet makes them: every event carries the container's name in
+//! its pod, and its pod.
 
 use std::path::Path;
 use std::time::Duration;
@@ -21,7 +22,8 @@ struct Setup {
     client: Client,
 }
 
-/// A containerd that speaks the interface; pods' sandboxes sleep in busybox, as the pause program does.
+/// A containerd that speaks the interface; pods' sandboxes sleep in busybox, as the pause program
+/// does.
 fn setup(dir: &str) -> Result<Setup> {
     let dir = Path::new(&environment::get(environment::SCRATCH)).join(dir);
     let docker = Docker::at(&environment::docker_socket());

@@ -15,7 +15,8 @@ use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
 use whalewatch_tests::{config, environment, wait};
 
-/// How long a name may take once the daemon is back: the longest pause between two tries to reach it, and some.
+/// How long a name may take once the daemon is back: the longest pause between two tries to reach
+/// it, and some.
 const BACK_LIMIT: Duration = Duration::from_mins(1);
 
 /// A folder for a daemon of the test's own: short, since sockets have short paths.
@@ -100,7 +101,8 @@ fn a_killed_dockerd_loses_no_event_and_names_come_right_again() {
     }
 }
 
-/// Not a dockerd, but a stand-in for one that hangs: it takes every connection and never answers on any.
+/// Not a dockerd, but a stand-in for one that hangs: it takes every connection and never answers on
+/// any.
 struct HungSocket {
     thread: Option<JoinHandle<usize>>,
     path: PathBuf,
@@ -140,7 +142,8 @@ fn a_hung_docker_socket_delays_no_host_event() {
     let dir = environment::scratch("hung");
     let socket = dir.join("hung.sock");
     let hung = HungSocket::listen(&socket);
-    // Held events would come at least this much later: long enough to tell them from a busy machine's pauses.
+    // Held events would come at least this much later: long enough to tell them from a busy
+    // machine's pauses.
     let hold = Duration::from_secs(10);
     let options = format!(
         "endpoint = \"unix://{}\"\nhold = \"10s\"\nrequest_timeout = \"60s\"",

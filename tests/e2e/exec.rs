@@ -157,7 +157,8 @@ fn killed_in_the_middle_it_is_started_again_and_goes_on() {
     finished.totals.assert_nothing_vanished("procs", &["container", "program"]);
     assert!(finished.stderr.contains("the program ended (signal: 9"), "{}", finished.stderr);
 
-    // Each run that was killed may have read what it had not written down; nothing else is missing, and nothing is there twice.
+    // Each run that was killed may have read what it had not written down; nothing else is missing,
+    // and nothing is there twice.
     let events = heard(&dir);
     let delivered = finished.totals.handler("program", "out");
     let missing = delivered - events.len() as u64;

@@ -1,4 +1,5 @@
-//! The `file` handler: lines are in the file whole, once and in order, whatever happens to the program, the file or the disk.
+//! The `file` handler: lines are in the file whole, once and in order, whatever happens to the
+//! program, the file or the disk.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -146,7 +147,8 @@ fn logrotate_s_rename_and_its_copytruncate_lose_nothing() {
     making.finish();
     wait_for_mark(&path, "file-logrotate", 1000);
 
-    // What is written between the copy and the cut is lost to everybody, so it is done while nothing is written.
+    // What is written between the copy and the cut is lost to everybody, so it is done while
+    // nothing is written.
     let copy = dir.join("copied");
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     loop {

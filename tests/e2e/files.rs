@@ -155,7 +155,8 @@ fn a_hundred_thousand_opens_by_eight_threads_are_all_accounted_for() {
     };
     assert_eq!(done["opens"].as_u64(), Some(100_000));
     let total = |counter| finished.totals.tracker("files", counter);
-    // Beside these, the program and its libraries were opened, and what the C library reads of the machine.
+    // Beside these, the program and its libraries were opened, and what the C library reads of the
+    // machine.
     let others = finished.events.len() as u64 - opens(path);
     assert!(others < 100, "{others}");
     let accounted = opens(path) + others + total("lost") + total("refused");

@@ -1,4 +1,5 @@
-//! NATS: everything arrives, once and in order, whoever is killed in the middle; a real nats-server, real events.
+//! NATS: everything arrives, once and in order, whoever is killed in the middle; a real
+//! nats-server, real events.
 
 #[path = "nats/secrets.rs"]
 mod secrets;
@@ -22,8 +23,9 @@ use whalewatch_tests::{environment, wait};
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 const STREAM: &str = "WHALEWATCH";
 
-/// What the workload opens goes to standard output and to NATS. Of a tracker with two chains, the slower one's queue must have room for what
-/// the workload makes faster than a debug build takes it: that much would be dropped, and counted, else.
+/// What the workload opens goes to standard output and to NATS. Of a tracker with two chains, the
+/// slower one's queue must have room for what the workload makes faster than a debug build takes
+/// it: that much would be dropped, and counted, else.
 fn config(server: &Server, options: &str) -> String {
     format!(
         r#"[container]
@@ -389,7 +391,8 @@ fn let_in(dir: &Path, server: &mut Server, handler: &str, options: ConnectOption
     finished.totals.assert_complete();
 }
 
-/// The first word of the outage that a handler with these options has, and that all went to the spool.
+/// The first word of the outage that a handler with these options has, and that all went to the
+/// spool.
 #[track_caller]
 fn kept_out(dir: &Path, server: &Server, handler: &str) -> String {
     let options = format!("{handler}\n{}", spool(dir, ""));

@@ -1,4 +1,5 @@
-//! Connections: both ends as each side sees them, every way to fail, and nothing that did not happen.
+//! Connections: both ends as each side sees them, every way to fail, and nothing that did not
+//! happen.
 
 #[path = "network/namespaces.rs"]
 mod namespaces;

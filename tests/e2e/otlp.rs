@@ -1,5 +1,5 @@
-//! OpenTelemetry logs: a strict receiver gets exactly what standard output gets, over both protocols, though it is killed,
-//! hangs, is full and refuses in between.
+//! OpenTelemetry logs: a strict receiver gets exactly what standard output gets, over both
+//! protocols, though it is killed, hangs, is full and refuses in between.
 
 #[path = "otlp/line.rs"]
 mod line;
@@ -24,7 +24,8 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// What the receiver wants to see before it takes anything.
 const TOKEN: &str = "Bearer whalewatch-e2e";
 
-/// One chain to the receiver and one to standard output, from the same tracker through the same manager.
+/// One chain to the receiver and one to standard output, from the same tracker through the same
+/// manager.
 fn config(options: &str) -> String {
     format!(
         r#"[container]
@@ -76,8 +77,8 @@ fn wait_for(receiver: &Receiver, name: &str) {
     });
 }
 
-/// A line without what two chains may say differently: the manager may hear of a container's new state in between, and what
-/// it tells of containers itself it makes anew for each chain.
+/// A line without what two chains may say differently: the manager may hear of a container's new
+/// state in between, and what it tells of containers itself it makes anew for each chain.
 fn common(line: &Value) -> Value {
     let mut line = line.clone();
     if let Some(container) = line["container"].as_object_mut()
@@ -120,7 +121,8 @@ fn once(mut lines: Vec<Value>) -> Vec<Value> {
     lines
 }
 
-/// What was accepted is what was printed, but for what was refused, in the same order for each container.
+/// What was accepted is what was printed, but for what was refused, in the same order for each
+/// container.
 fn compare(receiver: &Receiver, finished: &Finished) {
     let refused: Vec<_> = receiver.refused().iter().map(common).collect();
     let printed = by_container(finished.events.iter().map(|Event(line)| line));

@@ -1,4 +1,5 @@
-//! Privileges: every call with what was before and after, against what the process itself reads in `/proc`.
+//! Privileges: every call with what was before and after, against what the process itself reads in
+//! `/proc`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,7 +28,8 @@ fn tracer(test: &str, options: &str) -> Tracer {
     Tracer::run(&dir, &config::chain_of(docker().socket(), &trackers, &["privilege"]))
 }
 
-/// The privilege events of the process that told this, in their order. In a container it knows its pid there.
+/// The privilege events of the process that told this, in their order. In a container it knows its
+/// pid there.
 fn events_of(finished: &Finished, done: &Value, container: Option<&str>) -> Vec<Value> {
     let ours = finished.events.iter().filter(|event| {
         let pid = if container.is_some() { "vpid" } else { "pid" };

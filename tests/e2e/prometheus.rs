@@ -20,7 +20,8 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// Processes with their containers, counted at `port` and then printed. Names are waited for as long as it takes.
+/// Processes with their containers, counted at `port` and then printed. Names are waited for as
+/// long as it takes.
 fn config(port: u16, options: &str) -> String {
     format!(
         r#"[container]
@@ -47,7 +48,8 @@ through = ["container", "metrics", "out"]
     )
 }
 
-/// Metrics of what runs in containers: programs by their arguments, and how the length of their lives is spread.
+/// Metrics of what runs in containers: programs by their arguments, and how the length of their
+/// lives is spread.
 const METRICS: &str = r#"
 [[handlers.metrics.metrics]]
 name = "events_total"
@@ -104,7 +106,8 @@ fn what_containers_do_is_counted_exactly_by_two_scrapers_also_when_one_was_kille
         scraper.wait_for(&programs(&a.name, "two"), 2.0);
     }
 
-    // Now nothing happens in them any more, and every number has to be that of the events that were printed.
+    // Now nothing happens in them any more, and every number has to be that of the events that were
+    // printed.
     drop((a, b));
     for name in names {
         let printed = tracer.wait_for("the container's first process has ended", |events| {
@@ -203,7 +206,8 @@ labels = ["container.name"]
         docker().ok(&["run", "--rm", "--name", &name, &environment::image(), "/bin/true", &name]);
         name
     };
-    // As many as it takes until one more than there is room for has come within the time that each is kept.
+    // As many as it takes until one more than there is room for has come within the time that each
+    // is kept.
     let mut number = 0;
     let first = wait::until("the cap has refused something", LIMIT * 2, || {
         short(number);

@@ -84,8 +84,9 @@ fn a_replay_prints_what_was_printed_each_time_and_without_privileges() {
     let (first, second) = (replay(), replay());
     fs::remove_dir_all(&open).expect("it can be removed");
     assert!(first == second, "each replay prints the same");
-    // What trackers tell comes in its order. What the manager adds, and a container's state, come when the daemon has told of
-    // it, which may be before or behind what a tracker had sent by then.
+    // What trackers tell comes in its order. What the manager adds, and a container's state, come
+    // when the daemon has told of it, which may be before or behind what a tracker had sent by
+    // then.
     let (printed, replayed) = (told(&lines(&printed)), told(&lines(&first)));
     assert_eq!(printed.0.len(), replayed.0.len());
     for (then, now) in printed.0.iter().zip(&replayed.0) {
@@ -94,7 +95,8 @@ fn a_replay_prints_what_was_printed_each_time_and_without_privileges() {
     assert_eq!(printed.1, replayed.1);
 }
 
-/// What trackers told, without containers' states; and what the manager added, without times, sorted.
+/// What trackers told, without containers' states; and what the manager added, without times,
+/// sorted.
 fn told(events: &[Value]) -> (Vec<Value>, Vec<String>) {
     let (mut of_trackers, mut of_manager) = (Vec::new(), Vec::new());
     for event in events {

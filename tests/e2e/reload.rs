@@ -11,8 +11,8 @@ use whalewatch_tests::{environment, wait};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
-/// One chain of process events, through a filter that lets through the workload's and whose own text tells one
-/// configuration from another.
+/// One chain of process events, through a filter that lets through the workload's and whose own
+/// text tells one configuration from another.
 fn config(turn: u32) -> String {
     format!(
         r#"[container]

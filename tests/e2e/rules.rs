@@ -1,4 +1,5 @@
-//! Rules: what containers do out of the ordinary is told, with its container, and ordinary life is not.
+//! Rules: what containers do out of the ordinary is told, with its container, and ordinary life is
+//! not.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -130,7 +130,8 @@ fn a_flood_is_refused_beyond_its_budget_and_counted_and_others_lose_nothing() {
     }
     let delivered = opens_of(&finished, "flood");
     let of_flood = refused.get("flood").copied().unwrap_or_default();
-    // Of the workload's other opens (its libraries) some may be refused as well; all of the flood's are either.
+    // Of the workload's other opens (its libraries) some may be refused as well; all of the flood's
+    // are either.
     assert!(delivered + of_flood >= FLOOD, "{delivered} + {of_flood}");
     assert!(delivered + of_flood < FLOOD + 50, "{delivered} + {of_flood}");
     assert!(delivered < FLOOD / 10, "{delivered} were delivered");

@@ -28,8 +28,9 @@ fn sleeper(name: &str) -> Container {
     let options: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let command = ["sh", "-c", "trap : USR1; while :; do sleep 1; done"];
     let container = docker().start_with(name, &options, &image, &command);
-    // The runtime's program becomes the shell, and the shell sets its trap, after `docker run` has ended; before that the
-    // kernel ignores the signal, as it does for every first process of a pid namespace.
+    // The runtime's program becomes the shell, and the shell sets its trap, after `docker run` has
+    // ended; before that the kernel ignores the signal, as it does for every first process of a pid
+    // namespace.
     let pid = container.first_pid();
     wait::until("the shell catches SIGUSR1", Duration::from_mins(1), || {
         wait::when(is_shell_that_catches(pid, 10))
@@ -37,7 +38,8 @@ fn sleeper(name: &str) -> Container {
     container
 }
 
-/// Whether a process is a shell (the runtime's program before it catches every signal) that catches this signal.
+/// Whether a process is a shell (the runtime's program before it catches every signal) that catches
+/// this signal.
 fn is_shell_that_catches(pid: u32, signal: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);

@@ -1,5 +1,6 @@
-//! The history: written from real events of real containers, read by the real `sqlite3` and by `whalewatch query` meanwhile, and what
-//! becomes of it when it is locked, when its disk is full, and when the program is killed.
+//! The history: written from real events of real containers, read by the real `sqlite3` and by
+//! `whalewatch query` meanwhile, and what becomes of it when it is locked, when its disk is full,
+//! and when the program is killed.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -81,8 +82,9 @@ fn query(database: &Path, args: &[&str]) -> Vec<Event> {
     text.lines().map(parse).collect()
 }
 
-/// Events in a form in which those of two chains can be compared: in a fixed order, and without what the manager tells each chain by
-/// itself: the container's status as it is then, and the times of its own events.
+/// Events in a form in which those of two chains can be compared: in a fixed order, and without
+/// what the manager tells each chain by itself: the container's status as it is then, and the times
+/// of its own events.
 fn comparable<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
     let mut lines: Vec<String> = events
         .into_iter()

@@ -68,7 +68,8 @@ fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
     finished.totals.assert_complete();
 }
 
-/// The workload stops in a cgroup of its own before watching begins, and `strace` takes hold of it there: both see the same calls.
+/// The workload stops in a cgroup of its own before watching begins, and `strace` takes hold of it
+/// there: both see the same calls.
 #[test]
 fn counts_and_errors_are_those_of_strace() {
     let docker = Docker::at(&environment::docker_socket());

@@ -1,5 +1,6 @@
-//! Handlers of third parties: one that `whalewatch new handler` has just written, and the one in `examples/geo-handler`. Both
-//! are crates outside the workspace, built here, and run as programs of their own.
+//! Handlers of third parties: one that `whalewatch new handler` has just written, and the one in
+//! `examples/geo-handler`. Both are crates outside the workspace, built here, and run as programs
+//! of their own.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -16,7 +17,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
 }
 
-/// What cargo's profile for development has for a debugger. What is built already has it all, where nobody says otherwise.
+/// What cargo's profile for development has for a debugger. What is built already has it all, where
+/// nobody says otherwise.
 const DEBUG: &str = "CARGO_PROFILE_DEV_DEBUG";
 
 /// Runs cargo in a crate outside the workspace, with what is built already: what it said.

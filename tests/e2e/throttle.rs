@@ -1,4 +1,5 @@
-//! Throttling real containers: each has an allowance of its own, and what was kept back is told to the last event.
+//! Throttling real containers: each has an allowance of its own, and what was kept back is told to
+//! the last event.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +13,8 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// A chain of the execs of `/bin/true` in the test's containers, through a throttle with these options.
+/// A chain of the execs of `/bin/true` in the test's containers, through a throttle with these
+/// options.
 fn tracer(dir: &Path, options: &str) -> Tracer {
     let socket = environment::docker_socket();
     let config = format!(

@@ -1,4 +1,5 @@
-//! Alerts by HTTP: a real server, in Python, gets each, though it fails, hangs, refuses and is gone in between.
+//! Alerts by HTTP: a real server, in Python, gets each, though it fails, hangs, refuses and is gone
+//! in between.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -97,7 +98,8 @@ impl Drop for Receiver {
     }
 }
 
-/// What runs `/bin/true` in a container of ours is an alert; it goes to the receiver and to standard output.
+/// What runs `/bin/true` in a container of ours is an alert; it goes to the receiver and to
+/// standard output.
 fn config(receiver: &Receiver, options: &str) -> String {
     let when = "kind == 'process.exec' && process.executable.path == '/bin/true'";
     let chain = |filter: &str, end: &str| {
@@ -147,7 +149,8 @@ fn alerts(name: &str, count: usize) {
     docker.ok(&["run", "--rm", "--name", name, &environment::image(), "sh", "-c", &script]);
 }
 
-/// What two outputs may say differently: the manager may hear of a container's new state in between.
+/// What two outputs may say differently: the manager may hear of a container's new state in
+/// between.
 fn without_status(mut line: Value) -> Value {
     line["container"].as_object_mut().expect("a container").remove("status");
     line

@@ -1,4 +1,5 @@
-//! A container that goes on: it runs one numbered program after another, so that it shows whether an event was lost.
+//! A container that goes on: it runs one numbered program after another, so that it shows whether
+//! an event was lost.
 
 use crate::output::Event;
 use crate::tracer::Tracer;

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// For a shell in a mount namespace of its own: it sees cgroups of version 2 alone, whatever the machine has.
+/// For a shell in a mount namespace of its own: it sees cgroups of version 2 alone, whatever the
+/// machine has.
 pub const VERSION_2_ALONE: &str = "mount -t cgroup2 none /sys/fs/cgroup";
 
 /// Where it is mounted.

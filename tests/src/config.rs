@@ -22,8 +22,9 @@ through = ["container", "out"]
     )
 }
 
-/// One chain: what these trackers' tables declare (`[trackers.NAME]` and so on), with a dockerd at `socket`, as JSON lines.
-/// Names are waited for as long as it takes: what is tested is what trackers tell, not how fast a machine is.
+/// One chain: what these trackers' tables declare (`[trackers.NAME]` and so on), with a dockerd at
+/// `socket`, as JSON lines. Names are waited for as long as it takes: what is tested is what
+/// trackers tell, not how fast a machine is.
 pub fn chain_of(socket: &Path, trackers: &str, names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     format!(

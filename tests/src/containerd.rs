@@ -1,4 +1,5 @@
-//! A containerd of our own, with everything that it writes under one folder, so that no test touches the system's.
+//! A containerd of our own, with everything that it writes under one folder, so that no test
+//! touches the system's.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,8 +22,9 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts one with everything under `dir`, and waits until it answers. What an earlier run left there is cleared away.
-    /// With `pods` it speaks the container runtime interface, and pods have the sandbox `pods` for an image.
+    /// Starts one with everything under `dir`, and waits until it answers. What an earlier run left
+    /// there is cleared away. With `pods` it speaks the container runtime interface, and pods have
+    /// the sandbox `pods` for an image.
     ///
     /// # Errors
     /// When it cannot be started or does not answer: with the end of its log.

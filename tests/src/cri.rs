@@ -1,5 +1,6 @@
-//! A kubelet's part: making pods and their containers over the container runtime interface. Messages have the fields that are
-//! used; numbers as in Kubernetes' `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
+//! A kubelet's part: making pods and their containers over the container runtime interface.
+//! Messages have the fields that are used; numbers as in Kubernetes'
+//! `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -198,7 +199,8 @@ pub enum Labels {
     None,
 }
 
-/// The name of an image that sleeps if it is not told otherwise, as the pause program does: what a pod's sandbox runs.
+/// The name of an image that sleeps if it is not told otherwise, as the pause program does: what a
+/// pod's sandbox runs.
 ///
 /// # Errors
 /// When docker cannot make it.

@@ -1,4 +1,5 @@
-//! A dockerd of our own, with everything that it writes under one folder, so that no test touches the system's.
+//! A dockerd of our own, with everything that it writes under one folder, so that no test touches
+//! the system's.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use crate::docker::Docker;
 use crate::{daemon, sweep, wait};
 
-/// A Unix socket's path has at most 107 bytes, and dockerd puts sockets with names of up to this length under its folder.
+/// A Unix socket's path has at most 107 bytes, and dockerd puts sockets with names of up to this
+/// length under its folder.
 const LONGEST_SOCKET: usize = "/exec/containerd/containerd.sock.ttrpc".len();
 
 /// A running dockerd. When it goes, so do its containers, its mounts and its folder.
@@ -78,8 +80,9 @@ impl Dockerd {
     /// # Errors
     /// As [`Dockerd::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        // A killed daemon leaves its pid file, and refuses to start if another process has that pid by now. The containerd
-        // that it managed ends with it, and must be gone before the next one takes over its folder.
+        // A killed daemon leaves its pid file, and refuses to start if another process has that pid
+        // by now. The containerd that it managed ends with it, and must be gone before the next one
+        // takes over its folder.
         let _missing = fs::remove_file(self.dir.join("dockerd.pid"));
         let containerd = self.dir.join("exec/containerd/containerd.pid");
         if let Some(pid) = sweep::read_pid(&containerd) {

@@ -1,4 +1,5 @@
-//! What `cargo xtask test` tells the tests. A test that misses something fails: a skipped test proves nothing.
+//! What `cargo xtask test` tells the tests. A test that misses something fails: a skipped test
+//! proves nothing.
 
 use std::env;
 use std::fs;

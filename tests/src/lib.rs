@@ -1,9 +1,11 @@
-//! What the end-to-end tests stand on: Whalewatch as a child process, a dockerd or a containerd of their own, the lines that
-//! came out, and an oracle that knows which container did what without asking Whalewatch.
+//! What the end-to-end tests stand on: Whalewatch as a child process, a dockerd or a containerd of
+//! their own, the lines that came out, and an oracle that knows which container did what without
+//! asking Whalewatch.
 //!
-//! The tests themselves are in `e2e/` and run with `cargo xtask test`, which prepares the machine and tells them by
-//! [`environment`] variables what it prepared. Nothing here sleeps for a fixed time in the hope that something has
-//! happened: every wait is for a condition, with a deadline ([`wait`]).
+//! The tests themselves are in `e2e/` and run with `cargo xtask test`, which prepares the machine
+//! and tells them by [`environment`] variables what it prepared. Nothing here sleeps for a fixed
+//! time in the hope that something has happened: every wait is for a condition, with a deadline
+//! ([`wait`]).
 
 pub mod beats;
 pub mod cgroup;

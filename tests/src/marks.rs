@@ -1,5 +1,5 @@
-//! Marks: a container runs one program after the other, each with the next number as its argument, so that it can be told whether
-//! every event came through, once and in order.
+//! Marks: a container runs one program after the other, each with the next number as its argument,
+//! so that it can be told whether every event came through, once and in order.
 
 use std::process::{Child, Command};
 

@@ -1,8 +1,9 @@
 //! An oracle that knows which container did what without asking Whalewatch.
 //!
-//! Every process that a test starts carries an argument that no other process has, so its exec can be told from all others on
-//! the machine, and with it the cgroup of its container. From then on the kernel's own cgroup id, which is in every event,
-//! tells what the container must be. What other programs on the machine do is left alone.
+//! Every process that a test starts carries an argument that no other process has, so its exec can
+//! be told from all others on the machine, and with it the cgroup of its container. From then on
+//! the kernel's own cgroup id, which is in every event, tells what the container must be. What
+//! other programs on the machine do is left alone.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
@@ -55,7 +56,8 @@ pub struct Verdict {
     pub named_at_once: usize,
     /// Events of marked host processes and of the test's own cgroup.
     pub on_host: usize,
-    /// Attributed to a container that it was not, to the host though it was in a container, or the reverse.
+    /// Attributed to a container that it was not, to the host though it was in a container, or the
+    /// reverse.
     pub wrong: Vec<String>,
     /// Containers with events that never got their name.
     pub never_named: Vec<String>,
@@ -75,7 +77,8 @@ impl Oracle {
         self.host_marks.insert(mark.to_owned());
     }
 
-    /// Stops the tracer when all marked processes have ended in its output and all are named, and judges.
+    /// Stops the tracer when all marked processes have ended in its output and all are named, and
+    /// judges.
     ///
     /// # Panics
     /// When anything was wrong, came only at the end, or was lost on the way through the chain.

@@ -1,4 +1,5 @@
-//! The `podman` command, with everything that it writes under one folder: as root, or as an ordinary user made for that.
+//! The `podman` command, with everything that it writes under one folder: as root, or as an
+//! ordinary user made for that.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -204,7 +205,8 @@ impl Podman {
         Ok(service)
     }
 
-    /// Ends what runs in the folder, takes down what is mounted there, and removes it; with its user, if it has one.
+    /// Ends what runs in the folder, takes down what is mounted there, and removes it; with its
+    /// user, if it has one.
     fn clear(&self) -> Result<()> {
         if self.dir.exists() {
             self.run(&["rm", "-a", "-f", "-t", "0"])?;

@@ -1,5 +1,6 @@
-//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut short: processes, cgroups,
-//! mounts, files. Everything is recognised by the folder that the daemon was given, so nothing else on the machine is touched.
+//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut
+//! short: processes, cgroups, mounts, files. Everything is recognised by the folder that the daemon
+//! was given, so nothing else on the machine is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -61,7 +62,8 @@ pub fn sweep_containerd(dir: &Path) -> Result<()> {
     remove(dir)
 }
 
-/// Ends all processes in the containers of a containerd; gives what the containers' cgroups are called.
+/// Ends all processes in the containers of a containerd; gives what the containers' cgroups are
+/// called.
 pub fn end_containers(dir: &Path) -> Vec<String> {
     let tasks = dir.join(CONTAINERD_STATE).join("io.containerd.runtime.v2.task");
     let names = |dir: &Path| -> Vec<String> {

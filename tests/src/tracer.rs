@@ -15,7 +15,8 @@ use crate::output::{Event, Output};
 use crate::totals::Totals;
 use crate::wait;
 
-/// How long it may take until it says that it is watching. Its own aim is 0.2 s; a test machine may be busy.
+/// How long it may take until it says that it is watching. Its own aim is 0.2 s; a test machine may
+/// be busy.
 const START_LIMIT: Duration = Duration::from_secs(20);
 /// How long it may take to drain and end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -199,7 +200,8 @@ impl Drop for Tracer {
     }
 }
 
-/// Standard error of a child, collected line by line by a thread, so that the child never waits for us to read.
+/// Standard error of a child, collected line by line by a thread, so that the child never waits for
+/// us to read.
 #[derive(Debug)]
 pub struct Stderr {
     text: Arc<Mutex<String>>,

@@ -28,7 +28,8 @@ impl Workload {
     /// It, to be run on the host.
     pub fn command(self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.0);
-        // Cargo has its own loader look into a folder for each library that was ever built: opens that are not the workload's.
+        // Cargo has its own loader look into a folder for each library that was ever built: opens
+        // that are not the workload's.
         command.args(arguments).env_remove("LD_LIBRARY_PATH");
         command
     }
@@ -52,7 +53,8 @@ impl Workload {
         told(arguments, &command.output().expect("docker can be started"))
     }
 
-    /// Runs it in a container that runs already, which must have been started with [`Workload::mounts`].
+    /// Runs it in a container that runs already, which must have been started with
+    /// [`Workload::mounts`].
     ///
     /// # Panics
     /// When it fails.

@@ -17,8 +17,9 @@ static BUDGETS: LruHashMap<u64, Budget> = LruHashMap::with_max_entries(1, 0);
 
 /// Takes a token out of the cgroup's bucket; says, and counts, if there was none.
 ///
-/// The bucket is the time at which it will be full again: each token puts that off by its cost, and a bucket that would be full
-/// later than a burst takes has none left. Several CPUs may take at once; what one finds too late it gives back.
+/// The bucket is the time at which it will be full again: each token puts that off by its cost, and
+/// a bucket that would be full later than a burst takes has none left. Several CPUs may take at
+/// once; what one finds too late it gives back.
 ///
 /// # Safety
 ///
@@ -36,7 +37,8 @@ pub unsafe fn refuses(cgroup_id: u64) -> bool {
         // Another CPU may have been quicker.
         let _ = BUDGETS.insert(cgroup_id, Budget { full_at: now, refused: 0 }, BPF_NOEXIST.into());
     }
-    // No memory for a bucket, which only the kernel's own shortage can bring about: nothing is refused.
+    // No memory for a bucket, which only the kernel's own shortage can bring about: nothing is
+    // refused.
     let Some(bucket) = BUDGETS.get_ptr_mut(cgroup_id) else { return false };
     // SAFETY: the map's memory; all access to it is atomic.
     unsafe {

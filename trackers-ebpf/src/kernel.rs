@@ -7,7 +7,8 @@ use aya_ebpf::{EbpfContext as _, programs::BtfTracePointContext};
 /// A pointer to some struct of the kernel's; the verifier knows which.
 pub type Kernel = *const u8;
 
-/// Reads a read-only global. Volatile, since the value in the object is not the one that the loader sets.
+/// Reads a read-only global. Volatile, since the value in the object is not the one that the loader
+/// sets.
 ///
 /// # Safety
 ///
@@ -20,8 +21,8 @@ pub unsafe fn global<T: Copy>(global: *const T) -> T {
 
 /// Loads the member at `offset` (a read-only global) of the struct that `base` points to.
 ///
-/// A stale or null pointer reads as zeroes: the kernel guards such loads. Volatile keeps the compiler from merging
-/// loads of two types into one that the verifier cannot check.
+/// A stale or null pointer reads as zeroes: the kernel guards such loads. Volatile keeps the
+/// compiler from merging loads of two types into one that the verifier cannot check.
 ///
 /// # Safety
 ///
@@ -41,13 +42,13 @@ pub fn argument(ctx: &BtfTracePointContext, n: usize) -> Kernel {
 /// The `n`th argument of a tracepoint, as a number.
 #[inline(always)]
 pub fn number(ctx: &BtfTracePointContext, n: usize) -> u64 {
-    // SAFETY: the context is an array of 64-bit arguments; the verifier knows how many. Volatile, or the compiler reads
-    // an argument before it is known to exist.
+    // SAFETY: the context is an array of 64-bit arguments; the verifier knows how many. Volatile,
+    // or the compiler reads an argument before it is known to exist.
     unsafe { ctx.as_ptr().cast::<u64>().add(n).read_volatile() }
 }
 
-/// The same number, of which the compiler knows nothing any more: so that it checks a bound on the very number that it uses then, as
-/// the verifier wants to see it.
+/// The same number, of which the compiler knows nothing any more: so that it checks a bound on the
+/// very number that it uses then, as the verifier wants to see it.
 #[inline(always)]
 pub fn opaque(mut number: u64) -> u64 {
     // SAFETY: it copies a register to itself.

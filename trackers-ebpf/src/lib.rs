@@ -1,9 +1,10 @@
-//! What Whalewatch's kernel programs share: reading the kernel's structs, the header of a process record, and handing
-//! records to user space.
+//! What Whalewatch's kernel programs share: reading the kernel's structs, the header of a process
+//! record, and handing records to user space.
 //!
-//! The programs carry no CO-RE relocations. The loader looks member offsets up in the running kernel's type information
-//! and sets them as read-only globals, which the verifier knows as constants: `pointer + offset` is then a direct load
-//! that it checks against the kernel's types, with no helper call.
+//! The programs carry no CO-RE relocations. The loader looks member offsets up in the running
+//! kernel's type information and sets them as read-only globals, which the verifier knows as
+//! constants: `pointer + offset` is then a direct load that it checks against the kernel's types,
+//! with no helper call.
 #![no_std]
 #![feature(asm_experimental_arch)] // For atomic adding: the compiler has it for this target in no other way.
 #![expect(

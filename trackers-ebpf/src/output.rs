@@ -23,7 +23,8 @@ use crate::{
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Where a record with a variable tail is put together: its fixed part first, then the pieces of its tail.
+/// Where a record with a variable tail is put together: its fixed part first, then the pieces of
+/// its tail.
 #[repr(C, align(8))]
 pub struct Scratch(pub [u8; SCRATCH_BYTES]);
 
@@ -76,8 +77,8 @@ pub fn count_lost(cgroup_id: u64) -> u32 {
     0
 }
 
-/// Whether a record of this cgroup may be made: what a budget refuses is counted. To be asked last, when the record will
-/// be made if this says so.
+/// Whether a record of this cgroup may be made: what a budget refuses is counted. To be asked last,
+/// when the record will be made if this says so.
 #[inline(always)]
 pub fn begin(cgroup_id: u64) -> bool {
     count_generated();
@@ -117,7 +118,8 @@ pub unsafe fn submit_note(record: *mut c_void, length: u32) -> bool {
     result == 0
 }
 
-/// The flags to submit a record with: wake user space only past the fill mark, and not for every record there.
+/// The flags to submit a record with: wake user space only past the fill mark, and not for every
+/// record there.
 #[inline(always)]
 pub fn submit_flags() -> u64 {
     // SAFETY: a map of this object, and its globals.

@@ -1,7 +1,9 @@
-//! Paths as the kernel resolved them: from a file or a directory up to the root of its mount namespace.
+//! Paths as the kernel resolved them: from a file or a directory up to the root of its mount
+//! namespace.
 //!
-//! A path is written leaf first, each name closed by a NUL byte; user space turns it round. Descriptors are arrays of
-//! pointers, whose types the verifier does not follow, so everything here is read with a helper.
+//! A path is written leaf first, each name closed by a NUL byte; user space turns it round.
+//! Descriptors are arrays of pointers, whose types the verifier does not follow, so everything here
+//! is read with a helper.
 
 use core::{ffi::c_void, mem::size_of};
 
@@ -26,7 +28,8 @@ use crate::{
 
 /// The longest name of a file or directory (`NAME_MAX`).
 const NAME_MAX: u32 = 255;
-/// Steps of a walk: a name has at least one byte, and is closed by another; mounts can be crossed, too.
+/// Steps of a walk: a name has at least one byte, and is closed by another; mounts can be crossed,
+/// too.
 const MOST_STEPS: u32 = PIECE_MAX / 2 + 64;
 /// `AT_FDCWD`
 const WORKING_DIRECTORY: i32 = -100;
@@ -49,7 +52,8 @@ pub struct Piece {
     pub truncated: bool,
 }
 
-/// The state of a walk. It is in a map, so that the verifier takes what a step leaves there for any number, and looks at one step only.
+/// The state of a walk. It is in a map, so that the verifier takes what a step leaves there for any
+/// number, and looks at one step only.
 #[repr(C)]
 struct Walk {
     dentry: u64,
@@ -208,7 +212,8 @@ pub unsafe fn base(fd: i32) -> Place {
     }
 }
 
-/// Writes the names from a place up to the root of its mount namespace into the scratch, from `start` on.
+/// Writes the names from a place up to the root of its mount namespace into the scratch, from
+/// `start` on.
 ///
 /// # Safety
 ///
@@ -243,7 +248,8 @@ extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
         if dentry == (*walk).root {
             return climb(walk);
         }
-        // A parent, a length with its hash, and a name: they stand in this order, which the loader checks.
+        // A parent, a length with its hash, and a name: they stand in this order, which the loader
+        // checks.
         let [parent, length, name]: [u64; 3] = member(dentry, &raw const (*PATHS).dentry_parent);
         if parent == dentry || parent == 0 {
             (*walk).arrived = 1;

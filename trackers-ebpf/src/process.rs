@@ -43,8 +43,8 @@ pub fn current() -> Kernel {
 pub struct Subject {
     /// The task that acts.
     pub task: Kernel,
-    /// The first thread of its process: the task itself, where that is known. Each pointer that is followed costs the
-    /// verifier a millisecond at start, since it looks every one up by name.
+    /// The first thread of its process: the task itself, where that is known. Each pointer that is
+    /// followed costs the verifier a millisecond at start, since it looks every one up by name.
     pub leader: Kernel,
     /// Its [`cgroup_id`].
     pub cgroup_id: u64,
@@ -122,7 +122,8 @@ unsafe fn write_namespaces(out: *mut ProcessHeader, task: Kernel) {
         let net_ns: Kernel = load(nsproxy, &raw const (*TASK).nsproxy_net_ns);
         (*out).net_namespace = load(net_ns, &raw const (*TASK).net_ns_inum);
 
-        // The pid of the whole process is the second of the kinds that the kernel keeps (PIDTYPE_TGID).
+        // The pid of the whole process is the second of the kinds that the kernel keeps
+        // (PIDTYPE_TGID).
         let signal: Kernel = load(task, &raw const (*TASK).signal);
         let pids = signal.add(global(&raw const (*TASK).signal_pids) as usize);
         let pid: Kernel = pids.cast::<Kernel>().add(1).read_volatile();
@@ -136,8 +137,8 @@ unsafe fn write_namespaces(out: *mut ProcessHeader, task: Kernel) {
     }
 }
 
-/// Of the numbers that a process has, one a nested pid namespace, takes the innermost. The array's length varies, which
-/// is more than the verifier follows, hence the helper calls.
+/// Of the numbers that a process has, one a nested pid namespace, takes the innermost. The array's
+/// length varies, which is more than the verifier follows, hence the helper calls.
 #[inline(always)]
 unsafe fn write_nested_pid(out: *mut ProcessHeader, pid: Kernel, level: u32) {
     /// `struct upid { int nr; struct pid_namespace *ns; }`, which the loader checks.

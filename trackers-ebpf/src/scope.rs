@@ -9,7 +9,8 @@ use crate::{
     process::Subject,
 };
 
-/// Cgroups that are watched (1) or not (0), by id. User space keeps it; the loader makes it larger where it is used.
+/// Cgroups that are watched (1) or not (0), by id. User space keeps it; the loader makes it larger
+/// where it is used.
 #[map]
 static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
@@ -35,7 +36,8 @@ pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
     }
 }
 
-/// Whether what failed, or did not, is watched: for programs that learn the result after they asked [`watches`].
+/// Whether what failed, or did not, is watched: for programs that learn the result after they asked
+/// [`watches`].
 #[inline(always)]
 pub fn watches_result(failed: bool) -> bool {
     // SAFETY: a global of this object.
@@ -100,7 +102,8 @@ unsafe fn watches_cgroup(subject: &Subject) -> bool {
     }
 }
 
-/// A cgroup that is new, or was made by a container within its own, is watched as those above it are.
+/// A cgroup that is new, or was made by a container within its own, is watched as those above it
+/// are.
 #[inline(never)]
 unsafe fn watches_above(mut cgroup: Kernel) -> bool {
     // SAFETY: as for `watches`.

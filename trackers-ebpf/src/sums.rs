@@ -10,7 +10,8 @@ static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[inline(always)]
 pub fn table() -> u32 {
     EPOCH.get(0).map_or(0, |epoch| {
-        // SAFETY: the map's own memory, which user space writes to: so it must not be read once for all.
+        // SAFETY: the map's own memory, which user space writes to: so it must not be read once for
+        // all.
         unsafe { core::ptr::from_ref(epoch).read_volatile() }
     })
 }

@@ -13,10 +13,12 @@ static SYSCALL_OFFSETS: SyscallOffsets = SyscallOffsets::UNSET;
 
 const OFFSETS: *const SyscallOffsets = &raw const SYSCALL_OFFSETS;
 
-/// What to do about each system call, by number; 0 for nothing. User space fills it in, so that programs know no numbers.
+/// What to do about each system call, by number; 0 for nothing. User space fills it in, so that
+/// programs know no numbers.
 pub type Actions = [u8; SYSCALLS];
 
-/// Arguments by their index: six that there can be, the working directory, and 0 for one that is not there.
+/// Arguments by their index: six that there can be, the working directory, and 0 for one that is
+/// not there.
 pub type Arguments = [u64; 8];
 
 /// `AT_FDCWD`, as a register holds it.
@@ -51,8 +53,8 @@ pub unsafe fn get(arguments: &Arguments, index: *const u8) -> u64 {
     }
 }
 
-/// What to do about the call that these registers tell of. A call of the 32-bit architecture, whose numbers mean other calls, is
-/// passed over.
+/// What to do about the call that these registers tell of. A call of the 32-bit architecture, whose
+/// numbers mean other calls, is passed over.
 ///
 /// # Safety
 ///

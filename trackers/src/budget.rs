@@ -41,7 +41,8 @@ impl Budgets {
         Self { buckets, book, interval, told_at: Instant::now(), seen: 0, events: 0 }
     }
 
-    /// Appends what there is to tell. `total`: all that was refused by now; `last`: nothing more will be.
+    /// Appends what there is to tell. `total`: all that was refused by now; `last`: nothing more
+    /// will be.
     pub(crate) fn tell(&mut self, total: u64, last: bool, out: &mut Vec<BudgetEvent>) {
         let due = last || self.told_at.elapsed() >= self.interval;
         let changed = total != self.seen;

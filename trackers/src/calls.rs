@@ -1,4 +1,5 @@
-//! System calls by their numbers on this architecture, and where the kernel keeps what they are made with.
+//! System calls by their numbers on this architecture, and where the kernel keeps what they are
+//! made with.
 
 use whalewatch_trackers_common::{SYSCALLS, SyscallOffsets};
 
@@ -43,7 +44,8 @@ pub(crate) fn offsets(kernel: &Kernel) -> Result<SyscallOffsets, LoadError> {
     compile_error!("whalewatch knows the system calls of x86-64 and aarch64 only");
 }
 
-/// What the programs know system calls by: for each number the place of its description in a list, from 1 on.
+/// What the programs know system calls by: for each number the place of its description in a list,
+/// from 1 on.
 ///
 /// Calls whose number does not fit are left out; no architecture has such.
 pub(crate) fn table<T: Copy, const N: usize>(

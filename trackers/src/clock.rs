@@ -18,8 +18,8 @@ pub(crate) struct BootClock {
 }
 
 impl BootClock {
-    /// The clock as of now. It is the same as before unless the wall clock was set: were each reading taken as it is,
-    /// their noise would put events out of order.
+    /// The clock as of now. It is the same as before unless the wall clock was set: were each
+    /// reading taken as it is, their noise would put events out of order.
     pub(crate) fn now() -> Self {
         let wall = nanoseconds(clock_gettime(ClockId::Realtime));
         let read = wall.saturating_sub(nanoseconds(clock_gettime(ClockId::Boottime)));

@@ -1,5 +1,5 @@
-//! Names of error numbers, the same on x86-64 and aarch64: `asm-generic/errno.h`, and those that the kernel keeps to itself where a call
-//! is started again (`linux/errno.h`).
+//! Names of error numbers, the same on x86-64 and aarch64: `asm-generic/errno.h`, and those that
+//! the kernel keeps to itself where a call is started again (`linux/errno.h`).
 
 /// Numbers in their order, with their names.
 const NAMES: &[(u32, &str)] = &[

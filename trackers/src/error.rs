@@ -12,7 +12,8 @@ pub enum LoadError {
         "no permission to load programs into the kernel: run whalewatch as root, or give it the capabilities CAP_BPF and CAP_PERFMON"
     )]
     NoPrivileges,
-    /// The process has a user namespace of its own, as in a rootless container: what it may do there counts for nothing here.
+    /// The process has a user namespace of its own, as in a rootless container: what it may do
+    /// there counts for nothing here.
     #[error(
         "no permission to load programs into the kernel from a user namespace: run whalewatch as the host's root, not in a rootless container or one with userns-remap"
     )]

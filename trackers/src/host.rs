@@ -1,4 +1,5 @@
-//! What this host allows. Asked before anything is loaded: the kernel's own errors do not say what is wrong.
+//! What this host allows. Asked before anything is loaded: the kernel's own errors do not say what
+//! is wrong.
 
 use std::fs;
 
@@ -42,7 +43,8 @@ pub fn tells_lockdown() -> bool {
     fs::read_to_string(LOCKDOWN).is_ok()
 }
 
-/// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one that programs see.
+/// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one
+/// that programs see.
 pub fn in_initial_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }

@@ -1,4 +1,5 @@
-//! The running kernel: its type information, read once and shared by the trackers that are opened together.
+//! The running kernel: its type information, read once and shared by the trackers that are opened
+//! together.
 
 use std::io;
 use std::path::Path;
@@ -11,12 +12,14 @@ use whalewatch_trackers_common::Member;
 use crate::btf::{Btf, BtfError, KERNEL_BTF};
 use crate::{LoadError, host};
 
-/// Whoever opens trackers keeps a [`Kernel`] meanwhile, so that it is read once for all of them and freed afterwards.
+/// Whoever opens trackers keeps a [`Kernel`] meanwhile, so that it is read once for all of them and
+/// freed afterwards.
 static SHARED: Mutex<Weak<Kernel>> = Mutex::new(Weak::new());
 
 /// The running kernel's type information, and a loader for programs.
 ///
-/// It takes some 30 ms to read and 8 MB to keep. Hold one while opening several trackers, and drop it when they watch.
+/// It takes some 30 ms to read and 8 MB to keep. Hold one while opening several trackers, and drop
+/// it when they watch.
 pub struct Kernel {
     btf: Btf,
     loader: Mutex<EbpfLoader<'static>>,
@@ -26,7 +29,8 @@ impl Kernel {
     /// The one that somebody holds already, or a new one.
     ///
     /// # Errors
-    /// If this process may not load programs, the kernel is locked down, or has no usable type information.
+    /// If this process may not load programs, the kernel is locked down, or has no usable type
+    /// information.
     pub fn shared() -> Result<Arc<Self>, LoadError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = shared.upgrade() {
@@ -47,8 +51,9 @@ impl Kernel {
             }
             error => LoadError::Btf(error),
         })?;
-        // A new loader reads all type information into 18 MB of its own, which only CO-RE relocations need: the
-        // objects here have none. Giving that back at once keeps the program small.
+        // A new loader reads all type information into 18 MB of its own, which only CO-RE
+        // relocations need: the objects here have none. Giving that back at once keeps the program
+        // small.
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         give_memory_back();
@@ -76,10 +81,12 @@ impl Kernel {
     }
 }
 
-/// Type information in the loader's own form that holds nothing but the types to attach to, each at its true id.
+/// Type information in the loader's own form that holds nothing but the types to attach to, each at
+/// its true id.
 ///
-/// The loader looks types up by name to learn their ids. From the kernel's own file that takes 18 ms and 18 MB; all else
-/// in it is of no use, so it is left out: every other id is a forward declaration without a name.
+/// The loader looks types up by name to learn their ids. From the kernel's own file that takes 18
+/// ms and 18 MB; all else in it is of no use, so it is left out: every other id is a forward
+/// declaration without a name.
 pub(crate) fn types_to_attach(types: &[AttachType]) -> Result<AyaBtf, aya::BtfError> {
     const FORWARD: u32 = 7 << 24;
     let last = types.iter().map(|wanted| wanted.id).max().unwrap_or(0);
@@ -119,10 +126,12 @@ impl AttachType {
     pub(crate) const FUNCTION: u32 = 12 << 24;
 }
 
-/// Has the C library map large pieces of memory by themselves, so that they go back to the system when they are freed.
+/// Has the C library map large pieces of memory by themselves, so that they go back to the system
+/// when they are freed.
 ///
-/// Left alone, it raises the size from which it does so to the largest piece that was freed; what is read after that stays
-/// with the program for good. Measured: 8.4 MB resident without this, 1.1 MB with it.
+/// Left alone, it raises the size from which it does so to the largest piece that was freed; what
+/// is read after that stays with the program for good. Measured: 8.4 MB resident without this, 1.1
+/// MB with it.
 fn keep_large_memory_apart() {
     #[cfg(target_env = "gnu")]
     {

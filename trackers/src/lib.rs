@@ -1,8 +1,9 @@
 //! Whalewatch's trackers: what happens on a Linux host, as events, from programs in the kernel.
 //!
-//! A tracker is one program file in the kernel (`trackers-ebpf/src/bin/`), with one file of records that both sides compile
-//! (`trackers/common/`), one module here with its events, options and the decoding of its records, and one line in [`Trackers`] where
-//! it is listed. `docs/writing-a-tracker.md` tells how. What trackers share is here too:
+//! A tracker is one program file in the kernel (`trackers-ebpf/src/bin/`), with one file of records
+//! that both sides compile (`trackers/common/`), one module here with its events, options and the
+//! decoding of its records, and one line in [`Trackers`] where it is listed.
+//! `docs/writing-a-tracker.md` tells how. What trackers share is here too:
 //!
 //! * [`btf`]: where the running kernel keeps what the programs read;
 //! * [`Kernel`]: type information, read once and shared while trackers are opened;
@@ -27,8 +28,17 @@ mod scope;
 mod sums;
 
 pub mod btf;
+pub mod cgroup;
+pub mod files;
 pub mod host;
+pub mod mounts;
+pub mod network;
+pub mod oom;
 pub mod options;
+pub mod privilege;
+pub mod process;
+pub mod signals;
+pub mod syscalls;
 
 pub use error::LoadError;
 pub use kernel::Kernel;
@@ -45,12 +55,11 @@ pub trait Trackers {
     fn take<T: whalewatch_core::TrackerSpec>(&mut self, name: &'static str);
 }
 
-/// Declares the built-in trackers: one line each, with the module and its type.
+/// Lists the built-in trackers: one line each, with the module and its type.
 macro_rules! trackers {
-    ($($module:ident: $spec:ident, $about:literal;)+) => {
-        $(#[doc = $about] pub mod $module;)+
-
-        /// The programs of each built-in tracker, by its name: for whoever wants to know what a host lacks for them.
+    ($($module:ident: $spec:ident,)+) => {
+        /// The programs of each built-in tracker, by its name: for whoever wants to know what a
+        /// host lacks for them.
         pub const PROGRAMS: &[(&str, &Program)] =
             &[$((stringify!($module), &$module::PROGRAM),)+];
 
@@ -62,15 +71,15 @@ macro_rules! trackers {
 }
 
 trackers! {
-    process: ProcessTracker, "Processes that start, run another program, and end.";
-    cgroup: CgroupTracker, "Cgroups that are made, removed and renamed, and processes that move between them.";
-    files: FilesTracker, "Files that are opened, deleted, renamed, linked, read and written.";
-    mounts: MountsTracker, "What is mounted where, moved and unmounted.";
-    oom: OomTracker, "Processes that are killed because memory ran out.";
-    signals: SignalsTracker, "Signals that processes send each other.";
-    privilege: PrivilegeTracker, "What changes what processes may do, and reaches into others and the kernel.";
-    network: NetworkTracker, "Connections that are made, accepted and closed, and segments that are sent again.";
-    syscalls: SyscallsTracker, "System calls: counted for each container, and chosen ones one by one.";
+    process: ProcessTracker,
+    cgroup: CgroupTracker,
+    files: FilesTracker,
+    mounts: MountsTracker,
+    oom: OomTracker,
+    signals: SignalsTracker,
+    privilege: PrivilegeTracker,
+    network: NetworkTracker,
+    syscalls: SyscallsTracker,
 }
 
 pub use cgroup::{CgroupEvent, CgroupOptions, CgroupTracker};

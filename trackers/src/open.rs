@@ -11,7 +11,8 @@ use crate::{Kernel, LoadError, Program, RingSource, scope};
 
 /// Loads and attaches a tracker's programs, with the options that all trackers have.
 ///
-/// `settings` makes what the programs know as `SETTINGS`; `decoder` takes what the tracker reads beside the ring buffer.
+/// `settings` makes what the programs know as `SETTINGS`; `decoder` takes what the tracker reads
+/// beside the ring buffer.
 pub(crate) fn open<D: Decode, S: NoUninit>(
     program: &Program,
     options: &impl TrackerOptions,

@@ -16,7 +16,8 @@ const RING_KIB: RangeInclusive<u32> = 64..=1 << 20;
 const DRAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
 /// How often sums may be reported.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
-/// Most events that a budget may let through in a second: one in two nanoseconds would be no budget.
+/// Most events that a budget may let through in a second: one in two nanoseconds would be no
+/// budget.
 const MOST_PER_SECOND: u32 = 100_000_000;
 
 /// Which results are watched.
@@ -34,21 +35,22 @@ pub enum Results {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScopeOptions {
-    /// Containers that are watched, by patterns: `web*` for a name or an id, `image:nginx*`, `label:tier` or
-    /// `label:tier=front*`; those that begin with `!` leave out. Empty for all.
+    /// Containers that are watched, by patterns: `web*` for a name or an id, `image:nginx*`,
+    /// `label:tier` or `label:tier=front*`; those that begin with `!` leave out. Empty for all.
     pub containers: Vec<String>,
     /// Whether what is in no container is watched. Not set: where `containers` is empty.
     pub host: Option<bool>,
     /// Effective user ids that are watched, in the host's numbers; at most 16. Empty for all.
     pub uids: Vec<u32>,
-    /// Command names that are watched, as the kernel keeps them (at most 15 bytes); at most 16. Empty for all.
+    /// Command names that are watched, as the kernel keeps them (at most 15 bytes); at most 16.
+    /// Empty for all.
     pub comms: Vec<String>,
     /// Watch everything, or only what failed.
     pub results: Results,
 }
 
-/// How many events each container may have: what is beyond is refused in the kernel, counted, and told of by the events
-/// `budget.exceeded`, `budget.refused` and `budget.ended`.
+/// How many events each container may have: what is beyond is refused in the kernel, counted, and
+/// told of by the events `budget.exceeded`, `budget.refused` and `budget.ended`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetOptions {
@@ -96,9 +98,11 @@ macro_rules! tracker_options {
             pub budget: $crate::options::BudgetOptions,
             /// How often sums, and what a budget refused, are reported. From 100ms to 1h.
             pub interval: whalewatch_core::HumanDuration,
-            /// Room for events on their way from the kernel, in KiB: a power of two from 64 to 1048576.
+            /// Room for events on their way from the kernel, in KiB: a power of two from 64 to
+            /// 1048576.
             pub ring_kib: u32,
-            /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is half full.
+            /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is
+            /// half full.
             pub drain_interval: whalewatch_core::HumanDuration,
             /// Report Whalewatch's own process and its children too.
             pub include_own: bool,
@@ -281,7 +285,8 @@ pub(crate) fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
     problems
 }
 
-/// How to use a ring buffer of so many bytes: wake user space from half full, and tell it for a sixteenth more.
+/// How to use a ring buffer of so many bytes: wake user space from half full, and tell it for a
+/// sixteenth more.
 pub(crate) fn ring_settings(kib: u32) -> RingSettings {
     let bytes = u64::from(kib) * 1024;
     let (half, window) = (bytes / 2, bytes / 16);

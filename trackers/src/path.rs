@@ -24,14 +24,16 @@ pub(crate) fn offsets(kernel: &Kernel) -> Result<PathOffsets, LoadError> {
 pub struct FilePath {
     /// The path: from the root of the mount namespace where it is absolute.
     pub bytes: Bytes,
-    /// Whether it is what the kernel resolved; else it is what was asked for, links and `..` in it as they were.
+    /// Whether it is what the kernel resolved; else it is what was asked for, links and `..` in it
+    /// as they were.
     pub resolved: bool,
-    /// Whether it is only a part of the true one: its end where it was resolved, else its beginning.
+    /// Whether it is only a part of the true one: its end where it was resolved, else its
+    /// beginning.
     pub truncated: bool,
 }
 
-/// Puts a path together: of the names up from a file; or of those up from the directory that a path begins at, and the path as
-/// it was asked for.
+/// Puts a path together: of the names up from a file; or of those up from the directory that a path
+/// begins at, and the path as it was asked for.
 pub(crate) fn join(arena: &mut Arena, names: &[u8], asked: &[u8]) -> Bytes {
     if asked.first() == Some(&b'/') {
         return arena.keep(asked);

@@ -93,7 +93,8 @@ impl Program {
         tracepoints.chain(members).chain(iterator).chain(shared.into_iter().flatten()).collect()
     }
 
-    /// Loads the object with its settings (as the programs' `SETTINGS` has them) and attaches its programs.
+    /// Loads the object with its settings (as the programs' `SETTINGS` has them) and attaches its
+    /// programs.
     ///
     /// # Errors
     /// If the kernel lacks something or refuses; the text says what to do.
@@ -112,7 +113,8 @@ impl Program {
             task: kernel.offsets(TaskOffsets::MEMBERS)?,
             padding: 0,
         };
-        // The loader that trackers share keeps settings by reference: about a kilobyte, once a tracker.
+        // The loader that trackers share keeps settings by reference: about a kilobyte, once a
+        // tracker.
         let settings: &'static [u8] = bytemuck::bytes_of(settings).to_vec().leak();
         let common: &'static [u8] = bytemuck::bytes_of(&common).to_vec().leak();
         let paths = self.uses.paths.then(|| path::offsets(kernel)).transpose()?;
@@ -193,7 +195,8 @@ where
         .map_err(|error| LoadError::failed(format!("find program {name}"), error))
 }
 
-/// Loads a program: again where a signal to this process (a child that ends, say) has interrupted the verifier.
+/// Loads a program: again where a signal to this process (a child that ends, say) has interrupted
+/// the verifier.
 fn verify(
     program: &'static str,
     mut load: impl FnMut() -> Result<(), ProgramError>,
@@ -224,8 +227,9 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     LoadError::Refused { program, log: last_lines(&log, LOG_LINES), source: io_error }
 }
 
-/// Whether the verifier refuses to read the kernel's memory, which it lets programs of our kinds do but under lockdown. Linux 6.1
-/// says `unknown func bpf_probe_read#4` then, and 6.12 `program of this type cannot use helper bpf_probe_read#4`.
+/// Whether the verifier refuses to read the kernel's memory, which it lets programs of our kinds do
+/// but under lockdown. Linux 6.1 says `unknown func bpf_probe_read#4` then, and 6.12
+/// `program of this type cannot use helper bpf_probe_read#4`.
 fn is_lockdown(log: &str) -> bool {
     let told = |line: &str| line.contains("unknown func ") || line.contains("cannot use helper ");
     log.lines().any(|line| told(line) && line.contains("bpf_probe_read"))
@@ -261,8 +265,8 @@ impl Attached {
         take_map(self.ebpf.as_mut().ok_or_else(missing)?, name)
     }
 
-    /// Detaches and unloads the programs, and waits until none is at work any more (some 10 ms). What they submitted stays
-    /// to be read.
+    /// Detaches and unloads the programs, and waits until none is at work any more (some 10 ms).
+    /// What they submitted stays to be read.
     pub(crate) fn detach(&mut self) {
         self.ebpf = None;
         wait_for_running_programs();
@@ -292,8 +296,8 @@ fn take_map<T: TryFrom<Map, Error = MapError>>(
     map.and_then(T::try_from).map_err(|error| LoadError::failed(format!("open map {name}"), error))
 }
 
-/// Waits for an RCU grace period. A detached program may still be at work on another CPU, or just about to be: were the
-/// counts read now, they could be short by its record.
+/// Waits for an RCU grace period. A detached program may still be at work on another CPU, or just
+/// about to be: were the counts read now, they could be short by its record.
 pub(crate) fn wait_for_running_programs() {
     #[expect(unsafe_code, reason = "a system call that has no safe wrapper")]
     // SAFETY: it takes no pointers.

@@ -15,7 +15,8 @@ use crate::sums::Epochs;
 
 /// Bytes that an arena asks for at a time.
 const ARENA_BYTES: usize = 32 * 1024;
-/// How long after the programs are gone what they counted is waited for, should the counts not add up.
+/// How long after the programs are gone what they counted is waited for, should the counts not add
+/// up.
 const LAST_RECORDS: Duration = Duration::from_millis(100);
 
 /// How a tracker's records become events.
@@ -23,15 +24,15 @@ pub trait Decode: Send + 'static {
     /// The events.
     type Event: Event;
 
-    /// Turns one record into an event. Must not panic on any bytes, and must not allocate: variable parts go into the
-    /// arena.
+    /// Turns one record into an event. Must not panic on any bytes, and must not allocate: variable
+    /// parts go into the arena.
     ///
     /// # Errors
     /// If the record is too short or of an unknown kind.
     fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<Self::Event, DecodeError>;
 
-    /// Takes a record that is no event but something to know (the name of what is summed, say), which the programs do not count.
-    /// Says whether it was one.
+    /// Takes a record that is no event but something to know (the name of what is summed, say),
+    /// which the programs do not count. Says whether it was one.
     fn note(&mut self, record: &[u8]) -> bool {
         let _ = record;
         false
@@ -163,7 +164,8 @@ pub struct RingSource<D: Decode> {
 }
 
 impl<D: Decode> RingSource<D> {
-    /// A source of what attached programs report, to be drained every `drain_interval`; sums are reported every `report_interval`.
+    /// A source of what attached programs report, to be drained every `drain_interval`; sums are
+    /// reported every `report_interval`.
     pub(crate) fn new(
         attached: Attached,
         decoder: D,
@@ -203,7 +205,8 @@ impl<D: Decode> RingSource<D> {
         totals
     }
 
-    /// An empty ring buffer is at its end once the programs are gone and all that they made has been taken.
+    /// An empty ring buffer is at its end once the programs are gone and all that they made has
+    /// been taken.
     fn is_over(&self) -> bool {
         let Some(detached_at) = self.detached_at else { return false };
         let [made, lost, refused] = self.totals();

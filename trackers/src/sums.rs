@@ -1,5 +1,5 @@
-//! Sums that the kernel keeps in two tables: while the programs add to one, the other is read and emptied, so that nothing is
-//! counted twice or falls between.
+//! Sums that the kernel keeps in two tables: while the programs add to one, the other is read and
+//! emptied, so that nothing is counted twice or falls between.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
@@ -34,7 +34,8 @@ impl Epochs {
         }
         let settled = Arc::new(AtomicBool::new(false));
         self.settled = Some(Arc::clone(&settled));
-        // A program may still be adding to the other one: waiting for that takes some 10 ms, which no actor may.
+        // A program may still be adding to the other one: waiting for that takes some 10 ms, which
+        // no actor may.
         let wait = move || {
             wait_for_running_programs();
             settled.store(true, Release);

@@ -214,6 +214,7 @@ fn both_trackers_watch_soon() {
     let took = begun.elapsed();
     let errors = [kernel.err(), process.err(), cgroup.err()];
     assert!(errors.iter().all(Option::is_none), "{errors:?}");
-    // A release build takes a tenth of a second; this one is slower, and shares the machine with the other tests.
+    // A release build takes a tenth of a second; this one is slower, and shares the machine with
+    // the other tests.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }

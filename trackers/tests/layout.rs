@@ -1,5 +1,5 @@
-//! The records as user space knows them against the type information inside the compiled objects: an object that was
-//! built from other records is found here, not by wrong events.
+//! The records as user space knows them against the type information inside the compiled objects:
+//! an object that was built from other records is found here, not by wrong events.
 
 use std::env;
 use std::fs;
@@ -24,7 +24,8 @@ use whalewatch_trackers_common::{
     ForkRecord, ProcessHeader, ProcessSettings, RecordHeader,
 };
 
-/// Where the objects are: those in the repository, or those that `cargo xtask ebpf --check` has rebuilt.
+/// Where the objects are: those in the repository, or those that `cargo xtask ebpf --check` has
+/// rebuilt.
 fn objects() -> PathBuf {
     env::var_os("WHALEWATCH_OBJECTS")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("objects"), PathBuf::from)

@@ -101,8 +101,8 @@ fn write_page(results: &Path, all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Lines of a table, with those of the old one that have another key: the first columns, of which the first is the case. A new line stands
-/// behind the last of its case.
+/// Lines of a table, with those of the old one that have another key: the first columns, of which
+/// the first is the case. A new line stands behind the last of its case.
 fn merged(old: &str, new: &str, key: usize) -> String {
     let key = |line: &str| line.split(" | ").take(key).map(str::to_owned).collect::<Vec<_>>();
     let body = old.lines().skip_while(|line| !line.starts_with("|---")).skip(1);

@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: pages that are generated from the program, so that they cannot lag behind it.
+//! `cargo xtask docs`: pages that are generated from the program, so that they cannot lag behind
+//! it.
 
 use std::fmt::Write as _;
 use std::fs;

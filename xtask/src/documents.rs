@@ -1,11 +1,14 @@
 //! Running the commands that the documents tell people to type.
 //!
-//! In README.md, CONTRIBUTING.md, `docs/`, `docs/handlers/` and `examples/`, a code block that begins with
+//! In README.md, CONTRIBUTING.md, `docs/`, `docs/handlers/` and `examples/`, a code block that
+//! begins with
 //!
 //! * ` ```sh ` is run as it stands, from the repository's root, and must succeed;
-//! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and must then succeed;
-//! * ` ```sh in-FOLDER ` is run in that folder below the target folder, which is empty when a page first names it. `$WHALEWATCH`
-//!   is the repository's root, and crates that are made there build on what is built already;
+//! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and
+//!   must then succeed;
+//! * ` ```sh in-FOLDER ` is run in that folder below the target folder, which is empty when a page
+//!   first names it. `$WHALEWATCH` is the repository's root, and crates that are made there build
+//!   on what is built already;
 //! * ` ```console ` and everything else is for reading only.
 
 use std::fs;
@@ -27,7 +30,8 @@ struct Block {
     line: usize,
     /// Whether it goes on until it is interrupted.
     interrupted: bool,
-    /// The folder that it is run in, below the target folder; the repository's root where there is none.
+    /// The folder that it is run in, below the target folder; the repository's root where there is
+    /// none.
     folder: Option<String>,
     commands: String,
 }
@@ -66,7 +70,8 @@ fn documents() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A folder with what people have on their search path: `whalewatch`, and a `sudo` also where root needs none.
+/// A folder with what people have on their search path: `whalewatch`, and a `sudo` also where root
+/// needs none.
 fn programs() -> Result<PathBuf> {
     let dir = paths::target().join("xtask/programs");
     fs::create_dir_all(&dir)?;

@@ -30,7 +30,8 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("crun", "crun"),
 ];
 
-/// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable toolchain comes without.
+/// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable
+/// toolchain comes without.
 const KERNEL_SIDE: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// Installs what is missing.
@@ -55,8 +56,8 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
         );
     }
     println!("   {}", packages.join(" "));
-    // The lists of what there is may be missing, or so old that they name a compiler that is too old as well. Where they cannot be
-    // had anew, those that are there may do.
+    // The lists of what there is may be missing, or so old that they name a compiler that is too
+    // old as well. Where they cannot be had anew, those that are there may do.
     if let Err(error) = context.quiet(Command::new("apt-get").args(["-q", "update"])) {
         println!("   {error:#}: what is known of packages may be old");
     }
@@ -81,7 +82,8 @@ fn is_recent() -> bool {
     said.is_ok_and(|done| is_new_enough(&String::from_utf8_lossy(&done.stdout)))
 }
 
-/// Whether a compiler's word for itself, like `rustc 1.95.0 (…)`, is the workspace's `rust-version` or newer.
+/// Whether a compiler's word for itself, like `rustc 1.95.0 (…)`, is the workspace's `rust-version`
+/// or newer.
 fn is_new_enough(said: &str) -> bool {
     let release = |version: &str| -> Option<(u32, u32)> {
         let mut numbers = version.split('.').map(str::parse);
@@ -91,7 +93,8 @@ fn is_new_enough(said: &str) -> bool {
     told.is_some_and(|told| Some(told) >= release(env!("CARGO_PKG_RUST_VERSION")))
 }
 
-/// Whether rustup has a nightly toolchain with the library's sources, as on many developers' machines.
+/// Whether rustup has a nightly toolchain with the library's sources, as on many developers'
+/// machines.
 fn nightly_has_sources() -> bool {
     let sysroot = Command::new("rustc").args(["+nightly", "--print", "sysroot"]).output();
     sysroot.is_ok_and(|done| {

@@ -102,7 +102,8 @@ pub(crate) fn idling(bench: &Bench) -> Result<Figure> {
     thread::sleep(IDLE);
     let wakeups = (switches(tracer.pid())? - before) as f64 / begin.elapsed().as_secs_f64();
     tracer.stop();
-    // Each drain is one wake-up; a twentieth is left for what other programs on the machine do meanwhile.
+    // Each drain is one wake-up; a twentieth is left for what other programs on the machine do
+    // meanwhile.
     let aim = Aim::AtMost(DRAINS_PER_SECOND * 1.05);
     Ok(Figure { name: "wake-ups when idle", value: wakeups, unit: "per s", aim })
 }
@@ -171,7 +172,8 @@ impl Rounds {
         // The first runs of all warm caches, and are not counted.
         time(workload, count)?;
         for round in 0..rounds {
-            // Each is first in every other round, so that neither profits from what the other leaves.
+            // Each is first in every other round, so that neither profits from what the other
+            // leaves.
             let (bare, traced) = if round % 2 == 0 {
                 let bare = time(workload, count)?;
                 (bare, all.traced(bench, watched, count)?)
@@ -358,7 +360,8 @@ fn wait_until_calm(tracer: &mut Tracer) {
 /// User and system time that a process has had.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the command name, which may itself hold blanks: fields 3 and on; utime and stime are the 14th and 15th.
+    // Behind the command name, which may itself hold blanks: fields 3 and on; utime and stime are
+    // the 14th and 15th.
     let (_, rest) = stat.rsplit_once(')').context("no command name in stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
@@ -396,7 +399,8 @@ pub(crate) fn pipeline() -> Result<Figure> {
     Ok(Figure { name: "scripted source to null", value, unit: "M events/s", aim })
 }
 
-/// The middle estimate of a line like `thrpt:  [4.1 Melem/s 4.2 Melem/s 4.3 Melem/s]`, in elements a second.
+/// The middle estimate of a line like `thrpt: [4.1 Melem/s 4.2 Melem/s 4.3 Melem/s]`, in elements a
+/// second.
 fn throughput(line: &str) -> Option<f64> {
     let words = line.trim().strip_prefix("thrpt:")?.trim().trim_matches(['[', ']']);
     let words: Vec<&str> = words.split_whitespace().collect();

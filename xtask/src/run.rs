@@ -21,7 +21,8 @@ const LINES_SHOWN: usize = 200;
 static RUNNING: Mutex<Option<Pid>> = Mutex::new(None);
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on an interrupt ends what runs, and then us by an error, so that everything is cleaned up on the way out.
+/// From now on an interrupt ends what runs, and then us by an error, so that everything is cleaned
+/// up on the way out.
 pub(crate) fn end_children_on_interrupt() -> Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
     thread::spawn(move || {

@@ -1,5 +1,6 @@
-//! Servers that end-to-end tests talk to, out of Debian's packages. They are unpacked and not installed: an installed one
-//! would be started with the machine, on the port that others expect it on.
+//! Servers that end-to-end tests talk to, out of Debian's packages. They are unpacked and not
+//! installed: an installed one would be started with the machine, on the port that others expect it
+//! on.
 
 use std::fs;
 use std::path::{Path, PathBuf};

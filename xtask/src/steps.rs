@@ -207,7 +207,8 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Cargo, for the crate of a third party's that stands outside the workspace. What is built already serves it, too.
+/// Cargo, for the crate of a third party's that stands outside the workspace. What is built already
+/// serves it, too.
 fn cargo_outside(args: &[&str]) -> Command {
     let mut command = cargo(args);
     command.current_dir(paths::root().join("examples/geo-handler"));

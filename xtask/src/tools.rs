@@ -17,8 +17,9 @@ struct Tool {
 
 const TOOLS: [Tool; 2] = [
     Tool { name: "bpf-linker", version: "0.10.3", options: &[] },
-    // Without optimisation it builds in a third of the time and still checks in seconds; without its default features it
-    // takes neither a TLS stack nor git along, which only advisories would need.
+    // Without optimisation it builds in a third of the time and still checks in seconds; without
+    // its default features it takes neither a TLS stack nor git along, which only advisories would
+    // need.
     Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug", "--no-default-features"] },
 ];
 
@@ -48,9 +49,9 @@ fn is_installed(tool: &Tool) -> bool {
 
 /// Checks the dependencies' licences, bans and sources.
 ///
-/// Advisories are left out: they are a database on the net that changes by itself, so a commit that passed today could fail
-/// tomorrow, and a machine without that net could not check anything. `cargo deny check advisories` is for the
-/// maintainers' own schedule.
+/// Advisories are left out: they are a database on the net that changes by itself, so a commit that
+/// passed today could fail tomorrow, and a machine without that net could not check anything.
+/// `cargo deny check advisories` is for the maintainers' own schedule.
 pub(crate) fn deny(context: &mut Context) -> Result<()> {
     // Also what other systems would build is looked at, so all of it must be there.
     context.quiet(&mut cargo(&["fetch", "--locked"]))?;

@@ -1,4 +1,5 @@
-//! Small programs to be watched. They time themselves, so that starting them is not part of what is measured.
+//! Small programs to be watched. They time themselves, so that starting them is not part of what is
+//! measured.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -67,7 +68,8 @@ fn open(count: u32) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// One thread is client and server: the kernel has a connection ready to be accepted when `connect` returns.
+/// One thread is client and server: the kernel has a connection ready to be accepted when `connect`
+/// returns.
 fn tcp(count: u32) -> Result<Duration> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?;

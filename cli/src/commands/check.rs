@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use whalewatch_runtime::Registry;
+use whalewatch_engine::Registry;
 
 use crate::commands::load;
 
-/// Check a configuration file: exit code 0 if it is valid, 2 with every mistake on standard error if not
+/// Check a configuration file: exit code 0 if it is valid, 2 with every mistake on standard error
+/// if not
 #[derive(Args)]
 pub(crate) struct Check {
     /// The configuration

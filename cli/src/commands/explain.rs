@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
-use whalewatch_runtime::explained::{HandlerInfo, PlanInfo, TrackerInfo};
-use whalewatch_runtime::{Registry, WhenFull};
+use whalewatch_engine::explained::{HandlerInfo, PlanInfo, TrackerInfo};
+use whalewatch_engine::{Registry, WhenFull};
 
 use crate::commands::load;
 
-/// Say in words what a configuration file does: what is attached in the kernel, what each chain does, what it may cost
+/// Say in words what a configuration file does: what is attached in the kernel, what each chain
+/// does, what it may cost
 #[derive(Args)]
 pub(crate) struct Explain {
     /// The configuration
@@ -96,7 +97,7 @@ fn settings(text: &mut String, set: &[(String, Value)]) {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_runtime::config;
+    use whalewatch_engine::config;
 
     #[test]
     fn a_chain_is_told_in_words() {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use whalewatch_runtime::Registry;
-use whalewatch_runtime::plan::Graph as Chains;
+use whalewatch_engine::Registry;
+use whalewatch_engine::plan::Graph as Chains;
 
 use crate::commands::load;
 
@@ -45,7 +45,8 @@ impl Graph {
     }
 }
 
-/// Names in a configuration may hold any character; the languages' own marks are taken out of labels.
+/// Names in a configuration may hold any character; the languages' own marks are taken out of
+/// labels.
 fn quoted(label: &str) -> String {
     label.replace(['"', '\\', '\n', '|', '<', '>'], " ")
 }

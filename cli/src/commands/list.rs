@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
-use whalewatch_runtime::{OptionInfo, Registry};
+use whalewatch_engine::{OptionInfo, Registry};
 
 use crate::commands::TextOrJson;
 
-/// Show what can be composed: types of trackers and handlers, with each option, its type and its default
+/// Show what can be composed: types of trackers and handlers, with each option, its type and its
+/// default
 #[derive(Args)]
 pub(crate) struct List {
     /// Only these

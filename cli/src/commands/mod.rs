@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use whalewatch_core::HumanDuration;
-use whalewatch_runtime::{Plan, Registry, config};
+use whalewatch_engine::{Plan, Registry, config};
 
 use crate::BAD_USAGE;
 use crate::logging::LogFormat;
@@ -32,9 +32,9 @@ use crate::say::say;
 
 /// Tells, for everything that happens on this host, which container did it.
 ///
-/// Start with `whalewatch trace`: it shows each process that starts, with its container. `whalewatch doctor` says whether
-/// this host can run it. What is watched and what becomes of it can be composed in a TOML file: `whalewatch list` shows
-/// the parts, `whalewatch run` runs it.
+/// Start with `whalewatch trace`: it shows each process that starts, with its container.
+/// `whalewatch doctor` says whether this host can run it. What is watched and what becomes of it
+/// can be composed in a TOML file: `whalewatch list` shows the parts, `whalewatch run` runs it.
 #[derive(Parser)]
 #[command(name = "whalewatch", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -111,7 +111,8 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
     }
 }
 
-/// Bytes that a configuration may have: far more than anyone writes, and an end to reading what has none.
+/// Bytes that a configuration may have: far more than anyone writes, and an end to reading what has
+/// none.
 const MOST_BYTES: u64 = 4 << 20;
 
 /// Reads and checks a configuration file; mistakes go to standard error.

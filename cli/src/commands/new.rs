@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use whalewatch_runtime::Registry;
+use whalewatch_engine::Registry;
 
 use crate::BAD_USAGE;
 use crate::commands::quoted;
@@ -24,7 +24,8 @@ enum What {
     Handler(NewHandler),
 }
 
-/// Write a crate with a handler of your own: it builds, has tests, and brings a program that is this one with the handler
+/// Write a crate with a handler of your own: it builds, has tests, and brings a program that is
+/// this one with the handler
 #[derive(Args)]
 struct NewHandler {
     /// What chains will call it: lower-case letters, digits and hyphens, and a letter first
@@ -52,7 +53,8 @@ const FILES: [(&str, &str); 7] = [
 const CRATES: [(&str, &str); 3] =
     [("__whalewatch__", "cli"), ("__core__", "framework/core"), ("__kit__", "framework/kit")];
 
-/// Names whose type would be taken for another one in the crate; as such, these are names of crates of ours.
+/// Names whose type would be taken for another one in the crate; as such, these are names of crates
+/// of ours.
 const TAKEN: &str = "arc batch bench box build-error chains clock clone container context copy core debug default \
     deserialize eq err exit-code extension field field-info filter handler handler-error handlers \
     hash-map json-schema kit never none nth null odd ok option partial-eq problem program ran \
@@ -93,7 +95,8 @@ impl NewHandler {
                 file.parent().map_or(Ok(()), fs::create_dir_all)?;
                 fs::write(file, fill(text, &places))?;
             }
-            // What these sources were tested with, and what is there already where they have been built.
+            // What these sources were tested with, and what is there already where they have been
+            // built.
             let lock = sources.as_ref().map(|sources| sources.join("Cargo.lock"));
             match lock.filter(|lock| lock.is_file()) {
                 Some(lock) => fs::copy(lock, part.join("Cargo.lock")).map(drop),

@@ -6,16 +6,18 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use whalewatch_runtime::{Recorder, Registry};
+use whalewatch_engine::{Recorder, Registry};
 
 use crate::BAD_USAGE;
 use crate::commands::{duration, load};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Run the chains of a configuration file, and take down all that a replay needs: events, and what Docker answered
+/// Run the chains of a configuration file, and take down all that a replay needs: events, and what
+/// Docker answered
 ///
-/// What is recorded is what trackers sent, before any handler: a replay can go through other chains.
+/// What is recorded is what trackers sent, before any handler: a replay can go through other
+/// chains.
 #[derive(Args)]
 pub(crate) struct Record {
     /// Where the recording goes; a file that is there already is replaced

@@ -10,8 +10,9 @@ use crate::say::say;
 
 /// Have a running `whalewatch run` read its configuration file again
 ///
-/// What the file asks for as before goes on untouched, trackers stay attached, and no event is lost. A file with mistakes is
-/// refused: they are told here and there, and the old configuration goes on. SIGHUP does the same without an answer.
+/// What the file asks for as before goes on untouched, trackers stay attached, and no event is
+/// lost. A file with mistakes is refused: they are told here and there, and the old configuration
+/// goes on. SIGHUP does the same without an answer.
 #[derive(Args)]
 pub(crate) struct ReloadCommand {
     /// The process to ask; needed where several are running

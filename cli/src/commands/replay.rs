@@ -4,17 +4,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
-use whalewatch_runtime::replay::Replayed;
-use whalewatch_runtime::{Registry, Replay as Player, Speed};
+use whalewatch_engine::replay::Replayed;
+use whalewatch_engine::{Registry, Replay as Player, Speed};
 
 use crate::commands::load;
 use crate::running;
 use crate::say::say;
 
-/// Feed a recording through the chains of a configuration file: no privileges needed, and each time with the same result
+/// Feed a recording through the chains of a configuration file: no privileges needed, and each time
+/// with the same result
 ///
-/// Trackers of the configuration are not opened: what they would yield comes from the recording's tracker of the same name
-/// and type, or else of the same type.
+/// Trackers of the configuration are not opened: what they would yield comes from the recording's
+/// tracker of the same name and type, or else of the same type.
 #[derive(Args)]
 pub(crate) struct Replay {
     /// What `whalewatch record` made

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use whalewatch_runtime::Registry;
+use whalewatch_engine::Registry;
 
 use crate::BAD_USAGE;
 use crate::commands::{duration, load};

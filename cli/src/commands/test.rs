@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
+use whalewatch_engine::plan::PlannedTest;
+use whalewatch_engine::{Plan, Registry, Replay};
 use whalewatch_kit::Json;
-use whalewatch_runtime::plan::PlannedTest;
-use whalewatch_runtime::{Plan, Registry, Replay};
 
 use crate::commands::load;
 use crate::say::say;
@@ -81,7 +81,8 @@ fn run_one(
     compare(test, &came)
 }
 
-/// Each expectation has to be met by an event, in their order; with `only`, no other event may have come.
+/// Each expectation has to be met by an event, in their order; with `only`, no other event may have
+/// come.
 fn compare(test: &PlannedTest, came: &[Value]) -> Result<(), String> {
     let mut rest = came.iter();
     let mut unexpected = Vec::new();

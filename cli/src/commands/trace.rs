@@ -7,14 +7,15 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use whalewatch_runtime::{Registry, config};
+use whalewatch_engine::{Registry, config};
 
 use crate::BAD_USAGE;
 use crate::commands::{ENDPOINT_HELP, duration, quoted};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Watch now, with no configuration: by default each process that starts and ends, with its container
+/// Watch now, with no configuration: by default each process that starts and ends, with its
+/// container
 ///
 /// Needs root (or the capabilities that `whalewatch doctor` names).
 #[derive(Args)]
@@ -22,12 +23,12 @@ pub(crate) struct Trace {
     /// What to watch; `whalewatch list trackers` shows what there is
     #[arg(default_value = "process", value_name = "TRACKER")]
     trackers: Vec<String>,
-    /// Show only containers whose name or id matches this pattern (`web*`, or `!web-test` for all but those); may be
-    /// repeated
+    /// Show only containers whose name or id matches this pattern (`web*`, or `!web-test` for all
+    /// but those); may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
-    /// Send events through this handler, with its default options, before they are shown; `whalewatch list handlers` shows what
-    /// there is; may be repeated
+    /// Send events through this handler, with its default options, before they are shown;
+    /// `whalewatch list handlers` shows what there is; may be repeated
     #[arg(long, value_name = "HANDLER")]
     through: Vec<String>,
     /// Show only events for which this condition holds, for example 'process.user.id == 0'

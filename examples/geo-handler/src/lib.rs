@@ -1,7 +1,8 @@
-//! The `geo` handler: says in which country and network the other end of a connection is, by a table of prefixes.
+//! The `geo` handler: says in which country and network the other end of a connection is, by a
+//! table of prefixes.
 //!
-//! It adds fields to the events that have an address of another end, whatever tracker they come from, and leaves the others as
-//! they are.
+//! It adds fields to the events that have an address of another end, whatever tracker they come
+//! from, and leaves the others as they are.
 
 use std::collections::HashMap;
 use std::fs;
@@ -32,9 +33,9 @@ const BUILT_IN: &str = include_str!("../table.csv");
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeoOptions {
-    /// A file with a line for each prefix: `192.0.2.0/24,XA,64496,Example Carrier` (prefix, country, number of the autonomous
-    /// system, organisation; all but the first may be empty). It is read when the run starts. Without it, a small table of
-    /// private and example ranges.
+    /// A file with a line for each prefix: `192.0.2.0/24,XA,64496,Example Carrier` (prefix,
+    /// country, number of the autonomous system, organisation; all but the first may be empty). It
+    /// is read when the run starts. Without it, a small table of private and example ranges.
     pub table: Option<PathBuf>,
 }
 

@@ -39,7 +39,7 @@ impl State {
 
 /// What the attribution was drawn from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum How {
+pub enum Evidence {
     /// Nothing told.
     #[default]
     None,
@@ -55,7 +55,7 @@ pub enum How {
     Runtime,
 }
 
-impl How {
+impl Evidence {
     /// The word that is printed; `None` where nothing told.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
@@ -141,8 +141,8 @@ impl Status {
         }
     }
 
-    /// Parses the daemon's text: the `State` word (`running`), or the `Status` line for people (`Up 3 minutes (Paused)`,
-    /// `Exited (0) 2 hours ago`). Anything else is [`Status::Unknown`].
+    /// Parses the daemon's text: the `State` word (`running`), or the `Status` line for people
+    /// (`Up 3 minutes (Paused)`, `Exited (0) 2 hours ago`). Anything else is [`Status::Unknown`].
     pub fn parse(text: &str) -> Self {
         let text = text.trim().to_ascii_lowercase();
         let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
@@ -160,7 +160,8 @@ impl Status {
     }
 }
 
-/// What is known of a container. Events share one snapshot; when something changes, later events get a new one.
+/// What is known of a container. Events share one snapshot; when something changes, later events
+/// get a new one.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Container {
     /// Full id as the runtime has it: 64 hexadecimal digits for Docker.
@@ -230,7 +231,8 @@ impl Container {
         }
     }
 
-    /// What Kubernetes says of it: the field and its value. Nothing for a container that is in no pod.
+    /// What Kubernetes says of it: the field and its value. Nothing for a container that is in no
+    /// pod.
     pub fn kubernetes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         KUBERNETES.iter().filter_map(|&(field, label)| Some((field, self.label(label)?)))
     }
@@ -254,20 +256,21 @@ pub struct Attribution {
     /// How much is known.
     pub state: State,
     /// How it is known.
-    pub how: How,
-    /// The container that it was done to, where the event has a [target](crate::Event::target) in one.
+    pub evidence: Evidence,
+    /// The container that it was done to, where the event has a [target](crate::Event::target) in
+    /// one.
     pub target: Option<Arc<Container>>,
     /// How much is known of that; unset for an event without a target.
     pub target_state: State,
-    /// The container whose mount namespace a process of the host's has entered: it is among that one's files and, by its
-    /// cgroup, still the host's.
+    /// The container whose mount namespace a process of the host's has entered: it is among that
+    /// one's files and, by its cgroup, still the host's.
     pub entered: Option<Arc<Container>>,
 }
 
 impl Attribution {
     /// In no container.
-    pub fn host(how: How) -> Self {
-        Self { state: State::Host, how, ..Self::default() }
+    pub fn host(evidence: Evidence) -> Self {
+        Self { state: State::Host, evidence, ..Self::default() }
     }
 
     /// It could not be told.
@@ -276,14 +279,14 @@ impl Attribution {
     }
 
     /// In this container: resolved if its name is known, else pending.
-    pub fn container(container: Arc<Container>, how: How) -> Self {
+    pub fn container(container: Arc<Container>, evidence: Evidence) -> Self {
         let state = if container.name.is_some() { State::Resolved } else { State::Pending };
-        Self { container: Some(container), state, how, ..Self::default() }
+        Self { container: Some(container), state, evidence, ..Self::default() }
     }
 }
 
-/// The fields that containers of a pod have, by OpenTelemetry's names, and the labels they come from, which a kubelet puts on
-/// every container, whatever its runtime.
+/// The fields that containers of a pod have, by OpenTelemetry's names, and the labels they come
+/// from, which a kubelet puts on every container, whatever its runtime.
 pub const KUBERNETES: [(&str, &str); 4] = [
     ("k8s.pod.name", "io.kubernetes.pod.name"),
     ("k8s.namespace.name", "io.kubernetes.pod.namespace"),
@@ -308,7 +311,8 @@ const fn field(
     Field { info: FieldInfo { name, ty: Type::Text, doc }, get }
 }
 
-/// A list of the container's parents; a closure cannot be handed through, so each list has its own function.
+/// A list of the container's parents; a closure cannot be handed through, so each list has its own
+/// function.
 macro_rules! parents {
     ($name:literal, $doc:literal, $list:ident) => {
         Field {
@@ -323,7 +327,8 @@ macro_rules! parents {
     };
 }
 
-/// The fields that every event has once a container manager has seen it, in the order they are printed.
+/// The fields that every event has once a container manager has seen it, in the order they are
+/// printed.
 pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     field("container.id", "id of the container", |a| text(a.container.as_ref().map(|c| &*c.id))),
     field("container.name", "name of the container", |a| {
@@ -360,8 +365,8 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
         text(a.target_state.as_str())
     }),
     field("attribution.state", "resolved, pending, unknown or host", |a| text(a.state.as_str())),
-    field("attribution.source", "cgroup, pid, parent, namespace or runtime", |a| {
-        text(a.how.as_str())
+    field("attribution.evidence", "cgroup, pid, parent, namespace or runtime", |a| {
+        text(a.evidence.as_str())
     }),
 ];
 
@@ -392,7 +397,7 @@ mod tests {
     #[test]
     fn kubernetes_fields_are_there_for_containers_of_a_pod_alone() {
         let value = |container: Container, name: &str| {
-            let attribution = Attribution::container(Arc::new(container), How::Cgroup);
+            let attribution = Attribution::container(Arc::new(container), Evidence::Cgroup);
             let field = ATTRIBUTION_FIELDS.iter().find(|f| f.info.name == name).unwrap();
             match (field.get)(&attribution) {
                 Value::Text(text) => Some(String::from_utf8(text.to_vec()).unwrap()),
@@ -422,12 +427,12 @@ mod tests {
         let middle = named("b", None, Parents::with(&outer));
         let inner = named("c", Some("inner"), Parents::with(&middle));
         assert_eq!(inner.parents.ids().collect::<Vec<_>>(), ["b", "a"]);
-        let event = Attribution::container(Arc::new(inner), How::Cgroup);
+        let event = Attribution::container(Arc::new(inner), Evidence::Cgroup);
         let field = |name| ATTRIBUTION_FIELDS.iter().find(|f| f.info.name == name).unwrap();
         let get = |name| (field(name).get)(&event);
         assert_eq!(get("container.parents.id"), Value::Texts(Texts(b"b\0a\0")));
         assert_eq!(get("container.parents.name"), Value::Texts(Texts(b"b\0outer\0")));
-        let event = Attribution::container(Arc::new(outer), How::Cgroup);
+        let event = Attribution::container(Arc::new(outer), Evidence::Cgroup);
         assert_eq!((field("container.parents.id").get)(&event), Value::Null);
     }
 
@@ -435,7 +440,10 @@ mod tests {
     fn an_attribution_is_pending_exactly_while_the_name_is_missing() {
         let bare = Container::bare("ab", Runtime::Docker);
         let named = Container { name: Some("web".into()), ..bare.clone() };
-        assert_eq!(Attribution::container(Arc::new(bare), How::Cgroup).state, State::Pending);
-        assert_eq!(Attribution::container(Arc::new(named), How::Cgroup).state, State::Resolved);
+        assert_eq!(Attribution::container(Arc::new(bare), Evidence::Cgroup).state, State::Pending);
+        assert_eq!(
+            Attribution::container(Arc::new(named), Evidence::Cgroup).state,
+            State::Resolved
+        );
     }
 }

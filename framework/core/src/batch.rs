@@ -11,9 +11,10 @@ use crate::field::{Accessor, Schema, Value};
 use crate::process::{PROCESS_FIELDS, Process};
 use crate::time::Timestamp;
 
-/// The events of a batch with their type erased. Implemented for every `Vec` of events; beside that only for events that
-/// have no type of their own here, such as those that are read from a recording, or whose fields a configuration says. All
-/// with the same [`Events::name`] must look the same: readers keep what they worked out for a type by its name.
+/// The events of a batch with their type erased. Implemented for every `Vec` of events; beside that
+/// only for events that have no type of their own here, such as those that are read from a
+/// recording, or whose fields a configuration says. All with the same [`Events::name`] must look
+/// the same: readers keep what they worked out for a type by its name.
 pub trait Events: Any + Send + Sync {
     /// How many.
     fn len(&self) -> usize;
@@ -104,8 +105,9 @@ struct Row {
 
 /// Events of one tracker, in the kernel's order.
 ///
-/// The events themselves are shared (a clone for a second chain copies none of them); what a batch owns is the list of
-/// those still in it and their attributions. So dropping events moves no event, and holding some of them back is a split.
+/// The events themselves are shared (a clone for a second chain copies none of them); what a batch
+/// owns is the list of those still in it and their attributions. So dropping events moves no event,
+/// and holding some of them back is a split.
 #[derive(Clone)]
 pub struct Batch {
     tracker: Arc<str>,
@@ -153,7 +155,8 @@ impl Batch {
         self.events.name()
     }
 
-    /// What its events look like. Costs an allocation: keep what comes of it, by [`Batch::event_name`].
+    /// What its events look like. Costs an allocation: keep what comes of it, by
+    /// [`Batch::event_name`].
     pub fn schema(&self) -> Schema {
         self.events.schema()
     }
@@ -203,9 +206,10 @@ impl Batch {
         }
     }
 
-    /// Adds to each event what `add` finds for it; where it finds nothing, the fields of `X` are null. The events become
-    /// events of a type of their own, with the fields of `X` beside those that they had: see
-    /// [`Schema::extended`], and tell of it in [`Handler::extends`](crate::Handler::extends).
+    /// Adds to each event what `add` finds for it; where it finds nothing, the fields of `X` are
+    /// null. The events become events of a type of their own, with the fields of `X` beside those
+    /// that they had: see [`Schema::extended`], and tell of it in
+    /// [`Handler::extends`](crate::Handler::extends).
     ///
     /// The events themselves are shared with other chains and stay as they are.
     pub fn extend<X: Extension>(&mut self, mut add: impl FnMut(EventRef<'_>) -> Option<X>) {
@@ -219,7 +223,8 @@ impl Batch {
         self.events = Arc::new(Extended::new(Arc::clone(&self.events), added));
     }
 
-    /// Takes the events for which `take` holds out into a batch of their own; both keep their order.
+    /// Takes the events for which `take` holds out into a batch of their own; both keep their
+    /// order.
     #[must_use]
     pub fn split(&mut self, mut take: impl FnMut(EventRef<'_>) -> bool) -> Self {
         let events = &*self.events;

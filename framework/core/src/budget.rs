@@ -16,8 +16,8 @@ pub enum BudgetState {
     Ended,
 }
 
-/// A tracker refused events of a cgroup, whose budget was used up. Told when it begins, each `interval` while it goes on, and when
-/// it is over; what they say adds up to what was refused.
+/// A tracker refused events of a cgroup, whose budget was used up. Told when it begins, each
+/// `interval` while it goes on, and when it is over; what they say adds up to what was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetEvent {
     /// What is told.

@@ -1,5 +1,5 @@
-//! Who lives in which cgroup: what a container manager tells trackers, so that they can leave out in the kernel what nobody
-//! wants to see. Neither knows the other; both know the directory.
+//! Who lives in which cgroup: what a container manager tells trackers, so that they can leave out
+//! in the kernel what nobody wants to see. Neither knows the other; both know the directory.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,7 +30,8 @@ struct Inner {
 }
 
 impl Directory {
-    /// Says who lives in a cgroup. Subscribers have heard when this returns. What is known already is not told again.
+    /// Says who lives in a cgroup. Subscribers have heard when this returns. What is known already
+    /// is not told again.
     pub fn publish(&self, cgroup: u64, resident: Resident) {
         let mut inner = self.lock();
         if inner.residents.get(&cgroup) == Some(&resident) {
@@ -52,8 +53,8 @@ impl Directory {
         }
     }
 
-    /// Has `subscriber` hear of every cgroup that is known, now, and of every change from now on, on the thread of whoever
-    /// publishes it. It must be quick and must not use the directory.
+    /// Has `subscriber` hear of every cgroup that is known, now, and of every change from now on,
+    /// on the thread of whoever publishes it. It must be quick and must not use the directory.
     pub fn subscribe(&self, mut subscriber: impl FnMut(u64, Option<&Resident>) + Send + 'static) {
         let mut inner = self.lock();
         for (&cgroup, resident) in &inner.residents {

@@ -6,8 +6,8 @@ use crate::time::Timestamp;
 
 /// Something that happened. One tracker yields events of one type, which may have several kinds.
 ///
-/// Events are shared between chains, so they are immutable once they stand in a [`Batch`](crate::Batch): a handler that
-/// changes one makes a new batch.
+/// Events are shared between chains, so they are immutable once they stand in a
+/// [`Batch`](crate::Batch): a handler that changes one makes a new batch.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no event",
     label = "does not implement `Event`",
@@ -18,7 +18,8 @@ pub trait Event: Clone + Send + Sync + 'static {
     const NAME: &'static str;
     /// Every kind that it can have: `process.fork`, …
     const KINDS: &'static [&'static str];
-    /// Its own fields, beyond those that every event has. Names are dotted paths: `process.executable.path`.
+    /// Its own fields, beyond those that every event has. Names are dotted paths:
+    /// `process.executable.path`.
     const FIELDS: &'static [Field<Self>];
 
     /// Which of [`Event::KINDS`] this is.
@@ -31,12 +32,13 @@ pub trait Event: Clone + Send + Sync + 'static {
     fn target(&self) -> Option<&Process> {
         None
     }
-    /// The cgroup that it is about, of an event that no process did: what was counted for a whole cgroup, say.
+    /// The cgroup that it is about, of an event that no process did: what was counted for a whole
+    /// cgroup, say.
     fn cgroup(&self) -> Option<u64> {
         None
     }
-    /// What it says of processes and cgroups themselves; by default nothing. Handlers that keep a picture of the host
-    /// (the container manager) live on this and need not know the event's type.
+    /// What it says of processes and cgroups themselves; by default nothing. Handlers that keep a
+    /// picture of the host (the container manager) live on this and need not know the event's type.
     fn change(&self) -> Option<Change<'_>> {
         None
     }
@@ -74,7 +76,8 @@ pub enum Change<'a> {
     CgroupRemoved {
         /// Its id.
         id: u64,
-        /// The path that it had below the root of its hierarchy: nobody may have told of it before. Empty if that is not known.
+        /// The path that it had below the root of its hierarchy: nobody may have told of it before.
+        /// Empty if that is not known.
         path: &'a [u8],
     },
     /// A cgroup got another path.

@@ -17,14 +17,16 @@ use crate::time::Timestamp;
     note = "implement `whalewatch_core::Extension` for it: a `NAME` and its `FIELDS`"
 )]
 pub trait Extension: Sized + Send + Sync + 'static {
-    /// A short name, unique in a program: `geo`. Events of the type `network` become events of the type `network+geo`.
+    /// A short name, unique in a program: `geo`. Events of the type `network` become events of the
+    /// type `network+geo`.
     const NAME: &'static str;
     /// Its fields. Names are dotted paths that no event has yet.
     const FIELDS: &'static [Field<Self>];
 }
 
 impl Schema {
-    /// What events of this look become when `X` is added to them. The new fields stand behind the type's own.
+    /// What events of this look become when `X` is added to them. The new fields stand behind the
+    /// type's own.
     #[must_use]
     pub fn extended<X: Extension>(&self) -> Self {
         let count = self.own().count();
@@ -48,7 +50,8 @@ impl Schema {
     }
 }
 
-/// `network+geo`. Kept for good: there are as many as there are types of events and of extensions in a program.
+/// `network+geo`. Kept for good: there are as many as there are types of events and of extensions
+/// in a program.
 fn extended_name(event: &'static str, extension: &'static str) -> &'static str {
     static NAMES: Mutex<BTreeMap<(&str, &str), &'static str>> = Mutex::new(BTreeMap::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +66,8 @@ pub(crate) struct Extended<X> {
     name: &'static str,
     /// How many own fields the events have without `X`.
     own: usize,
-    /// By the event's index; `None` for those that were not in the batch, or to which nothing was added.
+    /// By the event's index; `None` for those that were not in the batch, or to which nothing was
+    /// added.
     added: Vec<Option<X>>,
 }
 

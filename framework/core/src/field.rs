@@ -1,4 +1,5 @@
-//! Named, typed access to what is in an event, so that filters and outputs work with events they have never heard of.
+//! Named, typed access to what is in an event, so that filters and outputs work with events they
+//! have never heard of.
 
 use crate::attribution::ATTRIBUTION_FIELDS;
 use crate::event::Event;
@@ -107,11 +108,13 @@ pub enum Accessor {
     Attribution(u16),
     /// One of the event type's own [`Event::FIELDS`].
     Own(u16),
-    /// Nothing of the event's, but what a handler knows besides and adds under names of its own; to the event alone it is null.
+    /// Nothing of the event's, but what a handler knows besides and adds under names of its own; to
+    /// the event alone it is null.
     Extra(u16),
 }
 
-/// What events of one type look like: for checking a configuration before anything runs, and for outputs.
+/// What events of one type look like: for checking a configuration before anything runs, and for
+/// outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     /// [`Event::NAME`].

@@ -28,14 +28,16 @@ pub struct ChainId(pub u32);
 pub enum Accepts {
     /// Any.
     Any,
-    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s, also where other handlers have added to them.
+    /// Those with one of these [`Event::NAME`](crate::Event::NAME)s, also where other handlers have
+    /// added to them.
     Only(&'static [&'static str]),
 }
 
 /// What is done when a handler fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnFailure {
-    /// It is built anew and goes on with the next batch; at more than `max_per_minute` the run stops.
+    /// It is built anew and goes on with the next batch; at more than `max_per_minute` the run
+    /// stops.
     Restart {
         /// How often at most.
         max_per_minute: u32,
@@ -44,10 +46,12 @@ pub enum OnFailure {
     Stop,
 }
 
-/// Takes batches, and passes them on, changed or not. It gets its name in the configuration where it is registered.
+/// Takes batches, and passes them on, changed or not. It gets its name in the configuration where
+/// it is registered.
 ///
-/// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A handler must not block:
-/// if it has to (a slow output), it says so with [`Handler::BLOCKING`] and gets a thread of its own.
+/// The runtime hosts each handler on a thread of its choice and never calls it twice at once. A
+/// handler must not block: if it has to (a slow output), it says so with [`Handler::BLOCKING`] and
+/// gets a thread of its own.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is no handler",
     label = "does not implement `Handler`",
@@ -66,65 +70,69 @@ pub trait Handler: Sized + Send + 'static {
     const SHARED: bool = false;
     /// Whether it can be the end of a chain: it delivers events, or needs nobody to do so.
     const OUTPUT: bool = false;
-    /// Whether others can stand behind it. An end of a chain mostly passes nothing on; one that only looks at events sets
-    /// this too, emits what it has looked at, and can stand anywhere: what it emits at the end counts as delivered.
+    /// Whether others can stand behind it. An end of a chain mostly passes nothing on; one that
+    /// only looks at events sets this too, emits what it has looked at, and can stand anywhere:
+    /// what it emits at the end counts as delivered.
     const PASSES_ON: bool = !Self::OUTPUT;
     /// Whether it may block its thread and so needs one of its own.
     const BLOCKING: bool = false;
     /// Whether it publishes in the [`Directory`] who lives in which cgroup.
     const PUBLISHES: bool = false;
-    /// Whether [`Handler::build_for`] makes use of what events come in: then it is made anew when a changed configuration brings
-    /// it others.
+    /// Whether [`Handler::build_for`] makes use of what events come in: then it is made anew when a
+    /// changed configuration brings it others.
     const BUILT_FOR_INPUT: bool = false;
     /// What is done when it fails.
     const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
     /// Which events it can take.
     const ACCEPTS: Accepts = Accepts::Any;
 
-    /// Types of the trackers that it lives on, whatever the chains name. The runtime attaches each once and feeds their
-    /// batches to [`Handler::observe`].
+    /// Types of the trackers that it lives on, whatever the chains name. The runtime attaches each
+    /// once and feeds their batches to [`Handler::observe`].
     ///
-    /// The first is open before any other tracker is, unless another handler names it later in its own list: what it tells of
-    /// is then known of all that the others see from their first event on.
+    /// The first is open before any other tracker is, unless another handler names it later in its
+    /// own list: what it tells of is then known of all that the others see from their first event
+    /// on.
     fn needs(options: &Self::Options) -> Vec<&'static str> {
         let _ = options;
         Vec::new()
     }
 
-    /// Begins what must watch by itself before any tracker does: for what comes and goes so quickly that it would be gone by
-    /// the time that the trackers are open and the handler is built. What it gives is in [`Setup::ahead`] for as long as the
-    /// handler runs; if it stands in several chains and is not shared, all its instances have the same.
+    /// Begins what must watch by itself before any tracker does: for what comes and goes so quickly
+    /// that it would be gone by the time that the trackers are open and the handler is built. What
+    /// it gives is in [`Setup::ahead`] for as long as the handler runs; if it stands in several
+    /// chains and is not shared, all its instances have the same.
     ///
-    /// It must not block, and what cannot be begun is for [`Handler::build`] to tell. On a reload the handler that this one
-    /// replaces still runs, so nothing is to be begun that only one can hold. In a replay nothing is begun.
+    /// It must not block, and what cannot be begun is for [`Handler::build`] to tell. On a reload
+    /// the handler that this one replaces still runs, so nothing is to be begun that only one can
+    /// hold. In a replay nothing is begun.
     fn ahead(options: &Self::Options) -> Ahead {
         let _ = options;
         Ahead::default()
     }
 
-    /// What the events look like that it adds to a chain. Touches nothing else, and has something to say of options that
-    /// [`Handler::check`] finds wrong, too.
+    /// What the events look like that it adds to a chain. Touches nothing else, and has something
+    /// to say of options that [`Handler::check`] finds wrong, too.
     fn adds(options: &Self::Options) -> Vec<Schema> {
         let _ = options;
         Vec::new()
     }
 
-    /// What events of that look become in a chain behind this handler; `None` for those that it leaves as they are. Say
-    /// `Some(schema.extended::<X>())` where it calls [`Batch::extend`].
+    /// What events of that look become in a chain behind this handler; `None` for those that it
+    /// leaves as they are. Say `Some(schema.extended::<X>())` where it calls [`Batch::extend`].
     fn extends(schema: &Schema) -> Option<Schema> {
         let _ = schema;
         None
     }
 
-    /// Checks options for what their types do not say, against what events come in; `input` is empty where that is not
-    /// known. Touches nothing else.
+    /// Checks options for what their types do not say, against what events come in; `input` is
+    /// empty where that is not known. Touches nothing else.
     fn check(options: &Self::Options, input: &[Schema]) -> Vec<Problem> {
         let _ = (options, input);
         Vec::new()
     }
 
-    /// What a recording keeps of a message that one of its helpers sent: of what came from outside and cannot be had again.
-    /// `None` for all else.
+    /// What a recording keeps of a message that one of its helpers sent: of what came from outside
+    /// and cannot be had again. `None` for all else.
     fn record(message: &Self::Message) -> Option<String> {
         let _ = message;
         None
@@ -142,8 +150,8 @@ pub trait Handler: Sized + Send + 'static {
     /// If it cannot be made; the error says how to mend that.
     fn build(options: &Self::Options, setup: &Setup<Self::Message>) -> Result<Self, BuildError>;
 
-    /// As [`Handler::build`], for a handler that wants to know what events come in: they are those that [`Handler::check`] was
-    /// told of. This is what the runtime calls.
+    /// As [`Handler::build`], for a handler that wants to know what events come in: they are those
+    /// that [`Handler::check`] was told of. This is what the runtime calls.
     ///
     /// # Errors
     /// As [`Handler::build`].
@@ -156,7 +164,8 @@ pub trait Handler: Sized + Send + 'static {
         Self::build(options, setup)
     }
 
-    /// Takes a batch of the chain [`Context::chain`]. What is to go on is given to [`Context::emit`].
+    /// Takes a batch of the chain [`Context::chain`]. What is to go on is given to
+    /// [`Context::emit`].
     ///
     /// # Errors
     /// See [`HandlerError`].
@@ -166,8 +175,8 @@ pub trait Handler: Sized + Send + 'static {
         cx: &mut Context<'_, Self::Message>,
     ) -> Result<(), HandlerError>;
 
-    /// Takes a batch of a tracker that it [needs](Handler::needs). Each batch comes here before it comes to any chain's
-    /// [`Handler::handle`].
+    /// Takes a batch of a tracker that it [needs](Handler::needs). Each batch comes here before it
+    /// comes to any chain's [`Handler::handle`].
     ///
     /// # Errors
     /// See [`HandlerError`].
@@ -203,8 +212,8 @@ pub trait Handler: Sized + Send + 'static {
         Ok(())
     }
 
-    /// The chain [`Context::chain`] is new: a changed configuration put the handler into it. Chains that it stands in from the
-    /// start are in [`Setup::chains`].
+    /// The chain [`Context::chain`] is new: a changed configuration put the handler into it. Chains
+    /// that it stands in from the start are in [`Setup::chains`].
     ///
     /// # Errors
     /// See [`HandlerError`].
@@ -213,7 +222,8 @@ pub trait Handler: Sized + Send + 'static {
         Ok(())
     }
 
-    /// The chain [`Context::chain`] brings nothing more: gives on what is held back for it. A flush follows.
+    /// The chain [`Context::chain`] brings nothing more: gives on what is held back for it. A flush
+    /// follows.
     ///
     /// # Errors
     /// See [`HandlerError`].
@@ -222,8 +232,9 @@ pub trait Handler: Sized + Send + 'static {
         Ok(())
     }
 
-    /// Nothing more comes, by no chain: brings what it holds of the outside to its end. The last call; what it passes on now goes
-    /// nowhere. Chains alone may end earlier, while a changed configuration puts the handler into others.
+    /// Nothing more comes, by no chain: brings what it holds of the outside to its end. The last
+    /// call; what it passes on now goes nowhere. Chains alone may end earlier, while a changed
+    /// configuration puts the handler into others.
     ///
     /// # Errors
     /// See [`HandlerError`]; it is told, and changes nothing any more.
@@ -237,23 +248,26 @@ pub trait Handler: Sized + Send + 'static {
 pub struct Setup<M> {
     /// Name of the handler in the configuration.
     pub name: Arc<str>,
-    /// Name of this host.
-    pub host: Arc<str>,
+    /// The name of this machine, as events report it in `host.name`.
+    pub host_name: Arc<str>,
     /// Sends messages to the handler itself; for its helpers.
     pub mailbox: Mailbox<M>,
     /// Where to publish, or to hear, who lives in which cgroup.
     pub directory: Directory,
     /// Asks how everything is doing.
     pub health: Health,
-    /// The world and the clock. A handler that asks other than through this does in a replay what it likes.
+    /// The world and the clock. A handler that asks other than through this does in a replay what
+    /// it likes.
     pub outside: Outside,
-    /// What [`Handler::ahead`] has begun, the same each time that the handler is built; nothing in a replay.
+    /// What [`Handler::ahead`] has begun, the same each time that the handler is built; nothing in
+    /// a replay.
     pub ahead: Ahead,
     /// Chains that it stands in from the start; others may [begin](Handler::begin) later.
     pub chains: Vec<ChainId>,
 }
 
-/// What a handler has begun before any tracker watched: made by [`Handler::ahead`], given back by [`Setup::ahead`].
+/// What a handler has begun before any tracker watched: made by [`Handler::ahead`], given back by
+/// [`Setup::ahead`].
 #[derive(Clone, Default)]
 pub struct Ahead(Option<Arc<dyn Any + Send + Sync>>);
 
@@ -279,7 +293,8 @@ impl fmt::Debug for Ahead {
 pub struct Mailbox<M>(Arc<dyn Fn(M) + Send + Sync>);
 
 impl<M> Mailbox<M> {
-    /// A mailbox that gives messages to `deliver`. For the runtime, and for tests of a handler alone.
+    /// A mailbox that gives messages to `deliver`. For the runtime, and for tests of a handler
+    /// alone.
     pub fn new(deliver: impl Fn(M) + Send + Sync + 'static) -> Self {
         Self(Arc::new(deliver))
     }
@@ -304,8 +319,8 @@ impl<M> fmt::Debug for Mailbox<M> {
 
 /// What a handler can do while it is called: pass events on, count, set timers.
 ///
-/// It only collects; the runtime carries it out when the call returns. So a handler can be tested with a context and
-/// nothing else.
+/// It only collects; the runtime carries it out when the call returns. So a handler can be tested
+/// with a context and nothing else.
 pub struct Context<'a, M> {
     chain: ChainId,
     counters: &'a HandlerCounters,
@@ -325,20 +340,23 @@ impl<'a, M> Context<'a, M> {
         Self { chain, counters, outgoing, timers, behind: false }
     }
 
-    /// Says whether events are waiting to come to the handler. For the runtime, and for tests of a handler alone.
+    /// Says whether events are waiting to come to the handler. For the runtime, and for tests of a
+    /// handler alone.
     #[must_use]
     pub fn with_behind(mut self, behind: bool) -> Self {
         self.behind = behind;
         self
     }
 
-    /// The chain that the call is about. Without meaning in [`Handler::observe`] and [`Handler::message`].
+    /// The chain that the call is about. Without meaning in [`Handler::observe`] and
+    /// [`Handler::message`].
     pub fn chain(&self) -> ChainId {
         self.chain
     }
 
-    /// Whether events that happened a while ago may still be on their way to this handler: a slow reader further down holds
-    /// a chain up, or a tracker has not caught up. Who keeps things for events that come late keeps them while this holds.
+    /// Whether events that happened a while ago may still be on their way to this handler: a slow
+    /// reader further down holds a chain up, or a tracker has not caught up. Who keeps things for
+    /// events that come late keeps them while this holds.
     pub fn behind(&self) -> bool {
         self.behind
     }
@@ -381,7 +399,8 @@ impl<'a, M> Context<'a, M> {
         HandlerCounters::add(&self.counters.output, count);
     }
 
-    /// Replaces what this handler counted by container id; `host` and `unknown` stand beside the ids.
+    /// Replaces what this handler counted by container id; `host` and `unknown` stand beside the
+    /// ids.
     pub fn count_containers(&self, counts: BTreeMap<Arc<str>, ContainerCounts>) {
         self.counters.set_containers(counts);
     }
@@ -403,8 +422,8 @@ pub enum HandlerError {
     /// Whoever took the output is gone (a closed pipe): the run ends quietly.
     #[error("the reader of the output has gone")]
     Closed,
-    /// It cannot go on: [`Handler::ON_FAILURE`] says what follows. Events that it had taken in and neither passed on nor
-    /// counted are gone; the runtime counts them as errors.
+    /// It cannot go on: [`Handler::ON_FAILURE`] says what follows. Events that it had taken in and
+    /// neither passed on nor counted are gone; the runtime counts them as errors.
     #[error("{message}")]
     Failed {
         /// What failed.

@@ -1,11 +1,12 @@
-//! How the running whole is doing, for handlers that tell it: an endpoint for a monitoring system, say.
+//! How the running whole is doing, for handlers that tell it: an endpoint for a monitoring system,
+//! say.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Asks the runtime how all trackers and handlers are doing. Cheap to clone; asking is meant for once a second, not for each
-/// event.
+/// Asks the runtime how all trackers and handlers are doing. Cheap to clone; asking is meant for
+/// once a second, not for each event.
 #[derive(Clone)]
 pub struct Health(Arc<dyn Fn() -> HealthReport + Send + Sync>);
 

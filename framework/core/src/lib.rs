@@ -1,12 +1,14 @@
 //! What the author of a tracker or a handler needs, and nothing else.
 //!
-//! * An [`Event`] is something that happened; a [`Batch`] is a run of them from one tracker, each with a slot for its
+//! * An [`Event`] is something that happened; a [`Batch`] is a run of them from one tracker, each
+//!   with a slot for its
 //!   [`Attribution`]: which container did it.
 //! * A [`Source`] yields events; a [`TrackerSpec`] says how a source is configured and opened.
-//! * A [`Handler`] takes batches and passes them on, changed or not. An [`Extension`] is what it adds to others' events.
+//! * A [`Handler`] takes batches and passes them on, changed or not. An [`Extension`] is what it
+//!   adds to others' events.
 //!
-//! This crate knows no actor framework, no async runtime, no eBPF and no command line, so that what an author depends
-//! on stays small and stable.
+//! This crate knows no actor framework, no async runtime, no eBPF and no command line, so that what
+//! an author depends on stays small and stable.
 
 pub mod attribution;
 pub mod batch;
@@ -27,7 +29,9 @@ pub mod source;
 pub mod stats;
 pub mod time;
 
-pub use attribution::{Attribution, Container, How, KUBERNETES, Parents, Runtime, State, Status};
+pub use attribution::{
+    Attribution, Container, Evidence, KUBERNETES, Parents, Runtime, State, Status,
+};
 pub use batch::{Batch, EventRef, Events};
 pub use budget::{BudgetEvent, BudgetState};
 pub use directory::{Directory, Resident};

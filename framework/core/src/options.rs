@@ -8,8 +8,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// An options struct: derive `Deserialize`, `Serialize` and [`JsonSchema`], with `#[serde(default)]` on what may be left
-/// out. Doc comments of its fields become the texts of `whalewatch list` and of the configuration reference.
+/// An options struct: derive `Deserialize`, `Serialize` and [`JsonSchema`], with
+/// `#[serde(default)]` on what may be left out. Doc comments of its fields become the texts of
+/// `whalewatch list` and of the configuration reference.
 pub trait Options:
     DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static
 {

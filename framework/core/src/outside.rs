@@ -1,7 +1,9 @@
-//! What comes to a handler from outside its chain: answers of a daemon, of the kernel, of files, and the time.
+//! What comes to a handler from outside its chain: answers of a daemon, of the kernel, of files,
+//! and the time.
 //!
-//! A recording keeps it beside the events, and a replay brings it again, so that a handler does in a replay what it did then:
-//! without the daemon, on another machine, and however fast the replay goes.
+//! A recording keeps it beside the events, and a replay brings it again, so that a handler does in
+//! a replay what it did then: without the daemon, on another machine, and however fast the replay
+//! goes.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -31,7 +33,8 @@ impl Outside {
         Self(Arc::new(Inner::Live { start: Instant::now(), record }))
     }
 
-    /// What was answered then, and a clock that is set from outside, in nanoseconds since the Unix epoch. For the runtime.
+    /// What was answered then, and a clock that is set from outside, in nanoseconds since the Unix
+    /// epoch. For the runtime.
     pub fn replay(
         answers: impl IntoIterator<Item = (String, Option<String>)>,
         now: Arc<AtomicU64>,
@@ -44,13 +47,14 @@ impl Outside {
         Self(Arc::new(Inner::Replay { answers: Mutex::new(all), now, start }))
     }
 
-    /// Whether this is a replay: then helpers that ask the world must not be started, and what they told comes as
-    /// [recalled](crate::Handler::recall) messages.
+    /// Whether this is a replay: then helpers that ask the world must not be started, and what they
+    /// told comes as [recalled](crate::Handler::recall) messages.
     pub fn is_replay(&self) -> bool {
         matches!(*self.0, Inner::Replay { .. })
     }
 
-    /// What `ask` finds or, in a replay, what it found when the same was asked then; `None` also where it was not asked.
+    /// What `ask` finds or, in a replay, what it found when the same was asked then; `None` also
+    /// where it was not asked.
     pub fn ask(&self, question: &str, ask: impl FnOnce() -> Option<String>) -> Option<String> {
         match &*self.0 {
             Inner::Live { record, .. } => {
@@ -69,7 +73,8 @@ impl Outside {
         }
     }
 
-    /// Whether what is asked is taken down or played back: if not, [`Outside::ask`] need not be bothered.
+    /// Whether what is asked is taken down or played back: if not, [`Outside::ask`] need not be
+    /// bothered.
     pub fn is_plain(&self) -> bool {
         matches!(*self.0, Inner::Live { record: None, .. })
     }

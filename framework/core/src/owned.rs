@@ -1,4 +1,5 @@
-//! Values that belong to nobody else's event: of events that are put together while the program runs.
+//! Values that belong to nobody else's event: of events that are put together while the program
+//! runs.
 
 use crate::field::{Texts, Value};
 use crate::time::Timestamp;

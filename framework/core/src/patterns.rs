@@ -5,9 +5,9 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::attribution::Container;
 use crate::options::Problem;
 
-/// Patterns over containers: `web*` for a name or an id, `image:nginx*` for an image, `label:tier` and `label:tier=front*` for a
-/// label; those that begin with `!` leave out. A container is meant if any of the others fits, or there are none, and none of
-/// those that leave out does.
+/// Patterns over containers: `web*` for a name or an id, `image:nginx*` for an image, `label:tier`
+/// and `label:tier=front*` for a label; those that begin with `!` leave out. A container is meant
+/// if any of the others fits, or there are none, and none of those that leave out does.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerPatterns {
     wanted: Vec<Pattern>,

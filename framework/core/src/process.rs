@@ -4,18 +4,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::field::{Field, FieldInfo, Type, Value};
 
-/// A process for good: a pid alone names another process once the first has ended and the number is used again.
+/// A process for good: a pid alone names another process once the first has ended and the number is
+/// used again.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize,
 )]
 pub struct ProcessKey {
     /// The process id in the host's pid namespace.
     pub pid: u32,
-    /// When it started: nanoseconds since boot, suspended time included (the kernel's `start_boottime`).
+    /// When it started: nanoseconds since boot, suspended time included (the kernel's
+    /// `start_boottime`).
     pub start_time: u64,
 }
 
-/// Inode numbers of the namespaces a process is in, as `/proc/PID/ns/*` shows them. 0 where not known.
+/// Inode numbers of the namespaces a process is in, as `/proc/PID/ns/*` shows them. 0 where not
+/// known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Namespaces {
     /// User namespace.

@@ -6,11 +6,13 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes, written for people: `100 MiB`, `1.5GB`, `4096`. `KiB` and its like count by 1024, `kB` by 1000.
+/// A number of bytes, written for people: `100 MiB`, `1.5GB`, `4096`. `KiB` and its like count by
+/// 1024, `kB` by 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanSize(pub u64);
 
-/// Units, the largest first; those that count by 1024 come first, so that sizes are shown in them where they fit.
+/// Units, the largest first; those that count by 1024 come first, so that sizes are shown in them
+/// where they fit.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),

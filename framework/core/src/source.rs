@@ -46,8 +46,9 @@ pub trait Source<E: Event>: Send {
     /// If the source is broken for good.
     fn drain(&mut self, out: &mut Vec<E>, max: usize) -> Result<Drain, SourceError>;
 
-    /// Appends what was there before watching began (running processes, say), read after watching began so that nothing
-    /// falls between. Such events go to handlers that need the tracker, not down the chains.
+    /// Appends what was there before watching began (running processes, say), read after watching
+    /// began so that nothing falls between. Such events go to handlers that need the tracker, not
+    /// down the chains.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -56,8 +57,8 @@ pub trait Source<E: Event>: Send {
         Ok(())
     }
 
-    /// Appends what there is to tell of budgets: at most every `interval`, and what is left once it has ended. Such events count as
-    /// generated, too.
+    /// Appends what there is to tell of budgets: at most every `interval`, and what is left once it
+    /// has ended. Such events count as generated, too.
     fn budgets(&mut self, out: &mut Vec<BudgetEvent>) {
         let _ = out;
     }
@@ -75,11 +76,13 @@ pub trait Source<E: Event>: Send {
     /// What it has counted.
     fn counts(&self) -> SourceCounts;
 
-    /// Stops new events; what happened before can still be drained, and then the answer is [`Drain::Ended`].
+    /// Stops new events; what happened before can still be drained, and then the answer is
+    /// [`Drain::Ended`].
     fn detach(&mut self) {}
 }
 
-/// A tracker's type: how it is configured and opened. It gets its name in the configuration where it is registered.
+/// A tracker's type: how it is configured and opened. It gets its name in the configuration where
+/// it is registered.
 pub trait TrackerSpec: 'static {
     /// What it watches, in one line.
     const ABOUT: &'static str;
@@ -103,14 +106,16 @@ pub trait TrackerSpec: 'static {
         Vec::new()
     }
 
-    /// Whether handlers that need this tracker can live on what it yields with these options: everything that it yields by
-    /// default, and nothing that would mislead them. If not, they get one of their own.
+    /// Whether handlers that need this tracker can live on what it yields with these options:
+    /// everything that it yields by default, and nothing that would mislead them. If not, they get
+    /// one of their own.
     fn whole(options: &Self::Options) -> bool {
         let _ = options;
         false
     }
 
-    /// Whether it must hear from the directory who lives in which cgroup. A configuration in which nobody publishes that is refused.
+    /// Whether it must hear from the directory who lives in which cgroup. A configuration in which
+    /// nobody publishes that is refused.
     fn needs_directory(options: &Self::Options) -> bool {
         let _ = options;
         false

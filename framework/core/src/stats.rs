@@ -32,13 +32,16 @@ pub struct HandlerCounters {
 /// Whose events were refused for want of room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DroppedBy {
-    /// By container id; `host` and `unknown` stand beside the ids, and `other` for those that found no room here.
+    /// By container id; `host` and `unknown` stand beside the ids, and `other` for those that found
+    /// no room here.
     pub containers: BTreeMap<Arc<str>, u64>,
-    /// By cgroup id, of events that no container manager had seen; 0 for those of no cgroup, and of those that found no room.
+    /// By cgroup id, of events that no container manager had seen; 0 for those of no cgroup, and of
+    /// those that found no room.
     pub cgroups: BTreeMap<u64, u64>,
 }
 
-/// Owners that are told apart at most: the hosts with more containers than this are few, and counts must not grow for ever.
+/// Owners that are told apart at most: the hosts with more containers than this are few, and counts
+/// must not grow for ever.
 const MOST_OWNERS: usize = 4096;
 
 impl DroppedBy {

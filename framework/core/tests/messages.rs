@@ -1,5 +1,6 @@
-//! What the compiler says when the author of a handler forgets a piece. The texts in `ui/` are those of the compiler that the
-//! workspace names as its `rust-version`; `TRYBUILD=overwrite cargo test -p whalewatch-core --test messages` writes them anew.
+//! What the compiler says when the author of a handler forgets a piece. The texts in `ui/` are
+//! those of the compiler that the workspace names as its `rust-version`; `TRYBUILD=overwrite cargo
+//! test -p whalewatch-core --test messages` writes them anew.
 
 use std::process::Command;
 

@@ -46,7 +46,8 @@ impl Clock {
         let at = jiff::Timestamp::from_second(second as i64).unwrap_or_default();
         let at = Offset::UTC.to_datetime(at);
         let (date, clock) = (at.date(), at.time());
-        // A timestamp in nanoseconds ends in the year 2554, so that each part has its fixed number of digits.
+        // A timestamp in nanoseconds ends in the year 2554, so that each part has its fixed number
+        // of digits.
         write_digits(&mut self.text[0..4], date.year() as u64);
         write_digits(&mut self.text[5..7], date.month() as u64);
         write_digits(&mut self.text[8..10], date.day() as u64);

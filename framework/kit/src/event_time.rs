@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use whalewatch_core::Timestamp;
 
-/// The time of the latest event; while nothing comes, real time is added to it. So what depends on it comes out the same
-/// when events are replayed, however fast, and what waits for a time to come does not wait for ever.
+/// The time of the latest event; while nothing comes, real time is added to it. So what depends on
+/// it comes out the same when events are replayed, however fast, and what waits for a time to come
+/// does not wait for ever.
 ///
-/// The real time is that of a timer which the handler sets for itself: it calls [`EventTime::tick`] each time.
+/// The real time is that of a timer which the handler sets for itself: it calls [`EventTime::tick`]
+/// each time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EventTime {
     latest: Timestamp,

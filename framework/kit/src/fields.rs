@@ -54,7 +54,8 @@ impl Selected {
     }
 }
 
-/// Writes a value as plain text: numbers in decimal, times as RFC 3339, lists with spaces between. Null writes nothing.
+/// Writes a value as plain text: numbers in decimal, times as RFC 3339, lists with spaces between.
+/// Null writes nothing.
 pub fn write_plain(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     match value {
         Value::Null => {}
@@ -74,8 +75,8 @@ pub fn write_plain(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     }
 }
 
-/// What is wrong with the name of a field in the option `key`: no event that comes in has it. Nothing where it is not known
-/// what comes in.
+/// What is wrong with the name of a field in the option `key`: no event that comes in has it.
+/// Nothing where it is not known what comes in.
 pub fn check(key: &str, name: &str, input: &[Schema]) -> Option<Problem> {
     check_with(key, name, input, &[])
 }

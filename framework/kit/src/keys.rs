@@ -9,11 +9,12 @@ use whalewatch_core::{
 use crate::Clock;
 use crate::fields::{self, Selected, write_plain};
 
-/// The fields that events are grouped by. The key of a group is a run of bytes: compared and hashed as it is, and read
-/// again when there is something to tell of the group.
+/// The fields that events are grouped by. The key of a group is a run of bytes: compared and hashed
+/// as it is, and read again when there is something to tell of the group.
 ///
-/// Where the container is part of the key ([`Keys::by_container`]), what runs on the host, what is unknown, and each
-/// container whose name is not known yet are groups of their own, although the fields are null for all of them.
+/// Where the container is part of the key ([`Keys::by_container`]), what runs on the host, what is
+/// unknown, and each container whose name is not known yet are groups of their own, although the
+/// fields are null for all of them.
 #[derive(Debug)]
 pub struct Keys {
     fields: Box<[Box<str>]>,
@@ -32,7 +33,8 @@ impl Keys {
         Self { fields, host, by_container, types: Vec::new() }
     }
 
-    /// What is wrong with such fields in the option `key`: names that no event has, or that stand there twice.
+    /// What is wrong with such fields in the option `key`: names that no event has, or that stand
+    /// there twice.
     pub fn check(key: &str, names: &[String], input: &[Schema]) -> Vec<Problem> {
         let twice = names.iter().enumerate().filter(|(at, name)| names[..*at].contains(name));
         let twice = twice.map(|(_, name)| {
@@ -62,7 +64,8 @@ impl Keys {
         })
     }
 
-    /// Puts the key of an event of the type that `plan` was made for into `out`, in place of what was there.
+    /// Puts the key of an event of the type that `plan` was made for into `out`, in place of what
+    /// was there.
     pub fn write(&self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         out.clear();
         for field in &self.types[plan].1 {
@@ -98,8 +101,8 @@ const TEXT: u8 = 5;
 const TEXTS: u8 = 6;
 const TIME: u8 = 7;
 
-/// Writes a value so that different ones differ and no two in a row can be taken for two others. A number is the same
-/// whatever its type.
+/// Writes a value so that different ones differ and no two in a row can be taken for two others. A
+/// number is the same whatever its type.
 pub fn encode(out: &mut Vec<u8>, value: Value<'_>) {
     let mut number = |tag, number: u64| {
         out.push(tag);
@@ -148,7 +151,7 @@ fn try_decode<'a>(bytes: &mut &'a [u8]) -> Option<Value<'a>> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use whalewatch_core::{Attribution, How, Status};
+    use whalewatch_core::{Attribution, Evidence, Status};
 
     use super::*;
     use crate::testing::{Ran, bare, example, named};
@@ -178,9 +181,9 @@ mod tests {
     #[test]
     fn host_unknown_and_each_nameless_container_are_groups_of_their_own() {
         let of = |attribution: &Attribution| key(&["container.name"], example(), attribution);
-        let container = |c| of(&Attribution::container(c, How::Cgroup));
+        let container = |c| of(&Attribution::container(c, Evidence::Cgroup));
         let all = [
-            of(&Attribution::host(How::Cgroup)),
+            of(&Attribution::host(Evidence::Cgroup)),
             of(&Attribution::unknown()),
             container(bare("ab").into()),
             container(bare("cd").into()),
@@ -191,7 +194,7 @@ mod tests {
         }
         assert_eq!(container(named("ef", "web", "i", Status::Running)), all[4], "by name alone");
         let by_kind = |attribution: &Attribution| key(&["kind"], example(), attribution);
-        assert_eq!(by_kind(&Attribution::unknown()), by_kind(&Attribution::host(How::Pid)));
+        assert_eq!(by_kind(&Attribution::unknown()), by_kind(&Attribution::host(Evidence::Pid)));
     }
 
     #[test]

@@ -1,10 +1,14 @@
-//! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to every handler's author.
+//! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to
+//! every handler's author.
 //!
-//! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and compiled for each type.
-//! * [`Subject`] and [`Extra`]: conditions and templates over events with what a handler knows besides.
+//! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and
+//!   compiled for each type.
+//! * [`Subject`] and [`Extra`]: conditions and templates over events with what a handler knows
+//!   besides.
 //! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
 //! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
-//! * [`Keys`]: events in groups by their fields; [`Shape`]: events whose fields are known only once options are read.
+//! * [`Keys`]: events in groups by their fields; [`Shape`]: events whose fields are known only once
+//!   options are read.
 //! * [`EventTime`]: time as the events tell it.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
 //! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.

@@ -1,5 +1,5 @@
-//! Events whose fields are known only once a handler's options are read: results of a computation that is written in a
-//! configuration, say.
+//! Events whose fields are known only once a handler's options are read: results of a computation
+//! that is written in a configuration, say.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,8 +8,9 @@ use whalewatch_core::{
     Batch, Change, Events, FieldInfo, OwnedValue, Process, Schema, Timestamp, Type, Value,
 };
 
-/// What such events look like. There is one of each for as long as the program runs: a configuration that is read again
-/// adds none, so what they take up is bounded by the different configurations that were read.
+/// What such events look like. There is one of each for as long as the program runs: a
+/// configuration that is read again adds none, so what they take up is bounded by the different
+/// configurations that were read.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shape {
     name: &'static str,
@@ -21,8 +22,9 @@ pub struct Shape {
 static SHAPES: Mutex<Vec<&'static Shape>> = Mutex::new(Vec::new());
 
 impl Shape {
-    /// The shape of events with these kinds and these fields of their own. The name of their type begins with `base` and
-    /// goes on with the fields, so that events with the same name look the same.
+    /// The shape of events with these kinds and these fields of their own. The name of their type
+    /// begins with `base` and goes on with the fields, so that events with the same name look the
+    /// same.
     pub fn of(
         base: &str,
         kinds: &'static [&'static str],
@@ -67,7 +69,8 @@ pub struct Shaped {
     pub kind: &'static str,
     /// When it happened.
     pub time: Timestamp,
-    /// The values of the shape's fields, in their order; those that are missing at the end are null.
+    /// The values of the shape's fields, in their order; those that are missing at the end are
+    /// null.
     pub values: Vec<OwnedValue>,
 }
 

@@ -4,7 +4,8 @@ use whalewatch_core::{Accessor, EventRef, Type, Value};
 
 /// Something that has values for fields: an event, or an event with what a handler knows besides.
 pub trait Subject {
-    /// Value of a field. An [`Accessor::Extra`] is one of the [`Extra`] fields that the condition was compiled with.
+    /// Value of a field. An [`Accessor::Extra`] is one of the [`Extra`] fields that the condition
+    /// was compiled with.
     fn value(&self, accessor: Accessor) -> Value<'_>;
 }
 
@@ -22,8 +23,9 @@ impl<S: Subject + ?Sized> Subject for &S {
     }
 }
 
-/// A field that no event carries but a [`Subject`] adds. Its place in a list of them is the number of its
-/// [`Accessor::Extra`]. It stands before a field of that name that events have: the subject can ask them.
+/// A field that no event carries but a [`Subject`] adds. Its place in a list of them is the number
+/// of its [`Accessor::Extra`]. It stands before a field of that name that events have: the subject
+/// can ask them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extra {
     /// Dotted path: `parent.comm`.

@@ -5,8 +5,8 @@ use whalewatch_core::{Problem, Schema, Value};
 use crate::fields::{self, Selected, write_plain};
 use crate::{Clock, Extra, Subject, fields::HOST};
 
-/// A text with fields in it. `{field}` stands for a field's value, `{field|other}` gives `other` where the event has none;
-/// `{{` and `}}` stand for braces.
+/// A text with fields in it. `{field}` stands for a field's value, `{field|other}` gives `other`
+/// where the event has none; `{{` and `}}` stand for braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -127,8 +127,8 @@ enum Piece {
 }
 
 impl Filled {
-    /// Writes the text for an event. What stands in the template is written as it is; values, which come from traced
-    /// programs, go through `escape`.
+    /// Writes the text for an event. What stands in the template is written as it is; values, which
+    /// come from traced programs, go through `escape`.
     pub fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -138,7 +138,8 @@ impl Filled {
         self.write_fields(out, event, |out, _, value| escape(out, value));
     }
 
-    /// As [`Filled::write`], where `escape` gets the field's name, too: for texts in which not all fields are written alike.
+    /// As [`Filled::write`], where `escape` gets the field's name, too: for texts in which not all
+    /// fields are written alike.
     pub fn write_fields(
         &mut self,
         out: &mut Vec<u8>,

@@ -1,8 +1,8 @@
-//! Text that comes from the traced programs, made harmless: nothing in an argument or a file name can end a line, move
-//! a terminal's cursor, or make a line read other than it is.
+//! Text that comes from the traced programs, made harmless: nothing in an argument or a file name
+//! can end a line, move a terminal's cursor, or make a line read other than it is.
 
-/// Whether a character outside ASCII could fool a terminal or a reader: C1 controls, line separators, marks that change
-/// the direction of writing, and characters that cannot be seen.
+/// Whether a character outside ASCII could fool a terminal or a reader: C1 controls, line
+/// separators, marks that change the direction of writing, and characters that cannot be seen.
 fn deceives(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}'
@@ -91,8 +91,9 @@ fn json_char(out: &mut Vec<u8>, c: char) {
     }
 }
 
-/// Writes text for a terminal: what could fool it, and `\` itself, as an escape that a shell's `$'…'` understands;
-/// bytes that are not UTF-8 as `\xff`. So different texts always look different.
+/// Writes text for a terminal: what could fool it, and `\` itself, as an escape that a shell's
+/// `$'…'` understands; bytes that are not UTF-8 as `\xff`. So different texts always look
+/// different.
 pub fn visible(out: &mut Vec<u8>, text: &[u8]) {
     escaped(out, text, false);
 }
@@ -115,8 +116,8 @@ fn escaped(out: &mut Vec<u8>, text: &[u8], quoted: bool) {
     }
 }
 
-/// Writes one word of a command line as one would type it into a shell: as it is, in `'…'`, or, where something in it
-/// cannot be shown, in `$'…'`.
+/// Writes one word of a command line as one would type it into a shell: as it is, in `'…'`, or,
+/// where something in it cannot be shown, in `$'…'`.
 pub fn shell_word(out: &mut Vec<u8>, word: &[u8]) {
     let bare = |b: &u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(b);
     if !word.is_empty() && word.iter().all(bare) {

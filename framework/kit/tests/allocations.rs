@@ -10,7 +10,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn allocations_of_every_kind_and_thread_are_counted() {
-    // The test harness may have something to do beside: nothing is expected to be exact where it may add to it.
+    // The test harness may have something to do beside: nothing is expected to be exact where it
+    // may add to it.
     let mut grown: Vec<u64> = Vec::with_capacity(1);
     for (name, least, work) in [
         ("one", 1, (&mut || drop(black_box(Box::new(1)))) as &mut dyn FnMut()),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_aggregate::{Aggregate, AggregateOptions};
 use whalewatch_core::{
-    Ahead, Attribution, Batch, ChainId, Context, Directory, Handler, HandlerCounters, Health, How,
-    Mailbox, Outside, Setup, Status,
+    Ahead, Attribution, Batch, ChainId, Context, Directory, Evidence, Handler, HandlerCounters,
+    Health, Mailbox, Outside, Setup, Status,
 };
 use whalewatch_kit::testing::{CountingAllocator, Did, named, print_allocations};
 
@@ -32,14 +32,15 @@ fn batches(count: usize, keys: usize) -> Vec<Batch> {
         let mut batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
         batch.attribute(|_| {
             at += 1;
-            Attribution::container(Arc::clone(&containers[at % keys]), How::Cgroup)
+            Attribution::container(Arc::clone(&containers[at % keys]), Evidence::Cgroup)
         });
         batch
     };
     (0..count).map(|_| batch()).collect()
 }
 
-/// Times a handler over the batches, and prints its allocations an event, without those for the batches themselves.
+/// Times a handler over the batches, and prints its allocations an event, without those for the
+/// batches themselves.
 fn measure<H: Handler>(
     c: &mut Criterion,
     group: &str,
@@ -50,7 +51,7 @@ fn measure<H: Handler>(
     let batches = batches(4_000, keys);
     let setup = Setup {
         name: "tested".into(),
-        host: "node-1".into(),
+        host_name: "node-1".into(),
         mailbox: Mailbox::new(drop),
         directory: Directory::default(),
         health: Health::default(),

@@ -65,8 +65,8 @@ impl Windows {
         self.open.is_empty()
     }
 
-    /// The group for an event of that key and time, and whether the event comes too late for its own window: then it is the
-    /// group of the oldest window that can still be open.
+    /// The group for an event of that key and time, and whether the event comes too late for its
+    /// own window: then it is the group of the oldest window that can still be open.
     pub(crate) fn find(&mut self, key: &[u8], time: u64) -> (&mut Group, bool) {
         let start = time - time % self.length;
         let late = start < self.closed;
@@ -88,8 +88,8 @@ impl Windows {
         (&mut window.groups[window.last], late)
     }
 
-    /// Closes the windows that need no longer stay open at that time, and gives the groups of each with its start and end, the
-    /// oldest first. At the end of time all are closed.
+    /// Closes the windows that need no longer stay open at that time, and gives the groups of each
+    /// with its start and end, the oldest first. At the end of time all are closed.
     pub(crate) fn close(&mut self, now: u64, mut give: impl FnMut(u64, u64, Group)) {
         let closed = now.saturating_sub(self.late) / self.length * self.length;
         self.closed = self.closed.max(closed);

@@ -1,8 +1,9 @@
-//! The `aggregate` handler: counts, sums, distinct counts and most frequent values of groups of events, over windows of
-//! time.
+//! The `aggregate` handler: counts, sums, distinct counts and most frequent values of groups of
+//! events, over windows of time.
 //!
-//! Windows are tumbling: one begins where the last ended, at whole multiples of its length since 1970. Time is that of the
-//! events, so that a replay gives the results of the first run; only while nothing comes, real time closes a window.
+//! Windows are tumbling: one begins where the last ended, at whole multiples of its length since
+//! 1970. Time is that of the events, so that a replay gives the results of the first run; only
+//! while nothing comes, real time closes a window.
 
 mod compute;
 mod groups;
@@ -79,9 +80,9 @@ impl Handler for Aggregate {
         Ok(Self {
             // It is not shared, so it stands in one chain at a time.
             chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
-            host: setup.host.clone(),
+            host: setup.host_name.clone(),
             pass: options.pass,
-            keys: Keys::new(&options.by, setup.host.clone()),
+            keys: Keys::new(&options.by, setup.host_name.clone()),
             types: Vec::new(),
             windows: Windows::new(functions, nanos(window), nanos(late), groups, values),
             results: Results::new(setup.name.clone(), shape, &computes),

@@ -14,22 +14,27 @@ use crate::compute::{Compute, Function, check_name};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AggregateOptions {
-    /// Fields whose values together are a group; each group has results of its own. `[]` for one group of all events.
+    /// Fields whose values together are a group; each group has results of its own. `[]` for one
+    /// group of all events.
     pub by: Vec<String>,
-    /// How long a window is, by the events' own time: 100ms to 1day. One begins where the last ended, the first in 1970.
+    /// How long a window is, by the events' own time: 100ms to 1day. One begins where the last
+    /// ended, the first in 1970.
     pub window: HumanDuration,
-    /// How long a window stays open for events that come late: 0s to 1day, at most 100 windows. Later ones are only counted.
+    /// How long a window stays open for events that come late: 0s to 1day, at most 100 windows.
+    /// Later ones are only counted.
     pub late: HumanDuration,
-    /// What is computed, by the name of its result: `count()`, `count(FIELD)`, `sum(FIELD)`, `min(FIELD)`, `max(FIELD)`,
-    /// `distinct(FIELD)`, `top(FIELD, 5)`.
+    /// What is computed, by the name of its result: `count()`, `count(FIELD)`, `sum(FIELD)`,
+    /// `min(FIELD)`, `max(FIELD)`, `distinct(FIELD)`, `top(FIELD, 5)`.
     pub compute: BTreeMap<String, String>,
-    /// Whether the events go on, too, beside the results. If not, they end here and count as filtered.
+    /// Whether the events go on, too, beside the results. If not, they end here and count as
+    /// filtered.
     pub pass: bool,
-    /// How many groups are kept at most, over all open windows: 1 to 100,000. Events of further keys are put together in one
-    /// group of their window, for which `aggregate.rest` is true.
+    /// How many groups are kept at most, over all open windows: 1 to 100,000. Events of further
+    /// keys are put together in one group of their window, for which `aggregate.rest` is true.
     pub max_groups: u32,
-    /// How many different values of a field a group keeps at most for `distinct` and for `top`, each: 16 to 65,536. With
-    /// more, `distinct` becomes an estimate, and the counts of `top` may be too low.
+    /// How many different values of a field a group keeps at most for `distinct` and for `top`,
+    /// each: 16 to 65,536. With more, `distinct` becomes an estimate, and the counts of `top` may
+    /// be too low.
     pub max_values: u32,
 }
 
@@ -52,7 +57,8 @@ const DAY: Duration = Duration::from_hours(24);
 const MOST_WINDOWS: u32 = 100;
 
 impl AggregateOptions {
-    /// The computations with the names of their results; what is wrong with them goes to `problems`.
+    /// The computations with the names of their results; what is wrong with them goes to
+    /// `problems`.
     pub(crate) fn computes(&self, problems: &mut Vec<Problem>) -> Vec<(String, Compute)> {
         let parse = |(name, text): (&String, &String)| {
             let compute = Compute::parse(&key(name), text);

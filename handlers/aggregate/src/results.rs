@@ -12,7 +12,8 @@ use crate::groups::Group;
 /// The one kind that there is.
 const KINDS: &[&str] = &["aggregate.window"];
 
-/// What results look like. A computation that cannot be read has a result, too, so that what stands behind is not blamed.
+/// What results look like. A computation that cannot be read has a result, too, so that what stands
+/// behind is not blamed.
 pub(crate) fn shape(
     by: &[String],
     names: &BTreeMap<String, String>,

@@ -105,7 +105,8 @@ impl State {
     }
 }
 
-/// How many different values there were: by hashes of 64 bits while they are few, then by a sketch ([`HllSketch`]).
+/// How many different values there were: by hashes of 64 bits while they are few, then by a sketch
+/// ([`HllSketch`]).
 #[derive(Debug)]
 pub(crate) struct Distinct {
     most: usize,
@@ -156,9 +157,10 @@ impl Distinct {
     }
 }
 
-/// The most frequent values: all counted while they are few, then by the algorithm of Misra and Gries. Where there is no
-/// room for a value, all counts are lowered by one, and those that come to 0 go. So a count is never too high, and too low by
-/// at most the number of times that they were lowered: at most one in `most + 1` events.
+/// The most frequent values: all counted while they are few, then by the algorithm of Misra and
+/// Gries. Where there is no room for a value, all counts are lowered by one, and those that come to
+/// 0 go. So a count is never too high, and too low by at most the number of times that they were
+/// lowered: at most one in `most + 1` events.
 #[derive(Debug)]
 pub(crate) struct Top {
     count: usize,

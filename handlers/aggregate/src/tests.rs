@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use whalewatch_core::{Attribution, How, HumanDuration, Status};
+use whalewatch_core::{Attribution, Evidence, HumanDuration, Status};
 use whalewatch_kit::testing::{Bench, Did, bare, named};
 use whalewatch_kit::{Condition, Json};
 
@@ -105,7 +105,7 @@ fn a_result_is_a_line_of_json_and_can_be_filtered() {
 
     let mut bench = bench(&options);
     let mut batch = Batch::new("t".into(), vec![Did::new(SECOND, "/etc/passwd", 1); 2]);
-    let web = Attribution::container(named("ab", "web", "i", Status::Running), How::Cgroup);
+    let web = Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup);
     batch.attribute(|_| web.clone());
     bench.handle(batch).expect("it takes it");
     bench.end().expect("it ends");
@@ -120,7 +120,7 @@ fn a_result_is_a_line_of_json_and_can_be_filtered() {
         r#""events":2,"late":0,"key":{"container":{"name":"web"}},"#,
         r#""value":{"n":2,"top":{"values":["/etc/passwd"],"counts":["2"],"highest":2}}},"#,
         r#""container":{"id":"ab","name":"web","image":{"name":"i"},"runtime":"docker","status":"running"},"#,
-        r#""attribution":{"state":"resolved","source":"cgroup"}}"#,
+        r#""attribution":{"state":"resolved","evidence":"cgroup"}}"#,
         "\n"
     );
     assert_eq!(String::from_utf8_lossy(&out), want);
@@ -186,10 +186,10 @@ fn events_pass_on_if_asked() {
 #[test]
 fn results_stand_in_their_container_and_what_is_in_none_is_told_apart() {
     let attributions = [
-        Attribution::container(named("ab", "web", "i", Status::Running), How::Cgroup),
-        Attribution::host(How::Cgroup),
+        Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup),
+        Attribution::host(Evidence::Cgroup),
         Attribution::unknown(),
-        Attribution::container(bare("cd").into(), How::Cgroup),
+        Attribution::container(bare("cd").into(), Evidence::Cgroup),
     ];
     let mut bench = bench(&options(&["container.name"], &[]));
     let mut batch = Batch::new("t".into(), vec![Did::new(SECOND, "a", 1); 8]);

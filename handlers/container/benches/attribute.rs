@@ -1,5 +1,5 @@
-//! What attribution costs an event: batches of 256 through the manager's `handle`, into nothing; allocations an event are
-//! printed before each.
+//! What attribution costs an event: batches of 256 through the manager's `handle`, into nothing;
+//! allocations an event are printed before each.
 //!
 //! `cargo bench -p whalewatch-container`
 
@@ -61,7 +61,7 @@ fn manager() -> ContainerManager {
     };
     let setup = Setup {
         name: "container".into(),
-        host: "bench".into(),
+        host_name: "bench".into(),
         mailbox: Mailbox::<Message>::new(drop),
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),

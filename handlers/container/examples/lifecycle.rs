@@ -1,4 +1,5 @@
-//! Prints which containers come and go, as the container manager tells it: no tracker, no privileges beyond Docker's socket.
+//! Prints which containers come and go, as the container manager tells it: no tracker, no
+//! privileges beyond Docker's socket.
 //!
 //! `cargo run -p whalewatch-container --example lifecycle -- unix:///var/run/docker.sock`
 //!
@@ -20,7 +21,7 @@ async fn host(options: ContainerOptions) {
     let deliver = sender.clone();
     let setup = Setup {
         name: "container".into(),
-        host: "here".into(),
+        host_name: "here".into(),
         // A handler that has ended takes no more.
         mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
         directory: Directory::default(),

@@ -55,7 +55,8 @@ pub(crate) struct Known {
     pub(crate) stands_alone: bool,
     /// Whether it is known in which containers it runs.
     pub(crate) nesting: Nesting,
-    /// Its mount namespace, once a process of it was seen in one that is not the host's, and until its first process ends.
+    /// Its mount namespace, once a process of it was seen in one that is not the host's, and until
+    /// its first process ends.
     pub(crate) mnt: u32,
     /// Chains that got an event of it without its name.
     pub(crate) unnamed_in: Vec<ChainId>,
@@ -218,7 +219,8 @@ impl Containers {
         }
     }
 
-    /// Nothing of the container lives in this mount namespace any more: its number is soon another's.
+    /// Nothing of the container lives in this mount namespace any more: its number is soon
+    /// another's.
     pub(crate) fn lives_no_more_in(&mut self, serial: Serial, mnt: u32) {
         let Some(known) = self.known.get_mut(&serial).filter(|k| k.mnt == mnt) else { return };
         known.mnt = 0;
@@ -229,8 +231,9 @@ impl Containers {
 
     /// The container is gone: it is forgotten at `when`, if it does not stay after all.
     ///
-    /// That the last of its cgroups is gone comes after what happened in it, and its mount namespace is gone as well. But what a runtime
-    /// says of one without cgroups overtakes events: of that the end of its first process tells.
+    /// That the last of its cgroups is gone comes after what happened in it, and its mount
+    /// namespace is gone as well. But what a runtime says of one without cgroups overtakes events:
+    /// of that the end of its first process tells.
     pub(crate) fn leave(&mut self, serial: Serial, when: Duration) {
         if let Some(known) = self.known.get(&serial).filter(|k| !k.former_cgroups.is_empty()) {
             self.lives_no_more_in(serial, known.mnt);

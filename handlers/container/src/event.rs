@@ -13,7 +13,8 @@ pub enum ContainerEventKind {
     Gone,
 }
 
-/// Something became known of a container. The container stands in the event's attribution; no process did it.
+/// Something became known of a container. The container stands in the event's attribution; no
+/// process did it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerEvent {
     /// What became known.

@@ -1,10 +1,11 @@
 //! The ten ways in which the original design fails, each with the proof that this one does not.
 //!
-//! What a daemon does wrong on its socket is shown in `runtimes/docker/tests.rs`, against a fake daemon.
+//! What a daemon does wrong on its socket is shown in `runtimes/docker/tests.rs`, against a fake
+//! daemon.
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use whalewatch_core::{Container, How, Namespaces, Process, ProcessKey, State, Status};
+use whalewatch_core::{Container, Evidence, Namespaces, Process, ProcessKey, State, Status};
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{News, Request};
@@ -45,7 +46,8 @@ fn f02_the_first_process_of_a_container_and_an_execed_one_are_its() {
     rig.observe(vec![made_host(1), event(runc, Says::Existing)]);
     rig.observe(vec![made(7, 7)]); // before any process runs in it
     rig.hear_name(7, "web");
-    // runc's child is forked on the host, moves, and replaces its program in the container's cgroup.
+    // runc's child is forked on the host, moves, and replaces its program in the container's
+    // cgroup.
     rig.track(vec![forked(process(101, 2, 1), runc.key())]);
     let init = Process { namespaces: INNER, ..process(101, 2, 7) };
     rig.track(vec![event(init, Says::Executed), event(init, Says::Exited)]);
@@ -53,10 +55,10 @@ fn f02_the_first_process_of_a_container_and_an_execed_one_are_its() {
     let execed = Process { namespaces: INNER, ..process(102, 3, 7) };
     rig.track(vec![forked(execed, runc.key()), event(execed, Says::Executed)]);
     let out = rig.take();
-    assert_eq!((out[0].state, out[0].how), (State::Host, How::Cgroup));
+    assert_eq!((out[0].state, out[0].evidence), (State::Host, Evidence::Cgroup));
     assert_eq!(out.len(), 5);
     for event in &out[1..] {
-        assert_eq!((event.state, event.how), (State::Resolved, How::Cgroup));
+        assert_eq!((event.state, event.evidence), (State::Resolved, Evidence::Cgroup));
         assert_eq!(event.name.as_deref(), Some("web"));
     }
 }
@@ -114,8 +116,8 @@ fn f05_events_after_exit_are_still_the_containers() {
     let no_cgroup = Process { cgroup_id: 0, ..inner };
     rig.handle(0, vec![act(inner), act(no_cgroup)]);
     let out = rig.take();
-    assert_eq!(out[0].how, How::Cgroup);
-    assert_eq!(out[1].how, How::Pid);
+    assert_eq!(out[0].evidence, Evidence::Cgroup);
+    assert_eq!(out[1].evidence, Evidence::Pid);
     assert!(out.iter().all(|o| o.name.as_deref() == Some("web")), "{out:?}");
     rig.advance(20_000); // after the grace period nothing of it is left, and no timer runs
     rig.handle(0, vec![act(no_cgroup)]);
@@ -128,7 +130,8 @@ fn f06_the_snapshot_does_not_race() {
     let mut rig = Rig::new();
     rig.observe(vec![made_host(1), made(7, 7)]);
     rig.hear_name(7, "web");
-    // While running processes are read, one ends and one forks: the tracepoints are live, so both are told before.
+    // While running processes are read, one ends and one forks: the tracepoints are live, so both
+    // are told before.
     let ended = process(60, 5, 7);
     let child = process(61, 6, 7);
     rig.observe(vec![event(ended, Says::Exited), forked(child, ended.key())]);
@@ -186,7 +189,8 @@ fn f08_a_late_restarted_or_renaming_daemon_sets_names_right() {
     // Its list lacks one that has a cgroup: that one is asked for again.
     rig.hear(News::Refreshed { running: vec![id(7)] });
     assert_eq!(rig.asked(), [inspect(8)]);
-    // A rename holds from the next event on; so does a list with another name, from a daemon that came back.
+    // A rename holds from the next event on; so does a list with another name, from a daemon that
+    // came back.
     rig.hear(News::Renamed { id: id(7), name: "web2".into() });
     rig.handle(0, vec![act(process(60, 5, 7))]);
     rig.hear_name(7, "web3");
@@ -332,16 +336,16 @@ fn where_cgroups_do_not_answer_pid_parent_namespace_and_runtime_do() {
             act(Process { namespaces: HOST, ..inner(63) }),
         ],
     );
-    let how: Vec<_> = rig.take().into_iter().map(|o| (o.state, o.how, o.name)).collect();
-    let web = |how| (State::Resolved, how, Some("web".to_owned()));
+    let evidence: Vec<_> = rig.take().into_iter().map(|o| (o.state, o.evidence, o.name)).collect();
+    let web = |evidence| (State::Resolved, evidence, Some("web".to_owned()));
     assert_eq!(
-        how,
+        evidence,
         [
-            web(How::Pid),
-            web(How::Parent),
-            web(How::Namespace),
-            (State::Resolved, How::Runtime, Some("db".to_owned())),
-            (State::Host, How::Namespace, None),
+            web(Evidence::Pid),
+            web(Evidence::Parent),
+            web(Evidence::Namespace),
+            (State::Resolved, Evidence::Runtime, Some("db".to_owned())),
+            (State::Host, Evidence::Namespace, None),
         ]
     );
 }
@@ -391,7 +395,8 @@ fn a_process_that_moves_is_where_it_went() {
     rig.track(vec![event(at_first, Says::Existing)]);
     rig.track(vec![moved(&at_first, 7)]);
     assert_eq!(rig.told().pop().as_deref(), Some("resolved web"), "the move is the new cgroup's");
-    // An event that knows its process and not its cgroup goes by the pid map, and that has moved too.
+    // An event that knows its process and not its cgroup goes by the pid map, and that has moved
+    // too.
     let unknown_cgroup = Process { cgroup_id: 0, ..at_first };
     rig.handle(0, vec![act(unknown_cgroup)]);
     assert_eq!(rig.told(), ["resolved web"]);

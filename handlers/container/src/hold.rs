@@ -43,7 +43,8 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Events come to wait, until then at the latest, or earlier if others wait for the same already.
+    /// Events come to wait, until then at the latest, or earlier if others wait for the same
+    /// already.
     pub(crate) fn put(&mut self, what: For, until: Duration, held: Held) {
         self.events += held.batch.len();
         let order = &mut self.order;
@@ -56,7 +57,8 @@ impl Room {
             order.insert((until, what));
             group.until = until;
         }
-        // Almost always at the end: only those that first waited for their cgroup come later than they arrived.
+        // Almost always at the end: only those that first waited for their cgroup come later than
+        // they arrived.
         let at = group.held.partition_point(|other| other.arrival <= held.arrival);
         group.held.insert(at, held);
     }

@@ -1,4 +1,5 @@
-//! Over random scripts: nothing is lost, nothing comes twice, and what is held keeps its order within its container.
+//! Over random scripts: nothing is lost, nothing comes twice, and what is held keeps its order
+//! within its container.
 
 use proptest::prelude::*;
 

@@ -1,5 +1,5 @@
-//! What the kernel's file systems answer, here and now or, in a replay, as they did then; and messages as recordings keep
-//! them.
+//! What the kernel's file systems answer, here and now or, in a replay, as they did then; and
+//! messages as recordings keep them.
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Namespaces, Outside, ProcessKey, Timestamp};

@@ -96,7 +96,8 @@ fn a_mount_namespace_whose_container_has_ended_is_nobody_s() {
     };
     rig.track(vec![event(sandbox, Says::Executed), event(sandbox, Says::Exited)]);
     assert_eq!(entered_now(&mut rig).as_deref(), Some("web"));
-    // The kernel gives its number to the next that wants one, long before the container is forgotten.
+    // The kernel gives its number to the next that wants one, long before the container is
+    // forgotten.
     rig.track(vec![event(Process { namespaces: Namespaces::default(), ..init }, Says::Exited)]);
     assert_eq!(entered_now(&mut rig), None);
 }

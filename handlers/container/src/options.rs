@@ -83,18 +83,20 @@ impl<'de> Deserialize<'de> for RuntimeChoice {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Endpoints {
-    /// Docker's socket, written `unix:///path`. Not set: the environment's `DOCKER_HOST` where that is such a socket, else
-    /// `unix:///var/run/docker.sock`.
+    /// Docker's socket, written `unix:///path`. Not set: the environment's `DOCKER_HOST` where that
+    /// is such a socket, else `unix:///var/run/docker.sock`.
     pub docker: Option<String>,
-    /// Podman's folder of records (its `graphroot`, an absolute path), or its Docker-compatible socket as `unix:///path`.
-    /// Not set: `/var/lib/containers/storage` and `.local/share/containers/storage` below each user's home.
+    /// Podman's folder of records (its `graphroot`, an absolute path), or its Docker-compatible
+    /// socket as `unix:///path`. Not set: `/var/lib/containers/storage` and
+    /// `.local/share/containers/storage` below each user's home.
     pub podman: Option<String>,
-    /// containerd's socket, written `unix:///path`. Not set: the first that answers of `/run/containerd/containerd.sock`,
-    /// `/run/k3s/containerd/containerd.sock`.
+    /// containerd's socket, written `unix:///path`. Not set: the first that answers of
+    /// `/run/containerd/containerd.sock`, `/run/k3s/containerd/containerd.sock`.
     pub containerd: Option<String>,
-    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that answers of
-    /// `/run/containerd/containerd.sock`, `/run/crio/crio.sock`, `/run/k3s/containerd/containerd.sock`. (What cri-dockerd
-    /// speaks for is Docker's: it is asked itself.)
+    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that
+    /// answers of `/run/containerd/containerd.sock`, `/run/crio/crio.sock`,
+    /// `/run/k3s/containerd/containerd.sock`. (What cri-dockerd speaks for is Docker's: it is asked
+    /// itself.)
     pub cri: Option<String>,
 }
 
@@ -113,24 +115,25 @@ impl Endpoints {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerOptions {
-    /// Which container runtimes are asked for names: "auto" for all that are there, now or later; one of "docker", "podman",
-    /// "containerd", "cri", or a list of them; "none" for ids alone.
+    /// Which container runtimes are asked for names: "auto" for all that are there, now or later;
+    /// one of "docker", "podman", "containerd", "cri", or a list of them; "none" for ids alone.
     pub runtime: RuntimeChoice,
-    /// As `endpoints`, for the one runtime that is asked; with "auto" and a list, for Docker's. It need not be there at start,
-    /// and may come and go.
+    /// As `endpoints`, for the one runtime that is asked; with "auto" and a list, for Docker's. It
+    /// need not be there at start, and may come and go.
     pub endpoint: Option<String>,
     /// Where each runtime is to be found.
     pub endpoints: Endpoints,
     /// How long an event waits at most for its container's name; "0s" for not at all. At most 10s.
     pub hold: HumanDuration,
-    /// How long ended processes, removed cgroups and removed containers are remembered, for events that come late.
-    /// From 100ms to 10m.
+    /// How long ended processes, removed cgroups and removed containers are remembered, for events
+    /// that come late. From 100ms to 10m.
     pub grace: HumanDuration,
     /// How long one answer of the daemon may take before it is asked again. From 100ms to 5m.
     pub request_timeout: HumanDuration,
     /// Least time between two listings of all containers. From 10ms to 1h.
     pub refresh_interval: HumanDuration,
-    /// Whether the events container.found and container.gone go down the chains. (container.resolved always does.)
+    /// Whether the events container.found and container.gone go down the chains.
+    /// (container.resolved always does.)
     pub lifecycle: bool,
     /// Most processes that are remembered, from 1024 to 16777216; about 100 bytes each.
     pub max_processes: u32,
@@ -138,7 +141,8 @@ pub struct ContainerOptions {
     pub max_containers: u32,
     /// Most cgroups that are remembered, from 64 to 16777216.
     pub max_cgroups: u32,
-    /// Most events that wait for a name at the same time, at most 1048576; beyond it the oldest go on without.
+    /// Most events that wait for a name at the same time, at most 1048576; beyond it the oldest go
+    /// on without.
     pub max_held: u32,
 }
 
@@ -239,7 +243,8 @@ impl ContainerOptions {
     }
 }
 
-/// Docker's socket where none is set: as the environment has it for the `docker` command too, or Docker's default.
+/// Docker's socket where none is set: as the environment has it for the `docker` command too, or
+/// Docker's default.
 fn docker_endpoint() -> String {
     match std::env::var("DOCKER_HOST") {
         Ok(host) if host.starts_with("unix:///") => return host,

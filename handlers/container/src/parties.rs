@@ -1,4 +1,5 @@
-//! Tests of what the manager says besides who did it: to whom it was done, what a cgroup is, and who lives where.
+//! Tests of what the manager says besides who did it: to whom it was done, what a cgroup is, and
+//! who lives where.
 
 use std::sync::mpsc::{Receiver, channel};
 

@@ -1,4 +1,5 @@
-//! The pid map: process → common data and container. Owned by the manager alone, so it needs no lock.
+//! The pid map: process → common data and container. Owned by the manager alone, so it needs no
+//! lock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -79,15 +80,17 @@ impl Entry {
     }
 }
 
-/// Whether two start times of one pid can be the same process's: `/proc` tells them only to the tick.
+/// Whether two start times of one pid can be the same process's: `/proc` tells them only to the
+/// tick.
 fn same_start(a: u64, b: u64) -> bool {
     a == b || (a / TICK == b / TICK && (a.is_multiple_of(TICK) || b.is_multiple_of(TICK)))
 }
 
 /// The processes that are known. Bounded; an ended one is kept for the grace period.
 ///
-/// The number alone finds the process that has it now; one that had it before, and ended less than the grace period ago,
-/// lies apart. So a look-up is one probe, and a reused number never finds another's container.
+/// The number alone finds the process that has it now; one that had it before, and ended less than
+/// the grace period ago, lies apart. So a look-up is one probe, and a reused number never finds
+/// another's container.
 #[derive(Debug)]
 pub(crate) struct Pids {
     now: FxHashMap<u32, Entry>,
@@ -128,7 +131,8 @@ impl Pids {
         self.before.get_mut(&(key.pid, key.start_time))
     }
 
-    /// A process is there. If its number was another's, that one has ended, and is kept for late events.
+    /// A process is there. If its number was another's, that one has ended, and is kept for late
+    /// events.
     pub(crate) fn insert(&mut self, pid: u32, entry: Entry, now: Duration) {
         if let Some(known) = self.now.get_mut(&pid) {
             if same_start(known.start_time, entry.start_time) {
@@ -137,7 +141,8 @@ impl Pids {
             } else if known.start_time < entry.start_time {
                 self.displace(pid, entry, now);
             }
-            // Else it is news of a process older than the one that has the number: too late to be of use.
+            // Else it is news of a process older than the one that has the number: too late to be
+            // of use.
         } else if self.len() < self.most || self.evict() {
             self.now.insert(pid, entry);
         } else {
@@ -241,7 +246,8 @@ mod tests {
         pids.get(ProcessKey { pid, start_time }).map(|e| e.place)
     }
 
-    /// A hash table doubles when seven of its eight places are taken, so right after that it has more than two for each.
+    /// A hash table doubles when seven of its eight places are taken, so right after that it has
+    /// more than two for each.
     #[test]
     fn a_process_takes_less_than_200_bytes_where_the_table_has_just_grown() {
         let place = size_of::<(u32, Entry)>() + 1;

@@ -1,4 +1,5 @@
-//! What `/proc` says of a process: only for those that no event has told of yet, and where cgroups do not answer.
+//! What `/proc` says of a process: only for those that no event has told of yet, and where cgroups
+//! do not answer.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +10,8 @@ use whalewatch_core::{Namespaces, ProcessKey};
 
 use crate::cgroups::{Home, StateFolders, container_in};
 
-/// What a process's start time is rounded down to in `/proc/PID/stat`: a tick of `USER_HZ`, 100 a second.
+/// What a process's start time is rounded down to in `/proc/PID/stat`: a tick of `USER_HZ`, 100 a
+/// second.
 pub(crate) const TICK: u64 = 10_000_000;
 
 /// A process as `/proc` shows it.
@@ -44,7 +46,8 @@ impl Default for Proc {
 }
 
 impl Proc {
-    /// Has it be noticed from now on which containers come whose runtimes' state is all that tells of them.
+    /// Has it be noticed from now on which containers come whose runtimes' state is all that tells
+    /// of them.
     pub(crate) fn watch(&self) {
         self.folders.watch();
     }
@@ -61,7 +64,8 @@ impl Proc {
         Self { folders: StateFolders::below(&root), root }
     }
 
-    /// The namespaces of what runs in no container: those of process 1, or our own where that cannot be read.
+    /// The namespaces of what runs in no container: those of process 1, or our own where that
+    /// cannot be read.
     pub(crate) fn host(&self) -> Namespaces {
         let first = self.namespaces("1");
         if first.mnt != 0 { first } else { self.namespaces("self") }
@@ -83,13 +87,14 @@ impl Proc {
         Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
     }
 
-    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state that tells. `gone`: whether that
-    /// cgroup is there no more.
+    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state
+    /// that tells. `gone`: whether that cgroup is there no more.
     pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
         self.folders.claim(path, gone)
     }
 
-    /// What the process's cgroups tell; nothing if the process is gone or its number is another's by now.
+    /// What the process's cgroups tell; nothing if the process is gone or its number is another's
+    /// by now.
     pub(crate) fn container(&self, key: ProcessKey) -> Option<Told> {
         let text = fs::read(self.root.join(key.pid.to_string()).join("cgroup")).ok()?;
         let (_, start_time) = self.stat(key.pid)?;

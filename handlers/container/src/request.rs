@@ -100,8 +100,9 @@ impl News {
 
 /// Who can be asked: one runtime's client, all of them behind one, or a script in tests.
 pub(crate) trait Client: Send + fmt::Debug {
-    /// Asks for something. Never waits; answers come as [`News`]: for each [`Request::Inspect`] in the end [`News::Container`]
-    /// or, where the runtime surely does not know it, [`News::NotKnown`].
+    /// Asks for something. Never waits; answers come as [`News`]: for each [`Request::Inspect`] in
+    /// the end [`News::Container`] or, where the runtime surely does not know it,
+    /// [`News::NotKnown`].
     fn ask(&self, request: Request);
 }
 

@@ -1,12 +1,13 @@
-//! A manager with scripted events, a scripted helper and a clock that only tests move. No root, no Docker, no kernel.
+//! A manager with scripted events, a scripted helper and a clock that only tests move. No root, no
+//! Docker, no kernel.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, ChainId, Change, Container, Context, Directory, Event, Field, Handler as _,
-    HandlerCounters, How, HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status,
+    Batch, ChainId, Change, Container, Context, Directory, Event, Evidence, Field, Handler as _,
+    HandlerCounters, HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status,
     Timestamp,
 };
 
@@ -148,7 +149,7 @@ pub(crate) struct Out {
     pub(crate) kind: &'static str,
     pub(crate) number: u64,
     pub(crate) state: State,
-    pub(crate) how: How,
+    pub(crate) evidence: Evidence,
     pub(crate) id: Option<String>,
     pub(crate) name: Option<String>,
     pub(crate) target: (State, Option<String>),
@@ -179,7 +180,8 @@ pub(crate) struct Rig {
     root: tempfile::TempDir,
 }
 
-/// The options that scripts begin with: no lifecycle events, so that what comes out is what went in.
+/// The options that scripts begin with: no lifecycle events, so that what comes out is what went
+/// in.
 pub(crate) fn options() -> ContainerOptions {
     let runtime = RuntimeChoice::Word(RuntimeWord::Docker);
     ContainerOptions { runtime, lifecycle: false, ..ContainerOptions::default() }
@@ -251,7 +253,7 @@ impl Rig {
                     kind: e.kind(),
                     number: e.time().0,
                     state: attribution.state,
-                    how: attribution.how,
+                    evidence: attribution.evidence,
                     id: container.as_ref().map(|c| text(&c.id)),
                     name: name(container),
                     target: (attribution.target_state, name(target)),

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{Attribution, Batch, How, Status};
+use whalewatch_core::{Attribution, Batch, Evidence, Status};
 use whalewatch_exec::{Exec, ExecOptions, ProgramOutput};
 use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
@@ -14,7 +14,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn batch() -> Batch {
     let mut batch = Batch::new("procs".into(), vec![example(); 256]);
     let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
     batch
 }
 

@@ -1,8 +1,10 @@
-//! The `exec` handler: events as JSON lines to the standard input of any program, which is started again when it ends.
+//! The `exec` handler: events as JSON lines to the standard input of any program, which is started
+//! again when it ends.
 //!
-//! An event is counted as delivered when the program has read its whole line: the pipe can be asked how much in it nobody has
-//! read. Lines that a program had not read when it died are given to the next, so every line is read by one of them, once. What a
-//! program had read and not yet dealt with when it died went with it, and cannot be known from outside.
+//! An event is counted as delivered when the program has read its whole line: the pipe can be asked
+//! how much in it nobody has read. Lines that a program had not read when it died are given to the
+//! next, so every line is read by one of them, once. What a program had read and not yet dealt with
+//! when it died went with it, and cannot be known from outside.
 
 use std::sync::Arc;
 use std::thread;
@@ -42,7 +44,8 @@ pub struct Exec {
     json: Json,
     queue: Queue,
     state: State,
-    /// Counts the program's runs, so that news of an earlier one are not taken for the present one's.
+    /// Counts the program's runs, so that news of an earlier one are not taken for the present
+    /// one's.
     run: u32,
     /// How long the next pause before a start is.
     pause: Duration,
@@ -96,7 +99,7 @@ impl Handler for Exec {
             name: Arc::clone(&setup.name),
             options: options.clone(),
             mailbox: setup.mailbox.clone(),
-            json: Json::new(&setup.host),
+            json: Json::new(&setup.host_name),
             queue: Queue::default(),
             state: State::Ended,
             run: 0,
@@ -169,7 +172,8 @@ impl Exec {
         })
     }
 
-    /// Does what can be done without waiting: starts the program if it is time, fills the pipe, sees how much was read.
+    /// Does what can be done without waiting: starts the program if it is time, fills the pipe,
+    /// sees how much was read.
     fn step(&mut self, cx: &mut Context<'_, Message>) {
         if let State::Down(until) = self.state
             && Instant::now() >= until
@@ -217,7 +221,8 @@ impl Exec {
         }
     }
 
-    /// Waits until little waits for room in the pipe, or drops it when nothing was read for too long.
+    /// Waits until little waits for room in the pipe, or drops it when nothing was read for too
+    /// long.
     fn make_room(&mut self, cx: &mut Context<'_, Message>) {
         loop {
             self.step(cx);
@@ -232,7 +237,8 @@ impl Exec {
         }
     }
 
-    /// Waits for something to change, at most so long. Room in the pipe is not all that may: some of a page may have been read.
+    /// Waits for something to change, at most so long. Room in the pipe is not all that may: some
+    /// of a page may have been read.
     fn wait(&self, limit: Duration) {
         match &self.state {
             State::Running(program) => program.wait_for_room(limit.min(5 * LOOK)),
@@ -314,7 +320,8 @@ impl Exec {
         }
     }
 
-    /// Brings what waits to the program, and the program to its end. What it has not read then is dropped.
+    /// Brings what waits to the program, and the program to its end. What it has not read then is
+    /// dropped.
     fn bring_to_its_end(&mut self, cx: &mut Context<'_, Message>) {
         let deadline = Instant::now() + self.options.end_within.0;
         let left = || deadline.saturating_duration_since(Instant::now());

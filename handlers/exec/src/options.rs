@@ -17,7 +17,8 @@ const LONGEST: Duration = Duration::from_hours(24);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecOptions {
-    /// The program and its arguments, as a list: no shell looks at them. A name without a slash is looked for in `PATH`.
+    /// The program and its arguments, as a list: no shell looks at them. A name without a slash is
+    /// looked for in `PATH`.
     pub command: Vec<String>,
     /// Variables that are set in its environment, beside those that Whalewatch has.
     #[serde(default)]
@@ -25,23 +26,24 @@ pub struct ExecOptions {
     /// The folder that it runs in; Whalewatch's own if left out.
     #[serde(default)]
     pub directory: Option<PathBuf>,
-    /// What becomes of what it prints: `pass` passes it on to Whalewatch's own standard output, in whole lines, `discard` throws
-    /// it away. What it says on standard error goes to Whalewatch's diagnostics, as warnings, in any case.
+    /// What becomes of what it prints: `pass` passes it on to Whalewatch's own standard output, in
+    /// whole lines, `discard` throws it away. What it says on standard error goes to Whalewatch's
+    /// diagnostics, as warnings, in any case.
     #[serde(default)]
     pub stdout: ProgramOutput,
-    /// How long after its end it is started again; at least `10ms`. Doubled each time up to `restart_at_most`, until it has run
-    /// for that long.
+    /// How long after its end it is started again; at least `10ms`. Doubled each time up to
+    /// `restart_at_most`, until it has run for that long.
     #[serde(default = "one_second")]
     pub restart_after: HumanDuration,
     /// The longest pause before it is started again; at most `24h`, as all durations here.
     #[serde(default = "half_a_minute")]
     pub restart_at_most: HumanDuration,
-    /// How long events wait for a program that reads nothing, or is not back yet, during which nothing more is taken in. After
-    /// that, events are dropped and counted until it reads again.
+    /// How long events wait for a program that reads nothing, or is not back yet, during which
+    /// nothing more is taken in. After that, events are dropped and counted until it reads again.
     #[serde(default = "ten_seconds")]
     pub wait_at_most: HumanDuration,
-    /// How long it may take at the end to read the rest, see the end of its input, and end. Then it is sent SIGTERM, and SIGKILL
-    /// two seconds later.
+    /// How long it may take at the end to read the rest, see the end of its input, and end. Then it
+    /// is sent SIGTERM, and SIGKILL two seconds later.
     #[serde(default = "five_seconds")]
     pub end_within: HumanDuration,
 }

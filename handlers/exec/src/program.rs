@@ -1,4 +1,5 @@
-//! One run of the program: a child in a process group of its own, with a pipe to its standard input.
+//! One run of the program: a child in a process group of its own, with a pipe to its standard
+//! input.
 
 use std::fmt;
 use std::io;
@@ -132,8 +133,8 @@ impl Program {
         }
     }
 
-    /// Kills what is left of it, so that nobody reads from the pipe any more. How it ended, and how many bytes in the pipe
-    /// nobody has read.
+    /// Kills what is left of it, so that nobody reads from the pipe any more. How it ended, and how
+    /// many bytes in the pipe nobody has read.
     pub(crate) fn bury(&mut self) -> io::Result<(ExitStatus, u64)> {
         self.signal(Signal::KILL);
         let status = self.child.wait();
@@ -156,8 +157,9 @@ impl Program {
         }
     }
 
-    /// Ends its input, and waits for its end: `within` that time, then after SIGTERM for `after_term`, then it is killed. How it
-    /// ended, and how many bytes nobody has read, where that can be told.
+    /// Ends its input, and waits for its end: `within` that time, then after SIGTERM for
+    /// `after_term`, then it is killed. How it ended, and how many bytes nobody has read, where
+    /// that can be told.
     pub(crate) fn end(
         mut self,
         within: Duration,
@@ -238,8 +240,8 @@ fn command(options: &ExecOptions) -> Command {
     command
 }
 
-/// Has every descriptor beside the standard three closed when the program is begun. Ours are so already; those that Whalewatch was
-/// started with may not be.
+/// Has every descriptor beside the standard three closed when the program is begun. Ours are so
+/// already; those that Whalewatch was started with may not be.
 #[expect(
     unsafe_code,
     reason = "what runs between fork and exec must be safe there, which only a promise can say"
@@ -249,8 +251,8 @@ fn close_the_rest(command: &mut Command) {
     const LAST: libc::c_long = u32::MAX as libc::c_long;
     const CLOSE_ON_EXEC: libc::c_long = libc::CLOSE_RANGE_CLOEXEC as libc::c_long;
     let close = || {
-        // SAFETY: a plain system call on numbers; it touches no memory. It only marks descriptors, to be closed by exec. If the
-        // kernel does not know it, nothing is marked.
+        // SAFETY: a plain system call on numbers; it touches no memory. It only marks descriptors,
+        // to be closed by exec. If the kernel does not know it, nothing is marked.
         unsafe { libc::syscall(libc::SYS_close_range, FIRST, LAST, CLOSE_ON_EXEC) };
         Ok(())
     };

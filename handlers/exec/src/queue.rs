@@ -1,7 +1,8 @@
-//! Lines on their way into a program: those that wait, and those that are in the pipe and were not read yet.
+//! Lines on their way into a program: those that wait, and those that are in the pipe and were not
+//! read yet.
 //!
-//! A pipe can be asked how many bytes in it nobody has read. So it is known which lines a program has read whole; and when it
-//! dies, those that it has not are given to the next.
+//! A pipe can be asked how many bytes in it nobody has read. So it is known which lines a program
+//! has read whole; and when it dies, those that it has not are given to the next.
 
 use std::collections::VecDeque;
 
@@ -43,7 +44,8 @@ impl Queue {
         self.sent += count;
     }
 
-    /// So many bytes in the pipe have not been read. How many more lines were read whole, and whether anything was.
+    /// So many bytes in the pipe have not been read. How many more lines were read whole, and
+    /// whether anything was.
     pub(crate) fn unread(&mut self, count: u64) -> (u64, bool) {
         let unread = usize::try_from(count).unwrap_or(usize::MAX);
         let read = self.sent.saturating_sub(unread);
@@ -59,8 +61,8 @@ impl Queue {
         (lines as u64, true)
     }
 
-    /// The program is gone: what it did not read whole is for the next, from the start of a line. How many lines it had been
-    /// given, at least in part.
+    /// The program is gone: what it did not read whole is for the next, from the start of a line.
+    /// How many lines it had been given, at least in part.
     pub(crate) fn rewind(&mut self) -> u64 {
         let given = self.ends.partition_point(|end| *end <= self.sent);
         let begun = given.checked_sub(1).map_or(self.start, |last| self.ends[last]) < self.sent;
@@ -146,7 +148,8 @@ mod tests {
     }
 
     proptest! {
-        /// Programs read some bytes each and die; every line is read whole by exactly one, in order, or dropped.
+        /// Programs read some bytes each and die; every line is read whole by exactly one, in
+        /// order, or dropped.
         #[test]
         fn every_line_is_read_once_or_dropped(
             steps in prop::collection::vec((0_u8..6, 0_usize..60_000), 1..200),

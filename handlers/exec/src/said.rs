@@ -103,8 +103,8 @@ impl Passed {
         Self { handler, line: Vec::new(), over: false }
     }
 
-    /// Passes whole lines on, unless `stop` is raised while nobody takes them. Whether it has just turned out that nobody ever
-    /// will.
+    /// Passes whole lines on, unless `stop` is raised while nobody takes them. Whether it has just
+    /// turned out that nobody ever will.
     pub(crate) fn take(&mut self, bytes: &[u8], stop: &OwnedFd) -> bool {
         if self.over {
             return false;

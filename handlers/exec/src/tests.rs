@@ -163,7 +163,8 @@ fn a_program_that_closes_its_input_is_ended_and_started_again() {
 #[test]
 fn what_a_dead_program_leaves_behind_in_its_group_reads_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
-    // A child that would go on reading the pipe of its dead parent. A shell gives /dev/null to what it starts with `&`.
+    // A child that would go on reading the pipe of its dead parent. A shell gives /dev/null to what
+    // it starts with `&`.
     let script = "if mkdir first 2>/dev/null; then exec 3<&0; (sleep 0.05; cat <&3 > stolen) & exit 1; \
                   else cat > out; fi";
     let mut bench = bench(&shell(script, dir.path()));

@@ -15,7 +15,8 @@ use crate::said::{Passed, Said};
 
 /// How much is read at once.
 const STEP: usize = 16 * 1024;
-/// How much is still read of each when the program is gone: what a pipe holds at most by default is less.
+/// How much is still read of each when the program is gone: what a pipe holds at most by default is
+/// less.
 const LAST_WORDS: usize = 1 << 20;
 
 /// What the thread tells.
@@ -71,8 +72,8 @@ impl Watcher {
         Ok(Self { stop, done, thread: Some(thread) })
     }
 
-    /// The program has ended: has the thread hear its last words and pass them on, but waits for whoever is to take them at most
-    /// so long.
+    /// The program has ended: has the thread hear its last words and pass them on, but waits for
+    /// whoever is to take them at most so long.
     pub(crate) fn finish(&mut self, limit: Duration) {
         self.done.recv_timeout(limit).ok();
         self.stop();

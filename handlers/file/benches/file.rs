@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{Attribution, Batch, How, HumanSize, Status};
+use whalewatch_core::{Attribution, Batch, Evidence, HumanSize, Status};
 use whalewatch_file::{FileOptions, JsonFile, Rotate};
 use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
@@ -15,7 +15,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 fn batch() -> Batch {
     let mut batch = Batch::new("procs".into(), vec![example(); 256]);
     let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
     batch
 }
 

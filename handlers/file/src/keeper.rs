@@ -1,7 +1,8 @@
-//! A helper thread that compresses rotated files and deletes the oldest, so that the chain never waits for it.
+//! A helper thread that compresses rotated files and deletes the oldest, so that the chain never
+//! waits for it.
 //!
-//! It is told that there is something to do, not what: it looks into the folder. So nothing queues up, and what an earlier run
-//! left undone is done by the next.
+//! It is told that there is something to do, not what: it looks into the folder. So nothing queues
+//! up, and what an earlier run left undone is done by the next.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,7 +20,8 @@ use crate::rotated::{self, Form};
 /// How much is compressed between two looks at whether to stop.
 const STEP: usize = 128 * 1024;
 
-/// The thread. When it goes, so does the thread, at once: what it was at is begun again by the next.
+/// The thread. When it goes, so does the thread, at once: what it was at is begun again by the
+/// next.
 #[derive(Debug)]
 pub(crate) struct Keeper {
     kick: Option<SyncSender<()>>,
@@ -113,7 +115,8 @@ impl Work {
             let whole = forms.contains(&Form::Compressed);
             for form in forms {
                 let needed = match form {
-                    // A compressed file has its name only when it is whole, so what it was made of has had its time.
+                    // A compressed file has its name only when it is whole, so what it was made of
+                    // has had its time.
                     Form::Plain => !whole,
                     Form::Compressed => true,
                     Form::Partial => false,

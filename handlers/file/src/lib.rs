@@ -1,7 +1,9 @@
-//! The `file` handler: events as JSON lines in a file, which is rotated, compressed and kept in bounds.
+//! The `file` handler: events as JSON lines in a file, which is rotated, compressed and kept in
+//! bounds.
 //!
-//! Lines are in the file whole or not at all, also when the program is killed in the middle of a write (see `lines`) or the
-//! disk is full. An event is counted as delivered when the kernel has taken its whole line.
+//! Lines are in the file whole or not at all, also when the program is killed in the middle of a
+//! write (see `lines`) or the disk is full. An event is counted as delivered when the kernel has
+//! taken its whole line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,7 +79,7 @@ impl Handler for JsonFile {
             .map_err(|error| BuildError(format!("cannot write to {path}: {error}")))?;
         let name = Arc::clone(&setup.name);
         Ok(Self {
-            json: Json::new(&setup.host),
+            json: Json::new(&setup.host_name),
             lines: Lines::new(),
             output,
             outage: Outage::new(name, options.path.clone(), options.wait_at_most.0),

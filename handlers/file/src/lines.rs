@@ -1,9 +1,11 @@
 //! Whole lines that wait to be written, and how they are laid out in the file.
 //!
-//! The kernel looks for a fatal signal between the pages of a write, so a kill cuts a write where a page of the file ends,
-//! and nowhere else. Lines that cross no such boundary are therefore in the file whole or not at all.
+//! The kernel looks for a fatal signal between the pages of a write, so a kill cuts a write where a
+//! page of the file ends, and nowhere else. Lines that cross no such boundary are therefore in the
+//! file whole or not at all.
 
-/// What the kernel writes at once at least: the smallest page that there is. Larger pages end where these end.
+/// What the kernel writes at once at least: the smallest page that there is. Larger pages end where
+/// these end.
 pub(crate) const PAGE: usize = 4096;
 
 /// Lines that wait.
@@ -84,9 +86,9 @@ impl Lines {
         Piece { bytes: &self.bytes[self.start()..][..length], lines }
     }
 
-    /// What goes at offset `at` of the file so that no line crosses the end of a page: each page has the lines that fit into
-    /// it, with spaces up to its end if another is to follow. As many pages as fit into `room`, at least one. A line that
-    /// fits into no page comes alone.
+    /// What goes at offset `at` of the file so that no line crosses the end of a page: each page
+    /// has the lines that fit into it, with spaces up to its end if another is to follow. As many
+    /// pages as fit into `room`, at least one. A line that fits into no page comes alone.
     pub(crate) fn padded_piece(&mut self, at: u64, room: u64) -> Piece<'_> {
         self.laid_out.clear();
         let (mut lines, mut page_room) = (0, PAGE - (at % PAGE as u64) as usize);
@@ -198,7 +200,8 @@ mod tests {
             let begin = file.len();
             while !waiting.is_empty() {
                 if waiting.next_len() <= PAGE && file.len() % PAGE + waiting.next_len() > PAGE {
-                    // After a line longer than a page, or at the start of a write: the page is filled up first.
+                    // After a line longer than a page, or at the start of a write: the page is
+                    // filled up first.
                     let room = PAGE - file.len() % PAGE;
                     let last = file.len() - 1;
                     file[last] = b' ';

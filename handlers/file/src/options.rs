@@ -11,7 +11,8 @@ use whalewatch_core::{HumanDuration, Problem};
 
 use whalewatch_core::HumanSize;
 
-/// Longest that a file's name may be, so that the names of its rotated files fit into the 255 bytes that file systems allow.
+/// Longest that a file's name may be, so that the names of its rotated files fit into the 255 bytes
+/// that file systems allow.
 const LONGEST_NAME: usize = 200;
 /// Smallest size to rotate at: a page of the file.
 const SMALLEST: HumanSize = HumanSize(4096);
@@ -22,32 +23,36 @@ const SHORTEST: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOptions {
-    /// The file that lines are appended to. It is made with mode 0640 if it is not there, and so are the folders it is in
-    /// (0750). A relative path is taken from where the program was started.
+    /// The file that lines are appended to. It is made with mode 0640 if it is not there, and so
+    /// are the folders it is in (0750). A relative path is taken from where the program was
+    /// started.
     pub path: PathBuf,
-    /// When the file is put aside under another name and a new one begun. Never, if neither is set: for a program like
-    /// logrotate to do it.
+    /// When the file is put aside under another name and a new one begun. Never, if neither is set:
+    /// for a program like logrotate to do it.
     #[serde(default)]
     pub rotate: Rotate,
     /// How many rotated files are kept, 1 to 1000000; the oldest are deleted.
     #[serde(default = "ten")]
     pub keep: u32,
-    /// What becomes of rotated files: `none` leaves them as they are, `zstd` compresses them to `NAME.zst`.
+    /// What becomes of rotated files: `none` leaves them as they are, `zstd` compresses them to
+    /// `NAME.zst`.
     #[serde(default)]
     pub compress: Compress,
-    /// When the file is synced to the disk, so that it outlasts a loss of power: `never` leaves that to the kernel, `flush`
-    /// whenever no event is waiting, a duration (`5s`) at most that long after a line was written; at least `100ms`. What
-    /// is written outlasts the end of the program in any case, also a kill.
+    /// When the file is synced to the disk, so that it outlasts a loss of power: `never` leaves
+    /// that to the kernel, `flush` whenever no event is waiting, a duration (`5s`) at most that
+    /// long after a line was written; at least `100ms`. What is written outlasts the end of the
+    /// program in any case, also a kill.
     #[serde(default)]
     pub sync: Sync,
-    /// Whether a line that would cross a 4 KiB boundary of the file begins on it, the line before being followed by spaces.
-    /// So a kill in the middle of a write leaves no half line, however bad the moment; the file is some 6 % longer. Lines
-    /// that are longer than 4 KiB can be cut all the same; that is mended at the next start. Set it to false where something
-    /// empties the file while it is written to, as logrotate does with `copytruncate`.
+    /// Whether a line that would cross a 4 KiB boundary of the file begins on it, the line before
+    /// being followed by spaces. So a kill in the middle of a write leaves no half line, however
+    /// bad the moment; the file is some 6 % longer. Lines that are longer than 4 KiB can be cut all
+    /// the same; that is mended at the next start. Set it to false where something empties the file
+    /// while it is written to, as logrotate does with `copytruncate`.
     #[serde(default = "yes")]
     pub pad: bool,
-    /// How long a write that fails (a full disk) is tried again, during which nothing more is taken in. After that, events
-    /// are dropped and counted until a write succeeds.
+    /// How long a write that fails (a full disk) is tried again, during which nothing more is taken
+    /// in. After that, events are dropped and counted until a write succeeds.
     #[serde(default = "ten_seconds")]
     pub wait_at_most: HumanDuration,
 }
@@ -56,7 +61,8 @@ pub struct FileOptions {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotate {
-    /// Before it would be larger than this: `100 MiB`, `1 GB`, or a number of bytes; at least `4 KiB`.
+    /// Before it would be larger than this: `100 MiB`, `1 GB`, or a number of bytes; at least
+    /// `4 KiB`.
     pub size: Option<HumanSize>,
     /// When it is this old, counted from its first line: `24h`; at least `100ms`.
     pub age: Option<HumanDuration>,

@@ -1,4 +1,5 @@
-//! A time in which nothing can be written: tried again, then given up, told once when it begins and once when it ends.
+//! A time in which nothing can be written: tried again, then given up, told once when it begins and
+//! once when it ends.
 
 use std::io;
 use std::path::PathBuf;
@@ -31,8 +32,8 @@ impl Outage {
         Self { handler, path, wait_at_most, now: None }
     }
 
-    /// A write failed. Waits, and says that it should be tried again; or, when that has gone on for too long, that it should
-    /// be given up.
+    /// A write failed. Waits, and says that it should be tried again; or, when that has gone on for
+    /// too long, that it should be given up.
     pub(crate) fn try_again(&mut self, error: &io::Error) -> bool {
         let now = self.now.get_or_insert_with(|| {
             tracing::warn!(

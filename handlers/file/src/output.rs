@@ -38,7 +38,8 @@ pub(crate) struct Output {
 
 #[derive(Debug)]
 struct Open {
-    /// Opened to append, so that whoever empties the file (logrotate's `copytruncate`) does not leave a hole.
+    /// Opened to append, so that whoever empties the file (logrotate's `copytruncate`) does not
+    /// leave a hole.
     file: File,
     /// Device and inode.
     id: (u64, u64),
@@ -69,7 +70,8 @@ impl Output {
         Ok(output)
     }
 
-    /// Writes all lines that wait. `written` grows by each that is in the file whole, also when it fails in the middle.
+    /// Writes all lines that wait. `written` grows by each that is in the file whole, also when it
+    /// fails in the middle.
     pub(crate) fn write(&mut self, lines: &mut Lines, written: &mut u64) -> io::Result<()> {
         self.see_whether_it_is_ours()?;
         while !lines.is_empty() {
@@ -107,7 +109,8 @@ impl Output {
     /// Has the disk take what was written.
     pub(crate) fn sync(&mut self) {
         if let Some(open) = self.open.as_mut().filter(|open| open.unsynced) {
-            // Also if it fails: the kernel tells an error once, and would say that all is well the next time.
+            // Also if it fails: the kernel tells an error once, and would say that all is well the
+            // next time.
             open.unsynced = false;
             if let Err(error) = open.file.sync_data() {
                 tracing::warn!(
@@ -118,14 +121,16 @@ impl Output {
         }
     }
 
-    /// Which file this is, and how long until it is too old; `None` while it is empty or if age does not matter.
+    /// Which file this is, and how long until it is too old; `None` while it is empty or if age
+    /// does not matter.
     pub(crate) fn age(&self) -> Option<(u64, Duration)> {
         let (age, open) = (self.options.rotate.age?, self.open.as_ref()?);
         let old = open.began.elapsed().unwrap_or_default();
         (open.end > 0).then(|| (self.begun, age.0.saturating_sub(old)))
     }
 
-    /// Puts the file aside because of its age, if it still is that one. Whether that has to be tried again.
+    /// Puts the file aside because of its age, if it still is that one. Whether that has to be
+    /// tried again.
     pub(crate) fn too_old(&mut self, begun: u64) -> bool {
         if begun == self.begun && self.open.as_ref().is_some_and(|open| open.end > 0) {
             self.put_aside();
@@ -151,7 +156,8 @@ impl Output {
         self.rotation_failed.is_none_or(|at| at.elapsed() >= ROTATE_AGAIN)
     }
 
-    /// Gives the file another name and closes it. If that fails it stays the file that is written to.
+    /// Gives the file another name and closes it. If that fails it stays the file that is written
+    /// to.
     fn put_aside(&mut self) {
         if self.options.sync != Sync::Never {
             self.sync();
@@ -285,7 +291,8 @@ impl Open {
         Ok(())
     }
 
-    /// Fills a page up with spaces, put before the end of its last line, if a line of that length would cross its end.
+    /// Fills a page up with spaces, put before the end of its last line, if a line of that length
+    /// would cross its end.
     fn fill_page_before(&mut self, length: usize) -> io::Result<()> {
         let used = (self.end % PAGE as u64) as usize;
         if used == 0 || used + length <= PAGE || length > PAGE {
@@ -302,7 +309,8 @@ impl Open {
         filling[PAGE - used] = b'\n';
         let count = self.overwrite(filling, at)?;
         if count != filling.len() {
-            // Never seen, as a page is taken whole or not at all; the line is to have its end in any case.
+            // Never seen, as a page is taken whole or not at all; the line is to have its end in
+            // any case.
             self.file.set_len(self.end)?;
             self.overwrite(b"\n", at)?;
             return Err(ErrorKind::StorageFull.into());
@@ -321,7 +329,8 @@ impl Open {
     }
 }
 
-/// Renames the file at `path` to a name for rotated files that is free, from `number` on; `number` is the next after that.
+/// Renames the file at `path` to a name for rotated files that is free, from `number` on; `number`
+/// is the next after that.
 fn rename_free(path: &Path, number: &mut u64) -> io::Result<()> {
     loop {
         let name = rotated::name(path, *number);

@@ -24,8 +24,8 @@ pub(crate) enum Repair {
     Cut(u64),
 }
 
-/// Looks at the end of a file of `size` bytes, and mends it. Whole lines are never touched, nor is anything taken away that
-/// does not begin as our lines do.
+/// Looks at the end of a file of `size` bytes, and mends it. Whole lines are never touched, nor is
+/// anything taken away that does not begin as our lines do.
 pub(crate) fn repair(file: &File, size: u64) -> io::Result<Repair> {
     let tail = last_line(file, size)?;
     if tail.is_empty() {

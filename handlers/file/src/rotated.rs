@@ -1,7 +1,8 @@
 //! Rotated files: what they are called, and which there are.
 //!
-//! `events.jsonl` is put aside as `events.jsonl.000042-20261124T122221Z`: a number that grows, so that they sort in their order
-//! whatever the clock does, and when it was put aside, for people. Compressed, `.zst` follows.
+//! `events.jsonl` is put aside as `events.jsonl.000042-20261124T122221Z`: a number that grows, so
+//! that they sort in their order whatever the clock does, and when it was put aside, for people.
+//! Compressed, `.zst` follows.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -87,7 +88,8 @@ pub(crate) fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     Ok(found)
 }
 
-/// Number and form of a rotated file of the file called `base`. No other name is taken for one, as such files are deleted.
+/// Number and form of a rotated file of the file called `base`. No other name is taken for one, as
+/// such files are deleted.
 fn parse(base: &OsStr, name: &OsStr) -> Option<(u64, Form)> {
     let rest = name.as_bytes().strip_prefix(base.as_bytes())?.strip_prefix(b".")?;
     let rest = std::str::from_utf8(rest).ok()?;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Event, Field, FieldInfo, Handler,
-    HandlerCounters, How, Process, Runtime, Timestamp, Type, Value,
+    Attribution, Batch, ChainId, Container, Context, Event, Evidence, Field, FieldInfo, Handler,
+    HandlerCounters, Process, Runtime, Timestamp, Type, Value,
 };
 use whalewatch_filter::{Filter, FilterOptions};
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
@@ -51,7 +51,7 @@ fn batch() -> Batch {
         path: "/usr/bin/true",
     };
     let mut batch = Batch::new("procs".into(), (0..256).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
     batch
 }
 

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use whalewatch_core::{Attribution, Container, ContainerPatterns, Problem};
 
-/// Patterns over containers, and the last answer: neighbours in a batch are mostly of one container.
+/// Patterns over containers, and the last answer: neighbours in a batch are mostly of one
+/// container.
 #[derive(Debug)]
 pub(crate) struct Containers {
     patterns: ContainerPatterns,
@@ -37,7 +38,7 @@ impl Containers {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_core::{How, Runtime};
+    use whalewatch_core::{Evidence, Runtime};
 
     use super::*;
 
@@ -45,7 +46,7 @@ mod tests {
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         let bare = Container::bare("ab12cd", Runtime::Docker);
         let container = Container { name: name.map(Into::into), ..bare };
-        let attribution = Attribution::container(Arc::new(container), How::Cgroup);
+        let attribution = Attribution::container(Arc::new(container), Evidence::Cgroup);
         let mut containers = Containers::new(&patterns).unwrap();
         let first = containers.hold(&attribution);
         assert_eq!(containers.hold(&attribution), first, "the remembered answer is the same");
@@ -64,7 +65,7 @@ mod tests {
     #[test]
     fn what_is_in_no_container_is_never_meant() {
         let mut containers = Containers::new(&[String::from("!web")]).unwrap();
-        assert!(!containers.hold(&Attribution::host(How::Cgroup)));
+        assert!(!containers.hold(&Attribution::host(Evidence::Cgroup)));
         assert!(!containers.hold(&Attribution::unknown()));
     }
 }

@@ -1,4 +1,5 @@
-//! The `filter` handler: keeps the events of some containers, or those for which a condition holds, or both.
+//! The `filter` handler: keeps the events of some containers, or those for which a condition holds,
+//! or both.
 //!
 //! The condition is written in a part of CEL, the Common Expression Language: see [`Condition`].
 
@@ -19,10 +20,12 @@ use containers::Containers;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterOptions {
-    /// The condition that events must meet to go on, in CEL: `process.user.id == 0 && container.name.startsWith('web')`.
+    /// The condition that events must meet to go on, in CEL:
+    /// `process.user.id == 0 && container.name.startsWith('web')`.
     pub when: Option<String>,
-    /// Keep only events of containers that one of these patterns fits: `web*` for a name or an id, `image:nginx*`,
-    /// `label:tier` or `label:tier=front*`; those that begin with `!` leave out. What is in no container is left out.
+    /// Keep only events of containers that one of these patterns fits: `web*` for a name or an id,
+    /// `image:nginx*`, `label:tier` or `label:tier=front*`; those that begin with `!` leave out.
+    /// What is in no container is left out.
     pub containers: Vec<String>,
 }
 
@@ -37,7 +40,8 @@ impl Filter {
     /// A filter with these options.
     ///
     /// # Errors
-    /// If the condition or a pattern is none. Fields and types are checked with [`Handler::check`], which knows the events.
+    /// If the condition or a pattern is none. Fields and types are checked with [`Handler::check`],
+    /// which knows the events.
     pub fn new(options: &FilterOptions) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let condition =

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, ChainId, Container, Event, Field, FieldInfo, HandlerCounters, How, Process,
+    Attribution, ChainId, Container, Event, Evidence, Field, FieldInfo, HandlerCounters, Process,
     Runtime, Texts, Timestamp, Type, Value,
 };
 
@@ -102,7 +102,10 @@ fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u6
 
 fn web() -> Attribution {
     let bare = Container::bare("ab12", Runtime::Docker);
-    Attribution::container(Arc::new(Container { name: Some("web-1".into()), ..bare }), How::Cgroup)
+    Attribution::container(
+        Arc::new(Container { name: Some("web-1".into()), ..bare }),
+        Evidence::Cgroup,
+    )
 }
 
 #[test]
@@ -180,7 +183,7 @@ fn a_field_that_an_event_lacks_is_null() {
         ("has(file)", false),
     ] {
         assert_eq!(check(when), [], "{when}");
-        let passed = pass(when, event.clone(), &Attribution::host(How::Cgroup)).0;
+        let passed = pass(when, event.clone(), &Attribution::host(Evidence::Cgroup)).0;
         assert_eq!(passed, usize::from(want), "{when}");
     }
     assert_eq!(pass("file.path.endsWith('passwd')", Opened, &web()).0, 1);

@@ -1,6 +1,8 @@
-//! What an event costs before the network, made into a record and brought through the spool; and to a real server.
+//! What an event costs before the network, made into a record and brought through the spool; and to
+//! a real server.
 //!
-//! The latter wants the folder with `nats-server` in `WHALEWATCH_E2E_SERVERS`, and is left out without.
+//! The latter wants the folder with `nats-server` in `WHALEWATCH_E2E_SERVERS`, and is left out
+//! without.
 
 use std::env;
 use std::fs;
@@ -13,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{Attribution, Batch, Container, How, Runtime};
+use whalewatch_core::{Attribution, Batch, Container, Evidence, Runtime};
 use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, print_allocations};
 use whalewatch_nats::measure::Path;
 use whalewatch_nats::{Nats, NatsOptions};
@@ -30,7 +32,7 @@ fn batch() -> Batch {
         ..Container::bare("e0d4".repeat(16), Runtime::Docker)
     });
     let mut batch = Batch::new("procs".into(), vec![example(); EVENTS]);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
     batch
 }
 

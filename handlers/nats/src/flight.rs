@@ -10,7 +10,8 @@ pub(crate) struct Flight {
     sent: VecDeque<Sent>,
     /// How many of them are answered: they stand behind one that is not.
     ahead: usize,
-    /// Places of records that were answered on an earlier connection, or given up, while one before them was not.
+    /// Places of records that were answered on an earlier connection, or given up, while one before
+    /// them was not.
     known: BTreeSet<u64>,
 }
 
@@ -31,7 +32,8 @@ impl Flight {
         self.sent.front().map(|first| first.at)
     }
 
-    /// Whether a later one was answered before an earlier one: something was lost between here and the stream.
+    /// Whether a later one was answered before an earlier one: something was lost between here and
+    /// the stream.
     pub(crate) fn has_hole(&self) -> bool {
         self.ahead > 0
     }
@@ -72,7 +74,8 @@ impl Flight {
         self.known.range(from..to.max(from)).count() as u64
     }
 
-    /// The place before which all is settled, if records up to before `next` were sent. What is known of those is forgotten.
+    /// The place before which all is settled, if records up to before `next` were sent. What is
+    /// known of those is forgotten.
     pub(crate) fn settle(&mut self, next: u64) -> u64 {
         let place = self.sent.front().map_or(next, |first| first.place);
         while self.known.first().is_some_and(|known| *known < place) {
@@ -81,7 +84,8 @@ impl Flight {
         place
     }
 
-    /// The connection is gone; what has no answer is sent again, except what stands before `there`: the number of these.
+    /// The connection is gone; what has no answer is sent again, except what stands before `there`:
+    /// the number of these.
     pub(crate) fn break_off(&mut self, there: u64) -> Vec<u64> {
         let mut gone = Vec::new();
         for sent in self.sent.drain(..) {

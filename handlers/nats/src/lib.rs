@@ -1,11 +1,12 @@
-//! The `nats` handler: publishes events to NATS `JetStream`, each with an acknowledgement, and keeps them in a spool on disk
-//! while no server takes them.
+//! The `nats` handler: publishes events to NATS `JetStream`, each with an acknowledgement, and
+//! keeps them in a spool on disk while no server takes them.
 //!
-//! Every event goes through one ordered log: it is written to the spool, sent, and settled once the stream has
-//! acknowledged it. A helper thread does this; the handler itself only makes records of events, so a server that is dead
-//! or slow never holds the chain up for longer than [`PATIENCE`].
+//! Every event goes through one ordered log: it is written to the spool, sent, and settled once the
+//! stream has acknowledged it. A helper thread does this; the handler itself only makes records of
+//! events, so a server that is dead or slow never holds the chain up for longer than [`PATIENCE`].
 //!
-//! An event counts as delivered once `JetStream` has acknowledged it or, when the run ends, it is safely in the spool.
+//! An event counts as delivered once `JetStream` has acknowledged it or, when the run ends, it is
+//! safely in the spool.
 
 mod encode;
 mod flight;
@@ -39,8 +40,8 @@ use log::Log;
 use publisher::{Publisher, Records, Stop};
 use tally::Tally;
 
-/// How long a batch may wait for the helper to take it: that is for the disk, or for room in memory where there is no spool.
-/// Then events are dropped without waiting, until there is room again.
+/// How long a batch may wait for the helper to take it: that is for the disk, or for room in memory
+/// where there is no spool. Then events are dropped without waiting, until there is room again.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 /// Records wait for the helper in so many pieces of 64 KiB.
 const QUEUE: usize = 16;
@@ -108,7 +109,7 @@ impl Handler for Nats {
             .spawn(move || publisher.run())
             .map_err(|error| BuildError(format!("no thread can be started: {error}")))?;
         Ok(Self {
-            encoder: Encoder::new(template, Arc::clone(&setup.host), epoch),
+            encoder: Encoder::new(template, Arc::clone(&setup.host_name), epoch),
             records,
             stop,
             helper: Some(helper),

@@ -1,7 +1,8 @@
 //! One connection to a server: publishing, and the acknowledgements that come back.
 //!
-//! A connection that breaks is not mended. The client would go on with what stands in its queue and leave a hole where
-//! what it had written was lost; so it is dropped with all it holds, and a new one begins with what is not acknowledged.
+//! A connection that breaks is not mended. The client would go on with what stands in its queue and
+//! leave a hole where what it had written was lost; so it is dropped with all it holds, and a new
+//! one begins with what is not acknowledged.
 
 use std::fs;
 use std::future::pending;

@@ -1,8 +1,10 @@
-//! The one ordered log that every event goes through, from when it is taken until it is settled: acknowledged, or dropped.
+//! The one ordered log that every event goes through, from when it is taken until it is settled:
+//! acknowledged, or dropped.
 //!
-//! With a spool each chunk is written to it first. Chunks are also kept in memory until they are settled, as far as
-//! there is room, so while a server keeps up nothing is ever read back. Who reads has a place in the order and takes
-//! each record from memory if it is there, else from the spool.
+//! With a spool each chunk is written to it first. Chunks are also kept in memory until they are
+//! settled, as far as there is room, so while a server keeps up nothing is ever read back. Who
+//! reads has a place in the order and takes each record from memory if it is there, else from the
+//! spool.
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,7 +20,8 @@ use crate::spool::{Chunk, Read, Spool};
 pub(crate) struct Appended {
     /// Records not taken.
     pub(crate) refused: u64,
-    /// Places of records that were given up: those before it, from [`Log::settled`] on, as far as they were not sent.
+    /// Places of records that were given up: those before it, from [`Log::settled`] on, as far as
+    /// they were not sent.
     pub(crate) given_up: Option<(u64, u64)>,
     /// Why the spool could not be written to.
     pub(crate) error: Option<io::Error>,
@@ -61,7 +64,8 @@ pub(crate) enum Next {
 }
 
 impl Log {
-    /// A log that keeps so much in memory; with a spool, of which records before `settled` are settled.
+    /// A log that keeps so much in memory; with a spool, of which records before `settled` are
+    /// settled.
     pub(crate) fn new(
         most_in_memory: usize,
         spool: Option<Spool>,
@@ -133,7 +137,8 @@ impl Log {
         appended
     }
 
-    /// Keeps a chunk in memory, if it is to be read next or stands behind one that is there, and there is room.
+    /// Keeps a chunk in memory, if it is to be read next or stands behind one that is there, and
+    /// there is room.
     fn keep(&mut self, chunk: Chunk) {
         let follows = match self.memory.back() {
             Some(last) => last.end() == chunk.first,
@@ -194,8 +199,8 @@ impl Log {
         self.reading = Some(Reading { chunk, place, offset });
     }
 
-    /// Reads again from the first record that is not settled and still there; says what is not there any more, if
-    /// something was given up meanwhile.
+    /// Reads again from the first record that is not settled and still there; says what is not
+    /// there any more, if something was given up meanwhile.
     pub(crate) fn rewind(&mut self) -> Option<(u64, u64)> {
         let there = match (&self.spool, self.memory.front()) {
             (Some(spool), _) => spool.first().max(self.settled),

@@ -16,32 +16,36 @@ use whalewatch_core::HumanSize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsOptions {
-    /// Addresses of servers, tried in a random order: `nats://host:4222`, `tls://host:4222`. Name more than one of a
-    /// cluster. No user and password here: see `auth`.
+    /// Addresses of servers, tried in a random order: `nats://host:4222`, `tls://host:4222`. Name
+    /// more than one of a cluster. No user and password here: see `auth`.
     pub servers: Vec<String>,
-    /// The subject that an event is published to: a text with fields of the event in it. A value is one token: what cannot
-    /// stand in one is written `%2E`, and a value that is empty `%`. The dots of `kind` part tokens.
+    /// The subject that an event is published to: a text with fields of the event in it. A value is
+    /// one token: what cannot stand in one is written `%2E`, and a value that is empty `%`. The
+    /// dots of `kind` part tokens.
     pub subject: String,
-    /// The stream that takes the events. Left out, one is expected to be there that takes the subjects.
+    /// The stream that takes the events. Left out, one is expected to be there that takes the
+    /// subjects.
     pub stream: Option<StreamOptions>,
     /// TLS, beyond what `tls://` asks for.
     pub tls: Option<TlsOptions>,
     /// Who it is that publishes.
     pub auth: Option<AuthOptions>,
-    /// How many events may be on their way without an acknowledgement, 1 to 16384. With 1, also a cluster whose leader changes keeps
-    /// the order, at the cost of speed.
+    /// How many events may be on their way without an acknowledgement, 1 to 16384. With 1, also a
+    /// cluster whose leader changes keeps the order, at the cost of speed.
     pub max_in_flight: u32,
-    /// How many bytes of events that wait for their acknowledgement are kept in memory, 1MiB to 1GiB. Without a spool, what
-    /// comes when they are full is dropped.
+    /// How many bytes of events that wait for their acknowledgement are kept in memory, 1MiB to
+    /// 1GiB. Without a spool, what comes when they are full is dropped.
     pub buffer: HumanSize,
     /// How long a server may take to connect to, and to answer about the stream, up to 1m.
     pub connect_timeout: HumanDuration,
-    /// How long an acknowledgement may take until all that is on its way is sent again, on a new connection; up to 10m.
+    /// How long an acknowledgement may take until all that is on its way is sent again, on a new
+    /// connection; up to 10m.
     pub ack_timeout: HumanDuration,
-    /// How long the end of a run may wait for acknowledgements, up to 1m. What has none by then stays in the spool, or is dropped
-    /// if there is none.
+    /// How long the end of a run may wait for acknowledgements, up to 1m. What has none by then
+    /// stays in the spool, or is dropped if there is none.
     pub stop_timeout: HumanDuration,
-    /// Where events are kept on disk until they are acknowledged. Left out, they are kept in memory only.
+    /// Where events are kept on disk until they are acknowledged. Left out, they are kept in memory
+    /// only.
     pub spool: Option<SpoolOptions>,
 }
 
@@ -63,7 +67,8 @@ impl Default for NatsOptions {
     }
 }
 
-/// The stream that takes the events. It is made if it is not there; one that is there is left as it is.
+/// The stream that takes the events. It is made if it is not there; one that is there is left as it
+/// is.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamOptions {
@@ -81,7 +86,8 @@ pub struct StreamOptions {
     /// How large it may get; then the oldest events go. Left out, without bound.
     #[serde(default)]
     pub max_bytes: Option<HumanSize>,
-    /// How long the stream knows an event that is sent again. Longer than the outages that are to leave no duplicate.
+    /// How long the stream knows an event that is sent again. Longer than the outages that are to
+    /// leave no duplicate.
     #[serde(default = "two_minutes")]
     pub duplicate_window: HumanDuration,
 }
@@ -104,12 +110,13 @@ pub struct TlsOptions {
     pub cert: Option<PathBuf>,
     /// File with the certificate's private key, in PEM.
     pub key: Option<PathBuf>,
-    /// Whether TLS comes before the server's first word, as a server with `handshake_first` wants it.
+    /// Whether TLS comes before the server's first word, as a server with `handshake_first` wants
+    /// it.
     pub first: bool,
 }
 
-/// Who it is that publishes: one way only. Files are read anew for each connection; what stands around a secret in blanks is
-/// not part of it.
+/// Who it is that publishes: one way only. Files are read anew for each connection; what stands
+/// around a secret in blanks is not part of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthOptions {
@@ -141,8 +148,8 @@ pub struct SpoolOptions {
     /// What goes when it is full.
     #[serde(default)]
     pub when_full: WhenFull,
-    /// How often what is spooled is brought to the disk (`fsync`), 10ms to 1h: a power cut loses what came since, twice as long ago at
-    /// most. A crash of whalewatch loses nothing of it.
+    /// How often what is spooled is brought to the disk (`fsync`), 10ms to 1h: a power cut loses
+    /// what came since, twice as long ago at most. A crash of whalewatch loses nothing of it.
     #[serde(default = "one_second")]
     pub sync: HumanDuration,
 }

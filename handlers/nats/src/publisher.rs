@@ -19,8 +19,8 @@ use crate::tally::Tally;
 const TURN: usize = 256;
 /// Pauses between attempts to connect: the first, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// Nothing more is sent while the first on its way waits so long: should the stream have got a new leader, it must not take what is
-/// sent now before what was lost.
+/// Nothing more is sent while the first on its way waits so long: should the stream have got a new
+/// leader, it must not take what is sent now before what was lost.
 const STALL: Duration = Duration::from_secs(1);
 /// How often the spool is looked at where there is none.
 const NEVER: Duration = Duration::from_hours(24);
@@ -97,7 +97,8 @@ impl Publisher {
             news: false,
         };
         loop {
-            // A runtime for each connection: what the client has started ends with it, whatever it is waiting for.
+            // A runtime for each connection: what the client has started ends with it, whatever it
+            // is waiting for.
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
@@ -286,8 +287,8 @@ impl Work {
         }
     }
 
-    /// Whether it is time to end: all is settled, the time is over, or it would have to wait for a server though the rest
-    /// is well in the spool.
+    /// Whether it is time to end: all is settled, the time is over, or it would have to wait for a
+    /// server though the rest is well in the spool.
     fn is_done(&self, waits: bool) -> bool {
         let Some((by, _)) = &self.stopping else { return false };
         self.p.log.settled() == self.p.log.end()
@@ -347,8 +348,8 @@ impl Work {
         }
     }
 
-    /// Counts records of a range as dropped, those apart that were answered before. Those of earlier runs are no longer in
-    /// any total: of them it is only told.
+    /// Counts records of a range as dropped, those apart that were answered before. Those of
+    /// earlier runs are no longer in any total: of them it is only told.
     fn count_dropped(&mut self, from: u64, to: u64) {
         let first = from.max(self.own);
         if first < to {

@@ -1,7 +1,7 @@
 //! Records: an event as it is sent, in the one form that it has in memory and on disk.
 //!
-//! Length of what follows the sum, sum over it (CRC-32), length of the id, length of the subject (all little-endian), id,
-//! subject, payload.
+//! Length of what follows the sum, sum over it (CRC-32), length of the id, length of the subject
+//! (all little-endian), id, subject, payload.
 
 use std::ops::Range;
 
@@ -14,7 +14,8 @@ const FRAME: usize = 8;
 /// No record is longer: what claims to be is damage.
 const LONGEST: usize = 64 << 20;
 
-/// Appends a record, whose parts are written by `write`: the id, then the subject, then the payload.
+/// Appends a record, whose parts are written by `write`: the id, then the subject, then the
+/// payload.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     id: impl FnOnce(&mut Vec<u8>),
@@ -87,8 +88,8 @@ pub(crate) struct Record {
     pub(crate) payload: Bytes,
 }
 
-/// Takes the record at `at` out of bytes that were checked or made by [`write`], and says where the next one begins.
-/// `None` at their end.
+/// Takes the record at `at` out of bytes that were checked or made by [`write`], and says where the
+/// next one begins. `None` at their end.
 pub(crate) fn take(bytes: &Bytes, at: usize) -> Option<(Record, usize)> {
     let head = bytes.get(at..)?;
     if head.len() < HEAD {

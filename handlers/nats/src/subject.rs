@@ -11,14 +11,15 @@ const MOST_TEXT: usize = 1024;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Whether a byte stands for itself in a token: what NATS gives a meaning to (`.`, `*`, `>`, blanks, `$` of its own
-/// subjects) does not, and nothing outside printable ASCII.
+/// Whether a byte stands for itself in a token: what NATS gives a meaning to (`.`, `*`, `>`,
+/// blanks, `$` of its own subjects) does not, and nothing outside printable ASCII.
 fn stands(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b".*>$%".contains(&byte)
 }
 
-/// Writes a value as one token. Different values give different tokens: bytes that cannot stand in one are written
-/// `%2E`, nothing at all is `%`, and what is longer than 128 bytes is cut and ends with `%` and a sum over all of it.
+/// Writes a value as one token. Different values give different tokens: bytes that cannot stand in
+/// one are written `%2E`, nothing at all is `%`, and what is longer than 128 bytes is cut and ends
+/// with `%` and a sum over all of it.
 pub(crate) fn token(out: &mut Vec<u8>, value: &[u8]) {
     if value.is_empty() {
         return out.push(b'%');
@@ -40,8 +41,8 @@ pub(crate) fn token(out: &mut Vec<u8>, value: &[u8]) {
     }
 }
 
-/// Cuts the token that begins at `start`, and ends it with a sum over the value. No whole token has a `%` that is followed by a small
-/// letter, so it cannot be taken for another's.
+/// Cuts the token that begins at `start`, and ends it with a sum over the value. No whole token has
+/// a `%` that is followed by a small letter, so it cannot be taken for another's.
 fn cut(out: &mut Vec<u8>, start: usize, value: &[u8]) {
     const SUM: usize = 18;
     let mut end = start + LONGEST_TOKEN - SUM;
@@ -64,7 +65,8 @@ fn fnv(bytes: &[u8]) -> u64 {
     })
 }
 
-/// Writes the kind of an event, whose dots part tokens: `process.exec` are two, so that `process.*` can be subscribed to.
+/// Writes the kind of an event, whose dots part tokens: `process.exec` are two, so that `process.*`
+/// can be subscribed to.
 pub(crate) fn kind(out: &mut Vec<u8>, kind: &[u8]) {
     for (place, word) in kind.split(|byte| *byte == b'.').enumerate() {
         if place > 0 {
@@ -74,7 +76,8 @@ pub(crate) fn kind(out: &mut Vec<u8>, kind: &[u8]) {
     }
 }
 
-/// What is wrong with the text of a template as a subject. Its braces have been found to be in order.
+/// What is wrong with the text of a template as a subject. Its braces have been found to be in
+/// order.
 pub(crate) fn check(key: &str, template: &str) -> Option<Problem> {
     let skeleton = skeleton(template);
     let wrong = |message: &str, hint: &str| Some(Problem::new(key, message).hint(hint));

@@ -54,8 +54,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However appending, reading and settling take turns, and however little fits into memory, each record is read in its
-    /// order, and those without an answer again after a rewind.
+    /// However appending, reading and settling take turns, and however little fits into memory,
+    /// each record is read in its order, and those without an answer again after a rewind.
     #[test]
     fn order_is_kept_between_memory_and_spool(memory in 0..20_000_usize, steps in steps()) {
         let dir = tempfile::tempdir().expect("a folder");

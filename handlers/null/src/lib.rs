@@ -1,5 +1,5 @@
-//! The `null` handler: takes every event and does nothing with it. For measuring what stands before it, and for chains
-//! that are watched only for their statistics.
+//! The `null` handler: takes every event and does nothing with it. For measuring what stands before
+//! it, and for chains that are watched only for their statistics.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

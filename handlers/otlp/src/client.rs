@@ -126,7 +126,8 @@ impl Sender {
         }
     }
 
-    /// Tells of events that the receiver has refused, and what it says; a remark on none is told, too.
+    /// Tells of events that the receiver has refused, and what it says; a remark on none is told,
+    /// too.
     fn tell(&mut self, events: u64, why: &str) {
         let handler = &self.handler;
         if events > 0 {

@@ -13,7 +13,8 @@ use crate::wire::{bytes, bytes_len, head, message};
 /// Which semantic conventions names of attributes follow.
 pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
 
-// Numbers of fields, as opentelemetry/proto/collector/logs/v1/logs_service.proto and those it stands on have them.
+// Numbers of fields, as opentelemetry/proto/collector/logs/v1/logs_service.proto and those it
+// stands on have them.
 const REQUEST_RESOURCE_LOGS: u32 = 1;
 const GROUP_RESOURCE: u32 = 1;
 const GROUP_SCOPE_LOGS: u32 = 2;
@@ -83,7 +84,8 @@ impl Groups {
         self.bytes
     }
 
-    /// Takes the events of a batch, observed at that time; after each, `full` may take out what is there.
+    /// Takes the events of a batch, observed at that time; after each, `full` may take out what is
+    /// there.
     pub(crate) fn take(&mut self, batch: &Batch, observed: u64, mut full: impl FnMut(&mut Self)) {
         let plan = self.records.plan(batch);
         // Events of one container come in rows.

@@ -79,7 +79,8 @@ fn outcome(reply: &Reply) -> Outcome {
     }
 }
 
-/// What the receiver says: the message of a `google.rpc.Status`, or else the text that came, on one line.
+/// What the receiver says: the message of a `google.rpc.Status`, or else the text that came, on one
+/// line.
 fn told(body: &[u8]) -> String {
     let status = tonic_types::Status::decode(body).ok().filter(|status| !status.message.is_empty());
     let said = status.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |s| s.message);

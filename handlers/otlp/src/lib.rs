@@ -1,8 +1,10 @@
-//! The `otlp` handler: events as OpenTelemetry logs, over gRPC or HTTP, to a collector or whatever else takes OTLP.
+//! The `otlp` handler: events as OpenTelemetry logs, over gRPC or HTTP, to a collector or whatever
+//! else takes OTLP.
 //!
-//! Each event is one log record whose attributes are the event's fields; records of one container stand under one resource,
-//! named by the semantic conventions. Records are written as Protocol Buffers straight from the events; a thread of the
-//! handler's own sends them, and an event counts as delivered when the receiver has said that it has it.
+//! Each event is one log record whose attributes are the event's fields; records of one container
+//! stand under one resource, named by the semantic conventions. Records are written as Protocol
+//! Buffers straight from the events; a thread of the handler's own sends them, and an event counts
+//! as delivered when the receiver has said that it has it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -36,7 +38,8 @@ pub struct Otlp {
     groups: Groups,
     delivery: Delivery<Job>,
     options: OtlpOptions,
-    /// How many requests have been given to the courier: tells whether a timer is still about the same one.
+    /// How many requests have been given to the courier: tells whether a timer is still about the
+    /// same one.
     requests: u64,
     /// Whether a timer is set for the request at hand.
     timed: bool,
@@ -102,7 +105,7 @@ impl Handler for Otlp {
             |jobs| client::work(plan, jobs),
         )?;
         let name_attribute = options.event_name_attribute;
-        let groups = Groups::new(&setup.host, &options.resource, read.body, name_attribute);
+        let groups = Groups::new(&setup.host_name, &options.resource, read.body, name_attribute);
         Ok(Self { groups, delivery, options: options.clone(), requests: 0, timed: false })
     }
 

@@ -17,11 +17,12 @@ use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
 pub struct OtlpOptions {
     /// How the receiver is spoken to: `grpc`, or `http` with messages in Protocol Buffers.
     pub protocol: Protocol,
-    /// Address of the receiver, `http://` or `https://`; without it `http://localhost:4317` for `grpc` and
-    /// `http://localhost:4318` for `http`. For `http` an address without a path gets `/v1/logs`.
+    /// Address of the receiver, `http://` or `https://`; without it `http://localhost:4317` for
+    /// `grpc` and `http://localhost:4318` for `http`. For `http` an address without a path gets
+    /// `/v1/logs`.
     pub endpoint: Option<String>,
-    /// Headers of each request. A value is a text, or is read at the start: `{ env = "TOKEN", prefix = "Bearer " }`,
-    /// `{ file = "/run/secrets/token" }`.
+    /// Headers of each request. A value is a text, or is read at the start:
+    /// `{ env = "TOKEN", prefix = "Bearer " }`, `{ file = "/run/secrets/token" }`.
     pub headers: BTreeMap<String, Secret>,
     /// How an `https://` receiver is trusted, and how it trusts us.
     pub tls: TlsOptions,
@@ -33,11 +34,11 @@ pub struct OtlpOptions {
     pub batch: u32,
     /// How long an event waits at most for a request to become full: up to 1h.
     pub interval: HumanDuration,
-    /// Events that may wait for the receiver: at least `batch`, at most 10 million. What finds no room is dropped and
-    /// counted.
+    /// Events that may wait for the receiver: at least `batch`, at most 10 million. What finds no
+    /// room is dropped and counted.
     pub max_queued: u32,
-    /// The pause before a request is sent again, doubled with each try, and shortened at random by up to a half. A receiver
-    /// that asks for another pause gets that.
+    /// The pause before a request is sent again, doubled with each try, and shortened at random by
+    /// up to a half. A receiver that asks for another pause gets that.
     pub retry_pause: HumanDuration,
     /// The longest such pause.
     pub retry_pause_max: HumanDuration,
@@ -45,13 +46,14 @@ pub struct OtlpOptions {
     pub give_up: HumanDuration,
     /// How long is waited at the end for what is still to be sent; the rest is dropped and counted.
     pub stop_timeout: HumanDuration,
-    /// Attributes of the resource, besides those that Whalewatch sets itself: `{ "deployment.environment.name" = "prod" }`.
+    /// Attributes of the resource, besides those that Whalewatch sets itself:
+    /// `{ "deployment.environment.name" = "prod" }`.
     pub resource: BTreeMap<String, String>,
-    /// The text of each record, a template: `{kind} {process.executable.path|?}`. Without it, what happened, who did it and
-    /// in which container.
+    /// The text of each record, a template: `{kind} {process.executable.path|?}`. Without it, what
+    /// happened, who did it and in which container.
     pub body: Option<String>,
-    /// Whether the event's kind stands in the attribute `event.name`, too: for receivers older than OTLP 1.5, which do not
-    /// know the field.
+    /// Whether the event's kind stands in the attribute `event.name`, too: for receivers older than
+    /// OTLP 1.5, which do not know the field.
     pub event_name_attribute: bool,
 }
 

@@ -7,7 +7,8 @@ use whalewatch_kit::{Clock, Filled, Template};
 use crate::severity::{INFO, Severity};
 use crate::wire::{bytes, fixed64, int, message};
 
-// Numbers of fields, as opentelemetry/proto/logs/v1/logs.proto and opentelemetry/proto/common/v1/common.proto have them.
+// Numbers of fields, as opentelemetry/proto/logs/v1/logs.proto and
+// opentelemetry/proto/common/v1/common.proto have them.
 const RECORD_TIME: u32 = 1;
 const RECORD_SEVERITY_NUMBER: u32 = 2;
 const RECORD_SEVERITY_TEXT: u32 = 3;
@@ -87,7 +88,8 @@ impl Records {
         })
     }
 
-    /// Writes an event of the type that `plan` was made for, observed at that time, as the content of a `LogRecord`.
+    /// Writes an event of the type that `plan` was made for, observed at that time, as the content
+    /// of a `LogRecord`.
     pub(crate) fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -150,7 +152,8 @@ impl Plan {
     }
 }
 
-/// Whether it is the field that says how grave something is: `severity`, or one in an object: `alert.severity`.
+/// Whether it is the field that says how grave something is: `severity`, or one in an object:
+/// `alert.severity`.
 fn is_severity((info, accessor): &(FieldInfo, Accessor)) -> bool {
     let named =
         info.name.strip_suffix("severity").is_some_and(|o| o.is_empty() || o.ends_with('.'));
@@ -209,8 +212,8 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Writes the content of an `AnyValue`, as OpenTelemetry's "Mapping Arbitrary Data to OTLP `AnyValue`" says: text that is
-/// not UTF-8 as bytes, numbers beyond 63 bits in decimal.
+/// Writes the content of an `AnyValue`, as OpenTelemetry's "Mapping Arbitrary Data to OTLP
+/// `AnyValue`" says: text that is not UTF-8 as bytes, numbers beyond 63 bits in decimal.
 fn any_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     match value {
         Value::Null => {}

@@ -14,7 +14,8 @@ pub(crate) struct Severity<'a> {
 /// What events have that say nothing of it.
 pub(crate) const INFO: Severity<'_> = Severity { number: 9, text: b"INFO" };
 
-/// Words of detections, of syslog and of programs. Those of syslog have the numbers that the data model gives them.
+/// Words of detections, of syslog and of programs. Those of syslog have the numbers that the data
+/// model gives them.
 const WORDS: &[(&str, u8)] = &[
     ("trace", 1),
     ("debug", 5),
@@ -34,7 +35,8 @@ const WORDS: &[(&str, u8)] = &[
 ];
 
 impl<'a> Severity<'a> {
-    /// What the value of the field says; a word that is not known counts as `INFO`, and stands in the text.
+    /// What the value of the field says; a word that is not known counts as `INFO`, and stands in
+    /// the text.
     pub(crate) fn of(value: Value<'a>) -> Self {
         let Value::Text(text) = value else { return INFO };
         let known = WORDS.iter().find(|(word, _)| word.as_bytes().eq_ignore_ascii_case(text));

@@ -1,5 +1,5 @@
-//! Protocol buffers, as far as logs need them, written straight into a buffer: no message is built first, so an event costs
-//! no allocation.
+//! Protocol buffers, as far as logs need them, written straight into a buffer: no message is built
+//! first, so an event costs no allocation.
 
 /// What follows a field's number.
 #[derive(Clone, Copy)]
@@ -52,8 +52,8 @@ pub(crate) fn message<T>(
     write: impl FnOnce(&mut Vec<u8>) -> T,
 ) -> T {
     tag(out, field, WireType::Bytes);
-    // Its length comes first and is known last. Most are short: one byte is kept for it, and more are made where it takes
-    // more.
+    // Its length comes first and is known last. Most are short: one byte is kept for it, and more
+    // are made where it takes more.
     let place = out.len();
     out.push(0);
     let result = write(out);

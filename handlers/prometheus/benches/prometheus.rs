@@ -1,4 +1,5 @@
-//! What it costs to count an event, and to write the page; allocations an event are printed before each.
+//! What it costs to count an event, and to write the page; allocations an event are printed before
+//! each.
 //!
 //! `cargo bench -p whalewatch-prometheus`
 
@@ -7,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Context, Handler, HandlerCounters, How, Status,
+    Attribution, Batch, ChainId, Context, Evidence, Handler, HandlerCounters, Status,
 };
 use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 use whalewatch_prometheus::{Kind, LabelOption, MetricOptions, Prometheus, PrometheusOptions};
@@ -26,7 +27,7 @@ fn batch(containers: usize) -> Batch {
     let mut turn = containers.iter().cycle();
     batch.attribute(|_| {
         let container = turn.next().expect("a cycle has no end");
-        Attribution::container(Arc::clone(container), How::Cgroup)
+        Attribution::container(Arc::clone(container), Evidence::Cgroup)
     });
     batch
 }

@@ -18,7 +18,8 @@ impl Format {
     }
 }
 
-/// The format that is asked for in `Accept` headers: `OpenMetrics` if it is named and preferred to plain text, else text.
+/// The format that is asked for in `Accept` headers: `OpenMetrics` if it is named and preferred to
+/// plain text, else text.
 pub(crate) fn wanted<'a>(accept: impl Iterator<Item = &'a str>) -> Format {
     let (mut open, mut text, mut any) = (0.0, None, 0.0_f32);
     for part in accept.flat_map(|header| header.split(',')) {

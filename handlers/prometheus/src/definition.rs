@@ -48,7 +48,8 @@ pub(crate) struct Label {
 }
 
 impl Definition {
-    /// How many time series one combination of label values makes: a histogram's buckets, sum and count.
+    /// How many time series one combination of label values makes: a histogram's buckets, sum and
+    /// count.
     pub(crate) fn series(&self) -> u64 {
         match self.kind {
             Kind::Counter => 1,
@@ -56,7 +57,8 @@ impl Definition {
         }
     }
 
-    /// Whether its numbers are those of the events as they are, so that they are written as whole numbers.
+    /// Whether its numbers are those of the events as they are, so that they are written as whole
+    /// numbers.
     pub(crate) fn is_whole(&self) -> bool {
         self.scale.to_bits() == 1.0_f64.to_bits()
     }
@@ -75,7 +77,8 @@ impl Definition {
 pub(crate) struct Checked {
     /// `None` if it is no address.
     pub(crate) listen: Option<SocketAddr>,
-    /// As many as there are in the options. What is wrong with one is among the problems, and left out of it.
+    /// As many as there are in the options. What is wrong with one is among the problems, and left
+    /// out of it.
     pub(crate) metrics: Vec<Arc<Definition>>,
     /// Everything that is wrong with the options themselves.
     pub(crate) problems: Vec<Problem>,

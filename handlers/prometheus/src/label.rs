@@ -1,9 +1,11 @@
-//! Values of labels: any bytes that a traced program may choose, as text that every reader of the format takes.
+//! Values of labels: any bytes that a traced program may choose, as text that every reader of the
+//! format takes.
 
 use whalewatch_core::Value;
 use whalewatch_kit::{Clock, fields::write_plain};
 
-/// Stands behind each value in a combination. No UTF-8 text has this byte, so different combinations are different bytes.
+/// Stands behind each value in a combination. No UTF-8 text has this byte, so different
+/// combinations are different bytes.
 pub(crate) const SEPARATOR: u8 = 0xff;
 
 /// Bytes of the longest value. A longer one is cut and ends with an ellipsis.
@@ -11,8 +13,9 @@ pub(crate) const LONGEST: usize = 256;
 
 const ELLIPSIS: &str = "…";
 
-/// Writes a value and the [`SEPARATOR`]. What is not UTF-8 becomes U+FFFD, as in JSON, and so does NUL, which some readers
-/// take for the end. This is done before values are compared: two that would be written alike are one.
+/// Writes a value and the [`SEPARATOR`]. What is not UTF-8 becomes U+FFFD, as in JSON, and so does
+/// NUL, which some readers take for the end. This is done before values are compared: two that
+/// would be written alike are one.
 pub(crate) fn push(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     match value {
         Value::Null => {}

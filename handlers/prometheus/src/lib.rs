@@ -1,12 +1,13 @@
-//! The `prometheus` handler: counters and histograms of events by chosen labels, and how Whalewatch itself is doing, for
-//! Prometheus to scrape.
+//! The `prometheus` handler: counters and histograms of events by chosen labels, and how Whalewatch
+//! itself is doing, for Prometheus to scrape.
 //!
-//! It looks at events and passes them on as they are, so it can stand anywhere in a chain, at the end too. The handler
-//! counts on its own thread under a lock that the server, which has a thread of its own, takes only to copy the numbers:
-//! a scraper, however slow, holds up no event.
+//! It looks at events and passes them on as they are, so it can stand anywhere in a chain, at the
+//! end too. The handler counts on its own thread under a lock that the server, which has a thread
+//! of its own, takes only to copy the numbers: a scraper, however slow, holds up no event.
 //!
-//! Both text formats are written by `prometheus-client`. Its metric types are not used: a label set would have to be made for
-//! each event only to look it up, and there is no cap and no end to the series that it keeps.
+//! Both text formats are written by `prometheus-client`. Its metric types are not used: a label set
+//! would have to be made for each event only to look it up, and there is no cap and no end to the
+//! series that it keeps.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -105,7 +106,7 @@ impl Handler for Prometheus {
             let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
             return Err(BuildError(messages.join("; ")));
         }
-        let store = Store::new(&metrics, options.max_series, &setup.host);
+        let store = Store::new(&metrics, options.max_series, &setup.host_name);
         let metrics = Arc::new(Metrics {
             store: Mutex::new(store),
             health: setup.health.clone(),

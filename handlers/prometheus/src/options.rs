@@ -11,14 +11,15 @@ use whalewatch_core::HumanDuration;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrometheusOptions {
-    /// Address and port where `/metrics` is served; whoever reaches it can read it. Port 0 takes a free one, which is
-    /// logged at level info.
+    /// Address and port where `/metrics` is served; whoever reaches it can read it. Port 0 takes a
+    /// free one, which is logged at level info.
     pub listen: String,
-    /// How many time series all metrics may have together, from 1 to 1000000. A combination of label values is one for a
-    /// counter; for a histogram it is as many as there are bounds, and three.
+    /// How many time series all metrics may have together, from 1 to 1000000. A combination of
+    /// label values is one for a counter; for a histogram it is as many as there are bounds, and
+    /// three.
     pub max_series: u32,
-    /// How long a combination of label values is kept after its last event, at least 1s. Then it goes, and counts from 0 if
-    /// it comes again.
+    /// How long a combination of label values is kept after its last event, at least 1s. Then it
+    /// goes, and counts from 0 if it comes again.
     pub expire: HumanDuration,
     /// What is counted. Left out: events by kind, container name and state of attribution.
     pub metrics: Vec<MetricOptions>,
@@ -48,29 +49,35 @@ impl Default for PrometheusOptions {
 pub struct MetricOptions {
     /// Its name. That of a counter ends with `_total`.
     pub name: String,
-    /// `counter` counts events, or adds up a field of theirs; `histogram` tells how a field's values are spread.
+    /// `counter` counts events, or adds up a field of theirs; `histogram` tells how a field's
+    /// values are spread.
     #[serde(default)]
     pub kind: Kind,
-    /// What it means, in one line, for who looks at it. Left out: it is made from the other options.
+    /// What it means, in one line, for who looks at it. Left out: it is made from the other
+    /// options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// Fields whose values are its labels, 16 at most. The label of `container.name` is `container_name`;
-    /// `{ image = "container.image.name" }` gives it a name of one's own.
+    /// Fields whose values are its labels, 16 at most. The label of `container.name` is
+    /// `container_name`; `{ image = "container.image.name" }` gives it a name of one's own.
     #[serde(default)]
     pub labels: Vec<LabelOption>,
     /// Which events are counted, in CEL: `kind == "process.exec"`. Left out: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// The number field that a histogram is of, or that a counter adds up. Events that lack it are not counted.
+    /// The number field that a histogram is of, or that a counter adds up. Events that lack it are
+    /// not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What values are multiplied with to be in the metric's unit: `1e-9` makes seconds of nanoseconds.
+    /// What values are multiplied with to be in the metric's unit: `1e-9` makes seconds of
+    /// nanoseconds.
     #[serde(default = "one")]
     pub scale: f64,
-    /// Upper bounds of a histogram's buckets, in the metric's unit: rising, 100 at most. The last one, +Inf, is added.
+    /// Upper bounds of a histogram's buckets, in the metric's unit: rising, 100 at most. The last
+    /// one, +Inf, is added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<f64>,
-    /// How many time series this metric may have, within the handler's `max_series`. Left out: as many.
+    /// How many time series this metric may have, within the handler's `max_series`. Left out: as
+    /// many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_series: Option<u32>,
 }

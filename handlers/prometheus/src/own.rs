@@ -1,4 +1,5 @@
-//! Metrics that are always there: of the handler's own counting, of trackers and handlers, of the process.
+//! Metrics that are always there: of the handler's own counting, of trackers and handlers, of the
+//! process.
 
 use std::fmt;
 use std::fs;

@@ -1,4 +1,5 @@
-//! What `/metrics` shows: the metrics that were asked for, how Whalewatch is doing, and what the process uses.
+//! What `/metrics` shows: the metrics that were asked for, how Whalewatch is doing, and what the
+//! process uses.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

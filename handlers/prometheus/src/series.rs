@@ -41,10 +41,11 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Metric {
     pub(crate) definition: Arc<Definition>,
-    /// By type of the events; `None` where it does not count any of that type. A handful, so a list is the fastest map.
+    /// By type of the events; `None` where it does not count any of that type. A handful, so a list
+    /// is the fastest map.
     plans: Vec<(&'static str, Option<Plan>)>,
-    /// Label values, each with [`SEPARATOR`] behind it, to places in `rows`. The hash is the standard one, which traced
-    /// programs, who choose the values, cannot make collide.
+    /// Label values, each with [`SEPARATOR`] behind it, to places in `rows`. The hash is the
+    /// standard one, which traced programs, who choose the values, cannot make collide.
     index: HashMap<Box<[u8]>, usize>,
     rows: Vec<Row>,
     /// Places in `rows` that are free.
@@ -54,7 +55,8 @@ pub(crate) struct Metric {
     width: usize,
     used: u64,
     pub(crate) tally: Tally,
-    /// Whether it was told that events are refused, and how many had been when that was last looked at.
+    /// Whether it was told that events are refused, and how many had been when that was last looked
+    /// at.
     told: bool,
     refused_before: u64,
     /// The combination at hand, so that looking it up makes no copy.

@@ -26,7 +26,8 @@ use crate::accept::{Format, wanted};
 /// What clients may take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Connections at a time; more wait in the kernel's queue. Each holds one answer in memory at most.
+    /// Connections at a time; more wait in the kernel's queue. Each holds one answer in memory at
+    /// most.
     pub(crate) connections: usize,
     /// How long a client may take to send its request.
     pub(crate) request: Duration,
@@ -158,7 +159,8 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<dyn Page>, limits: 
     }
 }
 
-/// Serves one request. Connections are not kept: an idle one would take the place of another client.
+/// Serves one request. Connections are not kept: an idle one would take the place of another
+/// client.
 async fn serve(stream: TokioIo<tokio::net::TcpStream>, page: Arc<dyn Page>, limits: Limits) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = answer(&request, &*page);

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, Directory, Event, Field, FieldInfo, HandlerHealth, Health, HealthReport, How,
+    Attribution, Directory, Event, Evidence, Field, FieldInfo, HandlerHealth, Health, HealthReport,
     HumanDuration, Mailbox, Process, Status, Timestamp, TrackerHealth, Type, Value,
 };
 use whalewatch_kit::testing::{Bench, Odd, Ran, bare, example, named};
@@ -85,14 +85,14 @@ fn ran(attributions: &[Attribution]) -> Batch {
 }
 
 fn within(name: &str) -> Attribution {
-    Attribution::container(named("ab", name, "nginx", Status::Running), How::Cgroup)
+    Attribution::container(named("ab", name, "nginx", Status::Running), Evidence::Cgroup)
 }
 
 #[test]
 fn events_are_counted_by_kind_and_container_and_the_unknown_is_not_the_host() {
     let mut bench = bench::<Ran>(&options(PrometheusOptions::default().metrics));
-    let (web, host) = (within("web"), Attribution::host(How::Cgroup));
-    let pending = Attribution::container(Arc::new(bare("cd")), How::Cgroup);
+    let (web, host) = (within("web"), Attribution::host(Evidence::Cgroup));
+    let pending = Attribution::container(Arc::new(bare("cd")), Evidence::Cgroup);
     let batch = ran(&[web.clone(), host, web, Attribution::unknown(), pending]);
     bench.handle(batch).expect("handles");
     let page = page(&bench);
@@ -404,7 +404,7 @@ fn each_page_asks_anew_how_whalewatch_is_doing() {
     });
     let setup = Setup {
         name: "metrics".into(),
-        host: "node-1".into(),
+        host_name: "node-1".into(),
         mailbox: Mailbox::new(drop),
         directory: Directory::default(),
         health,

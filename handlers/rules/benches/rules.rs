@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Directory, Event, Handler, HandlerCounters,
-    Health, How, Mailbox, Process, ProcessKey, Runtime, Schema, Setup, Timestamp,
+    Attribution, Batch, ChainId, Container, Context, Directory, Event, Evidence, Handler,
+    HandlerCounters, Health, Mailbox, Process, ProcessKey, Runtime, Schema, Setup, Timestamp,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_rules::{Rules, RulesOptions};
@@ -49,7 +49,7 @@ fn process(i: u64, comm: &[u8]) -> Process {
 
 fn attributed<E: Event>(make: impl Fn(u64) -> E, container: &Arc<Container>) -> Batch {
     let mut batch = Batch::new("t".into(), (0..BATCH).map(make).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(container), Evidence::Cgroup));
     batch
 }
 
@@ -113,7 +113,7 @@ fn connected(i: u64) -> NetworkEvent {
 fn rules() -> Rules {
     let setup = Setup {
         name: "detect".into(),
-        host: "node-1".into(),
+        host_name: "node-1".into(),
         mailbox: Mailbox::new(drop),
         directory: Directory::default(),
         health: Health::default(),

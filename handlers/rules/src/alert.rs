@@ -17,7 +17,8 @@ pub struct Facts {
     pub tags: Box<[u8]>,
 }
 
-/// A rule was right about something. Its process, its target and its attribution are those of the event that completed it.
+/// A rule was right about something. Its process, its target and its attribution are those of the
+/// event that completed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     /// When that event happened.

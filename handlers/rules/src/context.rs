@@ -1,5 +1,5 @@
-//! What conditions see besides the event: the process's program, its parent and ancestors, the host's namespaces, and events of
-//! earlier steps.
+//! What conditions see besides the event: the process's program, its parent and ancestors, the
+//! host's namespaces, and events of earlier steps.
 
 use std::cell::OnceCell;
 
@@ -37,7 +37,8 @@ pub(crate) fn fields() -> impl Iterator<Item = Extra> {
 /// How many they are.
 pub(crate) const COUNT: usize = FIELDS.len();
 
-/// How many bytes of a text or a list are kept: a path has no more. Longer ones count as absent rather than as another.
+/// How many bytes of a text or a list are kept: a path has no more. Longer ones count as absent
+/// rather than as another.
 const MOST_BYTES: usize = 4096;
 
 /// A field's value, to be kept.

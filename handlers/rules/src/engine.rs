@@ -345,7 +345,8 @@ fn events(found: &Match, clock: &mut Clock) -> Events {
     events
 }
 
-/// How many bytes of one value stand in a key as they are; of longer ones, these and a hash of the whole.
+/// How many bytes of one value stand in a key as they are; of longer ones, these and a hash of the
+/// whole.
 const LONGEST_IN_KEY: usize = 256;
 
 /// Writes a value so that different values, one after the other, never look alike.

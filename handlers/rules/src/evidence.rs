@@ -29,7 +29,8 @@ impl Room {
         self.refused.load(Relaxed)
     }
 
-    /// Takes some of it, until what is given is dropped. One thread takes, so nothing comes between look and take.
+    /// Takes some of it, until what is given is dropped. One thread takes, so nothing comes between
+    /// look and take.
     fn take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
         if self.used.load(Relaxed) + bytes > self.most {
             self.refused.fetch_add(1, Relaxed);

@@ -1,4 +1,5 @@
-//! Reads files of rules. Not when a configuration is checked, which touches no file, but when the run begins.
+//! Reads files of rules. Not when a configuration is checked, which touches no file, but when the
+//! run begins.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Rules made ready for one type of events: for each kind, the conditions that such an event may meet at all.
+//! Rules made ready for one type of events: for each kind, the conditions that such an event may
+//! meet at all.
 
 use whalewatch_core::{Batch, Schema};
 use whalewatch_kit::{Filled, Test, fields::Selected};

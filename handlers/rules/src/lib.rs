@@ -1,11 +1,13 @@
 //! The `rules` handler: named detections over events, sequences and counts, and a pack of them.
 //!
-//! A rule is a condition in a part of CEL ([`whalewatch_kit::Condition`]), or several that must be met in turn; what it finds goes
-//! on as an [`Alert`]. Besides the fields of events, conditions see what is known of the process, its parent and ancestors; the
-//! process tracker's events, which the handler needs whatever the chain brings, tell that.
+//! A rule is a condition in a part of CEL ([`whalewatch_kit::Condition`]), or several that must be
+//! met in turn; what it finds goes on as an [`Alert`]. Besides the fields of events, conditions see
+//! what is known of the process, its parent and ancestors; the process tracker's events, which the
+//! handler needs whatever the chain brings, tell that.
 //!
-//! All goes by the times of the events: those of different trackers are put in order first, and windows know no clock. So a
-//! replay tells what the run told. What is remembered is bounded, and gone when the program ends.
+//! All goes by the times of the events: those of different trackers are put in order first, and
+//! windows know no clock. So a replay tells what the run told. What is remembered is bounded, and
+//! gone when the program ends.
 
 use std::time::{Duration, Instant};
 
@@ -116,7 +118,7 @@ impl Handler for Rules {
         };
         Ok(Self {
             name: setup.name.clone(),
-            engine: Engine::new(selected.rules, &setup.host, bounds),
+            engine: Engine::new(selected.rules, &setup.host_name, bounds),
             order: Order::new(options.order.0, options.max_waiting as usize),
             window: options.order.0,
             pass: options.pass,

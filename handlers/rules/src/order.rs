@@ -24,7 +24,8 @@ struct Waiting {
     next: usize,
 }
 
-/// Time of a waiting batch's next event, where it came from, which in turn it came, and where it waits.
+/// Time of a waiting batch's next event, where it came from, which in turn it came, and where it
+/// waits.
 type Head = (Timestamp, Origin, u64, usize);
 
 /// Batches that wait for others with earlier events. A batch keeps its own order.
@@ -113,12 +114,14 @@ impl Order {
         Timestamp(self.newest.0.saturating_sub(self.window.as_nanos() as u64))
     }
 
-    /// A window has passed on the clock and nothing is under way: up to when events may go, which are those that were here then.
+    /// A window has passed on the clock and nothing is under way: up to when events may go, which
+    /// are those that were here then.
     pub(crate) fn tick(&mut self) -> Timestamp {
         std::mem::replace(&mut self.mark, self.newest).max(self.settled())
     }
 
-    /// The next events up to a time; all that is too much, whatever its time. Give them back with [`Order::done`].
+    /// The next events up to a time; all that is too much, whatever its time. Give them back with
+    /// [`Order::done`].
     pub(crate) fn next(&mut self, until: Timestamp) -> Option<Run> {
         let Reverse((time, _, turn, slot)) = *self.heads.peek()?;
         let hurry = self.events > self.most;

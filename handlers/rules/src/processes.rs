@@ -10,7 +10,8 @@ use whalewatch_core::{Batch, Change, EventRef, Namespaces, Process, ProcessKey, 
 
 use crate::context::ProgramFields;
 
-/// How long an ended process is remembered: its children, and events of other trackers, may still ask for it.
+/// How long an ended process is remembered: its children, and events of other trackers, may still
+/// ask for it.
 const LINGER: Duration = Duration::from_mins(1);
 /// How many ancestors are told.
 const MOST_ANCESTORS: usize = 16;

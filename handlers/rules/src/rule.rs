@@ -113,7 +113,8 @@ impl Rule {
         }
     }
 
-    /// Finds the references to steps, and checks everything against the events that come in. Without `input` only what needs none.
+    /// Finds the references to steps, and checks everything against the events that come in.
+    /// Without `input` only what needs none.
     pub(crate) fn resolve(&mut self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.find_references(input, &mut problems);

@@ -1,4 +1,5 @@
-//! Which rules there are: the pack's, those of the configuration and of files, less those that are off.
+//! Which rules there are: the pack's, those of the configuration and of files, less those that are
+//! off.
 
 use serde::Deserialize;
 use whalewatch_core::{Problem, Schema};
@@ -62,8 +63,8 @@ pub(crate) fn pack() -> impl Iterator<Item = Written> {
     })
 }
 
-/// Chooses among all rules, and checks those that are on against the events that come in. `files` is `None` where files are not to
-/// be read: then names may be theirs.
+/// Chooses among all rules, and checks those that are on against the events that come in. `files`
+/// is `None` where files are not to be read: then names may be theirs.
 pub(crate) fn select(
     options: &RulesOptions,
     files: Option<Vec<Written>>,

@@ -1,5 +1,5 @@
-//! What a rule remembers: counts, steps that have come, keys that it has met, keys that it is quiet about. All by the times of
-//! the events, so that a replay tells the same.
+//! What a rule remembers: counts, steps that have come, keys that it has met, keys that it is quiet
+//! about. All by the times of the events, so that a replay tells the same.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -116,7 +116,8 @@ impl State {
             + self.crowded
     }
 
-    /// Whether to tell what was found of a key, and then how often that was not told since it was told last.
+    /// Whether to tell what was found of a key, and then how often that was not told since it was
+    /// told last.
     pub(crate) fn speak(&mut self, key: &[u8], now: Timestamp) -> Option<u64> {
         if self.cooldown.is_zero() || matches!(self.shape, Shape::First { .. }) {
             return Some(0);
@@ -209,7 +210,8 @@ impl State {
         self.crowded += enter(partials, partial);
     }
 
-    /// An event may be a later step of sequences that have begun. If it is the last step of some, gives the newest of them.
+    /// An event may be a later step of sequences that have begun. If it is the last step of some,
+    /// gives the newest of them.
     pub(crate) fn advance(
         &mut self,
         key: &[u8],
@@ -258,8 +260,8 @@ impl State {
     }
 }
 
-/// Adds a beginning. One that later steps could not tell from it gives way to it, as it ends sooner; else, of too many, the oldest.
-/// Says how many had to make room.
+/// Adds a beginning. One that later steps could not tell from it gives way to it, as it ends
+/// sooner; else, of too many, the oldest. Says how many had to make room.
 fn enter(partials: &mut Vec<Partial>, partial: Partial) -> u64 {
     let alike =
         |other: &Partial| other.stage == partial.stage && other.kept.values == partial.kept.values;

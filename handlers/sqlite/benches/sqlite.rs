@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, Container, Event, Field, FieldInfo, HandlerCounters, How, HumanDuration,
-    HumanSize, Process, Status, Texts, Timestamp, Type, Value,
+    Attribution, Batch, Container, Event, Evidence, Field, FieldInfo, HandlerCounters,
+    HumanDuration, HumanSize, Process, Status, Texts, Timestamp, Type, Value,
 };
 use whalewatch_kit::testing::{Bench, CountingAllocator, named, print_allocations};
 use whalewatch_sqlite::{Group, History, HistoryError, Query, Sqlite, SqliteOptions};
@@ -101,7 +101,7 @@ fn batch(containers: &[Arc<Container>], start: u64, step: u64) -> Batch {
     let mut turn = (start / 3) as usize;
     batch.attribute(|_| {
         turn += 1;
-        Attribution::container(Arc::clone(&containers[turn / 7 % CONTAINERS]), How::Cgroup)
+        Attribution::container(Arc::clone(&containers[turn / 7 % CONTAINERS]), Evidence::Cgroup)
     });
     batch
 }

@@ -1,4 +1,5 @@
-//! Why a database cannot be written at the moment. None of these ends the handler: the database is tried again.
+//! Why a database cannot be written at the moment. None of these ends the handler: the database is
+//! tried again.
 
 use std::fmt;
 
@@ -13,7 +14,8 @@ pub(crate) enum Fault {
     Busy,
     /// The disk, or a quota, is full.
     Full,
-    /// Someone who reads since long keeps the log from being emptied, and it has grown to the limit.
+    /// Someone who reads since long keeps the log from being emptied, and it has grown to the
+    /// limit.
     Held,
     /// More at once than the database may have in all: never to be written.
     TooLarge,

@@ -78,10 +78,10 @@ impl Handler for Sqlite {
     fn build(options: &SqliteOptions, setup: &Setup<Tick>) -> Result<Self, BuildError> {
         let mut sqlite = Self {
             name: Arc::clone(&setup.name),
-            host: Arc::clone(&setup.host),
+            host: Arc::clone(&setup.host_name),
             options: options.clone(),
             encoder: Encoder::new(
-                &setup.host,
+                &setup.host_name,
                 crate::limits::Limits::new(options.max_size.0).chunk(),
             ),
             waiting: VecDeque::new(),
@@ -217,7 +217,8 @@ impl Sqlite {
         }
     }
 
-    /// Notes that the database cannot be written, and tells it when that begins or its cause changes.
+    /// Notes that the database cannot be written, and tells it when that begins or its cause
+    /// changes.
     fn note(&mut self, fault: Fault) {
         if matches!(fault, Fault::Broken(_)) {
             self.store = None;
@@ -292,7 +293,8 @@ fn write(
         None => store.insert(Store::open(options)?),
     };
     store.write(host, chunk)?;
-    // As many as came may go, so that what is too old never piles up. A failure here shows at the next write, too.
+    // As many as came may go, so that what is too old never piles up. A failure here shows at the
+    // next write, too.
     store.expire(2 * chunk.rows.len()).ok();
     Ok(())
 }

@@ -9,11 +9,12 @@ use whalewatch_core::Container;
 /// How many containers are remembered. Beyond, all are forgotten and looked up again.
 const CONTAINERS: usize = 4096;
 
-/// How many snapshots are remembered by where they are, to be found without a look at what is in them.
+/// How many snapshots are remembered by where they are, to be found without a look at what is in
+/// them.
 const RECENT: usize = 16;
 
-/// What is known of the rows that events point to. Forgotten whenever another program may have changed them, or a transaction
-/// that made some was taken back.
+/// What is known of the rows that events point to. Forgotten whenever another program may have
+/// changed them, or a transaction that made some was taken back.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     host: Option<i64>,

@@ -1,8 +1,9 @@
-//! The `sqlite` handler: a history of events in an embedded database, kept for as long and as large as is asked for; and
-//! [`History`], which answers from it.
+//! The `sqlite` handler: a history of events in an embedded database, kept for as long and as large
+//! as is asked for; and [`History`], which answers from it.
 //!
-//! It is written in transactions of many events. An event counts as delivered when its transaction is committed, not before.
-//! While the database cannot be written, events wait in memory, up to a bound; then they are dropped, and counted.
+//! It is written in transactions of many events. An event counts as delivered when its transaction
+//! is committed, not before. While the database cannot be written, events wait in memory, up to a
+//! bound; then they are dropped, and counted.
 
 mod fault;
 mod handler;

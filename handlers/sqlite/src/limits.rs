@@ -1,4 +1,5 @@
-//! How much room there is, and how it is shared out between the database, its log and one transaction.
+//! How much room there is, and how it is shared out between the database, its log and one
+//! transaction.
 
 use crate::rows::ChunkLimit;
 
@@ -11,14 +12,16 @@ const LARGEST_LOG: u64 = 64 << 20;
 /// Pages that an event may touch which no other of its transaction does, at worst.
 const OWN_PAGES: u64 = 3;
 
-/// What is written to the log, about and at worst, when so many events with so many bytes are added or deleted.
+/// What is written to the log, about and at worst, when so many events with so many bytes are added
+/// or deleted.
 pub(crate) fn logged(events: usize, bytes: u64) -> u64 {
     bytes + OWN_PAGES * PAGE * events as u64
 }
 
-/// Shares of `max_size`. A quarter, 64 MiB at most, is for the log: all that is written stands there first, until a checkpoint
-/// copies it over. Checkpoints begin when a quarter of the log is used, and one transaction needs less than another quarter
-/// even if each of its events touches pages of its own; so the log ends far below its share unless a reader holds it.
+/// Shares of `max_size`. A quarter, 64 MiB at most, is for the log: all that is written stands
+/// there first, until a checkpoint copies it over. Checkpoints begin when a quarter of the log is
+/// used, and one transaction needs less than another quarter even if each of its events touches
+/// pages of its own; so the log ends far below its share unless a reader holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// What the database and its log may have in all; `None` without limit.

@@ -13,21 +13,23 @@ use whalewatch_core::HumanSize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteOptions {
-    /// The database's file. It is made if it is not there, readable by its owner only, and so are the folders above it.
+    /// The database's file. It is made if it is not there, readable by its owner only, and so are
+    /// the folders above it.
     pub path: PathBuf,
     /// Events older than this are deleted: `"7d"`, `"12h"`. `"0s"` keeps events of any age.
     pub keep: HumanDuration,
-    /// What the database may have on disk in all, its write-ahead log included: `"1GiB"`, `"500MB"`; at least `"4MiB"`. The
-    /// oldest events make room for new ones. `"0"` sets no limit.
+    /// What the database may have on disk in all, its write-ahead log included: `"1GiB"`,
+    /// `"500MB"`; at least `"4MiB"`. The oldest events make room for new ones. `"0"` sets no limit.
     pub max_size: HumanSize,
-    /// How long events wait at most to be committed together; at most `"1m"`. What a kill of the program can lose. `"0s"`
-    /// commits whenever no event is waiting.
+    /// How long events wait at most to be committed together; at most `"1m"`. What a kill of the
+    /// program can lose. `"0s"` commits whenever no event is waiting.
     pub commit_every: HumanDuration,
-    /// What a power cut can lose: with `normal` the commits since the last checkpoint (seconds), with `full` nothing that
-    /// was committed, at the price of a disk's flush for each commit. Neither can damage the database.
+    /// What a power cut can lose: with `normal` the commits since the last checkpoint (seconds),
+    /// with `full` nothing that was committed, at the price of a disk's flush for each commit.
+    /// Neither can damage the database.
     pub sync: Sync,
-    /// How much may wait in memory while the database cannot be written (locked, disk full): `"64MiB"`; at least `"1MiB"`.
-    /// What comes when it is full is dropped, and counted.
+    /// How much may wait in memory while the database cannot be written (locked, disk full):
+    /// `"64MiB"`; at least `"1MiB"`. What comes when it is full is dropped, and counted.
     pub buffer: HumanSize,
     /// How long the end of a run may wait for a database that cannot be written; at most `"1m"`.
     pub stop_timeout: HumanDuration,

@@ -1,5 +1,5 @@
-//! What is kept: old events go in small steps, each a transaction of its own, so that neither the chain nor another program waits
-//! for long.
+//! What is kept: old events go in small steps, each a transaction of its own, so that neither the
+//! chain nor another program waits for long.
 
 use std::time::{Duration, Instant};
 
@@ -36,7 +36,8 @@ impl Store {
                 return Ok(());
             }
             if Instant::now() >= until {
-                // A database that is far too large gets smaller in time; until then free pages are used again.
+                // A database that is far too large gets smaller in time; until then free pages are
+                // used again.
                 return if free * PAGE >= 2 * need { Ok(()) } else { Err(Fault::MakingRoom) };
             }
             if self.delete_oldest(i64::MAX, step)? == 0 {
@@ -45,8 +46,8 @@ impl Store {
         }
     }
 
-    /// What is to be done from time to time: events that are too old go, and free pages are given back. Takes little time at
-    /// once.
+    /// What is to be done from time to time: events that are too old go, and free pages are given
+    /// back. Takes little time at once.
     pub(crate) fn upkeep(&mut self) -> Result<(), Fault> {
         let (until, step) = (Instant::now() + UPKEEP_TIME, self.limits.step());
         while Instant::now() < until && self.expire(step)? == step {}
@@ -93,7 +94,8 @@ impl Store {
         Ok(ids.len())
     }
 
-    /// One step of making the file smaller, if it is too large or a good part of it is free; says whether it was.
+    /// One step of making the file smaller, if it is too large or a good part of it is free; says
+    /// whether it was.
     fn shrink(&mut self) -> Result<bool, Fault> {
         let (pages, free) = self.pages()?;
         let (limit, step) = (self.limits.database(), self.limits.step());

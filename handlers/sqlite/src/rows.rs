@@ -1,4 +1,5 @@
-//! From events to rows, before anything is written: what waits in memory, in chunks of one transaction each.
+//! From events to rows, before anything is written: what waits in memory, in chunks of one
+//! transaction each.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -174,7 +175,8 @@ impl Encoder {
     }
 }
 
-/// Keeps a text. As in JSON, what is not UTF-8 becomes U+FFFD. A chunk ends long before 4 GiB; a text beyond would be null.
+/// Keeps a text. As in JSON, what is not UTF-8 becomes U+FFFD. A chunk ends long before 4 GiB; a
+/// text beyond would be null.
 fn keep(bytes: &mut Vec<u8>, text: &[u8]) -> Text {
     let start = u32::try_from(bytes.len()).ok()?;
     for chunk in text.utf8_chunks() {

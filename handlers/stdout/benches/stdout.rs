@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Event, Field, FieldInfo, HandlerCounters, How,
-    Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
+    Attribution, Batch, ChainId, Container, Context, Event, Evidence, Field, FieldInfo,
+    HandlerCounters, Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_stdout::{Format, Output};
@@ -80,7 +80,7 @@ fn batch(len: u32) -> Batch {
         args: b"/usr/bin/true\0--verbose\0".to_vec(),
     };
     let mut batch = Batch::new("procs".into(), (0..len).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), How::Cgroup));
+    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
     batch
 }
 

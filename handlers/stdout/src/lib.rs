@@ -1,7 +1,9 @@
-//! The `stdout` handler: events on standard output, as JSON lines for programs or as a table for people.
+//! The `stdout` handler: events on standard output, as JSON lines for programs or as a table for
+//! people.
 //!
-//! In both, nothing that a traced program puts into its name, arguments or files can end a line or reach the terminal
-//! as a control. JSON must be UTF-8, so bytes that are not become U+FFFD; the table shows them as `\xff`.
+//! In both, nothing that a traced program puts into its name, arguments or files can end a line or
+//! reach the terminal as a control. JSON must be UTF-8, so bytes that are not become U+FFFD; the
+//! table shows them as `\xff`.
 
 use std::env;
 use std::fs::File;
@@ -20,7 +22,8 @@ pub use output::Output;
 /// Writes events to standard output.
 #[derive(Debug)]
 pub struct Stdout {
-    /// Not [`io::Stdout`]: that has a buffer of its own, so what a failed write got out could not be told.
+    /// Not [`io::Stdout`]: that has a buffer of its own, so what a failed write got out could not
+    /// be told.
     output: Output<File>,
 }
 
@@ -34,7 +37,8 @@ impl Handler for Stdout {
     const OUTPUT: bool = true;
     // A full pipe makes a write wait for its reader.
     const BLOCKING: bool = true;
-    // A standard output that failed (a full disk) may hold half a line, and what follows would be joined to it.
+    // A standard output that failed (a full disk) may hold half a line, and what follows would be
+    // joined to it.
     const ON_FAILURE: OnFailure = OnFailure::Stop;
 
     fn build(options: &StdoutOptions, setup: &Setup<Never>) -> Result<Self, BuildError> {
@@ -48,7 +52,7 @@ impl Handler for Stdout {
             .as_fd()
             .try_clone_to_owned()
             .map_err(|e| BuildError(format!("cannot use standard output: {e}")))?;
-        Ok(Self { output: Output::new(File::from(fd), options.format, color, &setup.host) })
+        Ok(Self { output: Output::new(File::from(fd), options.format, color, &setup.host_name) })
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StdoutOptions {
-    /// How events are written: `json` is one line an event for programs, `table` is aligned columns for people.
+    /// How events are written: `json` is one line an event for programs, `table` is aligned columns
+    /// for people.
     pub format: Format,
     /// Whether the table has colours: `auto` is on a terminal, unless `NO_COLOR` is set.
     pub color: Color,
@@ -40,7 +41,8 @@ pub enum Color {
 }
 
 impl Color {
-    /// Whether to colour, given whether it goes to a terminal and the variables `NO_COLOR` and `TERM`.
+    /// Whether to colour, given whether it goes to a terminal and the variables `NO_COLOR` and
+    /// `TERM`.
     pub(crate) fn decide(
         self,
         terminal: bool,

@@ -15,9 +15,9 @@ const ENOUGH: usize = 64 * 1024;
 
 /// Writes events as lines to `W`, which should not buffer: this does.
 ///
-/// An event is counted as delivered when its whole line has been taken by `W`, not before: so the counts are exact also
-/// when a write fails in the middle, and what was still in the buffer then is left uncounted, for the runtime to count
-/// as errors.
+/// An event is counted as delivered when its whole line has been taken by `W`, not before: so the
+/// counts are exact also when a write fails in the middle, and what was still in the buffer then is
+/// left uncounted, for the runtime to count as errors.
 #[derive(Debug)]
 pub struct Output<W> {
     writer: W,
@@ -61,7 +61,8 @@ impl<W: Write> Output<W> {
     /// Takes a batch. Some of it may stay in the buffer until [`Output::flush`].
     ///
     /// # Errors
-    /// [`HandlerError::Closed`] if nobody reads any more, [`HandlerError::Failed`] if a write failed for another reason.
+    /// [`HandlerError::Closed`] if nobody reads any more, [`HandlerError::Failed`] if a write
+    /// failed for another reason.
     pub fn take<M>(&mut self, batch: &Batch, cx: &Context<'_, M>) -> Result<(), HandlerError> {
         let plan = match &mut self.form {
             Form::Json(json) => json.plan(batch),
@@ -88,7 +89,8 @@ impl<W: Write> Output<W> {
         self.write_out(cx).map_err(|broken| broken.failed(0))
     }
 
-    /// Writes the buffer, counts the events whose lines got out whole, and leaves the buffer empty in any case.
+    /// Writes the buffer, counts the events whose lines got out whole, and leaves the buffer empty
+    /// in any case.
     fn write_out<M>(&mut self, cx: &Context<'_, M>) -> Result<(), Broken> {
         let (written, result) = write_all(&mut self.writer, &self.buffer);
         let lines = match result {
@@ -104,8 +106,9 @@ impl<W: Write> Output<W> {
     }
 }
 
-/// As [`Write::write_all`], but says how much was written when it fails, and waits for a writer that does not block: a
-/// terminal or a pipe is put into that state for all who share it, so another program can have done so.
+/// As [`Write::write_all`], but says how much was written when it fails, and waits for a writer
+/// that does not block: a terminal or a pipe is put into that state for all who share it, so
+/// another program can have done so.
 fn write_all(writer: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {

@@ -122,8 +122,8 @@ impl Table {
     }
 }
 
-/// A row being written. A text that is too long for its column pushes the next ones to the right only as far as their
-/// own spare room does not make up for it, and only in this row.
+/// A row being written. A text that is too long for its column pushes the next ones to the right
+/// only as far as their own spare room does not make up for it, and only in this row.
 struct Row<'a> {
     out: &'a mut Vec<u8>,
     color: Option<&'static str>,
@@ -164,7 +164,8 @@ impl Row<'_> {
     }
 }
 
-/// How many characters text in UTF-8 has. Characters of double width count once: names of containers have none.
+/// How many characters text in UTF-8 has. Characters of double width count once: names of
+/// containers have none.
 fn characters(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
@@ -251,7 +252,8 @@ impl Details {
     }
 }
 
-/// The name under which a field is shown: the last of its words, as far as it does without the others.
+/// The name under which a field is shown: the last of its words, as far as it does without the
+/// others.
 fn label(name: &str) -> String {
     match name {
         "process.exit.code" | "process.exit_code" => "exit".to_owned(),
@@ -289,7 +291,7 @@ fn shown(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
 mod tests {
     use std::sync::Arc;
 
-    use whalewatch_core::{Event, How, Status};
+    use whalewatch_core::{Event, Evidence, Status};
 
     use super::*;
     use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
@@ -310,8 +312,10 @@ mod tests {
 
     #[test]
     fn columns_stand_below_their_titles() {
-        let web =
-            Attribution::container(named("ab", "web-1", "nginx", Status::Running), How::Cgroup);
+        let web = Attribution::container(
+            named("ab", "web-1", "nginx", Status::Running),
+            Evidence::Cgroup,
+        );
         let exit = Ran { kind: "process.exit", path: None, args: None, exit: Some(1), ..example() };
         let killed = Ran { exit: None, signal: Some(9), ..exit.clone() };
         let shell = Ran { args: Some(b"sh\0-c\0echo hi\0".to_vec()), ..example() };
@@ -340,8 +344,8 @@ mod tests {
             row[13..13 + CONTAINER_WIDTH].trim_end().to_owned()
         };
         let pending = Arc::new(bare(&"e0d4".repeat(16)));
-        assert_eq!(container(&Attribution::container(pending, How::Cgroup)), "e0d4e0d4e0d4?");
-        assert_eq!(container(&Attribution::host(How::Cgroup)), "-");
+        assert_eq!(container(&Attribution::container(pending, Evidence::Cgroup)), "e0d4e0d4e0d4?");
+        assert_eq!(container(&Attribution::host(Evidence::Cgroup)), "-");
         assert_eq!(container(&Attribution::unknown()), "?");
         assert_eq!(container(&Attribution::default()), "");
     }
@@ -349,7 +353,8 @@ mod tests {
     #[test]
     fn a_long_name_is_cut_and_leaves_the_columns_in_place() {
         let name = "k8s_web_web-5d4f8c7b9d-x2x7z_default";
-        let long = Attribution::container(named("ab", name, "i", Status::Running), How::Cgroup);
+        let long =
+            Attribution::container(named("ab", name, "i", Status::Running), Evidence::Cgroup);
         let row = row(example(), &long);
         assert!(row.starts_with("13:46:20.171 k8s_web_web-5d4f8c7b9d-…   19920   19901"), "{row}");
     }
@@ -366,7 +371,7 @@ mod tests {
         let mut event = Ran { args: Some(b"rm\0\x1b[2J\n\0".to_vec()), ..example() };
         event.process.comm[..3].copy_from_slice(b"\x1b[m");
         let name = "\u{202e}\x07";
-        let odd = Attribution::container(named("ab", name, "i", Status::Running), How::Cgroup);
+        let odd = Attribution::container(named("ab", name, "i", Status::Running), Evidence::Cgroup);
         let row = row(event, &odd);
         assert!(row.ends_with(r"process.exec \x1b[me         rm $'\x1b[2J\n'"), "{row}");
         assert!(row.contains(r" \u202e\x07 "), "{row}");
@@ -374,7 +379,7 @@ mod tests {
 
     #[test]
     fn events_of_no_process_and_unknown_types_show_their_fields() {
-        let got = rows(false, vec![Odd], &Attribution::host(How::Runtime)).remove(1);
+        let got = rows(false, vec![Odd], &Attribution::host(Evidence::Runtime)).remove(1);
         let want = concat!(
             "00:00:01.000 -                              -       -     - odd          -               ",
             r"container.own=1 a.yes=true a.b.c=-5 when=1970-01-01T00:00:02.000000000Z list=() ",
@@ -385,7 +390,8 @@ mod tests {
 
     #[test]
     fn colours_do_not_count_as_width() {
-        let web = Attribution::container(named("ab", "web", "i", Status::Running), How::Cgroup);
+        let web =
+            Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup);
         let colored = rows(true, vec![example()], &web);
         let plain = rows(false, vec![example()], &web);
         assert_eq!(colored[0], format!("{BOLD}{}{RESET}", plain[0]));

@@ -6,8 +6,8 @@ use whalewatch_core::Timestamp;
 
 /// How much is allowed.
 ///
-/// Everything is counted in whole parts of an event, so that nothing is ever rounded: an event is worth as many parts as
-/// `per` has nanoseconds, and each nanosecond brings `events` parts back.
+/// Everything is counted in whole parts of an event, so that nothing is ever rounded: an event is
+/// worth as many parts as `per` has nanoseconds, and each nanosecond brings `events` parts back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
     events: u64,
@@ -46,7 +46,8 @@ impl Bucket {
         Self { left: allowance.most(), at: Timestamp(0) }
     }
 
-    /// What would be left at that time. Time never runs backwards: an event that comes late finds what is there.
+    /// What would be left at that time. Time never runs backwards: an event that comes late finds
+    /// what is there.
     fn left_at(&self, allowance: Allowance, time: Timestamp) -> u128 {
         let gone = time.as_nanos().saturating_sub(self.at.as_nanos());
         let back = u128::from(gone) * u128::from(allowance.events);

@@ -1,8 +1,10 @@
-//! The `throttle` handler: lets at most so many events of each key go on in a time, and says how many it kept back.
+//! The `throttle` handler: lets at most so many events of each key go on in a time, and says how
+//! many it kept back.
 //!
-//! Each key has a token bucket: it holds `burst` events at most, and `events` come back in the time `per`. A bucket and not
-//! a window, because at a window's edge twice as many could go on as at any other moment, and because what is left of a
-//! bucket is known with two numbers a key. Time is that of the events, so that a replay keeps back what the first run did.
+//! Each key has a token bucket: it holds `burst` events at most, and `events` come back in the time
+//! `per`. A bucket and not a window, because at a window's edge twice as many could go on as at any
+//! other moment, and because what is left of a bucket is known with two numbers a key. Time is that
+//! of the events, so that a replay keeps back what the first run did.
 
 mod bucket;
 mod options;
@@ -71,7 +73,7 @@ impl Handler for Throttle {
         Ok(Self {
             // It is not shared, so it stands in one chain at a time.
             chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
-            keys: Keys::new(&options.by, setup.host.clone()),
+            keys: Keys::new(&options.by, setup.host_name.clone()),
             allowance,
             table: Table::new(allowance, options.max_keys as usize),
             suppressions: Vec::new(),

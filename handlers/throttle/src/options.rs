@@ -11,15 +11,19 @@ use whalewatch_kit::Keys;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleOptions {
-    /// Fields whose values together are a key; each key has an allowance of its own. `[]` for one allowance for all events.
+    /// Fields whose values together are a key; each key has an allowance of its own. `[]` for one
+    /// allowance for all events.
     pub by: Vec<String>,
-    /// How many events of each key may go on in the time `per`, in the long run: 1 to 1,000,000,000.
+    /// How many events of each key may go on in the time `per`, in the long run: 1 to
+    /// 1,000,000,000.
     pub events: u64,
     /// The time, by the events' own time: 1ms to 1day.
     pub per: HumanDuration,
-    /// How many events of a key may go on at once after it was quiet: 1 to 1,000,000,000; as many as `events` if left out.
+    /// How many events of a key may go on at once after it was quiet: 1 to 1,000,000,000; as many
+    /// as `events` if left out.
     pub burst: Option<u64>,
-    /// How often it is said of a key, while that lasts, how many of its events were kept back: 1s to 1day.
+    /// How often it is said of a key, while that lasts, how many of its events were kept back: 1s
+    /// to 1day.
     pub report: HumanDuration,
     /// How many keys are known at most: 1 to 1,000,000. Keys beyond share one allowance.
     pub max_keys: u32,

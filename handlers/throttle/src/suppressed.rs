@@ -80,7 +80,8 @@ impl Suppression {
         self.last.until(now) >= quiet
     }
 
-    /// Whether it is time for a report while it lasts; if so, the next one is due an interval later.
+    /// Whether it is time for a report while it lasts; if so, the next one is due an interval
+    /// later.
     pub(crate) fn due(&mut self, now: Timestamp, interval: Duration) -> bool {
         let due = self.reported.until(now) >= interval;
         if due {

@@ -86,8 +86,8 @@ impl Table {
         Some(at)
     }
 
-    /// Forgets the keys of which nothing is kept back and that have all of their allowance: one that comes again finds what
-    /// it would have found. Says whether there is room now.
+    /// Forgets the keys of which nothing is kept back and that have all of their allowance: one
+    /// that comes again finds what it would have found. Says whether there is room now.
     fn sweep(&mut self, now: Timestamp) -> bool {
         if now < self.sweep_from {
             return false;

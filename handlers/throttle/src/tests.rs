@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
-use whalewatch_core::{Attribution, How, HumanDuration, Status, Value};
+use whalewatch_core::{Attribution, Evidence, HumanDuration, Status, Value};
 use whalewatch_kit::testing::{Bench, Did, bare, named};
 
 use super::*;
@@ -124,10 +124,10 @@ fn a_timer_tells_when_nothing_more_comes() {
 #[test]
 fn the_report_stands_in_the_container_that_it_is_about() {
     let attributions = [
-        Attribution::container(named("ab", "web", "i", Status::Running), How::Cgroup),
-        Attribution::host(How::Cgroup),
+        Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup),
+        Attribution::host(Evidence::Cgroup),
         Attribution::unknown(),
-        Attribution::container(bare("cd").into(), How::Cgroup),
+        Attribution::container(bare("cd").into(), Evidence::Cgroup),
     ];
     for (by, shown) in [("container.name", true), ("kind", false)] {
         let mut bench = bench(&options(&[by], 1, Duration::from_secs(1)));
@@ -203,8 +203,8 @@ fn every_mistake_is_told() {
     );
 }
 
-/// What goes on, from its definition: an event does, unless it would be more than `burst` and what comes back, counted from
-/// some event before it that went on.
+/// What goes on, from its definition: an event does, unless it would be more than `burst` and what
+/// comes back, counted from some event before it that went on.
 fn reference(events: &[Did], rate: u64, per: u64, burst: u64) -> Vec<bool> {
     let mut passed: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
     let mut latest: BTreeMap<Option<&str>, u64> = BTreeMap::new();

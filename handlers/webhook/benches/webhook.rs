@@ -1,4 +1,5 @@
-//! What it costs to make bodies of events and send them; the receiver takes everything and costs little.
+//! What it costs to make bodies of events and send them; the receiver takes everything and costs
+//! little.
 
 use std::hint::black_box;
 

@@ -1,8 +1,10 @@
-//! The `webhook` handler: one HTTP request for each event, meant for alerts and whatever else is rare.
+//! The `webhook` handler: one HTTP request for each event, meant for alerts and whatever else is
+//! rare.
 //!
-//! Bodies are made as events come; a thread of the handler's own sends them one after another, not faster than it is told
-//! to. An event counts as delivered when the receiver has answered that it has it. Nothing that the receiver does or
-//! leaves undone holds up the chain: what finds no room in the queue is dropped and counted.
+//! Bodies are made as events come; a thread of the handler's own sends them one after another, not
+//! faster than it is told to. An event counts as delivered when the receiver has answered that it
+//! has it. Nothing that the receiver does or leaves undone holds up the chain: what finds no room
+//! in the queue is dropped and counted.
 
 use bytes::Bytes;
 use whalewatch_core::{
@@ -64,7 +66,7 @@ impl Handler for Webhook {
             || Answered,
             |jobs| client::work(plan, jobs),
         )?;
-        Ok(Self { bodies: Bodies::new(read.body, read.json, &setup.host), delivery })
+        Ok(Self { bodies: Bodies::new(read.body, read.json, &setup.host_name), delivery })
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {

@@ -16,18 +16,21 @@ use crate::body;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookOptions {
-    /// Where requests go: an `http://` or `https://` address. What the URL has that is secret is better put into a header.
+    /// Where requests go: an `http://` or `https://` address. What the URL has that is secret is
+    /// better put into a header.
     pub url: String,
     /// The method of requests.
     #[serde(default)]
     pub method: Verb,
-    /// Headers of each request. A value is a text, or is read at the start: `{ env = "TOKEN", prefix = "Bearer " }`,
-    /// `{ file = "/run/secrets/token" }`. Without a `content-type` that is `application/json`.
+    /// Headers of each request. A value is a text, or is read at the start:
+    /// `{ env = "TOKEN", prefix = "Bearer " }`, `{ file = "/run/secrets/token" }`. Without a
+    /// `content-type` that is `application/json`.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// The body of a request, a template, in which JSON's own braces are doubled:
-    /// `{{"text": "{kind} in {container.name|no container}", "pid": {process.pid|null}}}`. Where the content type is JSON,
-    /// values are escaped for a JSON string. Without it, the event as one JSON object.
+    /// The body of a request, a template, in which JSON's own braces are doubled: `{{"text":
+    /// "{kind} in {container.name|no container}", "pid": {process.pid|null}}}`. Where the content
+    /// type is JSON, values are escaped for a JSON string. Without it, the event as one JSON
+    /// object.
     #[serde(default)]
     pub body: Option<String>,
     /// How an `https://` receiver is trusted, and how it trusts us.
@@ -39,8 +42,9 @@ pub struct WebhookOptions {
     /// How often a request is sent at most: 1 to 100. After that its event is dropped and counted.
     #[serde(default = "tries")]
     pub tries: u32,
-    /// The pause before a request is sent again, doubled with each try, and shortened at random by up to a half. A receiver
-    /// that asks for another pause with `Retry-After` gets that, up to one hour.
+    /// The pause before a request is sent again, doubled with each try, and shortened at random by
+    /// up to a half. A receiver that asks for another pause with `Retry-After` gets that, up to one
+    /// hour.
     #[serde(default = "retry_pause")]
     pub retry_pause: HumanDuration,
     /// The longest such pause.
@@ -190,7 +194,8 @@ impl WebhookOptions {
         self.headers.iter().find(named).map(|(_, value)| value)
     }
 
-    /// Whether the content type is JSON: `application/json`, or something that is made of it, as `application/x+json`.
+    /// Whether the content type is JSON: `application/json`, or something that is made of it, as
+    /// `application/x+json`.
     fn is_json(&self) -> bool {
         let Some(Secret::Plain(text)) = self.content_type() else { return true };
         let ty = text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

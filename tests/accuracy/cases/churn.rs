@@ -12,7 +12,8 @@ use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
 use crate::run::{Machine, true_with, watched};
 
-/// Loops at the same time, for the engine with a daemon and for the others, which do their own work on our processors.
+/// Loops at the same time, for the engine with a daemon and for the others, which do their own work
+/// on our processors.
 const LOOPS: [usize; 2] = [12, 4];
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {

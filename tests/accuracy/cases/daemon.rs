@@ -28,7 +28,8 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     // A short name: Unix sockets lie below.
     let mut daemon = Dockerd::start(&environment::scratch("ad"))?;
     daemon.import(&machine.tar, &machine.image)?;
-    // What everybody is told is a link: a daemon that is replaced may come with its socket elsewhere.
+    // What everybody is told is a link: a daemon that is replaced may come with its socket
+    // elsewhere.
     let link = environment::scratch("al").join("docker.sock");
     symlink(daemon.socket(), &link)?;
     let engine = Cli::docker_at(&link, &machine.image);
@@ -120,7 +121,8 @@ impl Drop for Hung {
     }
 }
 
-/// How late the host's events are printed, with a daemon that answers and with one that hangs, in turns.
+/// How late the host's events are printed, with a daemon that answers and with one that hangs, in
+/// turns.
 fn delays(
     daemon: &Dockerd,
     config: &str,
@@ -166,7 +168,8 @@ fn delay(config: &str, time: Duration) -> Result<Duration> {
     delays.get(at).copied().context("no event was printed")
 }
 
-/// How late the line of a host's event is; nothing for what ran at the start, whose time is not now.
+/// How late the line of a host's event is; nothing for what ran at the start, whose time is not
+/// now.
 fn late_by(line: &str, now: Timestamp) -> Option<Duration> {
     let event = Event(serde_json::from_str::<Value>(line).ok()?);
     if event.state() != "host" || event.kind() == "process.existing" {

@@ -85,7 +85,8 @@ impl Work<'_> {
         self.engine.remove(&name)
     }
 
-    /// The daemon says that a name is another some milliseconds after it is: until then either is right.
+    /// The daemon says that a name is another some milliseconds after it is: until then either is
+    /// right.
     fn renamed(&self, round: u32) -> Result<()> {
         let (old, new) = (format!("old-{round}"), format!("new-{round}"));
         let id = self.start(&old, &[], STAY)?;

@@ -1,4 +1,5 @@
-//! Ten thousand containers in a list. No machine of the tests runs so many: a simulated daemon has them.
+//! Ten thousand containers in a list. No machine of the tests runs so many: a simulated daemon has
+//! them.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -36,7 +36,8 @@ fn tree(engine: &dyn Engine, ledger: &Ledger, name: &str) -> Result<()> {
         marks.push(ledger.mark(CASE, name));
         format!("/bin/true {}", marks[marks.len() - 1])
     };
-    // The daemon is nobody's child by the time that it acts; the last line waits for it. Containers of a pod share /dev/shm.
+    // The daemon is nobody's child by the time that it acts; the last line waits for it. Containers
+    // of a pod share /dev/shm.
     let done = format!("/dev/shm/{name}");
     let script = [
         format!("{}; ({}; ({}) & wait) & wait", marked(), marked(), marked()),

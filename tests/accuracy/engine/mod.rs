@@ -19,7 +19,8 @@ pub(crate) trait Engine: Sync {
     /// What it is called in the results.
     fn name(&self) -> &'static str;
 
-    /// Runs a program in a new container to its end, and removes that. Gives the container's id as Whalewatch has it.
+    /// Runs a program in a new container to its end, and removes that. Gives the container's id as
+    /// Whalewatch has it.
     fn run(&self, name: &str, program: &[&str]) -> Result<String>;
 
     /// Starts one that goes on.

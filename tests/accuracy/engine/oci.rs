@@ -98,7 +98,8 @@ pub(crate) fn root_file_system(dir: &Path, machine: &Machine) -> Result<PathBuf>
     Ok(root)
 }
 
-/// Makes a folder that says what is to run: with a root file system, and in a cgroup if that is given.
+/// Makes a folder that says what is to run: with a root file system, and in a cgroup if that is
+/// given.
 pub(crate) fn write_bundle(
     bundle: &Path,
     runtime: &str,

@@ -55,7 +55,8 @@ impl Certificates {
     }
 }
 
-/// An operator with an account and a user: the server's configuration, and the text of the user's credentials.
+/// An operator with an account and a user: the server's configuration, and the text of the user's
+/// credentials.
 pub(crate) fn credentials() -> (String, String) {
     let (operator, account, user) = (Nkey::new_operator(), Nkey::new_account(), Nkey::new_user());
     // Without bounds: -1 is none.

@@ -1,4 +1,5 @@
-//! Network namespaces and links of the tests' own. All goes when its guard goes; what an earlier run left is cleared first.
+//! Network namespaces and links of the tests' own. All goes when its guard goes; what an earlier
+//! run left is cleared first.
 
 use std::process::{Command, Output};
 
@@ -112,7 +113,8 @@ impl Link {
         ip_at(place, &[&["addr", "add", address, "dev", end][..], more].concat());
     }
 
-    /// Has all that goes to this address from this namespace get lost: the other end passes over what is not for it.
+    /// Has all that goes to this address from this namespace get lost: the other end passes over
+    /// what is not for it.
     #[track_caller]
     pub(crate) fn lose(&self, namespace: &Namespace, address: &str) {
         let (end, place) = self.end(Some(namespace));

@@ -18,9 +18,11 @@ pub(crate) struct Side<'a> {
     pub(crate) told: &'a Value,
 }
 
-/// The events of a kind that this side's process did. Each has that process, its container and its network namespace.
+/// The events of a kind that this side's process did. Each has that process, its container and its
+/// network namespace.
 pub(crate) fn of_side<'a>(finished: &'a Finished, side: Side<'_>, kind: &str) -> Vec<&'a Event> {
-    // A process in a container knows the pid that it has there; the first of another container may have begun at the same tick.
+    // A process in a container knows the pid that it has there; the first of another container may
+    // have begun at the same tick.
     let pid = match side.place {
         Place::Host => "pid",
         Place::Container(_) => "vpid",
@@ -59,7 +61,8 @@ pub(crate) fn only<'a>(finished: &'a Finished, side: Side<'_>, kind: &str) -> &'
     events[0]
 }
 
-/// Asserts what an event has under `network`, all of it; `bounded` are numbers that are above 0 and at most so large.
+/// Asserts what an event has under `network`, all of it; `bounded` are numbers that are above 0 and
+/// at most so large.
 #[track_caller]
 pub(crate) fn check(event: &Event, expected: &Value, bounded: &[(&str, &Value)]) {
     let mut network = event.0["network"].clone();

@@ -44,7 +44,8 @@ pub(crate) struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes `target`, a port of the loopback, five times a second, and keeps its data in `dir`.
+    /// Starts one that scrapes `target`, a port of the loopback, five times a second, and keeps its
+    /// data in `dir`.
     #[track_caller]
     pub(crate) fn start(dir: &Path, target: u16) -> Self {
         fs::create_dir_all(dir).expect("the scratch folder can be written to");

@@ -1,4 +1,5 @@
-//! The cgroup tracker's programs: cgroups made, removed and renamed, and processes that move between them.
+//! The cgroup tracker's programs: cgroups made, removed and renamed, and processes that move
+//! between them.
 #![no_std]
 #![no_main]
 #![expect(
@@ -56,7 +57,8 @@ fn cgroup_rename(ctx: BtfTracePointContext) -> u32 {
 /// A process or thread moved to the cgroup.
 #[btf_tracepoint(function = "cgroup_attach_task")]
 fn cgroup_attach(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's arguments are the cgroup, its path, the task, and whether its whole process moved.
+    // SAFETY: the tracepoint's arguments are the cgroup, its path, the task, and whether its whole
+    // process moved.
     unsafe { emit(&ctx, KIND_CGROUP_ATTACH, argument(&ctx, 2)) }
 }
 

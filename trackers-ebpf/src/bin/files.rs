@@ -1,7 +1,8 @@
 //! The files tracker's program: what processes do with files, seen when their system calls return.
 //!
-//! At that time the kernel has followed every link and relative path, and what it has opened can be asked for its true path;
-//! arguments are still where the process put them, and in memory, since the kernel has read them.
+//! At that time the kernel has followed every link and relative path, and what it has opened can be
+//! asked for its true path; arguments are still where the process put them, and in memory, since
+//! the kernel has read them.
 #![no_std]
 #![no_main]
 #![expect(
@@ -58,7 +59,8 @@ const REGULAR: u32 = 0o100_000;
 #[btf_tracepoint(function = "sys_exit")]
 fn files_exit(ctx: BtfTracePointContext) -> u32 {
     let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
-    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by
+    // the current task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {
@@ -99,7 +101,8 @@ unsafe fn emit(
     // SAFETY: the scratch is this CPU's alone; the call is one of the settings.
     unsafe {
         let kind = (&raw const (*call).kind).read_volatile();
-        // The header comes first: what follows has several outcomes, each of which the verifier goes on with.
+        // The header comes first: what follows has several outcomes, each of which the verifier
+        // goes on with.
         write_process(&raw mut (*record).process, subject, 0, kind);
         (*record).result = result;
         (*record).group = get(arguments, &raw const (*call).group) as u32;
@@ -177,7 +180,8 @@ unsafe fn second(record: *mut FileRecord, start: u32, from: Place, path: u64) ->
     }
 }
 
-/// Adds to what the process read from, or wrote to, the file behind the descriptor that is the argument of this index.
+/// Adds to what the process read from, or wrote to, the file behind the descriptor that is the
+/// argument of this index.
 #[inline(never)]
 unsafe fn count_io(
     subject: &Subject,

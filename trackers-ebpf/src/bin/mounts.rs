@@ -1,4 +1,5 @@
-//! The mounts tracker's program: what is mounted where, moved and unmounted, seen when the system calls return.
+//! The mounts tracker's program: what is mounted where, moved and unmounted, seen when the system
+//! calls return.
 #![no_std]
 #![no_main]
 #![expect(
@@ -39,7 +40,8 @@ const OFFSETS: *const MountOffsets = &raw const SETTINGS.offsets;
 #[btf_tracepoint(function = "sys_exit")]
 fn mounts_exit(ctx: BtfTracePointContext) -> u32 {
     let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
-    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by
+    // the current task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {
@@ -114,7 +116,8 @@ unsafe fn path(start: u32, from: *const u8, asked: *const u8, arguments: &Argume
     }
 }
 
-/// The type of the file system: as it was asked for or, of a mount that a descriptor stands for, as it is.
+/// The type of the file system: as it was asked for or, of a mount that a descriptor stands for, as
+/// it is.
 #[inline(always)]
 unsafe fn fs_type(start: u32, kind: u16, call: *const MountCall, arguments: &Arguments) -> Piece {
     // SAFETY: the helpers check what they read.

@@ -1,7 +1,9 @@
-//! The network tracker's programs: TCP connections from their beginning to their end, and what processes ask of sockets.
+//! The network tracker's programs: TCP connections from their beginning to their end, and what
+//! processes ask of sockets.
 //!
-//! Most of what happens to a connection happens in interrupts, where the current task is any. So each socket's process is remembered
-//! when it asks ([`OWNERS`]), and everything after that is told of as that process's.
+//! Most of what happens to a connection happens in interrupts, where the current task is any. So
+//! each socket's process is remembered when it asks ([`OWNERS`]), and everything after that is told
+//! of as that process's.
 #![no_std]
 #![no_main]
 #![expect(
@@ -51,8 +53,8 @@ static SETTINGS: NetworkSettings = NetworkSettings::UNSET;
 
 const OFFSETS: *const NetworkOffsets = &raw const SETTINGS.offsets;
 
-/// Sockets by their address, until the kernel destroys them. What was missed of that leaves the owner of a socket that was; the next
-/// at its address takes its place.
+/// Sockets by their address, until the kernel destroys them. What was missed of that leaves the
+/// owner of a socket that was; the next at its address takes its place.
 #[map]
 static OWNERS: HashMap<u64, NetworkOwner> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
@@ -67,9 +69,11 @@ const SYN_RECV: u64 = 3;
 const CLOSE: u64 = 7;
 /// That of what is asked for and not a socket yet.
 const NEW_SYN_RECV: u16 = 12;
-/// Those of a connection that came about: established, both kinds of waiting for the end of the other side, closing.
+/// Those of a connection that came about: established, both kinds of waiting for the end of the
+/// other side, closing.
 const CAME_ABOUT: u64 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-/// Bits of a socket's flags: the process has let go of it; the other side has said that it sends no more.
+/// Bits of a socket's flags: the process has let go of it; the other side has said that it sends no
+/// more.
 const DEAD: u64 = 1;
 const DONE: u64 = 2;
 
@@ -78,7 +82,8 @@ const UDP: u16 = 17;
 const IPV4: u16 = 2;
 const IPV6: u16 = 10;
 
-/// Results that are no failures: an answer is still to come, or had come before; and the kernel's own for calls that start again.
+/// Results that are no failures: an answer is still to come, or had come before; and the kernel's
+/// own for calls that start again.
 const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EISCONN: i64 = -106;
@@ -88,9 +93,9 @@ const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
 /// A TCP socket comes to another state.
 ///
-/// The kernel leaves a program out that it is running already on this CPU: so what an interrupt brings while this is at work in a process
-/// is missed. That cannot be a connection's beginning; when it came about is made up for at its end, and its end when the kernel
-/// destroys the socket.
+/// The kernel leaves a program out that it is running already on this CPU: so what an interrupt
+/// brings while this is at work in a process is missed. That cannot be a connection's beginning;
+/// when it came about is made up for at its end, and its end when the kernel destroys the socket.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn network_state(ctx: BtfTracePointContext) -> u32 {
     let (sk, from, to) = (argument(&ctx, 0), number(&ctx, 1) & 15, number(&ctx, 2) & 15);
@@ -117,7 +122,8 @@ unsafe fn begins(sk: Kernel) -> u32 {
     unsafe {
         let subject = Subject::current();
         let watched = watches(&subject, true);
-        // What is older than the watching has no owner either: for that, this program's own connections must not be taken.
+        // What is older than the watching has no owner either: for that, this program's own
+        // connections must not be taken.
         if !watched && !is_own(subject.leader) {
             return 0;
         }
@@ -137,8 +143,9 @@ unsafe fn begins(sk: Kernel) -> u32 {
     0
 }
 
-/// A new owner of a socket that only this program has to do with by now, to be filled in where it is: on the stack it would take more
-/// than older kernels let programs and their callees have together.
+/// A new owner of a socket that only this program has to do with by now, to be filled in where it
+/// is: on the stack it would take more than older kernels let programs and their callees have
+/// together.
 #[inline(always)]
 unsafe fn remember(sk: Kernel) -> Option<*mut NetworkOwner> {
     OWNERS.insert(sk as u64, &BLANK, BPF_ANY.into()).ok()?;
@@ -148,7 +155,8 @@ unsafe fn remember(sk: Kernel) -> Option<*mut NetworkOwner> {
 /// A connection came about: one that was asked for, or one that waits to be accepted now.
 #[inline(always)]
 unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
-    // SAFETY: the tracepoint's socket; its owner is the map's memory, and the kernel has locked the socket.
+    // SAFETY: the tracepoint's socket; its owner is the map's memory, and the kernel has locked the
+    // socket.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
         if let Some(known) = OWNERS.get_ptr_mut(sk as u64) {
@@ -157,7 +165,8 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
                 (*known).established = now;
                 return tell_success(known, sk, now - (*known).started, now);
             }
-            // Accepted before it came about (TCP Fast Open). All else is of a socket that was at this address before.
+            // Accepted before it came about (TCP Fast Open). All else is of a socket that was at
+            // this address before.
             if (*known).phase == PHASE_OPEN && (*known).established == 0 {
                 (*known).established = now;
                 return 0;
@@ -217,7 +226,8 @@ unsafe fn closes(owner: *mut NetworkOwner, sk: Kernel, error: u32, now: u64) -> 
     }
 }
 
-/// The end of a connection that is older than the watching: its cgroup is known, the process is not.
+/// The end of a connection that is older than the watching: its cgroup is known, the process is
+/// not.
 #[inline(never)]
 unsafe fn unowned_ends(sk: Kernel) -> u32 {
     // SAFETY: as above.
@@ -241,7 +251,8 @@ unsafe fn unowned_ends(sk: Kernel) -> u32 {
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn network_destroy(ctx: BtfTracePointContext) -> u32 {
     let sk = argument(&ctx, 0);
-    // SAFETY: the tracepoint's argument is a socket, which nobody else has any more; the owner is the map's memory.
+    // SAFETY: the tracepoint's argument is a socket, which nobody else has any more; the owner is
+    // the map's memory.
     unsafe {
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else { return 0 };
         match (*owner).phase {
@@ -264,7 +275,8 @@ fn network_destroy(ctx: BtfTracePointContext) -> u32 {
 /// A segment is sent again.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's arguments are a socket, a segment, and, where the settings say so, what came of it.
+    // SAFETY: the tracepoint's arguments are a socket, a segment, and, where the settings say so,
+    // what came of it.
     unsafe {
         let mut result = 0;
         if global(&raw const SETTINGS.retransmit_tells_error) != 0 {
@@ -278,7 +290,8 @@ fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
 /// The answer to a connection that is asked for is sent again.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn network_retransmit_answer(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's arguments are the socket that listens, and what is to become a connection.
+    // SAFETY: the tracepoint's arguments are the socket that listens, and what is to become a
+    // connection.
     unsafe { retransmits(argument(&ctx, 0), argument(&ctx, 1) as u64, 0) }
 }
 
@@ -310,7 +323,8 @@ unsafe fn retransmits(sk: Kernel, about: impl Socket, result: i32) -> u32 {
 #[btf_tracepoint(function = "sys_exit")]
 fn network_exit(ctx: BtfTracePointContext) -> u32 {
     let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
-    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by
+    // the current task.
     unsafe {
         let fd = syscall::argument(regs, 0) as i32;
         match syscall::action(regs, &raw const SETTINGS.actions) {
@@ -456,7 +470,8 @@ unsafe fn cgroup_id(cgroup: Kernel) -> u64 {
     }
 }
 
-/// The socket behind one of the current process's descriptors, with its protocol, if that is TCP or UDP; else 0.
+/// The socket behind one of the current process's descriptors, with its protocol, if that is TCP or
+/// UDP; else 0.
 #[inline(always)]
 unsafe fn socket(fd: i32) -> (u64, u16) {
     const NOTHING: (u64, u16) = (0, 0);

@@ -1,7 +1,7 @@
 //! The oom tracker's programs: which process is killed because memory ran out.
 //!
-//! Newer kernels say which task it is. Older ones tell its pid alone; but just before, in the same place, they send it the signal that
-//! kills it, and that tells the task.
+//! Newer kernels say which task it is. Older ones tell its pid alone; but just before, in the same
+//! place, they send it the signal that kills it, and that tells the task.
 #![no_std]
 #![no_main]
 #![expect(
@@ -148,7 +148,8 @@ unsafe fn fill(out: *mut OomRecord, subject: &Subject) {
     }
 }
 
-/// The limit of the task's memory cgroup, or of the next one above that has one; and what is used of it.
+/// The limit of the task's memory cgroup, or of the next one above that has one; and what is used
+/// of it.
 #[inline(always)]
 unsafe fn limit(task: Kernel) -> [u64; 2] {
     // SAFETY: the helpers check what they read.

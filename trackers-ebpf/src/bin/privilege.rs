@@ -1,8 +1,8 @@
-//! The privilege tracker's programs: calls that change what a thread may do and where it is, or that reach into other processes and the
-//! kernel.
+//! The privilege tracker's programs: calls that change what a thread may do and where it is, or
+//! that reach into other processes and the kernel.
 //!
-//! What was before is kept when a call begins ([`BEFORE`]), and told together with what is then, when it returns. All calls but these
-//! few cost the look-up of a number.
+//! What was before is kept when a call begins ([`BEFORE`]), and told together with what is then,
+//! when it returns. All calls but these few cost the look-up of a number.
 #![no_std]
 #![no_main]
 #![expect(
@@ -53,8 +53,8 @@ use target::write_traced;
 #[unsafe(no_mangle)]
 static SETTINGS: PrivilegeSettings = PrivilegeSettings::UNSET;
 
-/// What threads were, by the address of their task, while they are in one of the calls. One that is killed in it leaves its entry,
-/// hence those used least lately make room.
+/// What threads were, by the address of their task, while they are in one of the calls. One that is
+/// killed in it leaves its entry, hence those used least lately make room.
 #[map]
 static BEFORE: LruHashMap<u64, PrivilegeState> = LruHashMap::with_max_entries(8192, 0);
 /// What processes a call has made, by the task that is in it.
@@ -64,7 +64,8 @@ static CHILDREN: LruHashMap<u64, PrivilegeChild> = LruHashMap::with_max_entries(
 #[map]
 static MODULES: LruHashMap<u64, [u64; MODULE_NAME_WORDS]> = LruHashMap::with_max_entries(1024, 0);
 
-/// Every `CLONE_NEW` flag; that for time only `clone3` has, since it is one of the bits of the signal in `clone`.
+/// Every `CLONE_NEW` flag; that for time only `clone3` has, since it is one of the bits of the
+/// signal in `clone`.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 const NEW_TIME: u64 = 0x80;
 /// `ptrace` numbers its newer requests from here on.
@@ -74,7 +75,8 @@ const NEWER_REQUESTS: u64 = 0x4200;
 #[btf_tracepoint(function = "sys_enter")]
 fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
     let regs = argument(&ctx, 0);
-    // SAFETY: the tracepoint's argument are the registers; a system call is made by the current task.
+    // SAFETY: the tracepoint's argument are the registers; a system call is made by the current
+    // task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {
@@ -124,7 +126,8 @@ fn privilege_fork(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A module is about to be loaded: the kernel has its name by now. Kernels without modules do not have this.
+/// A module is about to be loaded: the kernel has its name by now. Kernels without modules do not
+/// have this.
 #[btf_tracepoint(function = "module_load")]
 fn privilege_module(ctx: BtfTracePointContext) -> u32 {
     let module = argument(&ctx, 0);
@@ -144,7 +147,8 @@ fn privilege_module(ctx: BtfTracePointContext) -> u32 {
 #[btf_tracepoint(function = "sys_exit")]
 fn privilege_exit(ctx: BtfTracePointContext) -> u32 {
     let (regs, result) = (argument(&ctx, 0), number(&ctx, 1) as i64);
-    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by the current task.
+    // SAFETY: the tracepoint's arguments are the registers and the result; a system call is made by
+    // the current task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {

@@ -1,4 +1,5 @@
-//! The process tracker's programs: fork, exec, exit, and a snapshot of the processes that were there before.
+//! The process tracker's programs: fork, exec, exit, and a snapshot of the processes that were
+//! there before.
 #![no_std]
 #![no_main]
 #![expect(
@@ -42,8 +43,8 @@ const GROUP_EXIT: u32 = 4;
 #[unsafe(no_mangle)]
 static SETTINGS: ProcessSettings = ProcessSettings::UNSET;
 
-/// Processes whose end was told, by start time: where the tracepoint does not say which thread is the last, the last two
-/// may both seem to be.
+/// Processes whose end was told, by start time: where the tracepoint does not say which thread is
+/// the last, the last two may both seem to be.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
@@ -53,7 +54,8 @@ const EXEC: *const ExecOffsets = &raw const SETTINGS.exec;
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> u32 {
     let (maker, child) = (argument(&ctx, 0), argument(&ctx, 1));
-    // SAFETY: the tracepoint's arguments are the task that forks and the new one; the reserved record is this program's alone.
+    // SAFETY: the tracepoint's arguments are the task that forks and the new one; the reserved
+    // record is this program's alone.
     unsafe {
         let thread = load::<u32>(child, &raw const (*TASK).pid)
             != load::<u32>(child, &raw const (*TASK).tgid);
@@ -86,14 +88,15 @@ fn process_exec(ctx: BtfTracePointContext) -> u32 {
     let (task, bprm) = (argument(&ctx, 0), argument(&ctx, 2));
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
     let scratch = scratch.cast::<u8>();
-    // SAFETY: the tracepoint's arguments are the task and what is being executed; the scratch is this CPU's alone.
+    // SAFETY: the tracepoint's arguments are the task and what is being executed; the scratch is
+    // this CPU's alone.
     unsafe {
         let subject = Subject { task, leader: task, cgroup_id: cgroup_id(task) };
         if !watches(&subject, false) || !begin(subject.cgroup_id) {
             return 0;
         }
-        // The header comes first: what follows has several outcomes, and the verifier goes through what comes after them
-        // once for each.
+        // The header comes first: what follows has several outcomes, and the verifier goes through
+        // what comes after them once for each.
         let record = scratch.cast::<ExecRecord>();
         write_process(&raw mut (*record).process, &subject, 0, KIND_PROCESS_EXEC);
         (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
@@ -147,7 +150,8 @@ unsafe fn read_args(to: *mut u8, from: u64, total: u32) -> (u32, u16) {
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(ctx: BtfTracePointContext) -> u32 {
     let task = argument(&ctx, 0);
-    // SAFETY: the tracepoint's first argument is the ending task; the reserved record is this program's alone.
+    // SAFETY: the tracepoint's first argument is the ending task; the reserved record is this
+    // program's alone.
     unsafe {
         if !is_last(&ctx, task) {
             return 0;

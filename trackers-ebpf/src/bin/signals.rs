@@ -27,8 +27,8 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: SignalsSettings = SignalsSettings::UNSET;
 
-/// What stands for no information: the signal is from the current process (`SEND_SIG_NOINFO`), or from the kernel
-/// (`SEND_SIG_PRIV`).
+/// What stands for no information: the signal is from the current process (`SEND_SIG_NOINFO`), or
+/// from the kernel (`SEND_SIG_PRIV`).
 const NO_INFORMATION: u64 = 0;
 const FROM_KERNEL: u64 = 1;
 /// `SI_KERNEL`, and the codes of signals that processes send: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
@@ -42,7 +42,8 @@ const SI_TKILL: i32 = -6;
 fn signal_send(ctx: BtfTracePointContext) -> u32 {
     let (signal, information) = (number(&ctx, 0) as u32, number(&ctx, 1));
     let (task, group, result) = (argument(&ctx, 2), number(&ctx, 3), number(&ctx, 4) as u32);
-    // SAFETY: the tracepoint's third argument is the task that gets the signal; the reserved record is this program's alone.
+    // SAFETY: the tracepoint's third argument is the task that gets the signal; the reserved record
+    // is this program's alone.
     unsafe {
         if (global(&raw const SETTINGS.signals) >> (signal.wrapping_sub(1) & 63)) & 1 == 0 {
             return 0;

@@ -40,8 +40,9 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: SyscallsSettings = SyscallsSettings::UNSET;
 
-/// The call that each thread is in, by thread id. An entry stays for the thread's next call: that is cheaper than to remove and
-/// add one with each call. Those of threads that are gone are the ones used least lately, and make room.
+/// The call that each thread is in, by thread id. An entry stays for the thread's next call: that
+/// is cheaper than to remove and add one with each call. Those of threads that are gone are the
+/// ones used least lately, and make room.
 #[map]
 static BEGUN: LruHashMap<u32, Begun> = LruHashMap::with_max_entries(65_536, 0);
 
@@ -72,7 +73,8 @@ const MAX_ERRNO: i64 = 4095;
 #[btf_tracepoint(function = "sys_enter")]
 fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
     let (regs, number) = (argument(&ctx, 0), number(&ctx, 1));
-    // SAFETY: the tracepoint's arguments are the registers and the number; a system call is made by the current task.
+    // SAFETY: the tracepoint's arguments are the registers and the number; a system call is made by
+    // the current task.
     unsafe {
         let action = action(number);
         if action == 0 || syscall::is_compat() {
@@ -100,7 +102,8 @@ fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A system call returns. The registers do not tell which after `rt_sigreturn` and `execve`; what was kept when it began does.
+/// A system call returns. The registers do not tell which after `rt_sigreturn` and `execve`; what
+/// was kept when it began does.
 #[btf_tracepoint(function = "sys_exit")]
 fn syscalls_exit(ctx: BtfTracePointContext) -> u32 {
     let result = number(&ctx, 1) as i64;

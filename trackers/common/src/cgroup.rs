@@ -46,7 +46,8 @@ pub struct CgroupRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CgroupSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [CgroupRecord; 0],
     /// 1 to report the version 1 hierarchies too.
     pub all_hierarchies: u32,

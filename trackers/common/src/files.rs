@@ -35,7 +35,8 @@ pub const FLAG_SECOND_TRUNCATED: u16 = 1 << 7;
 /// System calls with files that can be told apart.
 pub const FILE_CALLS: usize = 64;
 
-/// Where a system call has its arguments, by their index; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for none.
+/// Where a system call has its arguments, by their index; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for
+/// none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FileCall {
@@ -65,8 +66,9 @@ pub struct FileCall {
     pub fixed_flags: u32,
 }
 
-/// The record of everything but reading and writing. Behind it come up to four pieces: names up from the file or from the directory
-/// that the path begins at, leaf first, each closed by a NUL byte; the path as it was asked for; both again for the second path.
+/// The record of everything but reading and writing. Behind it come up to four pieces: names up
+/// from the file or from the directory that the path begins at, leaf first, each closed by a NUL
+/// byte; the path as it was asked for; both again for the second path.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FileRecord {
@@ -120,7 +122,8 @@ pub struct IoSums {
     pub writes: u64,
 }
 
-/// Which process and file a key stands for. The names up from the file follow, as in [`FileRecord`].
+/// Which process and file a key stands for. The names up from the file follow, as in
+/// [`FileRecord`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct IoNote {
@@ -138,7 +141,8 @@ pub struct IoNote {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FilesSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [FileRecord; 0],
     /// As `record`.
     pub note: [IoNote; 0],

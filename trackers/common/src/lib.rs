@@ -1,9 +1,10 @@
-//! What crosses between Whalewatch's kernel side and its user side: records that go up through a ring buffer, and
-//! settings (with the running kernel's member offsets) that go down as read-only globals.
+//! What crosses between Whalewatch's kernel side and its user side: records that go up through a
+//! ring buffer, and settings (with the running kernel's member offsets) that go down as read-only
+//! globals.
 //!
-//! Every type here is plain data: `repr(C)`, explicit padding, no `bool`, no pointers. Both sides compile this one
-//! crate, so that they cannot disagree; sizes and offsets are asserted while compiling, and a test compares them with
-//! the type information inside the compiled objects.
+//! Every type here is plain data: `repr(C)`, explicit padding, no `bool`, no pointers. Both sides
+//! compile this one crate, so that they cannot disagree; sizes and offsets are asserted while
+//! compiling, and a test compares them with the type information inside the compiled objects.
 #![no_std]
 
 mod cgroup;

@@ -43,8 +43,9 @@ pub struct MountCall {
     pub flags: u8,
 }
 
-/// The record of a system call with mounts. Behind it come five pieces: names up from the directory that the source begins at, leaf
-/// first, each closed by a NUL byte; the source as it was asked for; both of the target; the type of the file system.
+/// The record of a system call with mounts. Behind it come five pieces: names up from the directory
+/// that the source begins at, leaf first, each closed by a NUL byte; the source as it was asked
+/// for; both of the target; the type of the file system.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountRecord {
@@ -87,7 +88,8 @@ impl MountOffsets {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [MountRecord; 0],
     /// Where the kernel keeps the type of a mounted file system.
     pub offsets: MountOffsets,

@@ -18,7 +18,8 @@ pub const KIND_NETWORK_LISTEN: u16 = 67;
 /// A segment was sent again.
 pub const KIND_NETWORK_RETRANSMIT: u16 = 68;
 
-/// No process is known: the socket is older than the watching. The header has nothing but the cgroup that the socket was made in.
+/// No process is known: the socket is older than the watching. The header has nothing but the
+/// cgroup that the socket was made in.
 pub const FLAG_NETWORK_UNOWNED: u16 = 1 << 5;
 /// The process gave the socket up before an answer came.
 pub const FLAG_NETWORK_ABANDONED: u16 = 1 << 6;
@@ -59,13 +60,15 @@ offsets! {
     }
 }
 
-/// The record of every kind. Times and sizes are 0 where not known, or where they do not belong to the kind.
+/// The record of every kind. Times and sizes are 0 where not known, or where they do not belong to
+/// the kind.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct NetworkRecord {
     /// The process that asked for the connection, accepted it or listens.
     pub process: ProcessHeader,
-    /// Nanoseconds: of a connect, until it came about or failed; of an accept, that the connection had waited.
+    /// Nanoseconds: of a connect, until it came about or failed; of an accept, that the connection
+    /// had waited.
     pub waited: u64,
     /// Nanoseconds since the connection came about.
     pub duration: u64,
@@ -111,7 +114,8 @@ pub struct NetworkOwner {
     pub established: u64,
     /// When it ended.
     pub closed: u64,
-    /// [`OWNED`] and [`CLOSED`]. Only added to, so that of two who come at once one knows that it is the second.
+    /// [`OWNED`] and [`CLOSED`]. Only added to, so that of two who come at once one knows that it
+    /// is the second.
     pub claims: u64,
     /// One of the `PHASE_` constants.
     pub phase: u32,
@@ -141,7 +145,8 @@ pub const PHASE_LISTENING: u32 = 6;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct NetworkSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [NetworkRecord; 0],
     /// As `record`.
     pub owner: [NetworkOwner; 0],

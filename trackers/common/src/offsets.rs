@@ -1,4 +1,5 @@
-//! Where the running kernel keeps what the programs read: byte offsets, filled in from its type information.
+//! Where the running kernel keeps what the programs read: byte offsets, filled in from its type
+//! information.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -11,8 +12,8 @@ pub struct Member {
     pub path: &'static str,
 }
 
-/// Declares a struct of offsets and, in the same order, the list of what each is the offset of: user space fills one
-/// from the other, so a new offset is one line here.
+/// Declares a struct of offsets and, in the same order, the list of what each is the offset of:
+/// user space fills one from the other, so a new offset is one line here.
 macro_rules! offsets {
     ($(#[$attribute:meta])* $name:ident { $($field:ident: $of:literal . $path:literal,)+ }) => {
         $(#[$attribute])*
@@ -130,7 +131,8 @@ offsets! {
     }
 }
 
-/// Where a system call's number and arguments are when it returns, and how a call of another architecture is told.
+/// Where a system call's number and arguments are when it returns, and how a call of another
+/// architecture is told.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SyscallOffsets {

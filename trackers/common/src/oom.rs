@@ -23,7 +23,8 @@ pub struct OomRecord {
     pub total: u64,
     /// What it has in memory: of files, of its own, swapped out, shared.
     pub pages: [u64; 4],
-    /// The limit of its memory cgroup, or of the next one above that has one; [`NO_LIMIT`] for none.
+    /// The limit of its memory cgroup, or of the next one above that has one; [`NO_LIMIT`] for
+    /// none.
     pub limit: u64,
     /// What is used of that.
     pub usage: u64,
@@ -54,7 +55,8 @@ offsets! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct OomSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [OomRecord; 0],
     /// 1 where the tracepoint gives the task that is killed, 0 where it gives its pid.
     pub victim_is_task: u32,

@@ -161,7 +161,8 @@ pub struct PrivilegeState {
     pub padding: u32,
 }
 
-/// The record of a system call. Behind it come up to two pieces: names up from a file, leaf first, each closed by a NUL byte; a text.
+/// The record of a system call. Behind it come up to two pieces: names up from a file, leaf first,
+/// each closed by a NUL byte; a text.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeRecord {
@@ -177,8 +178,9 @@ pub struct PrivilegeRecord {
     pub before: PrivilegeState,
     /// What is now: the new process's, where one was made.
     pub after: PrivilegeState,
-    /// What it was given in memory. For `setns`: the namespace's inode number, and its kind's name. For `capset`: the header, and the
-    /// sets. For modules: the name as the kernel has it. For `bpf`: what `union bpf_attr` begins with. For `clone3`: the flags.
+    /// What it was given in memory. For `setns`: the namespace's inode number, and its kind's name.
+    /// For `capset`: the header, and the sets. For modules: the name as the kernel has it. For
+    /// `bpf`: what `union bpf_attr` begins with. For `clone3`: the flags.
     pub given: [u64; GIVEN_WORDS],
     /// Bytes of each piece.
     pub pieces: [u32; 2],
@@ -202,12 +204,13 @@ pub struct PrivilegeChild {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [PrivilegeRecord; 0],
     /// As `record`.
     pub child: [PrivilegeChild; 0],
-    /// Requests of `ptrace` that are told: the bits 0 to 31 for those of that number, 32 to 63 for those from 0x4200 on. All others are
-    /// told where all bits are set.
+    /// Requests of `ptrace` that are told: the bits 0 to 31 for those of that number, 32 to 63 for
+    /// those from 0x4200 on. All others are told where all bits are set.
     pub ptrace: u64,
     /// Commands of `bpf` that are told, by number; the last bit for all beyond.
     pub bpf: u64,

@@ -34,7 +34,8 @@ pub struct ForkRecord {
     pub padding: u32,
 }
 
-/// The record of an exec. The executable's path and then the arguments, each closed by a NUL byte, follow it.
+/// The record of an exec. The executable's path and then the arguments, each closed by a NUL byte,
+/// follow it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ExecRecord {
@@ -56,7 +57,8 @@ pub struct ExecRecord {
 pub struct ExitRecord {
     /// The process, as it was when it ended.
     pub process: ProcessHeader,
-    /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in bits 8 to 15.
+    /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in
+    /// bits 8 to 15.
     pub status: u32,
     /// Always 0.
     pub padding: u32,
@@ -66,7 +68,8 @@ pub struct ExitRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub fork: [ForkRecord; 0],
     /// As `fork`.
     pub exec_record: [ExecRecord; 0],

@@ -107,9 +107,11 @@ const _: () = {
     assert!(size_of::<Counters>() == 24);
 };
 
-/// The most bytes of one piece of a record's tail (a path, a name, a text): the kernel's own limit for paths.
+/// The most bytes of one piece of a record's tail (a path, a name, a text): the kernel's own limit
+/// for paths.
 pub const PIECE_MAX: u32 = 4096;
-/// Offsets in a scratch at which a piece may begin, as a mask: what comes behind has room for one more piece.
+/// Offsets in a scratch at which a piece may begin, as a mask: what comes behind has room for one
+/// more piece.
 pub const SCRATCH_MASK: usize = (1 << 14) - 1;
 /// Room for a record with the longest tail.
 pub const SCRATCH_BYTES: usize = SCRATCH_MASK + 1 + PIECE_MAX as usize;

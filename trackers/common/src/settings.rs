@@ -42,8 +42,8 @@ pub struct ScopeSettings {
     pub comms: [[u64; 2]; SCOPE_LIST],
 }
 
-/// How many events each cgroup may have: a token bucket in the form of the time by which the tokens that were taken will
-/// have come back (GCRA).
+/// How many events each cgroup may have: a token bucket in the form of the time by which the tokens
+/// that were taken will have come back (GCRA).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct BudgetSettings {
@@ -67,7 +67,8 @@ pub struct Budget {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CommonSettings {
-    /// Takes no room: it brings the type into the object's type information, where a test compares it.
+    /// Takes no room: it brings the type into the object's type information, where a test compares
+    /// it.
     pub counters: [Counters; 0],
     /// As `counters`.
     pub bucket: [Budget; 0],

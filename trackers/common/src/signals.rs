@@ -21,7 +21,8 @@ pub struct SignalRecord {
     pub number: u32,
     /// Why it was sent (`si_code`).
     pub code: i32,
-    /// What became of it: 0 delivered, 1 ignored, 2 pending already, 3 no room, 4 delivered without its information.
+    /// What became of it: 0 delivered, 1 ignored, 2 pending already, 3 no room, 4 delivered without
+    /// its information.
     pub result: u32,
     /// 1 if it is for the whole process, 0 for one thread.
     pub group: u32,
@@ -35,7 +36,8 @@ pub struct SignalRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SignalsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [SignalRecord; 0],
     /// Signals that are watched: the bit of a number is one lower.
     pub signals: u64,

@@ -16,7 +16,8 @@ pub const ACTION_CALL: u8 = 1 << 1;
 /// What the call gives is no result: it puts back what a register held (`rt_sigreturn`).
 pub const ACTION_NO_RESULT: u8 = 1 << 2;
 
-/// Powers of two of nanoseconds that durations are told apart by; the last takes all that is longer (from 9 min on).
+/// Powers of two of nanoseconds that durations are told apart by; the last takes all that is longer
+/// (from 9 min on).
 pub const BUCKETS: usize = 40;
 
 /// A system call that a thread is in.
@@ -83,7 +84,8 @@ pub struct CallRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct SyscallsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test compares it.
+    /// Takes no room: it brings the record into the object's type information, where a test
+    /// compares it.
     pub record: [CallRecord; 0],
     /// As `record`.
     pub sums: [CallSums; 0],

@@ -1,7 +1,7 @@
 //! A small reader of the kernel's type information (BTF): where in a struct a member is.
 //!
-//! It reads the raw file of the running kernel, and it never panics on another: every length, offset and type id in it is
-//! checked, and loops are bounded.
+//! It reads the raw file of the running kernel, and it never panics on another: every length,
+//! offset and type id in it is checked, and loops are bounded.
 
 mod error;
 mod raw;
@@ -59,7 +59,8 @@ impl Btf {
         Ok(Self { raw: Raw::parse(data)? })
     }
 
-    /// The offset in bytes of a member: `path` is its name, or a dotted path through nested structs.
+    /// The offset in bytes of a member: `path` is its name, or a dotted path through nested
+    /// structs.
     ///
     /// # Errors
     /// If there is no such struct or member, or the member is a bit field.
@@ -104,13 +105,14 @@ impl Btf {
         Ok(self.raw.get(id)?.operand)
     }
 
-    /// The value of an enumerator: `enumerator("cgroup_subsys_id", "memory_cgrp_id")`; `None` if this kernel has no such.
+    /// The value of an enumerator: `enumerator("cgroup_subsys_id", "memory_cgrp_id")`; `None` if
+    /// this kernel has no such.
     pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         self.raw.enumerator(of, name)
     }
 
-    /// The id of the type by which programs attach to a tracepoint, and how many arguments the tracepoint has; `None` if
-    /// this kernel has no such tracepoint.
+    /// The id of the type by which programs attach to a tracepoint, and how many arguments the
+    /// tracepoint has; `None` if this kernel has no such tracepoint.
     ///
     /// # Errors
     /// If the data is malformed.

@@ -228,7 +228,8 @@ impl Raw {
             })
     }
 
-    /// The value of an enumerator, by the names of its enum and its own. Enums are seldom asked for, so they are not in the index.
+    /// The value of an enumerator, by the names of its enum and its own. Enums are seldom asked
+    /// for, so they are not in the index.
     pub(super) fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         self.types.iter().find_map(|at| {
             let start = *at as usize;
@@ -244,7 +245,8 @@ impl Raw {
         })
     }
 
-    /// The id of the function of a name. Functions are many and seldom asked for, so they are not in the index.
+    /// The id of the function of a name. Functions are many and seldom asked for, so they are not
+    /// in the index.
     pub(super) fn function_named(&self, name: &str) -> Option<u32> {
         (1_u32..).zip(&self.types).find_map(|(id, at)| {
             let found = self.at(*at as usize).ok()?;

@@ -107,7 +107,8 @@ impl Event for CgroupEvent {
         self.time
     }
 
-    /// None: the process that moves is not the one that moves it, and a cgroup is made by whoever made it.
+    /// None: the process that moves is not the one that moves it, and a cgroup is made by whoever
+    /// made it.
     fn process(&self) -> Option<&Process> {
         None
     }

@@ -1,4 +1,5 @@
-//! The cgroup tracker: cgroups that are made, removed and renamed, and processes that move between them.
+//! The cgroup tracker: cgroups that are made, removed and renamed, and processes that move between
+//! them.
 
 mod decode;
 mod event;
@@ -37,7 +38,8 @@ pub const PROGRAM: Program = Program {
 pub struct CgroupOptions {
     /// Room for events on their way from the kernel, in KiB: a power of two from 64 to 1048576.
     pub ring_kib: u32,
-    /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is half full.
+    /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is half
+    /// full.
     pub drain_interval: HumanDuration,
     /// Report the version 1 hierarchies too.
     pub all_hierarchies: bool,

@@ -1,11 +1,11 @@
 //! The system calls that open and change files, and where each has its arguments.
 
 use libc::c_long;
-use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};
 use whalewatch_trackers_common::files::{
     FileCall, KIND_FILE_DELETE, KIND_FILE_IO, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
     KIND_FILE_OWNER, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
 };
+use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};
 
 /// No arguments at all.
 pub(super) const NONE: FileCall = FileCall {
@@ -46,9 +46,8 @@ pub(super) struct Watched {
 
 /// The calls that are watched, by number.
 pub(super) fn calls(watched: Watched) -> impl Iterator<Item = (c_long, FileCall)> {
-    let part = |wanted: bool, calls: Vec<(c_long, FileCall)>| {
-        calls.into_iter().filter(move |_| wanted)
-    };
+    let part =
+        |wanted: bool, calls: Vec<(c_long, FileCall)>| calls.into_iter().filter(move |_| wanted);
     let all = part(watched.opens, opens()).chain(part(watched.changes, changes()));
     all.chain(part(watched.io, io()))
 }
@@ -106,9 +105,15 @@ fn changes() -> Vec<(c_long, FileCall)> {
 
 fn io() -> Vec<(c_long, FileCall)> {
     let copies = |from, to| FileCall { kind: KIND_FILE_IO, fd: from, second_fd: to, ..NONE };
-    let reads = [libc::SYS_read, libc::SYS_pread64, libc::SYS_readv, libc::SYS_preadv, libc::SYS_preadv2];
-    let writes =
-        [libc::SYS_write, libc::SYS_pwrite64, libc::SYS_writev, libc::SYS_pwritev, libc::SYS_pwritev2];
+    let reads =
+        [libc::SYS_read, libc::SYS_pread64, libc::SYS_readv, libc::SYS_preadv, libc::SYS_preadv2];
+    let writes = [
+        libc::SYS_write,
+        libc::SYS_pwrite64,
+        libc::SYS_writev,
+        libc::SYS_pwritev,
+        libc::SYS_pwritev2,
+    ];
     let moves = [
         (libc::SYS_sendfile, copies(1, 0)),
         (libc::SYS_copy_file_range, copies(0, 2)),

@@ -13,12 +13,12 @@ use whalewatch_trackers_common::files::{
 use whalewatch_trackers_common::{FLAG_PATH_TRUNCATED, RecordHeader};
 
 use super::event::{FileEvent, FileWhat, Octal};
-use crate::path::{FilePath, join};
+use crate::LoadError;
 use crate::header::process;
+use crate::path::{FilePath, join};
 use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, pieces, read, tail};
 use crate::sums::Epochs;
-use crate::LoadError;
 
 /// `IoKey` and `IoSums` as the map's handle wants them: plain words.
 type Key = [u64; 3];
@@ -53,7 +53,8 @@ impl Decode for FilesDecoder {
     fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<FileEvent, DecodeError> {
         let fixed: FileRecord = read(record)?;
         let header = &fixed.process.record;
-        let [names, asked, second_names, second_asked] = pieces::<FileRecord, 4>(record, fixed.pieces)?;
+        let [names, asked, second_names, second_asked] =
+            pieces::<FileRecord, 4>(record, fixed.pieces)?;
         let path = FilePath {
             bytes: join(arena, names, asked),
             resolved: header.flags & FLAG_FILE_RESOLVED != 0,
@@ -65,12 +66,10 @@ impl Decode for FilesDecoder {
             truncated: header.flags & FLAG_SECOND_TRUNCATED != 0,
         };
         let what = match header.kind {
-            KIND_FILE_OPEN => {
-                FileWhat::Opened { flags: fixed.flags, mode: Octal::new(fixed.mode) }
+            KIND_FILE_OPEN => FileWhat::Opened { flags: fixed.flags, mode: Octal::new(fixed.mode) },
+            KIND_FILE_DELETE => {
+                FileWhat::Deleted { directory: fixed.flags.cast_signed() & libc::AT_REMOVEDIR != 0 }
             }
-            KIND_FILE_DELETE => FileWhat::Deleted {
-                directory: fixed.flags.cast_signed() & libc::AT_REMOVEDIR != 0,
-            },
             KIND_FILE_RENAME => FileWhat::Renamed { to: second(arena) },
             KIND_FILE_LINK => FileWhat::Linked { to: second(arena), symbolic: false },
             KIND_FILE_SYMLINK => FileWhat::Linked { to: second(arena), symbolic: true },

@@ -146,14 +146,8 @@ const fn field(
 
 impl Event for FileEvent {
     const NAME: &'static str = "files";
-    const KINDS: &'static [&'static str] = &[
-        "file.open",
-        "file.delete",
-        "file.rename",
-        "file.link",
-        "file.permission",
-        "file.io",
-    ];
+    const KINDS: &'static [&'static str] =
+        &["file.open", "file.delete", "file.rename", "file.link", "file.permission", "file.io"];
     const FIELDS: &'static [Field<Self>] = &[
         field("file.path", Type::Text, "path of the file; see file.path_source", |e| {
             Value::Text(&e.path.bytes)
@@ -199,12 +193,14 @@ impl Event for FileEvent {
         field("file.truncate", Type::Bool, "true if it was to be emptied (O_TRUNC)", |e| {
             opened_with(e, libc::O_TRUNC)
         }),
-        field("file.mode", Type::Text, "permissions that were asked for, in octal", |e| match &e.what {
-            FileWhat::Mode { mode } => Value::Text(&mode.0),
-            FileWhat::Opened { mode, flags } if flags.cast_signed() & CREATING != 0 => {
-                Value::Text(&mode.0)
+        field("file.mode", Type::Text, "permissions that were asked for, in octal", |e| {
+            match &e.what {
+                FileWhat::Mode { mode } => Value::Text(&mode.0),
+                FileWhat::Opened { mode, flags } if flags.cast_signed() & CREATING != 0 => {
+                    Value::Text(&mode.0)
+                }
+                _ => Value::Null,
             }
-            _ => Value::Null,
         }),
         field("file.owner.id", Type::Int, "user that was to own it; -1 for no change", |e| {
             e.owner().map_or(Value::Null, |(user, _)| Value::Int(user))

@@ -1,8 +1,9 @@
 //! The files tracker: files that are opened, deleted, renamed, linked, read and written.
 //!
-//! It sees system calls when they return. An opened file's path is the kernel's own, walked from the file that the descriptor stands
-//! for up to the root of its mount namespace; so it is the true one, whatever the process asked for. Where there is no
-//! file to ask (a call that failed, a name that is gone), the path is the one that was asked for, and marked so.
+//! It sees system calls when they return. An opened file's path is the kernel's own, walked from
+//! the file that the descriptor stands for up to the root of its mount namespace; so it is the true
+//! one, whatever the process asked for. Where there is no file to ask (a call that failed, a name
+//! that is gone), the path is the one that was asked for, and marked so.
 //!
 //! Not seen: what `io_uring` opens, and calls of 32-bit programs.
 
@@ -34,9 +35,11 @@ tracker_options! {
     FilesOptions { ring_kib: 8192, results: true,
         /// Report files that are opened.
         opens: bool = true,
-        /// Report files that are deleted, renamed and linked, and permissions and owners that are changed.
+        /// Report files that are deleted, renamed and linked, and permissions and owners that are
+        /// changed.
         changes: bool = true,
-        /// Sum what each process reads from and writes to each regular file, and report it each `interval`.
+        /// Sum what each process reads from and writes to each regular file, and report it each
+        /// `interval`.
         io: bool = false,
     }
 }
@@ -50,7 +53,8 @@ impl TrackerSpec for FilesTracker {
     type Event = FileEvent;
     type Options = FilesOptions;
 
-    const COST: &'static str = "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
+    const COST: &'static str =
+        "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
 
     fn attaches(_: &FilesOptions) -> Vec<&'static str> {
         PROGRAM.attaches()
@@ -97,11 +101,7 @@ pub fn open(
         |_| {
             let watched = calls::calls(Watched { opens, changes, io });
             let (actions, calls) = crate::calls::table(watched, calls::NONE);
-            Ok(FilesSettings {
-                actions,
-                calls,
-                ..FilesSettings::UNSET
-            })
+            Ok(FilesSettings { actions, calls, ..FilesSettings::UNSET })
         },
         |attached| if io { FilesDecoder::with_io(attached) } else { Ok(FilesDecoder::default()) },
     )

@@ -36,11 +36,8 @@ impl Decode for MountsDecoder {
         } else {
             arena.keep(source)
         };
-        let known = |bytes, flag| FilePath {
-            bytes,
-            resolved: false,
-            truncated: header.flags & flag != 0,
-        };
+        let known =
+            |bytes, flag| FilePath { bytes, resolved: false, truncated: header.flags & flag != 0 };
         Ok(MountEvent {
             time: arena.time(header.time),
             process: process(&fixed.process),
@@ -81,15 +78,22 @@ mod tests {
     fn a_device_is_no_path_but_a_bound_directory_is() {
         let pieces: [&[u8]; 5] = [b"home\0", b"data", b"home\0", b"mnt", b"tmpfs"];
         let event = decode(&record(KIND_MOUNT, 0, pieces)).unwrap();
-        assert_eq!((&event.source.bytes[..], &event.target.bytes[..]), (&b"data"[..], &b"/home/mnt"[..]));
+        assert_eq!(
+            (&event.source.bytes[..], &event.target.bytes[..]),
+            (&b"data"[..], &b"/home/mnt"[..])
+        );
         assert_eq!((event.kind(), &event.fs_type[..]), ("mount.mount", &b"tmpfs"[..]));
         let event = decode(&record(KIND_MOUNT, libc::MS_BIND, pieces)).unwrap();
-        assert_eq!((&event.source.bytes[..], event.operation), (&b"/home/data"[..], Operation::Bind));
+        assert_eq!(
+            (&event.source.bytes[..], event.operation),
+            (&b"/home/data"[..], Operation::Bind)
+        );
     }
 
     #[test]
     fn what_stands_nowhere_yet_is_attached_and_the_rest_is_moved() {
-        let attached = decode(&record(KIND_MOVE_MOUNT, 4, [b"", b"", b"", b"/mnt", b"tmpfs"])).unwrap();
+        let attached =
+            decode(&record(KIND_MOVE_MOUNT, 4, [b"", b"", b"", b"/mnt", b"tmpfs"])).unwrap();
         assert_eq!((attached.operation, attached.kind()), (Operation::Attach, "mount.mount"));
         let moved = decode(&record(KIND_MOVE_MOUNT, 0, [b"", b"/a", b"", b"/b", b""])).unwrap();
         assert_eq!((moved.operation, moved.kind()), (Operation::Move, "mount.move"));

@@ -15,7 +15,8 @@ pub struct MountEvent {
     pub process: Process,
     /// What was done.
     pub operation: Operation,
-    /// What was mounted: a device, a directory, or a word that the file system takes for one. Empty where there is none.
+    /// What was mounted: a device, a directory, or a word that the file system takes for one. Empty
+    /// where there is none.
     pub source: FilePath,
     /// Where.
     pub target: FilePath,
@@ -34,7 +35,8 @@ pub enum Operation {
     Mount,
     /// A directory was mounted at another place, too.
     Bind,
-    /// A mount that stands nowhere yet was given a place (`move_mount` of what `fsmount` or `open_tree` made).
+    /// A mount that stands nowhere yet was given a place (`move_mount` of what `fsmount` or
+    /// `open_tree` made).
     Attach,
     /// A mount got other options.
     Remount,
@@ -123,7 +125,9 @@ impl Event for MountEvent {
         field("mount.target_truncated", Type::Bool, "true if that is longer than shown", |e| {
             flag(e.target.truncated)
         }),
-        field("mount.type", Type::Text, "type of the file system: tmpfs, …", |e| text(&e.fs_type)),
+        field("mount.type", Type::Text, "type of the file system: tmpfs, …", |e| {
+            text(&e.fs_type)
+        }),
         field("mount.flags", Type::Uint, "flags of the call", |e| Value::Uint(e.flags)),
         field("error.code", Type::Uint, "error number of a call that failed", |e| {
             errno::of(e.result).map_or(Value::Null, |number| Value::Uint(number.into()))

@@ -1,7 +1,8 @@
 //! The mounts tracker: what is mounted where, moved and unmounted.
 //!
-//! It sees system calls when they return. Sources and targets are as they were asked for, from the directory that they begin at; of a
-//! mount that was made with `fsopen` and its kin, the call that gives it a place is told, with the type that the kernel says it has.
+//! It sees system calls when they return. Sources and targets are as they were asked for, from the
+//! directory that they begin at; of a mount that was made with `fsopen` and its kin, the call that
+//! gives it a place is told, with the type that the kernel says it has.
 
 mod decode;
 mod event;

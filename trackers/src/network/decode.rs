@@ -80,7 +80,8 @@ fn endpoint(arena: &mut Arena, ipv6: bool, bytes: [u8; 16], port: u16) -> Option
     Some(Endpoint { address, port })
 }
 
-/// The names of states, in the words of OpenTelemetry's `network.connection.state`, in the kernel's order.
+/// The names of states, in the words of OpenTelemetry's `network.connection.state`, in the kernel's
+/// order.
 fn state(number: u16) -> Result<&'static str, DecodeError> {
     const STATES: [&str; 12] = [
         "established",

@@ -10,7 +10,8 @@ use crate::errno;
 pub struct NetworkEvent {
     /// When it happened.
     pub time: Timestamp,
-    /// The process that asked for the connection, accepted it or listens; `None` where the socket is older than the watching.
+    /// The process that asked for the connection, accepted it or listens; `None` where the socket
+    /// is older than the watching.
     pub process: Option<Process>,
     /// The cgroup: of the process, or where there is none the one that the socket was made in.
     pub cgroup_id: u64,
@@ -167,12 +168,15 @@ impl Event for NetworkEvent {
                 _ => Value::Null,
             },
         ),
-        field("network.sent_bytes", Type::Uint, "bytes of data sent, each counted once", |e| {
-            match e.what {
+        field(
+            "network.sent_bytes",
+            Type::Uint,
+            "bytes of data sent, each counted once",
+            |e| match e.what {
                 NetworkWhat::Closed { sent, .. } => Value::Uint(sent),
                 _ => Value::Null,
-            }
-        }),
+            },
+        ),
         field("network.received_bytes", Type::Uint, "bytes of data received", |e| match e.what {
             NetworkWhat::Closed { received, .. } => Value::Uint(received),
             _ => Value::Null,
@@ -198,9 +202,12 @@ impl Event for NetworkEvent {
                 _ => Value::Null,
             },
         ),
-        field("error.code", Type::Uint, "error number of what failed, or ended a connection", |e| {
-            known(e.error.into())
-        }),
+        field(
+            "error.code",
+            Type::Uint,
+            "error number of what failed, or ended a connection",
+            |e| known(e.error.into()),
+        ),
         field("error.type", Type::Text, "name of that error: ECONNREFUSED, …", |e| {
             errno::name(e.error).map_or(Value::Null, |name| Value::Text(name.as_bytes()))
         }),

@@ -1,15 +1,17 @@
-//! The network tracker: TCP connections from their beginning to their end, sockets that listen, and UDP sockets that are connected.
+//! The network tracker: TCP connections from their beginning to their end, sockets that listen, and
+//! UDP sockets that are connected.
 //!
-//! What becomes of a TCP connection is seen in the socket's changes of state, most of which happen in interrupts, in whatever process the
-//! CPU is at by then. So the programs remember who asked for each connection, accepted it or listens, and tell of it as that process's
-//! to the end. What processes ask in system calls that change no state (a connection that fails at once, a UDP socket that is connected,
-//! `listen`, `accept`) is seen when those return.
+//! What becomes of a TCP connection is seen in the socket's changes of state, most of which happen
+//! in interrupts, in whatever process the CPU is at by then. So the programs remember who asked for
+//! each connection, accepted it or listens, and tell of it as that process's to the end. What
+//! processes ask in system calls that change no state (a connection that fails at once, a UDP
+//! socket that is connected, `listen`, `accept`) is seen when those return.
 //!
-//! Of a connection that is older than the watching, its end and its segments that are sent again are told with the cgroup that the
-//! socket was made in, and no process.
+//! Of a connection that is older than the watching, its end and its segments that are sent again
+//! are told with the cgroup that the socket was made in, and no process.
 //!
-//! Not seen: how UDP sockets end, which nothing in the kernel tells; connections that are accepted, and fail at once, by `io_uring` or by
-//! 32-bit programs.
+//! Not seen: how UDP sockets end, which nothing in the kernel tells; connections that are accepted,
+//! and fail at once, by `io_uring` or by 32-bit programs.
 
 mod decode;
 mod event;
@@ -28,7 +30,8 @@ pub use event::{Endpoint, NetworkEvent, NetworkWhat};
 use crate::options::{self, TrackerOptions as _, tracker_options};
 use crate::{LoadError, Program, RingSource, Uses, object};
 
-/// The kernel programs of the network tracker. Those that forget come first: nothing must be remembered before.
+/// The kernel programs of the network tracker. Those that forget come first: nothing must be
+/// remembered before.
 pub const PROGRAM: Program = Program {
     object: object!("network"),
     tracepoints: &[
@@ -84,7 +87,8 @@ impl TrackerSpec for NetworkTracker {
     type Event = NetworkEvent;
     type Options = NetworkOptions;
 
-    const COST: &'static str = "about 50 ns at the end of every system call, 0.2 µs for a change of a socket";
+    const COST: &'static str =
+        "about 50 ns at the end of every system call, 0.2 µs for a change of a socket";
 
     fn attaches(_: &NetworkOptions) -> Vec<&'static str> {
         PROGRAM.attaches()

@@ -13,7 +13,8 @@ pub struct OomEvent {
     pub total: u64,
     /// Bytes that it has in memory.
     pub memory: Memory,
-    /// The limit of its memory cgroup, in bytes, or of the next one above that has one; `None` for none.
+    /// The limit of its memory cgroup, in bytes, or of the next one above that has one; `None` for
+    /// none.
     pub limit: Option<u64>,
     /// Bytes that are used of that.
     pub usage: Option<u64>,
@@ -25,7 +26,8 @@ pub struct OomEvent {
     pub trigger_comm: [u8; 16],
 }
 
-/// What a process has in memory, in bytes. The kernel spreads these counters over CPUs, so each can be off by some pages a CPU.
+/// What a process has in memory, in bytes. The kernel spreads these counters over CPUs, so each can
+/// be off by some pages a CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Of its own.

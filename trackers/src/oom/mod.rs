@@ -1,4 +1,5 @@
-//! The oom tracker: processes that are killed because memory ran out, in their cgroup or on the whole host.
+//! The oom tracker: processes that are killed because memory ran out, in their cgroup or on the
+//! whole host.
 
 mod event;
 
@@ -79,7 +80,8 @@ fn settings(kernel: &Kernel) -> Result<OomSettings, LoadError> {
     let btf = kernel.btf();
     // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
     let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
-    let missing = || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
+    let missing =
+        || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
     let memory_controller =
         btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
     // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
@@ -153,7 +155,8 @@ mod tests {
     fn pages_are_told_as_bytes_and_no_limit_as_none() {
         let header = RecordHeader { kind: KIND_OOM_KILL, ..RecordHeader::default() };
         let process = ProcessHeader { record: header, pid: 7, ..ProcessHeader::default() };
-        let mut record = OomRecord { process, pages: [1, 2, 3, 4], limit: 8, ..OomRecord::default() };
+        let mut record =
+            OomRecord { process, pages: [1, 2, 3, 4], limit: 8, ..OomRecord::default() };
         record.usage = NO_LIMIT;
         let event = decode(bytemuck::bytes_of(&record)).unwrap();
         let memory = Memory { file: 4096, anonymous: 8192, swap: 12_288, shared: 16_384 };

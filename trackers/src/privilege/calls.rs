@@ -64,9 +64,7 @@ pub(super) const SETGROUPS: &str = "setgroups";
 const READS_MEMORY: &str = "process_vm_readv";
 
 /// The calls that are watched, by number.
-pub(super) fn watched(
-    options: &PrivilegeOptions,
-) -> impl Iterator<Item = (c_long, PrivilegeCall)> {
+pub(super) fn watched(options: &PrivilegeOptions) -> impl Iterator<Item = (c_long, PrivilegeCall)> {
     let wants = |call: &Call| match call.kind {
         KIND_PRIVILEGE_SETNS | KIND_PRIVILEGE_UNSHARE => options.namespaces,
         KIND_PRIVILEGE_SETUID | KIND_PRIVILEGE_CAPSET => options.credentials,
@@ -151,8 +149,14 @@ mod tests {
             let bit = if request >= 0x4200 { request - 0x4200 + 32 } else { request };
             PtraceOption::Control.bits() >> bit & 1 != 0
         };
-        assert!([libc::PTRACE_ATTACH, libc::PTRACE_SEIZE, libc::PTRACE_POKEDATA].into_iter().all(told));
-        assert!(![libc::PTRACE_CONT, libc::PTRACE_PEEKDATA, libc::PTRACE_SETOPTIONS].into_iter().any(told));
+        assert!(
+            [libc::PTRACE_ATTACH, libc::PTRACE_SEIZE, libc::PTRACE_POKEDATA].into_iter().all(told)
+        );
+        assert!(
+            ![libc::PTRACE_CONT, libc::PTRACE_PEEKDATA, libc::PTRACE_SETOPTIONS]
+                .into_iter()
+                .any(told)
+        );
         assert!(told(libc::PTRACE_SETREGSET) && !told(libc::PTRACE_GETREGSET));
         let bpf = BpfOption::Control.bits();
         assert_eq!((bpf & 1, bpf >> 5 & 1, bpf >> 1 & 1, bpf >> 63), (1, 1, 0, 0));

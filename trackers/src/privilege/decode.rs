@@ -15,7 +15,8 @@ use crate::header::process;
 use crate::path::{FilePath, join};
 use crate::ring::{Arena, Decode, DecodeError, pieces, read};
 
-/// Flags for namespaces, with the name of their kind and the places in a state that they are about, as bits.
+/// Flags for namespaces, with the name of their kind and the places in a state that they are about,
+/// as bits.
 const NAMESPACES: [(u64, &str, u16); 8] = [
     (libc::CLONE_NEWUSER as u64, "user", 1),
     (libc::CLONE_NEWNS as u64, "mnt", 1 << 1),
@@ -156,7 +157,8 @@ fn ids(call: &Call, fixed: &PrivilegeRecord, told: &mut Told) -> PrivilegeWhat {
     PrivilegeWhat::Ids { requested, groups }
 }
 
-/// The effective, permitted and inheritable sets out of a header and two times three words of 32 bits.
+/// The effective, permitted and inheritable sets out of a header and two times three words of 32
+/// bits.
 fn requested_capabilities(given: &[u64; GIVEN_WORDS]) -> Option<[u64; 3]> {
     let words: [u32; 2 * GIVEN_WORDS] = bytemuck::cast(*given);
     let [version, _, effective, permitted, inheritable, e, p, i, ..] = words;
@@ -438,7 +440,8 @@ mod tests {
         assert_eq!(get(&event, "bpf.attach_type"), Value::Text(b"BPF_TRACE_FENTRY"));
         assert_eq!(get(&event, "bpf.name"), Value::Text(b"my_program"));
         let with = |record: &mut PrivilegeRecord| record.arguments[0] = 6;
-        let event = decode(&record(KIND_PRIVILEGE_BPF, "bpf", with, [b"", b"/sys/fs/bpf/x"])).unwrap();
+        let event =
+            decode(&record(KIND_PRIVILEGE_BPF, "bpf", with, [b"", b"/sys/fs/bpf/x"])).unwrap();
         assert_eq!(get(&event, "bpf.path"), Value::Text(b"/sys/fs/bpf/x"));
     }
 

@@ -7,7 +7,8 @@ use whalewatch_trackers_common::privilege::PrivilegeState;
 use super::fields::FIELDS;
 use crate::path::FilePath;
 
-/// A process did something that changes what it may do, or that reaches into another or the kernel; or was to.
+/// A process did something that changes what it may do, or that reaches into another or the kernel;
+/// or was to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivilegeEvent {
     /// When the system call returned.
@@ -36,7 +37,8 @@ pub struct PrivilegeEvent {
     pub what: PrivilegeWhat,
 }
 
-/// What of a state an event is about, by bits in the order of the state's parts: what changed, and what the call is there to change.
+/// What of a state an event is about, by bits in the order of the state's parts: what changed, and
+/// what the call is there to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// User and group ids.
@@ -58,12 +60,14 @@ pub enum PrivilegeWhat {
         flags: u64,
         /// Names of the kinds, each closed by a NUL byte.
         names: Bytes,
-        /// The namespace that was to be entered, by its inode number; 0 where there is no single one.
+        /// The namespace that was to be entered, by its inode number; 0 where there is no single
+        /// one.
         entered: u32,
     },
     /// Ids were changed.
     Ids {
-        /// Those that were asked for, in the numbers of the process's own user namespace: -1 to leave one as it is.
+        /// Those that were asked for, in the numbers of the process's own user namespace: -1 to
+        /// leave one as it is.
         requested: [Option<i64>; 8],
         /// How many supplementary groups were asked for.
         groups: Option<u64>,

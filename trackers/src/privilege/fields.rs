@@ -46,9 +46,7 @@ macro_rules! requested_set {
             Type::Uint,
             concat!("the ", $name, " set that was asked for"),
             |e| match &e.what {
-                PrivilegeWhat::Capabilities { requested: Some(sets) } => {
-                    Value::Uint(sets[$place])
-                }
+                PrivilegeWhat::Capabilities { requested: Some(sets) } => Value::Uint(sets[$place]),
                 _ => Value::Null,
             },
         )
@@ -97,11 +95,11 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
         "whether any id, set of capabilities or namespace is another than before",
         |e| e.told.changed.map_or(Value::Null, Value::Bool),
     ),
-    field("privilege.flags", Type::Uint, "flags of setns(2), unshare(2) or clone(2)", |e| {
-        match e.what {
-            PrivilegeWhat::Namespaces { flags, .. } => Value::Uint(flags),
-            _ => Value::Null,
-        }
+    field("privilege.flags", Type::Uint, "flags of setns(2), unshare(2) or clone(2)", |e| match e
+        .what
+    {
+        PrivilegeWhat::Namespaces { flags, .. } => Value::Uint(flags),
+        _ => Value::Null,
     }),
     field(
         "privilege.namespaces",
@@ -127,7 +125,11 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     requested!(1, "euid", "the same of the effective user id"),
     requested!(2, "suid", "the same of the saved user id"),
     requested!(3, "fsuid", "the same of the user id for files"),
-    requested!(4, "gid", "group id that was asked for, as the process numbers it; -1 for no change"),
+    requested!(
+        4,
+        "gid",
+        "group id that was asked for, as the process numbers it; -1 for no change"
+    ),
     requested!(5, "egid", "the same of the effective group id"),
     requested!(6, "sgid", "the same of the saved group id"),
     requested!(7, "fsgid", "the same of the group id for files"),
@@ -162,9 +164,21 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     state!(before, namespaces, 3, "namespaces.uts", "UTS namespace before"),
     state!(before, namespaces, 4, "namespaces.ipc", "IPC namespace before"),
     state!(before, namespaces, 5, "namespaces.cgroup", "cgroup namespace before"),
-    state!(before, namespaces, 6, "namespaces.pid_for_children", "pid namespace for children before"),
+    state!(
+        before,
+        namespaces,
+        6,
+        "namespaces.pid_for_children",
+        "pid namespace for children before"
+    ),
     state!(before, namespaces, 7, "namespaces.time", "time namespace before"),
-    state!(before, namespaces, 8, "namespaces.time_for_children", "time namespace for children before"),
+    state!(
+        before,
+        namespaces,
+        8,
+        "namespaces.time_for_children",
+        "time namespace for children before"
+    ),
     state!(after, ids, 0, "uid", "real user id after, in the host's numbers"),
     state!(after, ids, 1, "euid", "effective user id after"),
     state!(after, ids, 2, "suid", "saved user id after"),
@@ -186,18 +200,24 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     state!(after, namespaces, 5, "namespaces.cgroup", "cgroup namespace after"),
     state!(after, namespaces, 6, "namespaces.pid_for_children", "pid namespace for children after"),
     state!(after, namespaces, 7, "namespaces.time", "time namespace after"),
-    state!(after, namespaces, 8, "namespaces.time_for_children", "time namespace for children after"),
+    state!(
+        after,
+        namespaces,
+        8,
+        "namespaces.time_for_children",
+        "time namespace for children after"
+    ),
     field("privilege.gained", Type::Texts, "capabilities that the effective set has got", |e| {
         texts(&e.gained)
     }),
     field("privilege.lost", Type::Texts, "capabilities that the effective set has no more", |e| {
         texts(&e.lost)
     }),
-    field("privilege.request", Type::Text, "request of ptrace(2): PTRACE_ATTACH, …", |e| {
-        match &e.what {
-            PrivilegeWhat::Ptrace { request: Some(request), .. } => Value::Text(request),
-            _ => Value::Null,
-        }
+    field("privilege.request", Type::Text, "request of ptrace(2): PTRACE_ATTACH, …", |e| match &e
+        .what
+    {
+        PrivilegeWhat::Ptrace { request: Some(request), .. } => Value::Text(request),
+        _ => Value::Null,
     }),
     field(
         "privilege.target_pid",

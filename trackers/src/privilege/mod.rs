@@ -1,12 +1,12 @@
-//! The privilege tracker: what changes what a process may do and where it is, and what reaches into other processes and the kernel: the
-//! calls that a way out of a container goes through.
+//! The privilege tracker: what changes what a process may do and where it is, and what reaches into
+//! other processes and the kernel: the calls that a way out of a container goes through.
 //!
-//! Each call is told when it returns, with what was before and what is then. A `clone` with flags for new namespaces is a
-//! `privilege.unshare`: what is then is the new process's, which is the event's target. An `execve` that changed ids or capabilities is a
-//! `privilege.setuid`.
+//! Each call is told when it returns, with what was before and what is then. A `clone` with flags
+//! for new namespaces is a `privilege.unshare`: what is then is the new process's, which is the
+//! event's target. An `execve` that changed ids or capabilities is a `privilege.setuid`.
 //!
-//! Not seen: calls of 32-bit programs, `prctl` (which mostly takes away, or gives what a process could give itself), and what
-//! `/proc/PID/mem` is written with.
+//! Not seen: calls of 32-bit programs, `prctl` (which mostly takes away, or gives what a process
+//! could give itself), and what `/proc/PID/mem` is written with.
 
 mod calls;
 mod decode;
@@ -17,9 +17,7 @@ mod names;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::privilege::{
-    OptionalOffsets, PrivilegeOffsets, PrivilegeSettings,
-};
+use whalewatch_trackers_common::privilege::{OptionalOffsets, PrivilegeOffsets, PrivilegeSettings};
 
 pub use decode::PrivilegeDecoder;
 pub use event::{Bpf, PrivilegeEvent, PrivilegeWhat, Told};
@@ -74,7 +72,8 @@ pub enum PtraceOption {
 pub enum BpfOption {
     /// None.
     None,
-    /// Those that load, make, attach, pin and get: not those that read and write the elements of maps, and that list what there is.
+    /// Those that load, make, attach, pin and get: not those that read and write the elements of
+    /// maps, and that list what there is.
     #[default]
     Control,
     /// All.
@@ -86,7 +85,8 @@ tracker_options! {
     PrivilegeOptions { ring_kib: 1024, results: true,
         /// Report namespaces that are entered and made: `setns`, `unshare`, `clone`.
         namespaces: bool = true,
-        /// Report ids and capabilities that are changed: `setuid` and its family, `capset`, an `execve` that changes them.
+        /// Report ids and capabilities that are changed: `setuid` and its family, `capset`, an
+        /// `execve` that changes them.
         credentials: bool = true,
         /// Report kernel modules that are loaded and unloaded.
         modules: bool = true,
@@ -102,8 +102,7 @@ tracker_options! {
 pub struct PrivilegeTracker;
 
 impl TrackerSpec for PrivilegeTracker {
-    const ABOUT: &'static str =
-        "namespaces, ids, capabilities, ptrace, kernel modules and BPF: what a break-out passes through";
+    const ABOUT: &'static str = "namespaces, ids, capabilities, ptrace, kernel modules and BPF: what a break-out passes through";
     type Event = PrivilegeEvent;
     type Options = PrivilegeOptions;
 

@@ -32,7 +32,8 @@ pub enum What {
     Executed(Executed),
     /// It ended, with all of its threads.
     Exited {
-        /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in bits 8 to 15.
+        /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in
+        /// bits 8 to 15.
         status: u32,
     },
 }
@@ -40,7 +41,8 @@ pub enum What {
 /// The program that a process runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// The executable's path as it was given to the kernel, in the process's own view of the file system.
+    /// The executable's path as it was given to the kernel, in the process's own view of the file
+    /// system.
     pub path: Bytes,
     /// Arguments, each closed by a NUL byte.
     pub args: Bytes,
@@ -86,7 +88,8 @@ impl ProcessEvent {
     }
 }
 
-/// True where it holds, nothing where it does not: a flag that is seldom set is not printed with every event.
+/// True where it holds, nothing where it does not: a flag that is seldom set is not printed with
+/// every event.
 fn flag(set: bool) -> Value<'static> {
     if set { Value::Bool(true) } else { Value::Null }
 }

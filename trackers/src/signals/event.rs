@@ -51,10 +51,15 @@ impl Event for SignalEvent {
     const NAME: &'static str = "signals";
     const KINDS: &'static [&'static str] = &["signal.send"];
     const FIELDS: &'static [Field<Self>] = &[
-        field("signal.number", Type::Uint, "number of the signal", |e| Value::Uint(e.number.into())),
-        field("signal.name", Type::Text, "its name: SIGKILL, …; SIGRT for all real-time signals", |e| {
-            Value::Text(names::name(e.number).as_bytes())
+        field("signal.number", Type::Uint, "number of the signal", |e| {
+            Value::Uint(e.number.into())
         }),
+        field(
+            "signal.name",
+            Type::Text,
+            "its name: SIGKILL, …; SIGRT for all real-time signals",
+            |e| Value::Text(names::name(e.number).as_bytes()),
+        ),
         field("signal.code", Type::Int, "why it was sent: si_code of sigaction(2)", |e| {
             Value::Int(e.code.into())
         }),

@@ -25,9 +25,11 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the signals tracker.
     SignalsOptions { ring_kib: 1024, results: true,
-        /// Signals that are watched, by name (`SIGKILL`; `SIGRT` for all real-time signals). Empty for all.
+        /// Signals that are watched, by name (`SIGKILL`; `SIGRT` for all real-time signals). Empty
+        /// for all.
         signals: Vec<String> = Vec::new(),
-        /// Report also what the kernel itself sends: SIGCHLD at the end of each child, timers, faults.
+        /// Report also what the kernel itself sends: SIGCHLD at the end of each child, timers,
+        /// faults.
         kernel: bool = false,
     }
 }

@@ -2,10 +2,37 @@
 
 /// Names by number, from 1 on.
 const NAMES: [&str; 31] = [
-    "SIGHUP", "SIGINT", "SIGQUIT", "SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGKILL", "SIGUSR1",
-    "SIGSEGV", "SIGUSR2", "SIGPIPE", "SIGALRM", "SIGTERM", "SIGSTKFLT", "SIGCHLD", "SIGCONT", "SIGSTOP",
-    "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGURG", "SIGXCPU", "SIGXFSZ", "SIGVTALRM", "SIGPROF", "SIGWINCH",
-    "SIGIO", "SIGPWR", "SIGSYS",
+    "SIGHUP",
+    "SIGINT",
+    "SIGQUIT",
+    "SIGILL",
+    "SIGTRAP",
+    "SIGABRT",
+    "SIGBUS",
+    "SIGFPE",
+    "SIGKILL",
+    "SIGUSR1",
+    "SIGSEGV",
+    "SIGUSR2",
+    "SIGPIPE",
+    "SIGALRM",
+    "SIGTERM",
+    "SIGSTKFLT",
+    "SIGCHLD",
+    "SIGCONT",
+    "SIGSTOP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGVTALRM",
+    "SIGPROF",
+    "SIGWINCH",
+    "SIGIO",
+    "SIGPWR",
+    "SIGSYS",
 ];
 
 /// The name of a signal; real-time signals have none of their own.
@@ -35,12 +62,16 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_c_library() {
-        let known = [(libc::SIGKILL, "SIGKILL"), (libc::SIGCHLD, "SIGCHLD"), (libc::SIGSYS, "SIGSYS")];
+        let known =
+            [(libc::SIGKILL, "SIGKILL"), (libc::SIGCHLD, "SIGCHLD"), (libc::SIGSYS, "SIGSYS")];
         for (number, expected) in known {
             assert_eq!(name(number as u32), expected);
             assert_eq!(bit(expected), Some(1 << (number - 1)));
         }
-        assert_eq!((name(34), name(0), bit("TERM"), bit("NONE")), ("SIGRT", "SIGRT", Some(1 << 14), None));
+        assert_eq!(
+            (name(34), name(0), bit("TERM"), bit("NONE")),
+            ("SIGRT", "SIGRT", Some(1 << 14), None)
+        );
         assert!(all().all(|name| bit(name).is_some()));
     }
 }

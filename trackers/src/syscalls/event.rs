@@ -89,11 +89,11 @@ impl Event for SyscallEvent {
         field("syscall.number", Type::Uint, "its number on this architecture", |e| {
             Value::Uint(e.number.into())
         }),
-        field("syscall.arguments", Type::Texts, "its six arguments, in hexadecimal", |e| {
-            match &e.what {
-                Call { arguments, .. } => Value::Texts(Texts(arguments)),
-                Stats { .. } => Value::Null,
-            }
+        field("syscall.arguments", Type::Texts, "its six arguments, in hexadecimal", |e| match &e
+            .what
+        {
+            Call { arguments, .. } => Value::Texts(Texts(arguments)),
+            Stats { .. } => Value::Null,
         }),
         field("syscall.result", Type::Int, "what it gave; below 0 an error", |e| match e.what {
             Call { result, .. } => Value::Int(result),

@@ -1,8 +1,10 @@
 //! The syscalls tracker: system calls, counted for each cgroup, and chosen ones one by one.
 //!
-//! A call is told when it returns: one that was begun before watching began, or that still runs, is not; nor are `exit` and
-//! `exit_group`, which never return, and calls of 32-bit programs, whose numbers mean other calls. A container that has several cgroups
-//! has a `syscall.stats` for each. An `execve` that a thread other than the first makes is not told either: the thread's id changes with it.
+//! A call is told when it returns: one that was begun before watching began, or that still runs, is
+//! not; nor are `exit` and `exit_group`, which never return, and calls of 32-bit programs, whose
+//! numbers mean other calls. A container that has several cgroups has a `syscall.stats` for each.
+//! An `execve` that a thread other than the first makes is not told either: the thread's id changes
+//! with it.
 
 mod decode;
 mod event;
@@ -32,8 +34,9 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the syscalls tracker.
     SyscallsOptions { ring_kib: 4096, results: true,
-        /// Count calls, failures and time of each system call in each cgroup, and report them each `interval`. With
-        /// `scope.results = "failed"` only calls that failed are counted. A budget does not touch it.
+        /// Count calls, failures and time of each system call in each cgroup, and report them each
+        /// `interval`. With `scope.results = "failed"` only calls that failed are counted. A budget
+        /// does not touch it.
         stats: bool = true,
         /// System calls that are counted, by name. Empty for all.
         only: Vec<String> = Vec::new(),
@@ -98,7 +101,8 @@ pub fn open(
     options: &SyscallsOptions,
     directory: &Directory,
 ) -> Result<RingSource<SyscallsDecoder>, LoadError> {
-    let settings = |_: &_| Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET });
+    let settings =
+        |_: &_| Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET });
     let stats = options.stats;
     crate::open::open(&PROGRAM, options, directory, settings, |attached| {
         if stats { SyscallsDecoder::with_sums(attached) } else { Ok(SyscallsDecoder::default()) }
@@ -148,9 +152,8 @@ fn unknown(key: &'static str, asked: &str) -> Option<Problem> {
         return None;
     }
     let problem = Problem::new(key, format!("this machine has no system call {asked:?}"));
-    let near = known().max_by(|a, b| {
-        strsim::jaro_winkler(a, asked).total_cmp(&strsim::jaro_winkler(b, asked))
-    });
+    let near = known()
+        .max_by(|a, b| strsim::jaro_winkler(a, asked).total_cmp(&strsim::jaro_winkler(b, asked)));
     Some(match near {
         Some(near) => problem.hint(format!("did you mean {near:?}?")),
         None => problem,

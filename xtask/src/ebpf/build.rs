@@ -25,7 +25,8 @@ pub(super) fn objects() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Options that decide what the objects are. `debuginfo` is what the linker makes type information from.
+/// Options that decide what the objects are. `debuginfo` is what the linker makes type information
+/// from.
 pub(super) const FLAGS: [&str; 3] = ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort"];
 
 /// Compiles the kernel side; each object's name with its bytes.
@@ -63,7 +64,8 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
     objects()?.into_iter().map(stripped).collect()
 }
 
-/// The compiler's flags. No path of this machine gets into the objects, so that every machine makes the same.
+/// The compiler's flags. No path of this machine gets into the objects, so that every machine makes
+/// the same.
 fn flags(toolchain: &Toolchain) -> Result<String> {
     let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));

@@ -1,4 +1,5 @@
-//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that what lies there is fresh.
+//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that what lies
+//! there is fresh.
 
 mod build;
 mod manifest;

@@ -99,7 +99,8 @@ fn linker() -> Result<PathBuf> {
 
 /// The first line that a program says, if it ends well.
 fn said(command: &mut Command) -> Option<String> {
-    // Run by `cargo xtask`, these would make rustup's programs stand for the toolchain that xtask itself was built with.
+    // Run by `cargo xtask`, these would make rustup's programs stand for the toolchain that xtask
+    // itself was built with.
     let done = command.env_remove("RUSTUP_TOOLCHAIN").env_remove("RUSTC").output().ok()?;
     let text = String::from_utf8(done.stdout).ok()?;
     done.status.success().then(|| text.lines().next().unwrap_or_default().trim().to_owned())

@@ -27,7 +27,8 @@ const NEEDED: [&str; 14] = [
     "attaching",
 ];
 
-/// Where something is out of the ordinary and everything works: what else `doctor` says, as finding, state, and what was found.
+/// Where something is out of the ordinary and everything works: what else `doctor` says, as
+/// finding, state, and what was found.
 const WORKS: [(&str, &str, [&str; 3]); 4] = [
     ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's own"]),
     (
@@ -142,7 +143,8 @@ pub(super) fn ended_well(report: &Report, case: &str) -> Result<()> {
     conserved(&totals, printed).with_context(|| format!("totals: {totals}"))
 }
 
-/// Generated is delivered, that is what the container manager took in, and all it gave out was printed.
+/// Generated is delivered, that is what the container manager took in, and all it gave out was
+/// printed.
 fn conserved(totals: &Value, printed: u64) -> Result<()> {
     let number = |value: &Value| value.as_u64().context("a number is missing");
     let mut delivered = 0;

@@ -14,7 +14,8 @@ use crate::run::{Show, run};
 /// What a guest does, from its first process on.
 const SCRIPT: &str = include_str!("guest.sh");
 
-/// Many times what a boot with its checks takes (some 30 s), in seconds: it is for guests that hang.
+/// Many times what a boot with its checks takes (some 30 s), in seconds: it is for guests that
+/// hang.
 const LIMIT: &str = "240";
 
 /// Makes the file system that guests start with.
@@ -67,7 +68,8 @@ fn libraries(said: &str) -> impl Iterator<Item = &str> {
     said.split_whitespace().filter(|word| word.starts_with('/'))
 }
 
-/// Boots a kernel and waits for the end. What the guest said is kept in files whose names begin with `files`.
+/// Boots a kernel and waits for the end. What the guest said is kept in files whose names begin
+/// with `files`.
 pub(super) fn boot(
     files: &Path,
     kernel: &Path,

@@ -1,5 +1,5 @@
-//! `cargo xtask kernels`: the program on other kernels than this machine's, each in a virtual machine that is emulated, so that
-//! neither virtualisation nor root is needed.
+//! `cargo xtask kernels`: the program on other kernels than this machine's, each in a virtual
+//! machine that is emulated, so that neither virtualisation nor root is needed.
 
 mod checks;
 mod fails;

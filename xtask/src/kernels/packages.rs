@@ -1,4 +1,5 @@
-//! Debian's kernels: found by the packages that always depend on the newest of a kind, and kept once fetched.
+//! Debian's kernels: found by the packages that always depend on the newest of a kind, and kept
+//! once fetched.
 
 use std::fs;
 use std::path::{Path, PathBuf};

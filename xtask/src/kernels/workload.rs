@@ -10,7 +10,8 @@ use super::report::Report;
 /// The last argument of each command begins so.
 const NONCE: &str = "whalewatch-kernels-";
 
-/// Ids of the container that was there before and of the one that came and went: 64 times one digit.
+/// Ids of the container that was there before and of the one that came and went: 64 times one
+/// digit.
 const OLD: char = '1';
 const NEW: char = '2';
 
@@ -128,7 +129,7 @@ fn id(digit: char) -> String {
 /// Shown as of that container, by its cgroup; no daemon says its name.
 fn is_in(event: &Event, digit: char) -> Result<()> {
     let attribution = &event.0["attribution"];
-    let told = event.state() == "pending" && attribution["source"] == "cgroup";
+    let told = event.state() == "pending" && attribution["evidence"] == "cgroup";
     ensure!(told && event.container_id() == Some(&id(digit)), "it is in {digit}…: {}", event.0);
     ensure!(event.0["container"]["runtime"] == "docker", "docker's by its path: {}", event.0);
     Ok(())

@@ -16,20 +16,22 @@ use crate::BAD_USAGE;
 use crate::say::say;
 use when::When;
 
-/// Ask a history that a `sqlite` handler keeps: what ran, opened, connected, in which container, and when
+/// Ask a history that a `sqlite` handler keeps: what ran, opened, connected, in which container,
+/// and when
 ///
-/// All times are in UTC. A time is written as 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday, now, or -2h or '2h ago'. The
-/// history may be one that is being written.
+/// All times are in UTC. A time is written as 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday,
+/// now, or -2h or '2h ago'. The history may be one that is being written.
 #[derive(Args)]
 pub(crate) struct Query {
     /// The database
     #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
     db: PathBuf,
-    /// Only containers that this pattern fits: web* for a name or an id, image:nginx*, label:tier=front*, !web-test for all but
-    /// those; may be repeated
+    /// Only containers that this pattern fits: web* for a name or an id, image:nginx*,
+    /// label:tier=front*, !web-test for all but those; may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
-    /// Only events of this kind: process.exec, file.*, or network for all that begin so; may be repeated
+    /// Only events of this kind: process.exec, file.*, or network for all that begin so; may be
+    /// repeated
     #[arg(long, value_name = "GLOB")]
     kind: Vec<String>,
     /// Only what happened at this time or later
@@ -56,10 +58,12 @@ pub(crate) struct Query {
     /// Only the last so many events; with --count-by, the so many largest counts
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
-    /// Count events by these fields instead of showing them: container.name,kind or day, or any field that an event has
+    /// Count events by these fields instead of showing them: container.name,kind or day, or any
+    /// field that an event has
     #[arg(long, value_delimiter = ',', value_name = "FIELDS")]
     count_by: Vec<Group>,
-    /// A table for people, or JSON lines for programs: each event as it was printed when it happened
+    /// A table for people, or JSON lines for programs: each event as it was printed when it
+    /// happened
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

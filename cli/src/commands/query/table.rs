@@ -5,7 +5,8 @@ use whalewatch_kit::Clock;
 use whalewatch_kit::text::{shell_word, visible};
 use whalewatch_sqlite::{Found, Group, Value};
 
-/// Titles and widths of the columns; those whose width is negative stand to the right. The last has none.
+/// Titles and widths of the columns; those whose width is negative stand to the right. The last has
+/// none.
 const COLUMNS: [(&str, i8); 8] = [
     ("TIME (UTC)", 23),
     ("CONTAINER", 24),
@@ -17,7 +18,8 @@ const COLUMNS: [(&str, i8); 8] = [
     ("DETAIL", 0),
 ];
 
-/// What each event's detail leaves out: it stands in other columns, or is the same for all that a process does.
+/// What each event's detail leaves out: it stands in other columns, or is the same for all that a
+/// process does.
 const LEFT_OUT: [&str; 18] = [
     "time",
     "kind",
@@ -115,8 +117,8 @@ fn characters(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
 
-/// Writes what stands for the container: its name; the start of its id and `?` where no name ever came; `-` for none; `?` where it
-/// could not be told.
+/// Writes what stands for the container: its name; the start of its id and `?` where no name ever
+/// came; `-` for none; `?` where it could not be told.
 fn container(out: &mut Vec<u8>, found: &Found<'_>) {
     match (found.container_name, found.container_id, found.attribution) {
         (Some(name), ..) => visible(out, name.as_bytes()),

@@ -8,12 +8,13 @@ use crate::{Extra, fields, subject};
 
 mod methods;
 
-/// How many times in all the conditions of `exists` and `all` may be repeated for the items of literal lists: those stand in each
-/// other, and each level multiplies.
+/// How many times in all the conditions of `exists` and `all` may be repeated for the items of
+/// literal lists: those stand in each other, and each level multiplies.
 const MOST_REPEATS: usize = 10_000;
 
-/// Compiles a condition for events that look like `schema`; a field that only others of the `known` schemas have is null
-/// in these. Without `known` every field that `schema` lacks is. Events have the `extra` fields, too.
+/// Compiles a condition for events that look like `schema`; a field that only others of the `known`
+/// schemas have is null in these. Without `known` every field that `schema` lacks is. Events have
+/// the `extra` fields, too.
 ///
 /// # Errors
 /// Everything that is wrong with it.
@@ -54,7 +55,8 @@ struct Bound {
 enum Element {
     /// An item of a literal list.
     Item(Operand),
-    /// An element of a list of the event's: the condition is inside of that many lists, this one counted.
+    /// An element of a list of the event's: the condition is inside of that many lists, this one
+    /// counted.
     Of(usize),
 }
 
@@ -274,7 +276,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// `item in [a, b, …]`: sorted where all is known beforehand, else one comparison after the other.
+    /// `item in [a, b, …]`: sorted where all is known beforehand, else one comparison after the
+    /// other.
     fn one_of(&mut self, node: &Node, item: &Operand, items: &[Node]) -> Test {
         if let Operand::Number(Number::Field(field)) = item
             && let Some(mut numbers) = constants(items, |expr| match expr {

@@ -1,16 +1,21 @@
 //! Conditions on events, in a part of [CEL](https://cel.dev), the Common Expression Language:
 //!
 //! * fields by their names, as they are printed: `process.user.id`, `container.name`;
-//! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`, lists (`[1, 2]`);
-//! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and parentheses;
+//! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`,
+//!   lists (`[1, 2]`);
+//! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and
+//!   parentheses;
 //! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`;
-//! * `text.matches('regex')`: whether a part of it does, in the syntax of RE2 and of the `regex` crate;
+//! * `text.matches('regex')`: whether a part of it does, in the syntax of RE2 and of the `regex`
+//!   crate;
 //! * `size(x)` or `x.size()`: how many elements a list has, or how many characters a text;
-//! * `list.exists(e, condition)` and `list.all(e, condition)`, for fields that are lists of texts and for lists of literals:
-//!   `process.command_args.exists(a, a.startsWith('-i'))`, `['/bin/', '/sbin/'].exists(p, file.path.startsWith(p))`.
+//! * `list.exists(e, condition)` and `list.all(e, condition)`, for fields that are lists of texts
+//!   and for lists of literals: `process.command_args.exists(a, a.startsWith('-i'))`,
+//!   `['/bin/', '/sbin/'].exists(p, file.path.startsWith(p))`.
 //!
-//! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does; `field == null` and
-//! `has(field)` ask for it. An object (`container == null`) is null if everything in it is.
+//! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does;
+//! `field == null` and `has(field)` ask for it. An object (`container == null`) is null if
+//! everything in it is.
 
 use whalewatch_core::{Batch, Problem, Schema};
 
@@ -27,7 +32,8 @@ mod tests;
 
 use syntax::Node;
 
-/// A [`Condition`] compiled for events of one type: every field is found and every type checked, so nothing can fail.
+/// A [`Condition`] compiled for events of one type: every field is found and every type checked, so
+/// nothing can fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test(program::Test);
 
@@ -75,7 +81,8 @@ impl Condition {
         }
     }
 
-    /// Checks it against every type of event that comes in: a field must be one of any of them, each type must fit.
+    /// Checks it against every type of event that comes in: a field must be one of any of them,
+    /// each type must fit.
     pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
         self.check_with(input, &[])
     }
@@ -95,8 +102,8 @@ impl Condition {
         problems
     }
 
-    /// Compiles it for events that look like `schema`; a field that only others of the `known` schemas have is null in
-    /// these. Without `known` every field that `schema` lacks is.
+    /// Compiles it for events that look like `schema`; a field that only others of the `known`
+    /// schemas have is null in these. Without `known` every field that `schema` lacks is.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -117,7 +124,8 @@ impl Condition {
         compile::compile(&self.node, &self.key, schema, known, extra).map(Test)
     }
 
-    /// Every dotted name in it, in the order they stand: fields, and the names that `exists` and `all` give to elements.
+    /// Every dotted name in it, in the order they stand: fields, and the names that `exists` and
+    /// `all` give to elements.
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();
         self.node.names(&mut names);
@@ -125,7 +133,8 @@ impl Condition {
     }
 }
 
-/// A condition with what it was compiled to, by type of the events: a handful, so a list is the fastest map.
+/// A condition with what it was compiled to, by type of the events: a handful, so a list is the
+/// fastest map.
 #[derive(Clone, Debug)]
 pub struct Tests {
     condition: Condition,

@@ -1,15 +1,16 @@
 //! From tokens to a condition: the part of CEL that conditions are made of, by recursive descent.
 //!
-//! Why not the `cel` crate's parser (0.15): it has positions, but brings the ANTLR runtime, a generated parser of many
-//! thousand lines, an interpreter and some twenty packages with it, of which a filter that compiles its conditions for
-//! itself uses next to nothing; and its messages are those of a grammar, where ours can say what to write instead. What
-//! is read here is a strict part of CEL, so a condition stays valid if that crate takes over one day.
+//! Why not the `cel` crate's parser (0.15): it has positions, but brings the ANTLR runtime, a
+//! generated parser of many thousand lines, an interpreter and some twenty packages with it, of
+//! which a filter that compiles its conditions for itself uses next to nothing; and its messages
+//! are those of a grammar, where ours can say what to write instead. What is read here is a strict
+//! part of CEL, so a condition stays valid if that crate takes over one day.
 
 use super::lexer::{Token, tokens};
 use super::syntax::{Expr, Method, Node, Op, SyntaxError};
 
-/// How deep parentheses, lists, calls and negations may stand in each other: far more than a person writes, far less
-/// than a stack has room for, here and wherever the condition is walked later.
+/// How deep parentheses, lists, calls and negations may stand in each other: far more than a person
+/// writes, far less than a stack has room for, here and wherever the condition is walked later.
 const MAX_DEPTH: usize = 64;
 
 /// Reads a condition.

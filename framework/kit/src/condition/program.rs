@@ -7,7 +7,8 @@ use whalewatch_core::{Accessor, Timestamp, Value};
 use super::syntax::Op;
 use crate::Subject;
 
-/// A condition on events of one type. Every field in it is found and every type checked, so that nothing can fail.
+/// A condition on events of one type. Every field in it is found and every type checked, so that
+/// nothing can fail.
 ///
 /// A comparison with a field that the event lacks does not hold, except `!=`, which does.
 #[derive(Clone, Debug, PartialEq, Eq)]

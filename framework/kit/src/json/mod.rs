@@ -1,7 +1,7 @@
 //! JSON: one line an event, named by the OpenTelemetry semantic conventions.
 //!
-//! Nothing that a traced program puts into its name, arguments or files can end a line or reach a terminal as a control.
-//! JSON must be UTF-8, so bytes that are not become U+FFFD.
+//! Nothing that a traced program puts into its name, arguments or files can end a line or reach a
+//! terminal as a control. JSON must be UTF-8, so bytes that are not become U+FFFD.
 
 mod plan;
 
@@ -15,7 +15,8 @@ use plan::{Content, Leaf, Plan};
 
 /// Writes events as JSON lines.
 ///
-/// What an event type's lines look like is worked out once; then writing an event is one pass without an allocation.
+/// What an event type's lines look like is worked out once; then writing an event is one pass
+/// without an allocation.
 #[derive(Debug)]
 pub struct Json {
     /// The host's name, quoted.
@@ -78,7 +79,8 @@ impl Json {
 /// How many attributions' texts are kept.
 const TAILS: usize = 16;
 
-/// The ends of lines, container and attribution, as they were written last: events of one container share them.
+/// The ends of lines, container and attribution, as they were written last: events of one container
+/// share them.
 #[derive(Debug, Default)]
 struct Tails {
     kept: Vec<(Attribution, Box<[u8]>)>,
@@ -105,15 +107,15 @@ impl Tails {
     }
 }
 
-/// Whether two attributions are written alike. Only the same snapshot of a container counts as the same: it never
-/// changes, and to look into two would cost more than to write one.
+/// Whether two attributions are written alike. Only the same snapshot of a container counts as the
+/// same: it never changes, and to look into two would cost more than to write one.
 fn same(a: &Attribution, b: &Attribution) -> bool {
     let container = match (&a.container, &b.container) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (None, None) => true,
         _ => false,
     };
-    container && a.state == b.state && a.how == b.how
+    container && a.state == b.state && a.evidence == b.evidence
 }
 
 /// A line being written.
@@ -207,7 +209,7 @@ fn json_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_core::{Container, How, Status};
+    use whalewatch_core::{Container, Evidence, Status};
 
     use super::*;
     use crate::testing::{Odd, Ran, bare, example, named};
@@ -241,13 +243,13 @@ mod tests {
             concat!(
                 r#"{},"container":{{"id":"{}","name":"short","image":{{"name":"bb:1"}},"#,
                 r#""runtime":"docker","status":"running"}},"#,
-                r#""attribution":{{"state":"resolved","source":"cgroup"}}}}"#,
+                r#""attribution":{{"state":"resolved","evidence":"cgroup"}}}}"#,
                 "\n"
             ),
             EXAMPLE, id
         );
         let short = named(&id, "short", "bb:1", Status::Running);
-        assert_eq!(attributed(&Attribution::container(short, How::Cgroup)), want);
+        assert_eq!(attributed(&Attribution::container(short, Evidence::Cgroup)), want);
     }
 
     #[test]
@@ -262,10 +264,10 @@ mod tests {
         let want = concat!(
             r#""runtime":"docker","status":"running"},"#,
             r#""k8s":{"pod":{"name":"web-0"},"namespace":{"name":"shop"},"container":{"name":"short"}},"#,
-            r#""attribution":{"state":"resolved","source":"cgroup"}}"#,
+            r#""attribution":{"state":"resolved","evidence":"cgroup"}}"#,
             "\n"
         );
-        let line = attributed(&Attribution::container(short, How::Cgroup));
+        let line = attributed(&Attribution::container(short, Evidence::Cgroup));
         assert!(line.ends_with(want), "{line}");
     }
 
@@ -274,20 +276,23 @@ mod tests {
         let want = format!(
             concat!(
                 r#"{},"container":{{"id":"ab","name":null,"runtime":"docker","status":"unknown"}},"#,
-                r#""attribution":{{"state":"pending","source":"cgroup"}}}}"#,
+                r#""attribution":{{"state":"pending","evidence":"cgroup"}}}}"#,
                 "\n"
             ),
             EXAMPLE
         );
-        assert_eq!(attributed(&Attribution::container(Arc::new(bare("ab")), How::Cgroup)), want);
+        assert_eq!(
+            attributed(&Attribution::container(Arc::new(bare("ab")), Evidence::Cgroup)),
+            want
+        );
     }
 
     #[test]
     fn host_and_unknown_have_a_null_container_and_no_manager_has_none() {
         let host = format!(
-            "{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"host\",\"source\":\"pid\"}}}}\n"
+            "{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"host\",\"evidence\":\"pid\"}}}}\n"
         );
-        assert_eq!(attributed(&Attribution::host(How::Pid)), host);
+        assert_eq!(attributed(&Attribution::host(Evidence::Pid)), host);
         let unknown =
             format!("{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"unknown\"}}}}\n");
         assert_eq!(attributed(&Attribution::unknown()), unknown);
@@ -304,11 +309,11 @@ mod tests {
         batch.attribute(|_| {
             turn += 1;
             match turn % 7 {
-                0 => Attribution::host(How::Cgroup),
+                0 => Attribution::host(Evidence::Cgroup),
                 1 => Attribution::unknown(),
                 _ => {
                     let container = &containers[turn * turn % containers.len()];
-                    Attribution::container(Arc::clone(container), How::Cgroup)
+                    Attribution::container(Arc::clone(container), Evidence::Cgroup)
                 }
             }
         });

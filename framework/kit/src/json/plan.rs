@@ -1,8 +1,9 @@
 //! How the fields of an event type nest as JSON objects, worked out once for each type.
 //!
-//! Field names are dotted paths; what is left is a flat list of leaves in the order they are written. Which objects to
-//! close and open between two leaves depends only on how many objects they share, so each leaf has the text that leads
-//! to it ready for every such number. Writing an event is then one pass, with no look-up and no allocation.
+//! Field names are dotted paths; what is left is a flat list of leaves in the order they are
+//! written. Which objects to close and open between two leaves depends only on how many objects
+//! they share, so each leaf has the text that leads to it ready for every such number. Writing an
+//! event is then one pass, with no look-up and no allocation.
 
 use std::ops::Range;
 
@@ -27,7 +28,8 @@ pub(crate) struct Leaf {
     pub(crate) depth: usize,
     /// How many of these the leaf before it is in, too.
     pub(crate) shared: usize,
-    /// What stands before the value, by how many of its objects are open already: `,"process":{"user":{"id":`.
+    /// What stands before the value, by how many of its objects are open already:
+    /// `,"process":{"user":{"id":`.
     pub(crate) leads: Box<[Box<[u8]>]>,
     /// Whether a container without this has `null` there.
     pub(crate) even_null: bool,
@@ -101,9 +103,10 @@ enum Node {
 struct Object(Vec<(String, Node)>);
 
 impl Object {
-    /// Puts a leaf at a dotted path. Where the path leads through a value or ends at an object (an event type with the
-    /// fields `a` and `a.b`), the leaf stands at the top under its whole name: JSON has no place for both. A whole name
-    /// that is taken, too, is left out: the first counts, as in [`Schema::find`].
+    /// Puts a leaf at a dotted path. Where the path leads through a value or ends at an object (an
+    /// event type with the fields `a` and `a.b`), the leaf stands at the top under its whole name:
+    /// JSON has no place for both. A whole name that is taken, too, is left out: the first counts,
+    /// as in [`Schema::find`].
     fn insert(&mut self, path: &str, content: Content) {
         let reserved = ["time", "kind"].contains(&path);
         if !reserved && !self.nest(path, content) && !self.0.iter().any(|(key, _)| key == path) {

@@ -3,7 +3,8 @@
 use http::Uri;
 use whalewatch_core::Problem;
 
-/// Reads the address in the option `key`: `http://` or `https://`, a host, and what else belongs to it.
+/// Reads the address in the option `key`: `http://` or `https://`, a host, and what else belongs to
+/// it.
 ///
 /// # Errors
 /// If it is none, or has a user and password in it, which would be printed with every error.

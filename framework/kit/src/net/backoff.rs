@@ -3,8 +3,8 @@
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, SystemTime};
 
-/// Pauses that double from a first one up to a longest one. Each is shortened at random by up to a half, so that many
-/// hosts that lost one server do not all come back to it at once.
+/// Pauses that double from a first one up to a longest one. Each is shortened at random by up to a
+/// half, so that many hosts that lost one server do not all come back to it at once.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -22,7 +22,8 @@ impl Backoff {
     pub fn pause(&mut self) -> Duration {
         let whole = self.first.saturating_mul(1 << self.failures.min(30)).min(self.longest);
         self.failures = self.failures.saturating_add(1);
-        // The standard library seeds these from the system's randomness: enough to keep hosts apart.
+        // The standard library seeds these from the system's randomness: enough to keep hosts
+        // apart.
         let random = RandomState::new().hash_one(self.failures);
         whole.mul_f64(1.0 - (random as f64 / u64::MAX as f64) / 2.0)
     }
@@ -33,7 +34,8 @@ impl Backoff {
     }
 }
 
-/// The pause that a `Retry-After` header asks for: seconds, or a date, which is in the past if nothing is to be waited for.
+/// The pause that a `Retry-After` header asks for: seconds, or a date, which is in the past if
+/// nothing is to be waited for.
 pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse::<u64>() {

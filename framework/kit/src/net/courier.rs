@@ -27,8 +27,9 @@ struct Tally {
     dropped: AtomicU64,
 }
 
-/// The handler's side: gives jobs, each for a number of events, to a future that runs on a thread of its own, and learns
-/// what became of the events. Never holds more events than it has room for. Dropping it ends the thread.
+/// The handler's side: gives jobs, each for a number of events, to a future that runs on a thread
+/// of its own, and learns what became of the events. Never holds more events than it has room for.
+/// Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Courier<J> {
     jobs: Option<mpsc::Sender<J>>,
@@ -54,7 +55,8 @@ impl<J> Jobs<J> {
         self.waiting.recv().await
     }
 
-    /// So many of a job's events arrived and so many will not. Over time each event must be told exactly once.
+    /// So many of a job's events arrived and so many will not. Over time each event must be told
+    /// exactly once.
     pub fn answer(&self, answered: Answered) {
         self.tally.delivered.fetch_add(answered.delivered, AcqRel);
         self.tally.dropped.fetch_add(answered.dropped, AcqRel);
@@ -63,8 +65,9 @@ impl<J> Jobs<J> {
 }
 
 impl<J: Send + 'static> Courier<J> {
-    /// Starts the thread, with room for so many events. `work` runs there, in a tokio runtime of its own, until it has no
-    /// more jobs; `nudge` is called there whenever something was answered, and must not wait.
+    /// Starts the thread, with room for so many events. `work` runs there, in a tokio runtime of
+    /// its own, until it has no more jobs; `nudge` is called there whenever something was answered,
+    /// and must not wait.
     ///
     /// # Errors
     /// If the system gives no thread, or no means to wait for sockets.
@@ -122,7 +125,8 @@ impl<J> Courier<J> {
         Ok(())
     }
 
-    /// Whether there is room for so many events more. More than all the room may come alone, or they would never go.
+    /// Whether there is room for so many events more. More than all the room may come alone, or
+    /// they would never go.
     pub fn has_room(&self, events: u64) -> bool {
         self.waiting == 0 || self.waiting.saturating_add(events) <= self.room
     }
@@ -152,8 +156,9 @@ impl<J> Courier<J> {
         self.jobs.as_ref().is_some_and(mpsc::Sender::is_closed)
     }
 
-    /// No more jobs come: waits until all is answered, but not longer than `limit`, and ends the thread. What is still
-    /// [waiting](Self::waiting) once the last answers are [taken](Self::answered) will not be answered.
+    /// No more jobs come: waits until all is answered, but not longer than `limit`, and ends the
+    /// thread. What is still [waiting](Self::waiting) once the last answers are
+    /// [taken](Self::answered) will not be answered.
     pub fn finish(&mut self, limit: Duration) {
         self.jobs = None;
         // Nothing is ever sent: that the other end is gone is the message.

@@ -8,8 +8,9 @@ use whalewatch_core::{BuildError, Context, HandlerError, Setup};
 use super::courier::{Answered, Courier, Jobs};
 use super::telling::Seldom;
 
-/// Carries events out of the program for a handler that is the end of its chains, and counts what became of each: what
-/// arrived is delivered; what finds no room, is refused, given up, or not answered by the end is dropped.
+/// Carries events out of the program for a handler that is the end of its chains, and counts what
+/// became of each: what arrived is delivered; what finds no room, is refused, given up, or not
+/// answered by the end is dropped.
 #[derive(Debug)]
 pub struct Delivery<J> {
     courier: Courier<J>,
@@ -19,8 +20,9 @@ pub struct Delivery<J> {
 }
 
 impl<J: Send + 'static> Delivery<J> {
-    /// Starts it with room for so many events; see [`Courier::start`] for `work`. Whenever something was answered the
-    /// handler gets the message that `answered` makes, and calls [`Delivery::settle`].
+    /// Starts it with room for so many events; see [`Courier::start`] for `work`. Whenever
+    /// something was answered the handler gets the message that `answered` makes, and calls
+    /// [`Delivery::settle`].
     ///
     /// # Errors
     /// If the system gives no thread.
@@ -89,7 +91,8 @@ impl<J> Delivery<J> {
         Ok(())
     }
 
-    /// Waits until everything is answered, but not longer than the time to stop. The rest is dropped and told of.
+    /// Waits until everything is answered, but not longer than the time to stop. The rest is
+    /// dropped and told of.
     ///
     /// # Errors
     /// As [`Delivery::settle`].

@@ -7,8 +7,8 @@ use whalewatch_core::Problem;
 
 use super::Secret;
 
-/// What is wrong with the headers in the option `key`, as far as can be told without looking for their values. Those in
-/// `own` are set by the handler itself.
+/// What is wrong with the headers in the option `key`, as far as can be told without looking for
+/// their values. Those in `own` are set by the handler itself.
 pub fn check(key: &str, headers: &BTreeMap<String, Secret>, own: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, secret) in headers {

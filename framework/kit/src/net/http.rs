@@ -24,7 +24,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(20);
 /// A client with connections that are kept open. It must be made and used within a tokio runtime.
 pub type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
 
-/// A client for bodies of type `B`; with `http2` it speaks nothing but HTTP/2, also where there is no TLS to agree on that.
+/// A client for bodies of type `B`; with `http2` it speaks nothing but HTTP/2, also where there is
+/// no TLS to agree on that.
 pub fn client<B>(tls: &ClientConfig, http2: bool, connect_timeout: Duration) -> Client<B>
 where
     B: Body + Send,
@@ -84,8 +85,8 @@ impl fmt::Display for Fault {
 }
 
 impl Http {
-    /// For requests that have all of this in common; `timeout` is for one request with its answer. Must be called within a
-    /// tokio runtime.
+    /// For requests that have all of this in common; `timeout` is for one request with its answer.
+    /// Must be called within a tokio runtime.
     pub fn new(
         tls: ClientConfig,
         method: Method,
@@ -125,8 +126,8 @@ async fn exchange(
     let status = answer.status();
     let retry_after = answer.headers().get(header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()).and_then(retry_after_now);
-    // The status is the answer; a body that is too long or breaks off changes nothing in it. Read to its end, the
-    // connection can be used again.
+    // The status is the answer; a body that is too long or breaks off changes nothing in it. Read
+    // to its end, the connection can be used again.
     let body = Limited::new(answer.into_body(), MOST_OF_AN_ANSWER).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     Ok(Reply { status, retry_after, body })

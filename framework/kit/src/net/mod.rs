@@ -4,8 +4,10 @@
 //! * [`Delivery`]: a courier at the end of a chain: every event is counted as delivered or dropped.
 //! * [`Http`]: requests over HTTP/1.1 and TLS; [`client`] for protocols that stand on HTTP/2.
 //! * [`Backoff`]: growing pauses between tries; [`retry_after`]: the pause that a server asks for.
-//! * [`Secret`]: a value that stands in the configuration, in the environment or in a file; [`headers`] made of them.
-//! * [`TlsOptions`], [`address`]: options that all such handlers have; [`server`]: an address as it may be printed.
+//! * [`Secret`]: a value that stands in the configuration, in the environment or in a file;
+//!   [`headers`] made of them.
+//! * [`TlsOptions`], [`address`]: options that all such handlers have; [`server`]: an address as it
+//!   may be printed.
 //! * [`Outage`], [`Seldom`]: telling of trouble once, and not once for each event.
 
 mod address;

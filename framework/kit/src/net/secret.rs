@@ -8,9 +8,10 @@ use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use whalewatch_core::Problem;
 
-/// A value that stands in the configuration as it is, or is read when the handler is made: `{ env = "TOKEN" }` from the
-/// environment, `{ file = "/run/secrets/token" }` from a file, without the newline at its end. With `prefix = "Bearer "`
-/// that stands before what was read. Never printed by `Debug`.
+/// A value that stands in the configuration as it is, or is read when the handler is made:
+/// `{ env = "TOKEN" }` from the environment, `{ file = "/run/secrets/token" }` from a file, without
+/// the newline at its end. With `prefix = "Bearer "` that stands before what was read. Never
+/// printed by `Debug`.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Secret {

@@ -34,7 +34,8 @@ impl Outage {
     }
 }
 
-/// Tells at once of the first of many things alike, and of those that follow with their number, at most so often.
+/// Tells at once of the first of many things alike, and of those that follow with their number, at
+/// most so often.
 #[derive(Debug)]
 pub struct Seldom {
     every: Duration,
@@ -55,7 +56,8 @@ impl Seldom {
         Self { every, last: None, untold: 0 }
     }
 
-    /// So many more happened; gives the number of all that have not been told of if it is time to tell.
+    /// So many more happened; gives the number of all that have not been told of if it is time to
+    /// tell.
     pub fn count(&mut self, more: u64) -> Option<u64> {
         self.count_at(more, Instant::now())
     }

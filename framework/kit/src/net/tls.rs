@@ -45,13 +45,15 @@ impl TlsOptions {
         problems
     }
 
-    /// Reads the files and gives what rustls wants. Where the address is not `https` nothing is read.
+    /// Reads the files and gives what rustls wants. Where the address is not `https` nothing is
+    /// read.
     ///
     /// # Errors
     /// If a file cannot be read, or nothing is left to trust.
     pub fn config(&self, https: bool) -> Result<ClientConfig, String> {
         let roots = if https { self.roots()? } else { RootCertStore::empty() };
-        // Named and not the process's default, which other parts of the program may have set or not.
+        // Named and not the process's default, which other parts of the program may have set or
+        // not.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

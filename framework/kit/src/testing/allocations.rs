@@ -22,7 +22,8 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 pub struct CountingAllocator;
 
 #[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: each call is handed to the system's allocator as it came; counting touches no memory but the counter.
+// SAFETY: each call is handed to the system's allocator as it came; counting touches no memory but
+// the counter.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);

@@ -14,8 +14,8 @@ const CHAIN: ChainId = ChainId(0);
 
 /// A handler in a chain of its own; what it gives is taken down.
 ///
-/// For the timers that the handler sets, time passes only in [`Bench::advance`]; messages from its helpers come in with
-/// [`Bench::receive`].
+/// For the timers that the handler sets, time passes only in [`Bench::advance`]; messages from its
+/// helpers come in with [`Bench::receive`].
 pub struct Bench<H: Handler> {
     /// The handler.
     pub handler: H,
@@ -29,7 +29,8 @@ pub struct Bench<H: Handler> {
 }
 
 impl<H: Handler> Bench<H> {
-    /// Checks the options against events of type `E` and builds the handler, under the name `tested` on the host `node-1`.
+    /// Checks the options against events of type `E` and builds the handler, under the name
+    /// `tested` on the host `node-1`.
     ///
     /// # Errors
     /// What is wrong with the options, or why it could not be built.
@@ -49,7 +50,7 @@ impl<H: Handler> Bench<H> {
         let (sender, messages) = channel();
         let setup = Setup {
             name: "tested".into(),
-            host: "node-1".into(),
+            host_name: "node-1".into(),
             // A handler that has ended takes no more.
             mailbox: Mailbox::new(move |message| drop(sender.send(message))),
             directory: Directory::default(),
@@ -130,7 +131,8 @@ impl<H: Handler> Bench<H> {
         self.call(|handler, cx| handler.message(message, cx))
     }
 
-    /// Waits for a message from one of the handler's helpers and brings it; whether one came in time.
+    /// Waits for a message from one of the handler's helpers and brings it; whether one came in
+    /// time.
     ///
     /// # Errors
     /// As [`Handler::message`].

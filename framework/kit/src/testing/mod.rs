@@ -1,5 +1,5 @@
-//! For tests and benchmarks: events like those of a tracker, a bench that a handler alone is tested on, and how often memory is
-//! asked for.
+//! For tests and benchmarks: events like those of a tracker, a bench that a handler alone is tested
+//! on, and how often memory is asked for.
 
 mod allocations;
 mod bench;

@@ -1,5 +1,6 @@
-//! What has come below the folders in which runtimes keep state, by inotify: a container that ends within milliseconds has
-//! taken its folder with it when somebody looks there, but the kernel has told that it was there.
+//! What has come below the folders in which runtimes keep state, by inotify: a container that ends
+//! within milliseconds has taken its folder with it when somebody looks there, but the kernel has
+//! told that it was there.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -15,7 +16,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-/// How long it is remembered that a folder has come, once somebody has asked. What is told of its cgroup is behind by less.
+/// How long it is remembered that a folder has come, once somebody has asked. What is told of its
+/// cgroup is behind by less.
 const REMEMBERED: Duration = Duration::from_secs(10);
 /// Most folders that are remembered; a host that makes more in ten seconds loses the oldest.
 const MOST: usize = 4096;
@@ -29,7 +31,8 @@ pub(super) struct Arrivals {
     inotify: Option<OwnedFd>,
     watched: FxHashMap<i32, PathBuf>,
     came: VecDeque<(Instant, PathBuf)>,
-    /// Whether anybody has asked. Until then nothing is forgotten: whoever will ask may take long to begin.
+    /// Whether anybody has asked. Until then nothing is forgotten: whoever will ask may take long
+    /// to begin.
     asked: bool,
     wanted: Wanted,
 }
@@ -72,8 +75,9 @@ impl Arrivals {
         all
     }
 
-    /// Has a thread of its own read as soon as there is something: a folder that has just come is to be watched before what comes in it
-    /// is gone, which takes a runtime some milliseconds. It ends when nobody else has them any more, or at the next look around.
+    /// Has a thread of its own read as soon as there is something: a folder that has just come is
+    /// to be watched before what comes in it is gone, which takes a runtime some milliseconds. It
+    /// ends when nobody else has them any more, or at the next look around.
     pub(super) fn keep_reading(&self, all: &Arc<Mutex<Option<Self>>>) {
         const LOOK_AROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
         let Some(Ok(inotify)) = self.inotify.as_ref().map(OwnedFd::try_clone) else { return };

@@ -1,4 +1,5 @@
-//! The cgroup file systems of this host: which cgroups there are, and the path that belongs to an id.
+//! The cgroup file systems of this host: which cgroups there are, and the path that belongs to an
+//! id.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use super::path::container_in;
 
-/// How a file handle of kernfs is marked (`FILEID_KERNFS` in linux/exportfs.h): it holds nothing but the 64-bit id.
+/// How a file handle of kernfs is marked (`FILEID_KERNFS` in linux/exportfs.h): it holds nothing
+/// but the 64-bit id.
 const FILEID_KERNFS: i32 = 0xfe;
 
 /// A mounted cgroup hierarchy.
@@ -32,7 +34,8 @@ struct Handle {
 }
 
 impl Hierarchy {
-    /// The cgroup2 hierarchy of this host, if it has one mounted: alone, or at `unified` beside those of version 1.
+    /// The cgroup2 hierarchy of this host, if it has one mounted: alone, or at `unified` beside
+    /// those of version 1.
     pub(crate) fn version_2() -> Option<Self> {
         Self::open(mounts(&fs::read("/proc/mounts").ok()?, b"cgroup2").next()?)
     }
@@ -50,7 +53,8 @@ impl Hierarchy {
         Some(hierarchy)
     }
 
-    /// The cgroups below and with the root, at most `limit`: the directory, its id, its path in the hierarchy.
+    /// The cgroups below and with the root, at most `limit`: the directory, its id, its path in the
+    /// hierarchy.
     pub(crate) fn walk(&self, limit: usize) -> impl Iterator<Item = (PathBuf, u64, Vec<u8>)> {
         let root = fs::metadata(&self.mount).map(|m| (self.mount.clone(), m.ino()));
         let mut waiting: VecDeque<(PathBuf, u64)> = root.ok().into_iter().collect();
@@ -67,8 +71,8 @@ impl Hierarchy {
         .take(limit)
     }
 
-    /// The path of the cgroup with this id, asked of the kernel by file handle, which costs a few microseconds and reads
-    /// no disk. `None` if it is gone, or without `CAP_DAC_READ_SEARCH`.
+    /// The path of the cgroup with this id, asked of the kernel by file handle, which costs a few
+    /// microseconds and reads no disk. `None` if it is gone, or without `CAP_DAC_READ_SEARCH`.
     pub(crate) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         let cgroup = self.open_by_id(id).ok()?;
         let link = fs::read_link(format!("/proc/self/fd/{}", cgroup.as_raw_fd())).ok()?;
@@ -87,7 +91,8 @@ impl Hierarchy {
     fn open_by_id(&self, id: u64) -> io::Result<OwnedFd> {
         let mut handle = Handle { bytes: 8, kind: FILEID_KERNFS, id: id.to_ne_bytes() };
         #[expect(unsafe_code, reason = "neither std nor rustix has open_by_handle_at")]
-        // SAFETY: `handle` is laid out as the kernel's struct file_handle followed by `bytes` bytes, and outlives the call.
+        // SAFETY: `handle` is laid out as the kernel's struct file_handle followed by `bytes`
+        // bytes, and outlives the call.
         let fd = unsafe {
             libc::open_by_handle_at(
                 self.root.as_raw_fd(),
@@ -212,7 +217,8 @@ mod tests {
     fn an_id_that_no_cgroup_has_finds_nothing() {
         if let Some(tree) = Hierarchy::version_2() {
             assert_eq!(tree.path_of(u64::MAX), None);
-            // With the capability the root is found by its id; without it nothing is, and nothing fails.
+            // With the capability the root is found by its id; without it nothing is, and nothing
+            // fails.
             let (_, root, _) = tree.walk(1).next().unwrap();
             assert!(matches!(tree.path_of(root).as_deref(), None | Some(b"/")));
             assert!(!tree.lacks(root));

@@ -21,7 +21,8 @@ pub(crate) use state::StateFolders;
 pub(crate) enum Answer {
     /// They are in this container.
     Container(Serial),
-    /// By its name they are in this container; but a cgroup can be called anything, and no runtime has spoken for it yet.
+    /// By its name they are in this container; but a cgroup can be called anything, and no runtime
+    /// has spoken for it yet.
     Doubtful(Serial),
     /// They are in none.
     Host,

@@ -1,4 +1,5 @@
-//! From a cgroup's path to the container that lives in it: one table of how runtimes name their cgroups.
+//! From a cgroup's path to the container that lives in it: one table of how runtimes name their
+//! cgroups.
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::Runtime;
@@ -49,7 +50,8 @@ impl From<InPath<'_>> for Home {
     }
 }
 
-/// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps `.scope`.
+/// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps
+/// `.scope`.
 const PREFIXES: &[(&str, Runtime)] = &[
     ("docker-", Runtime::Docker),
     ("cri-containerd-", Runtime::Containerd),
@@ -82,7 +84,8 @@ fn text(component: &[u8]) -> &str {
 fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<InPath<'a>> {
     let bare = component.strip_suffix(".scope").unwrap_or(component);
     for &(prefix, runtime) in PREFIXES {
-        // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds podman's monitor.
+        // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds
+        // podman's monitor.
         if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
             return Some(InPath::certain(id, runtime));
         }
@@ -147,7 +150,8 @@ fn of_garden<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
     (matches!(parent, "garden" | "good" | "bad") && well_formed).then_some(component)
 }
 
-/// LXC's (also LXD's, Incus's, Proxmox's) and `systemd-nspawn`'s, whose names are their ids. Their monitors run on the host.
+/// LXC's (also LXD's, Incus's, Proxmox's) and `systemd-nspawn`'s, whose names are their ids. Their
+/// monitors run on the host.
 fn of_system_container<'a>(component: &'a str, parent: &'a str) -> Option<&'a str> {
     let name = match (component, parent) {
         (name, "lxc" | "lxc.payload") => name,

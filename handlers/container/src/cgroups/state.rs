@@ -1,5 +1,5 @@
-//! Containers whose id may be any word: their runtimes keep a folder of state for each, under its id, from before its cgroup
-//! is made until it is gone.
+//! Containers whose id may be any word: their runtimes keep a folder of state for each, under its
+//! id, from before its cgroup is made until it is gone.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,8 +17,9 @@ pub(crate) struct StateFolders {
     root: PathBuf,
     runc: PathBuf,
     crun: PathBuf,
-    /// With a folder for each namespace, and in it one for each container with a task: containerd's own, and that of the runc
-    /// below it, which is there also where containerd keeps its own elsewhere.
+    /// With a folder for each namespace, and in it one for each container with a task: containerd's
+    /// own, and that of the runc below it, which is there also where containerd keeps its own
+    /// elsewhere.
     containerd: [PathBuf; 2],
     /// Watched from [`StateFolders::watch`] or the first question on.
     arrivals: Arc<Mutex<Option<Arrivals>>>,
@@ -40,9 +41,9 @@ impl StateFolders {
         }
     }
 
-    /// The innermost container of a cgroup's path that has its state there; or that had it a moment ago, where the cgroup is
-    /// `gone` as well: runtimes remove that first. The names of cgroups come from anybody, so what would lead out of the folder is
-    /// no id.
+    /// The innermost container of a cgroup's path that has its state there; or that had it a moment
+    /// ago, where the cgroup is `gone` as well: runtimes remove that first. The names of cgroups
+    /// come from anybody, so what would lead out of the folder is no id.
     pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
         let there = self.claim_with(path, &mut |folder| folder.is_dir());
         self.with_arrivals(|arrivals| {
@@ -51,7 +52,8 @@ impl StateFolders {
         })
     }
 
-    /// Watches from now on what comes, if that is not done yet. What is there already came just now.
+    /// Watches from now on what comes, if that is not done yet. What is there already came just
+    /// now.
     pub(crate) fn watch(&self) {
         self.with_arrivals(|_| ());
     }
@@ -125,14 +127,16 @@ impl StateFolders {
     }
 }
 
-/// Whether a container of that state is where it is asked for: another cgroup may be called like it. Before the state is written
-/// its cgroup is just being made, and this is it; and once it is gone nobody can tell any more.
+/// Whether a container of that state is where it is asked for: another cgroup may be called like
+/// it. Before the state is written its cgroup is just being made, and this is it; and once it is
+/// gone nobody can tell any more.
 fn is_at(state: &Path, told: impl FnOnce(&Value) -> bool) -> bool {
     let Ok(text) = fs::read(state) else { return true };
     serde_json::from_slice(&text).map_or(true, |state| told(&state))
 }
 
-/// Whether runc's state names this path, below where the hierarchy is mounted: version 2's, or any of version 1's.
+/// Whether runc's state names this path, below where the hierarchy is mounted: version 2's, or any
+/// of version 1's.
 fn runc_is_at(state: &Value, path: &str) -> bool {
     let all = &state["cgroup_paths"];
     let unified = all[""].as_str();

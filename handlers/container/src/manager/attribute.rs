@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Change, Context, EventRef, How, Process, State,
+    Attribution, Batch, ChainId, Change, Context, EventRef, Evidence, Process, State,
 };
 
 use super::{ContainerManager, Message};
@@ -66,7 +66,7 @@ impl ContainerManager {
     ) -> (Attribution, Option<For>) {
         let Some(process) = event.process() else {
             return match self.place_without_process(event, cx) {
-                Ok((place, how)) => self.in_place(place, how, chain, true),
+                Ok((place, evidence)) => self.in_place(place, evidence, chain, true),
                 Err(cgroup) => (Attribution::unknown(), Some(For::Cgroup(cgroup))),
             };
         };
@@ -101,13 +101,17 @@ impl ContainerManager {
     }
 
     /// Where a process is; `None` while its cgroup may yet be told.
-    fn place(&mut self, process: &Process, cx: &mut Context<'_, Message>) -> Option<(Place, How)> {
+    fn place(
+        &mut self,
+        process: &Process,
+        cx: &mut Context<'_, Message>,
+    ) -> Option<(Place, Evidence)> {
         // The idle task is the kernel's own, on every processor: it is the host.
         if process.pid == 0 {
-            return Some((Place::Host, How::Pid));
+            return Some((Place::Host, Evidence::Pid));
         }
         match self.ask_cgroup(process.cgroup_id, cx)? {
-            Answer::Container(serial) => Some((Place::Container(serial), How::Cgroup)),
+            Answer::Container(serial) => Some((Place::Container(serial), Evidence::Cgroup)),
             Answer::Host => Some(self.place_on_host(process)),
             Answer::Doubtful(serial) => Some(self.place_in_doubt(serial, process)),
             Answer::Silent => Some(self.place_without_cgroup(process)),
@@ -119,25 +123,28 @@ impl ContainerManager {
         known.is_some_and(|known| known.cgroups.is_empty() && known.former_cgroups.is_empty())
     }
 
-    /// The container that lives among these mounts. Where cgroups answer, one that has a cgroup is told by that alone: what is in
-    /// another is not in it, and the number of its mount namespace may be another's by now.
+    /// The container that lives among these mounts. Where cgroups answer, one that has a cgroup is
+    /// told by that alone: what is in another is not in it, and the number of its mount namespace
+    /// may be another's by now.
     pub(super) fn by_mounts(&self, mnt: u32) -> Option<Serial> {
         let answer = self.world.kernel.cgroups_answer();
         self.containers.by_mnt(mnt).filter(|&serial| !answer || self.never_had_a_cgroup(serial))
     }
 
-    /// Where a process is that is in a cgroup of the host's: there, or in a container that never had a cgroup of its own, as
-    /// rootless podman makes them. Such a container lives in its mount namespace.
+    /// Where a process is that is in a cgroup of the host's: there, or in a container that never
+    /// had a cgroup of its own, as rootless podman makes them. Such a container lives in its mount
+    /// namespace.
     #[inline]
-    pub(super) fn place_on_host(&self, process: &Process) -> (Place, How) {
+    pub(super) fn place_on_host(&self, process: &Process) -> (Place, Evidence) {
         if process.namespaces.mnt == self.host.mnt {
-            return (Place::Host, How::Cgroup);
+            return (Place::Host, Evidence::Cgroup);
         }
         self.place_among_other_mounts(process)
     }
 
-    fn place_among_other_mounts(&self, process: &Process) -> (Place, How) {
-        // A process that ends has no namespaces any more; and one that has made itself another is where it was.
+    fn place_among_other_mounts(&self, process: &Process) -> (Place, Evidence) {
+        // A process that ends has no namespaces any more; and one that has made itself another is
+        // where it was.
         let known = || match self.pids.get(process.key())?.place {
             Place::Container(serial) => Some(serial),
             Place::Host | Place::Unknown => None,
@@ -145,21 +152,21 @@ impl ContainerManager {
         let mnt = process.namespaces.mnt;
         let found = self.containers.by_mnt(mnt).or_else(known);
         match found.filter(|&serial| self.never_had_a_cgroup(serial)) {
-            Some(serial) => (Place::Container(serial), How::Namespace),
-            None => (Place::Host, How::Cgroup),
+            Some(serial) => (Place::Container(serial), Evidence::Namespace),
+            None => (Place::Host, Evidence::Cgroup),
         }
     }
 
-    /// Where a process is whose cgroup is called like a container that no runtime has spoken for: what lives among the host's
-    /// mounts is in no container once all runtimes have denied it.
-    pub(super) fn place_in_doubt(&self, serial: Serial, process: &Process) -> (Place, How) {
+    /// Where a process is whose cgroup is called like a container that no runtime has spoken for:
+    /// what lives among the host's mounts is in no container once all runtimes have denied it.
+    pub(super) fn place_in_doubt(&self, serial: Serial, process: &Process) -> (Place, Evidence) {
         let mnt = process.namespaces.mnt;
         if mnt == 0 || mnt != self.host.mnt {
-            return (Place::Container(serial), How::Cgroup);
+            return (Place::Container(serial), Evidence::Cgroup);
         }
         match self.containers.get(serial) {
-            Some(known) if known.naming == Naming::Hopeless => (Place::Host, How::Namespace),
-            _ => (Place::Unknown, How::None),
+            Some(known) if known.naming == Naming::Hopeless => (Place::Host, Evidence::Namespace),
+            _ => (Place::Unknown, Evidence::None),
         }
     }
 
@@ -173,17 +180,18 @@ impl ContainerManager {
     }
 
     /// Where what is told of a cgroup is, no process being known.
-    fn place_of_cgroup(answer: Option<Answer>) -> (Place, How) {
+    fn place_of_cgroup(answer: Option<Answer>) -> (Place, Evidence) {
         match answer {
             Some(Answer::Container(serial) | Answer::Doubtful(serial)) => {
-                (Place::Container(serial), How::Cgroup)
+                (Place::Container(serial), Evidence::Cgroup)
             }
-            Some(Answer::Host) => (Place::Host, How::Cgroup),
-            Some(Answer::Silent) | None => (Place::Unknown, How::None),
+            Some(Answer::Host) => (Place::Host, Evidence::Cgroup),
+            Some(Answer::Silent) | None => (Place::Unknown, Evidence::None),
         }
     }
 
-    /// What a cgroup answers; `None` while it may yet be told. One never heard of is asked of the kernel.
+    /// What a cgroup answers; `None` while it may yet be told. One never heard of is asked of the
+    /// kernel.
     #[inline]
     pub(super) fn ask_cgroup(&mut self, id: u64, cx: &mut Context<'_, Message>) -> Option<Answer> {
         match self.cgroups.get(id) {
@@ -207,24 +215,24 @@ impl ContainerManager {
     }
 
     /// Where a process is whose cgroup does not answer.
-    pub(super) fn place_without_cgroup(&self, process: &Process) -> (Place, How) {
+    pub(super) fn place_without_cgroup(&self, process: &Process) -> (Place, Evidence) {
         let spaces = Spaces::from(process.namespaces);
         if let Some(place) = self.pids.get(process.key()).and_then(|e| kept(e, spaces)) {
-            return (place, How::Pid);
+            return (place, Evidence::Pid);
         }
         let parent = self.pids.get(process.parent_key()).filter(|_| process.parent_pid != 0);
         if let Some(place) = parent.and_then(|e| kept(e, spaces)) {
-            return (place, How::Parent);
+            return (place, Evidence::Parent);
         }
         if let Some(serial) = self.by_mounts(spaces.mnt) {
-            return (Place::Container(serial), How::Namespace);
+            return (Place::Container(serial), Evidence::Namespace);
         }
         if self.is_hosts(spaces) {
-            return (Place::Host, How::Namespace);
+            return (Place::Host, Evidence::Namespace);
         }
         match self.containers.by_init(process.pid) {
-            Some(serial) => (Place::Container(serial), How::Runtime),
-            None => (Place::Unknown, How::None),
+            Some(serial) => (Place::Container(serial), Evidence::Runtime),
+            None => (Place::Unknown, Evidence::None),
         }
     }
 
@@ -233,19 +241,20 @@ impl ContainerManager {
         spaces == self.host && spaces.user != 0 && spaces.pid != 0 && spaces.mnt != 0
     }
 
-    /// An event that no process did: that of a cgroup, or what is told of one. The error is a cgroup that may yet be told.
+    /// An event that no process did: that of a cgroup, or what is told of one. The error is a
+    /// cgroup that may yet be told.
     fn place_without_process(
         &mut self,
         event: EventRef<'_>,
         cx: &mut Context<'_, Message>,
-    ) -> Result<(Place, How), u64> {
+    ) -> Result<(Place, Evidence), u64> {
         let Some(cgroup) = event.cgroup() else { return Ok(self.place_of_change(event)) };
         let answer = self.ask_cgroup(cgroup, cx).ok_or(cgroup)?;
         Ok(Self::place_of_cgroup(Some(answer)))
     }
 
     /// What an event says of a cgroup is that cgroup's; of a process that moved, where it went.
-    fn place_of_change(&self, event: EventRef<'_>) -> (Place, How) {
+    fn place_of_change(&self, event: EventRef<'_>) -> (Place, Evidence) {
         let Some(
             Change::CgroupMade { id, .. }
             | Change::CgroupRemoved { id, .. }
@@ -253,21 +262,22 @@ impl ContainerManager {
             | Change::Moved { to: id, .. },
         ) = event.change()
         else {
-            return (Place::Unknown, How::None);
+            return (Place::Unknown, Evidence::None);
         };
         Self::place_of_cgroup(self.cgroups.get(id))
     }
 
-    /// The attribution of what a process did that is there, and whether it has to wait for a name first.
+    /// The attribution of what a process did that is there, and whether it has to wait for a name
+    /// first.
     #[inline]
     fn done_by(
         &mut self,
         process: &Process,
-        (place, how): (Place, How),
+        (place, evidence): (Place, Evidence),
         chain: ChainId,
         may_wait: bool,
     ) -> (Attribution, Option<For>) {
-        let (mut attribution, wait) = self.in_place(place, how, chain, may_wait);
+        let (mut attribution, wait) = self.in_place(place, evidence, chain, may_wait);
         let mnt = process.namespaces.mnt;
         if place == Place::Host && mnt != self.host.mnt && mnt != 0 {
             let entered = self.containers.by_mnt(mnt).and_then(|s| self.containers.get(s));
@@ -281,15 +291,15 @@ impl ContainerManager {
     fn in_place(
         &mut self,
         place: Place,
-        how: How,
+        evidence: Evidence,
         chain: ChainId,
         may_wait: bool,
     ) -> (Attribution, Option<For>) {
         match place {
-            Place::Container(serial) => self.in_container(serial, how, chain, may_wait),
+            Place::Container(serial) => self.in_container(serial, evidence, chain, may_wait),
             Place::Host => {
                 self.counts.host += 1;
-                (Attribution::host(how), None)
+                (Attribution::host(evidence), None)
             }
             Place::Unknown => {
                 self.counts.unknown += 1;
@@ -302,7 +312,7 @@ impl ContainerManager {
     fn in_container(
         &mut self,
         serial: Serial,
-        how: How,
+        evidence: Evidence,
         chain: ChainId,
         may_wait: bool,
     ) -> (Attribution, Option<For>) {
@@ -315,10 +325,10 @@ impl ContainerManager {
         if known.snapshot.name.is_some() {
             known.events += 1;
             let state = State::Resolved;
-            return (Attribution { container, state, how, ..Attribution::default() }, None);
+            return (Attribution { container, state, evidence, ..Attribution::default() }, None);
         }
         let state = State::Pending;
-        let attribution = Attribution { container, state, how, ..Attribution::default() };
+        let attribution = Attribution { container, state, evidence, ..Attribution::default() };
         if hold && known.naming == Naming::Awaited {
             return (attribution, Some(For::Name(serial)));
         }
@@ -350,27 +360,28 @@ impl ContainerManager {
         let so_far = event.attribution();
         if let Some(container) = &so_far.container {
             return match self.containers.by_id(&container.id) {
-                Some(serial) => self.in_container(serial, so_far.how, chain, false).0,
+                Some(serial) => self.in_container(serial, so_far.evidence, chain, false).0,
                 None => so_far.clone(),
             };
         }
         let Some(process) = event.process() else {
             let Some(cgroup) = event.cgroup() else { return so_far.clone() };
-            let (place, how) = Self::place_of_cgroup(self.cgroups.get(cgroup));
-            return self.in_place(place, how, chain, false).0;
+            let (place, evidence) = Self::place_of_cgroup(self.cgroups.get(cgroup));
+            return self.in_place(place, evidence, chain, false).0;
         };
-        let (place, how) = match self.cgroups.get(process.cgroup_id) {
-            Some(Answer::Container(serial)) => (Place::Container(serial), How::Cgroup),
+        let (place, evidence) = match self.cgroups.get(process.cgroup_id) {
+            Some(Answer::Container(serial)) => (Place::Container(serial), Evidence::Cgroup),
             Some(Answer::Host) => self.place_on_host(process),
             Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process),
             Some(Answer::Silent) | None => self.place_without_cgroup(process),
         };
-        self.done_by(process, (place, how), chain, false).0
+        self.done_by(process, (place, evidence), chain, false).0
     }
 }
 
-/// Where a process is that was known, or whose parent was, seen now in these namespaces. What is in a container stays in
-/// it (a sandbox there is still there); what was on the host may have entered one if its namespaces have changed.
+/// Where a process is that was known, or whose parent was, seen now in these namespaces. What is in
+/// a container stays in it (a sandbox there is still there); what was on the host may have entered
+/// one if its namespaces have changed.
 pub(super) fn kept(entry: &Entry, spaces: Spaces) -> Option<Place> {
     match entry.place {
         Place::Container(_) => Some(entry.place),

@@ -31,7 +31,8 @@ impl ContainerManager {
                 self.learn_cgroup(id, path, cx);
             }
             Change::CgroupRemoved { id, path } => {
-                // It came before anybody watched, and went before anybody looked: what was done in it may still wait.
+                // It came before anybody watched, and went before anybody looked: what was done in
+                // it may still wait.
                 if self.cgroups.get(id).is_none_or(|answer| answer == Answer::Silent)
                     && !path.is_empty()
                 {
@@ -82,7 +83,8 @@ impl ContainerManager {
         place
     }
 
-    /// A program runs there. The daemon says so only once the container's first program is long under way.
+    /// A program runs there. The daemon says so only once the container's first program is long
+    /// under way.
     fn runs(&mut self, place: Place) {
         if let Place::Container(serial) = place
             && let Some(known) = self.containers.get(serial)
@@ -92,8 +94,8 @@ impl ContainerManager {
         }
     }
 
-    /// Where a process is whose cgroup does not answer: it is known, or its parent is, or `/proc` tells, or the runtime
-    /// has to.
+    /// Where a process is whose cgroup does not answer: it is known, or its parent is, or `/proc`
+    /// tells, or the runtime has to.
     fn find_place(
         &mut self,
         process: &Process,
@@ -122,8 +124,8 @@ impl ContainerManager {
         Place::Unknown
     }
 
-    /// What the process's own cgroup file says. Read here and now, from memory: only where no cgroup answers, and once
-    /// for a process that has entered other namespaces.
+    /// What the process's own cgroup file says. Read here and now, from memory: only where no
+    /// cgroup answers, and once for a process that has entered other namespaces.
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
         match self.world.kernel.process(key)? {
             Told::Host => Some(Place::Host),
@@ -157,8 +159,9 @@ impl ContainerManager {
         }
     }
 
-    /// The first process of a container comes from where its runtime runs: from the host, or from the container that it runs
-    /// in, though its cgroup may lie beside that one's. What enters later says nothing.
+    /// The first process of a container comes from where its runtime runs: from the host, or from
+    /// the container that it runs in, though its cgroup may lie beside that one's. What enters
+    /// later says nothing.
     fn settle_parents(&mut self, serial: Serial, from: Option<Place>) {
         let unsettled =
             self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Untold);
@@ -197,7 +200,8 @@ impl ContainerManager {
             && let Some(entry) = self.pids.get(process.key())
             && let Place::Container(serial) = entry.place
         {
-            // The kernel ends all that is left in its pid namespace, and soon gives the mount namespace's number to another.
+            // The kernel ends all that is left in its pid namespace, and soon gives the mount
+            // namespace's number to another.
             self.containers.lives_no_more_in(serial, entry.spaces.mnt);
         }
         self.pids.end(process.key(), now);
@@ -247,15 +251,17 @@ impl ContainerManager {
         answer
     }
 
-    /// The innermost container of a path, and those around it; `None` if there is no room for one of them.
+    /// The innermost container of a path, and those around it; `None` if there is no room for one
+    /// of them.
     fn take_in_path(&mut self, path: &[u8]) -> Option<Answer> {
         let mut answer = Answer::Host;
         let mut parents = Parents::default();
         let all: Vec<InPath<'_>> = outwards(path).collect();
         for (depth, &found) in all.iter().rev().enumerate() {
             let known = self.containers.by_id(found.id).and_then(|s| self.containers.get(s));
-            // A container that may make cgroups could name one after another container, and pass for it. One that has a
-            // cgroup of its own elsewhere does not run in here: whoever made this one does.
+            // A container that may make cgroups could name one after another container, and pass
+            // for it. One that has a cgroup of its own elsewhere does not run in here: whoever made
+            // this one does.
             if depth > 0 && known.is_some_and(|known| known.stands_alone) {
                 break;
             }
@@ -328,7 +334,8 @@ impl ContainerManager {
         self.containers.insert(container, naming, self.now())
     }
 
-    /// As [`ContainerManager::take_in`], for a process that was seen in it. One whose cgroups are all gone has ended since.
+    /// As [`ContainerManager::take_in`], for a process that was seen in it. One whose cgroups are
+    /// all gone has ended since.
     fn meet(&mut self, found: InPath<'_>, cx: &mut Context<'_, Message>) -> Option<Serial> {
         let serial = self.take_in(found)?;
         let known = self.containers.get(serial)?;

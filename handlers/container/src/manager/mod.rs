@@ -1,4 +1,5 @@
-//! The manager: owns the pid map, says of each event which container did it, and never waits for anything.
+//! The manager: owns the pid map, says of each event which container did it, and never waits for
+//! anything.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -90,7 +91,8 @@ pub struct ContainerManager {
     started: bool,
     counts: Counts,
     arrivals: u64,
-    /// What each event of the batch at hand is to wait for. Kept, so that a batch allocates nothing.
+    /// What each event of the batch at hand is to wait for. Kept, so that a batch allocates
+    /// nothing.
     waits: Vec<Option<For>>,
     /// The last cgroup id that nobody could tell, so that it is asked for once a batch.
     untold: u64,
@@ -153,16 +155,17 @@ impl ContainerManager {
         manager
     }
 
-    /// Takes in the cgroups that are there: trackers are open by now, so what goes from here on is told of. Their containers
-    /// are told of at the first call that can tell.
+    /// Takes in the cgroups that are there: trackers are open by now, so what goes from here on is
+    /// told of. Their containers are told of at the first call that can tell.
     fn scan(&mut self) {
         for (id, path) in self.world.kernel.cgroups(self.options.max_cgroups as usize) {
             self.take_in_cgroup(id, &path);
         }
     }
 
-    /// How many events went to whom, by container id, and with which cgroups; `host` and `unknown` stand beside the ids,
-    /// and `forgotten` for containers beyond those that there is room to tell of.
+    /// How many events went to whom, by container id, and with which cgroups; `host` and `unknown`
+    /// stand beside the ids, and `forgotten` for containers beyond those that there is room to tell
+    /// of.
     pub fn counts(&self) -> BTreeMap<Arc<str>, ContainerCounts> {
         let mut all = self.former.clone();
         let counts = &self.counts;
@@ -230,8 +233,8 @@ impl ContainerManager {
         self.world.clock.now()
     }
 
-    /// Ends a call: what waits beyond the bound goes on, and timers are set for what waits and what is to be forgotten.
-    /// No timer runs while there is neither.
+    /// Ends a call: what waits beyond the bound goes on, and timers are set for what waits and what
+    /// is to be forgotten. No timer runs while there is neither.
     fn conclude(&mut self, cx: &mut Context<'_, Message>) {
         const LEAST: Duration = Duration::from_millis(250);
         // To make the counts of ten thousand containers takes milliseconds.
@@ -266,8 +269,8 @@ impl ContainerManager {
         all.into_iter().flatten().min()
     }
 
-    /// Forgets what is gone for longer than the grace period. Not while a slow reader holds events up: those that come then
-    /// may be older than that.
+    /// Forgets what is gone for longer than the grace period. Not while a slow reader holds events
+    /// up: those that come then may be older than that.
     fn sweep(&mut self, cx: &mut Context<'_, Message>) {
         let now = self.now();
         self.sweep_at = None;
@@ -329,7 +332,8 @@ impl Handler for ContainerManager {
     type Options = ContainerOptions;
     type Message = Message;
 
-    /// Cgroups first: one that was there before the others watch is there when the manager looks, or is told of when it goes.
+    /// Cgroups first: one that was there before the others watch is there when the manager looks,
+    /// or is told of when it goes.
     fn needs(_: &ContainerOptions) -> Vec<&'static str> {
         vec!["cgroup", "process"]
     }
@@ -439,8 +443,8 @@ fn begun(ahead: &Ahead) -> Proc {
     ahead.get::<Proc>().cloned().unwrap_or_default()
 }
 
-/// Reads the processes that run, on a thread of its own: the manager needs them even where no tracker tells of them
-/// again, after it was built anew.
+/// Reads the processes that run, on a thread of its own: the manager needs them even where no
+/// tracker tells of them again, after it was built anew.
 fn read_running(proc: Proc, most: usize, mailbox: Mailbox<Message>) {
     let read = move || {
         let mut chunk = Vec::new();

@@ -41,8 +41,9 @@ impl ContainerManager {
         }
     }
 
-    /// Whether this runtime is heard about that container. Records of podman's can be written by any user: what is another
-    /// runtime's, by its cgroup's path or that one's own word, is none of theirs.
+    /// Whether this runtime is heard about that container. Records of podman's can be written by
+    /// any user: what is another runtime's, by its cgroup's path or that one's own word, is none of
+    /// theirs.
     fn may_tell(&self, from: RuntimeKind, id: &str) -> bool {
         // Both tell of the same containers.
         const FAMILY: [RuntimeKind; 2] = [RuntimeKind::Containerd, RuntimeKind::Cri];
@@ -88,7 +89,8 @@ impl ContainerManager {
         let named = |this: &Self| this.containers.get(serial).is_some_and(Known::named);
         let before = named(self);
         change(self);
-        // Before anything that waited for the name goes on: a tracker may be told by it what to watch.
+        // Before anything that waited for the name goes on: a tracker may be told by it what to
+        // watch.
         self.publish_container(serial);
         if !before && named(self) {
             self.resolve(serial, cx);
@@ -163,8 +165,8 @@ impl ContainerManager {
         }
     }
 
-    /// All that this runtime has have been told: those of it that nothing else speaks for are gone, and those without a
-    /// name are asked for again.
+    /// All that this runtime has have been told: those of it that nothing else speaks for are gone,
+    /// and those without a name are asked for again.
     fn reconcile(&mut self, running: &[String], from: RuntimeKind, cx: &mut Context<'_, Message>) {
         let running: FxHashSet<&str> = running.iter().map(String::as_str).collect();
         // What is younger than the listing can be is not missing from it.

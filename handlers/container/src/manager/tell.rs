@@ -1,6 +1,7 @@
-//! What goes down the chains besides batches that pass: what was held, and the manager's own events.
+//! What goes down the chains besides batches that pass: what was held, and the manager's own
+//! events.
 
-use whalewatch_core::{Attribution, Batch, ChainId, Context, How};
+use whalewatch_core::{Attribution, Batch, ChainId, Context, Evidence};
 
 use super::{ContainerManager, Message};
 use crate::cgroups::Answer;
@@ -43,8 +44,8 @@ impl ContainerManager {
         cx: &mut Context<'_, Message>,
     ) {
         let Some(known) = self.containers.get_mut(serial) else { return };
-        let how = if known.cgroups.is_empty() { How::Runtime } else { How::Cgroup };
-        let attribution = Attribution::container(known.snapshot.clone(), how);
+        let evidence = if known.cgroups.is_empty() { Evidence::Runtime } else { Evidence::Cgroup };
+        let attribution = Attribution::container(known.snapshot.clone(), evidence);
         let waits =
             !known.named() && known.naming == Naming::Awaited && !self.options.hold.0.is_zero();
         if !known.named() && !waits && !known.unnamed_in.contains(&chain) {
@@ -85,7 +86,7 @@ impl ContainerManager {
         };
         let attribution = match self.cgroups.get(id) {
             Some(Answer::Doubtful(_)) => Attribution::unknown(),
-            _ => Attribution::container(known.snapshot.clone(), How::Cgroup),
+            _ => Attribution::container(known.snapshot.clone(), Evidence::Cgroup),
         };
         for mut held in held {
             held.batch.attribute(|_| attribution.clone());

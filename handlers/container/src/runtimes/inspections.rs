@@ -1,4 +1,5 @@
-//! Which single containers a client is to ask for: each once at a time, few at once, again while unknown.
+//! Which single containers a client is to ask for: each once at a time, few at once, again while
+//! unknown.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +10,8 @@ use rustc_hash::FxHashMap;
 const AT_ONCE: usize = 8;
 /// How many may want to be asked for; those beyond it are told by the next listing.
 const MOST: usize = 4096;
-/// How often a runtime may say that it knows no such container: one that is just being made is not there yet.
+/// How often a runtime may say that it knows no such container: one that is just being made is not
+/// there yet.
 pub(super) const DENIALS: u32 = 5;
 
 /// What is to be inspected.

@@ -1,5 +1,5 @@
-//! When a client is to list all containers: one listing runs, at most one waits, never two within the interval, again if it
-//! fails.
+//! When a client is to list all containers: one listing runs, at most one waits, never two within
+//! the interval, again if it fails.
 
 use std::time::Duration;
 
@@ -44,7 +44,8 @@ impl Refresh {
         Some(self.interval.saturating_sub(since).max(self.retry_pause()))
     }
 
-    /// The runtime is there, perhaps another than before: the next one begins at once. Says whether it is to tell processes.
+    /// The runtime is there, perhaps another than before: the next one begins at once. Says whether
+    /// it is to tell processes.
     pub(super) fn anew(&mut self) -> bool {
         self.began = None;
         self.failures = 0;

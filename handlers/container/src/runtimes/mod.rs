@@ -7,9 +7,11 @@
 //! | `containerd` | containerd's own interface, all its namespaces | containerd |
 //! | `cri` | what a kubelet asks: the container runtime interface | containerd, CRI-O |
 //!
-//! Bare runc and crun need none: the manager finds their containers in the folders where they keep state.
+//! Bare runc and crun need none: the manager finds their containers in the folders where they keep
+//! state.
 //!
-//! All clients share one thread; `remote` is what those that speak gRPC have in common. One more is a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
+//! All clients share one thread; `remote` is what those that speak gRPC have in common. One more is
+//! a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
 
 mod containerd;
 mod cri;
@@ -41,8 +43,9 @@ pub(crate) type Tell = Arc<dyn Fn(News) + Send + Sync>;
 pub(crate) struct Settings {
     /// Where the runtime is to be found; not set: where it usually is.
     pub(crate) endpoint: Option<String>,
-    /// The runtime was asked for by its name: its absence is worth a warning, and what it could tell is waited for. Else it
-    /// is looked for, quietly, and while it is not there its containers are [`News::NotKnown`] at once.
+    /// The runtime was asked for by its name: its absence is worth a warning, and what it could
+    /// tell is waited for. Else it is looked for, quietly, and while it is not there its containers
+    /// are [`News::NotKnown`] at once.
     pub(crate) expected: bool,
     /// How long one answer may take.
     pub(crate) timeout: Duration,
@@ -87,7 +90,8 @@ fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE)
 }
 
-/// Waits before the next try to reach a runtime: growing with each failure, cut short by a nudge, but never none at all.
+/// Waits before the next try to reach a runtime: growing with each failure, cut short by a nudge,
+/// but never none at all.
 async fn rest(failures: u32, nudge: &Notify) {
     const LEAST: Duration = Duration::from_millis(10);
     const MOST: Duration = Duration::from_secs(2);

@@ -10,10 +10,12 @@ use crate::request::News;
 /// Processes told in one message, so that no message takes long.
 const CHUNK: usize = 256;
 
-/// Tells the processes in each container's cgroups; gives the containers of which none could be read.
+/// Tells the processes in each container's cgroups; gives the containers of which none could be
+/// read.
 pub(super) async fn tell_from_cgroups(running: Vec<String>, tell: &Tell) -> Vec<String> {
     let wanted: FxHashSet<String> = running.into_iter().collect();
-    // Thousands of small files: on another thread, so that what the runtime says goes on being read.
+    // Thousands of small files: on another thread, so that what the runtime says goes on being
+    // read.
     let tell = tell.clone();
     tokio::task::spawn_blocking(move || read_cgroups(wanted, &tell)).await.unwrap_or_default()
 }

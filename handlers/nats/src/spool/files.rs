@@ -54,7 +54,8 @@ impl Slots {
         Ok(Self { file, turn, last })
     }
 
-    /// Number of the segment, and how many of its records are settled; those of segments before it are, too.
+    /// Number of the segment, and how many of its records are settled; those of segments before it
+    /// are, too.
     pub(super) fn last(&self) -> (u64, u64) {
         self.last
     }
@@ -83,8 +84,9 @@ fn parse(bytes: &[u8; SLOT]) -> Option<(u64, (u64, u64))> {
     good.then(|| Some((number(0)?, (number(8)?, number(16)?)))).flatten()
 }
 
-/// A number for this run that no other run of this host has had: the time in microseconds with chance behind it. With a
-/// spool it is also greater than that of every run before, whatever the clock says.
+/// A number for this run that no other run of this host has had: the time in microseconds with
+/// chance behind it. With a spool it is also greater than that of every run before, whatever the
+/// clock says.
 ///
 /// # Errors
 /// If it cannot be noted in the spool.

@@ -1,9 +1,11 @@
 //! The spool: records in files, in order, until they are settled.
 //!
-//! A folder of segments (`0000000000000001.segment`, numbered upwards), each [records](crate::record) one behind the other.
-//! Only the newest is written to, and only at its end; the oldest is removed once all of it is settled. After a start a
-//! new segment is begun: what a crash left at the end of the last one is cut off and never written behind. `settled`
-//! says up to where records have been settled, in two slots that are written in turn, so that one is always whole.
+//! A folder of segments (`0000000000000001.segment`, numbered upwards), each
+//! [records](crate::record) one behind the other. Only the newest is written to, and only at its
+//! end; the oldest is removed once all of it is settled. After a start a new segment is begun: what
+//! a crash left at the end of the last one is cut off and never written behind. `settled` says up
+//! to where records have been settled, in two slots that are written in turn, so that one is always
+//! whole.
 
 mod files;
 mod open;
@@ -131,7 +133,8 @@ impl Spool {
         };
         let newest = self.segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
         if let Err(error) = file.write_all(bytes) {
-            // What got there would be in the way of what comes later. If it cannot be cut, a new segment is begun.
+            // What got there would be in the way of what comes later. If it cannot be cut, a new
+            // segment is begun.
             if file.set_len(newest.bytes).is_ok() {
                 self.active = Some(file);
             }
@@ -158,7 +161,8 @@ impl Spool {
         Ok(file)
     }
 
-    /// Removes the oldest segment: the place up to which records are gone by that, and `None` if there is none.
+    /// Removes the oldest segment: the place up to which records are gone by that, and `None` if
+    /// there is none.
     pub(crate) fn remove_oldest(&mut self) -> Option<u64> {
         let oldest = self.segments.pop_front()?;
         if self.segments.is_empty() {
@@ -239,7 +243,8 @@ impl Spool {
     }
 }
 
-/// Reads records of a segment from `first` on, at `offset` if that is known, and says where the next one begins.
+/// Reads records of a segment from `first` on, at `offset` if that is known, and says where the
+/// next one begins.
 fn read_on(segment: &Segment, first: u64, offset: Option<u64>) -> io::Result<(Chunk, u64)> {
     let file = File::open(&segment.path)?;
     let offset = match offset {

@@ -167,8 +167,8 @@ fn epochs_rise_whatever_the_clock_says() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a crash leaves of the last segment's end, all records that were whole before it are there, in order, and
-    /// the spool can be used.
+    /// Whatever a crash leaves of the last segment's end, all records that were whole before it are
+    /// there, in order, and the spool can be used.
     #[test]
     fn a_crash_at_any_byte_leaves_whole_records(
         count in 1..40_u64,

@@ -1,5 +1,5 @@
-//! What it costs to make log records of events and hand them over. The receivers take everything; that over HTTP looks at
-//! nothing, that over gRPC reads every record.
+//! What it costs to make log records of events and hand them over. The receivers take everything;
+//! that over HTTP looks at nothing, that over gRPC reads every record.
 
 mod receiver;
 
@@ -10,7 +10,7 @@ use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
-use whalewatch_core::{Attribution, Batch, Handler, How, Status};
+use whalewatch_core::{Attribution, Batch, Evidence, Handler, Status};
 use whalewatch_kit::testing::{
     Answer, Bench, CountingAllocator, Ran, Server, example, named, print_allocations,
 };
@@ -30,7 +30,7 @@ fn batch(len: usize) -> Batch {
     let mut turn = 0;
     batch.attribute(|_| {
         turn += 1;
-        Attribution::container(Arc::clone(&containers[turn / 16 % 4]), How::Cgroup)
+        Attribution::container(Arc::clone(&containers[turn / 16 % 4]), Evidence::Cgroup)
     });
     batch
 }

@@ -1,4 +1,5 @@
-//! A receiver over gRPC that reads all records, counts them, and refuses a request of which one misses something.
+//! A receiver over gRPC that reads all records, counts them, and refuses a request of which one
+//! misses something.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -10,7 +10,8 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
 use proptest::prelude::*;
 use prost::Message as _;
 use whalewatch_core::{
-    Attribution, Container, Event, Field, FieldInfo, How, Process, Status, Timestamp, Type, Value,
+    Attribution, Container, Event, Evidence, Field, FieldInfo, Process, Status, Timestamp, Type,
+    Value,
 };
 use whalewatch_kit::Template;
 use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
@@ -157,11 +158,11 @@ fn records_of_one_container_stand_under_one_resource() {
     batch.attribute(|_| {
         turn += 1;
         match turn {
-            2 => Attribution::host(How::Cgroup),
-            3 => Attribution::container(Arc::clone(&again), How::Cgroup),
-            4 => Attribution::container(Arc::clone(&pending), How::Cgroup),
+            2 => Attribution::host(Evidence::Cgroup),
+            3 => Attribution::container(Arc::clone(&again), Evidence::Cgroup),
+            4 => Attribution::container(Arc::clone(&pending), Evidence::Cgroup),
             5 => Attribution::unknown(),
-            _ => Attribution::container(Arc::clone(&web), How::Cgroup),
+            _ => Attribution::container(Arc::clone(&web), Evidence::Cgroup),
         }
     });
     let mut groups = groups();
@@ -238,7 +239,7 @@ proptest! {
         let mut turn = turns.iter();
         batch.attribute(|_| {
             let container = &containers[*turn.next().expect("as many")];
-            Attribution::container(Arc::clone(container), How::Cgroup)
+            Attribution::container(Arc::clone(container), Evidence::Cgroup)
         });
         let all = request(&mut groups(), &[batch]);
         let counts: BTreeMap<_, _> = all.iter().map(|logs| {

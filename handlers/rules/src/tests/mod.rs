@@ -35,7 +35,8 @@ fn lines(text: &str) -> Vec<Line> {
     toml::from_str::<Events>(&text).unwrap_or_else(|error| panic!("{error}: {text}")).events
 }
 
-/// Brings events as a run would: those of processes to [`Handler::observe`] first, and but for what ran before, all along a chain.
+/// Brings events as a run would: those of processes to [`Handler::observe`] first, and but for what
+/// ran before, all along a chain.
 fn bring(bench: &mut Bench<Rules>, lines: &[Line]) {
     for (line, batch) in lines.iter().zip(batches(lines)) {
         if line.is_of_process() {

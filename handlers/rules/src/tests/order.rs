@@ -56,7 +56,8 @@ fn a_quiet_chain_tells_after_the_window() {
     let mut bench = Bench::<Rules>::new::<Told>(&options).expect("options");
     bring(&mut bench, &lines(r#"{ kind = "file.open", pid = 5 }"#));
     assert_eq!(alerts(&bench).len(), 0);
-    // The first tick marks what is there, the second lets it go: it has waited one window at least and two at most.
+    // The first tick marks what is there, the second lets it go: it has waited one window at least
+    // and two at most.
     bench.advance(Duration::from_secs(2)).expect("ticked");
     assert_eq!(alerts(&bench).len(), 1);
     assert_eq!(bench.count(|c| &c.filtered), 1);

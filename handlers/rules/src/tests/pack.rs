@@ -1,4 +1,5 @@
-//! The pack: each rule with events that it tells of and events that it does not, and ordinary life, of which nothing is told.
+//! The pack: each rule with events that it tells of and events that it does not, and ordinary life,
+//! of which nothing is told.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,11 @@
-//! Events of every tracker as one type, written as tables: `{ kind = "file.open", comm = "sh", "file.path" = "/etc/passwd" }`.
+//! Events of every tracker as one type, written as tables: `{ kind = "file.open", comm = "sh",
+//! "file.path" = "/etc/passwd" }`.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use whalewatch_core::{
-    Attribution, Batch, Change, Container, Event, Field, FieldInfo, How, Namespaces, Process,
+    Attribution, Batch, Change, Container, Event, Evidence, Field, FieldInfo, Namespaces, Process,
     Runtime, State, Texts, Timestamp, Type, Value,
 };
 
@@ -209,7 +210,8 @@ fn process(line: &Line) -> Process {
 }
 
 impl Line {
-    /// The same with a number for `%` in its texts, and in the last digits of its numbers that end in 0000.
+    /// The same with a number for `%` in its texts, and in the last digits of its numbers that end
+    /// in 0000.
     pub(crate) fn numbered(mut self, number: u32) -> Self {
         for (_, value) in &mut self.fields {
             match value {
@@ -239,8 +241,8 @@ impl Line {
 
     fn attribution(&self) -> Attribution {
         let mut attribution = match &self.container {
-            Some(name) => Attribution::container(container(name), How::Cgroup),
-            None => Attribution::host(How::Cgroup),
+            Some(name) => Attribution::container(container(name), Evidence::Cgroup),
+            None => Attribution::host(Evidence::Cgroup),
         };
         match self.target.as_deref() {
             Some("host") => attribution.target_state = State::Host,

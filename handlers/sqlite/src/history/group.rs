@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// A field that events are counted by: one of [`GROUPS`], or any other field, which is then looked up in each event's JSON.
+/// A field that events are counted by: one of [`GROUPS`], or any other field, which is then looked
+/// up in each event's JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     name: String,
@@ -34,8 +35,8 @@ const COLUMNS: [(&str, &str); 20] = [
     ("error.type", "e.error"),
 ];
 
-/// What is counted by fast. `day` and `hour` are those of the event, in UTC; `path` is that of the file or mount point it is
-/// about.
+/// What is counted by fast. `day` and `hour` are those of the event, in UTC; `path` is that of the
+/// file or mount point it is about.
 pub const GROUPS: [&str; COLUMNS.len()] = {
     let mut names = [""; COLUMNS.len()];
     let mut at = 0;

@@ -59,10 +59,11 @@ const EVENT: &str =
     WHERE e.id = ?1";
 
 impl History {
-    /// Gives each event that is asked for to `take`, in the order of time; says how many there were. Stops when `take` fails.
+    /// Gives each event that is asked for to `take`, in the order of time; says how many there
+    /// were. Stops when `take` fails.
     ///
-    /// While an event is taken nothing is held that a writer could wait for, however long that is. What retention deletes
-    /// meanwhile is left out.
+    /// While an event is taken nothing is held that a writer could wait for, however long that is.
+    /// What retention deletes meanwhile is left out.
     ///
     /// # Errors
     /// [`HistoryError`], or what `take` gave.
@@ -94,8 +95,8 @@ impl History {
         Ok(count)
     }
 
-    /// Counts the events that are asked for by the values of some fields, the largest count first; at most `query.limit`
-    /// groups.
+    /// Counts the events that are asked for by the values of some fields, the largest count first;
+    /// at most `query.limit` groups.
     ///
     /// # Errors
     /// [`HistoryError`].

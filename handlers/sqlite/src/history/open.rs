@@ -13,7 +13,8 @@ use super::History;
 use crate::schema;
 use crate::store::beside;
 
-/// What is kept of the database in memory while it is asked, in KiB: the narrow table of a million events.
+/// What is kept of the database in memory while it is asked, in KiB: the narrow table of a million
+/// events.
 const CACHE_KIB: u32 = 64 * 1024;
 
 /// How long a read waits where it must.
@@ -32,7 +33,8 @@ pub struct HistoryError {
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     path: PathBuf,
-    /// The file as it was, where nobody wrote it: it is then read without locks, and no file is made beside it.
+    /// The file as it was, where nobody wrote it: it is then read without locks, and no file is
+    /// made beside it.
     still: Option<(u64, Option<SystemTime>)>,
 }
 
@@ -79,7 +81,8 @@ impl Opened {
         Ok(Self { connection, path: path.to_owned(), still })
     }
 
-    /// Whether what was read can be believed: nobody may have written to what was read without locks.
+    /// Whether what was read can be believed: nobody may have written to what was read without
+    /// locks.
     pub(crate) fn check(&self) -> Result<(), HistoryError> {
         let Some(still) = self.still else { return Ok(()) };
         let same = fs::metadata(&self.path).is_ok_and(|file| state(&file) == still);

@@ -7,8 +7,8 @@ use whalewatch_core::{Container, ContainerPatterns, Runtime, Timestamp};
 /// What is asked for: events for which all of this holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Patterns over containers, as the `filter` handler has them: `web*`, `image:nginx*`, `label:tier`, `!web-test`. An id may
-    /// be given by its first 12 digits or more.
+    /// Patterns over containers, as the `filter` handler has them: `web*`, `image:nginx*`,
+    /// `label:tier`, `!web-test`. An id may be given by its first 12 digits or more.
     pub containers: Vec<String>,
     /// Kinds, any of which fits: `process.exec`, `file.*`; `file` means all that begin with it.
     pub kinds: Vec<String>,
@@ -69,7 +69,8 @@ impl Query {
     }
 }
 
-/// Whether a set of characters in an `SQLite` pattern has no end, which it would take for one that nothing fits.
+/// Whether a set of characters in an `SQLite` pattern has no end, which it would take for one that
+/// nothing fits.
 fn unclosed(glob: &str) -> bool {
     let mut rest = glob;
     while let Some(at) = rest.find('[') {

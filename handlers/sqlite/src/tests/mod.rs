@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use whalewatch_core::{
-    Attribution, Batch, Container, Event, Field, FieldInfo, HandlerCounters, How, Process,
+    Attribution, Batch, Container, Event, Evidence, Field, FieldInfo, HandlerCounters, Process,
     Timestamp, Type, Value,
 };
 use whalewatch_kit::Json;
@@ -94,11 +94,11 @@ pub(crate) fn batch(events: Vec<Did>, attribution: &Attribution) -> Batch {
 }
 
 pub(crate) fn host() -> Attribution {
-    Attribution::host(How::Cgroup)
+    Attribution::host(Evidence::Cgroup)
 }
 
 pub(crate) fn inside(container: &Arc<Container>) -> Attribution {
-    Attribution::container(Arc::clone(container), How::Cgroup)
+    Attribution::container(Arc::clone(container), Evidence::Cgroup)
 }
 
 /// The lines of a batch as any output writes them.

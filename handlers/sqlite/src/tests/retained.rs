@@ -127,7 +127,8 @@ fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
     place.options.max_size = HumanSize(6 << 20);
     let mut bench = place.bench();
     let mut given = 0;
-    // Events are taken meanwhile, too: the file gets smaller though it is written to, until the log has its share again.
+    // Events are taken meanwhile, too: the file gets smaller though it is written to, until the log
+    // has its share again.
     while fs::metadata(place.path()).unwrap().len() > (6 << 20) / 4 * 3 {
         bench.handle(batch(vec![aged(0, 1)], &host())).unwrap();
         given += 1;

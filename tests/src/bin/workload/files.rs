@@ -48,8 +48,8 @@ fn open_threads(path: &str, threads: u64, count: u64) -> Told {
     Ok(json!({"opens": threads * count}))
 }
 
-/// Opens a file so often with `O_CLOEXEC` while another thread closes the descriptor that it gets: it is often gone again when the kernel is
-/// asked what it stands for.
+/// Opens a file so often with `O_CLOEXEC` while another thread closes the descriptor that it gets:
+/// it is often gone again when the kernel is asked what it stands for.
 fn race(path: &str, count: u64) -> Told {
     let done = AtomicBool::new(false);
     let next = File::open("/dev/null")?.as_raw_fd();
@@ -60,7 +60,8 @@ fn race(path: &str, count: u64) -> Told {
                     unsafe_code,
                     reason = "nothing safe closes what another thread has opened"
                 )]
-                // SAFETY: nobody else in this program relies on that descriptor: it is opened below, and not used.
+                // SAFETY: nobody else in this program relies on that descriptor: it is opened
+                // below, and not used.
                 let _gone_already = unsafe { libc::close(next) };
             }
         });

@@ -1,5 +1,6 @@
-//! What the end-to-end tests do to be watched: `workload PART …`, one file a part. A part does what its arguments say, and prints, as one
-//! JSON object, what it knows of itself by then: the oracle for what Whalewatch tells.
+//! What the end-to-end tests do to be watched: `workload PART …`, one file a part. A part does what
+//! its arguments say, and prints, as one JSON object, what it knows of itself by then: the oracle
+//! for what Whalewatch tells.
 
 #![expect(clippy::print_stdout, reason = "what it knows of itself goes to standard output")]
 

@@ -98,7 +98,8 @@ fn wait_for(file: &Path) -> io::Result<()> {
     wait::poll(LIMIT, || wait::when(file.exists())).ok_or_else(late)
 }
 
-/// Accepts so many connections; over each it receives, answers, and waits for the other side to end it.
+/// Accepts so many connections; over each it receives, answers, and waits for the other side to end
+/// it.
 fn serve(at: SocketAddr, count: usize, receive: usize, send: usize) -> Told {
     let since = Instant::now();
     let listener = listen(at)?;

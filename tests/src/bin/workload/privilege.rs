@@ -1,6 +1,7 @@
 //! What changes a thread's privileges, and what reaches into other processes and the kernel.
 //!
-//! Everything is done by bare system calls: the C library has all threads change their ids together.
+//! Everything is done by bare system calls: the C library has all threads change their ids
+//! together.
 
 #![expect(clippy::unnecessary_wraps, reason = "all steps of the tour have one shape")]
 #![expect(clippy::needless_pass_by_value, reason = "what is told of a step is made for it")]
@@ -97,7 +98,8 @@ fn namespace(process: &str, name: &str) -> Value {
 struct Done(Vec<Value>);
 
 impl Done {
-    /// Makes a call that changes this thread. `about`: what of its state the call is there to change. `told`: what the event must have.
+    /// Makes a call that changes this thread. `about`: what of its state the call is there to
+    /// change. `told`: what the event must have.
     fn change(
         &mut self,
         kind: &str,
@@ -248,7 +250,8 @@ fn capabilities(done: &mut Done) -> Result<(), Box<dyn Error>> {
 /// A process in a namespace of its own.
 #[expect(unsafe_code, reason = "the new process must do nothing but wait")]
 fn clones(done: &mut Done) -> Result<(), Box<dyn Error>> {
-    // `struct clone_args` as it was at first: flags, and in the fifth word the signal that tells of the end.
+    // `struct clone_args` as it was at first: flags, and in the fifth word the signal that tells of
+    // the end.
     let flags = libc::CLONE_NEWUTS as u64;
     let given: [u64; 8] = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
     let before = state();

@@ -44,7 +44,8 @@ pub(crate) fn owner(claims: u64, phase: u32) -> MaybeUninit<NetworkOwner> {
     owner
 }
 
-/// A socket, or a request that begins like one: by what the verifier knows, or by its address alone.
+/// A socket, or a request that begins like one: by what the verifier knows, or by its address
+/// alone.
 pub(crate) trait Socket: Copy {
     /// A member of `struct sock`, from so many bytes into it.
     unsafe fn get<T: Copy>(self, offset: *const u32, within: usize) -> T;

@@ -20,7 +20,8 @@ const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 
 /// The file system of the files that stand for namespaces (`NSFS_MAGIC`).
 const NSFS: u64 = 0x6e73_6673;
-/// Bytes of the name of a kind of namespaces: `pid_for_children` is the longest that there is to open.
+/// Bytes of the name of a kind of namespaces: `pid_for_children` is the longest that there is to
+/// open.
 const KIND_BYTES: u32 = 24;
 /// Bytes that are read of `union bpf_attr`.
 const BPF_BYTES: u64 = 8 * GIVEN_WORDS as u64;

@@ -18,9 +18,11 @@ const MOST_TRACED: usize = 16;
 /// Bytes of a `struct upid`, which the loader checks.
 const UPID: u64 = 16;
 
-/// Finds the thread that the current one traces and calls by this number, and writes what its process is. 0 if there is none.
+/// Finds the thread that the current one traces and calls by this number, and writes what its
+/// process is. 0 if there is none.
 ///
-/// The kernel keeps a thread's tracees in a list, from which no types lead to them: so everything is read with a helper.
+/// The kernel keeps a thread's tracees in a list, from which no types lead to them: so everything
+/// is read with a helper.
 #[inline(never)]
 pub(crate) unsafe fn write_traced(number: u32, out: *mut ProcessHeader) -> u32 {
     if out.is_null() {

@@ -1,5 +1,6 @@
-//! containerd's messages: of each, the fields that are used. Numbers as in containerd's `api/`: `services/*/v1/*.proto`,
-//! `types/task/task.proto`, `types/event.proto` and `events/{container,task}.proto`; the same since version 1.0.
+//! containerd's messages: of each, the fields that are used. Numbers as in containerd's `api/`:
+//! `services/*/v1/*.proto`, `types/task/task.proto`, `types/event.proto` and
+//! `events/{container,task}.proto`; the same since version 1.0.
 
 use std::collections::HashMap;
 
@@ -7,14 +8,16 @@ use prost::Message;
 
 pub(super) const LIST_NAMESPACES: &str = "/containerd.services.namespaces.v1.Namespaces/List";
 pub(super) const GET_CONTAINER: &str = "/containerd.services.containers.v1.Containers/Get";
-/// Container by container: each brings its whole specification, so all together can be too large for one message.
+/// Container by container: each brings its whole specification, so all together can be too large
+/// for one message.
 pub(super) const LIST_CONTAINERS: &str = "/containerd.services.containers.v1.Containers/ListStream";
 pub(super) const GET_TASK: &str = "/containerd.services.tasks.v1.Tasks/Get";
 pub(super) const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 pub(super) const LIST_PIDS: &str = "/containerd.services.tasks.v1.Tasks/ListPids";
 pub(super) const SUBSCRIBE: &str = "/containerd.services.events.v1.Events/Subscribe";
 
-/// A question that says nothing: `ListNamespacesRequest`, `ListContainersRequest`, `ListTasksRequest`.
+/// A question that says nothing: `ListNamespacesRequest`, `ListContainersRequest`,
+/// `ListTasksRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct All {}
 
@@ -119,8 +122,8 @@ pub(super) struct Envelope {
     pub(super) event: Option<Any>,
 }
 
-/// `ContainerCreate`, `ContainerUpdate` and `ContainerDelete`, `TaskStart`, `TaskPaused` and `TaskResumed`: all begin with the
-/// container's id.
+/// `ContainerCreate`, `ContainerUpdate` and `ContainerDelete`, `TaskStart`, `TaskPaused` and
+/// `TaskResumed`: all begin with the container's id.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Event {
     #[prost(string, tag = "1")]

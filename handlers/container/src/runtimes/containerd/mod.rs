@@ -1,7 +1,8 @@
 //! containerd's own interface: the containers of all its namespaces but Docker's.
 //!
-//! An id is unique in its namespace only. One of 64 hexadecimal digits is taken for unique everywhere, as its makers mean it;
-//! any other has its namespace before it: `default/web`. That is also how such a container's cgroup is called.
+//! An id is unique in its namespace only. One of 64 hexadecimal digits is taken for unique
+//! everywhere, as its makers mean it; any other has its namespace before it: `default/web`. That is
+//! also how such a container's cgroup is called.
 
 mod answers;
 mod messages;
@@ -139,8 +140,8 @@ impl Containerd {
         Ok(answers::container(namespace, record, task.as_ref(), &pods))
     }
 
-    /// Those of one namespace that have a task. Without one a container has ended, or has not been started yet, which events
-    /// tell.
+    /// Those of one namespace that have a task. Without one a container has ended, or has not been
+    /// started yet, which events tell.
     async fn list_namespace(&self, name: &str, found: &mut Vec<Container>) -> Result<(), Status> {
         let tasks =
             self.0.ask::<_, m::ListTasksResponse>(m::LIST_TASKS, Some(name), m::All {}).await?;

@@ -1,5 +1,6 @@
-//! The pods of containers that containerd's CRI plugin made. A kubelet labels each container with its pod; who else speaks
-//! the CRI need not, and then it stands in the plugin's own record of the pod's sandbox, a JSON text.
+//! The pods of containers that containerd's CRI plugin made. A kubelet labels each container with
+//! its pod; who else speaks the CRI need not, and then it stands in the plugin's own record of the
+//! pod's sandbox, a JSON text.
 
 use std::collections::HashMap;
 
@@ -7,7 +8,8 @@ use serde::Deserialize;
 
 use super::messages::Record;
 
-/// The plugin's record of a container, and of a sandbox: pkg/cri/store/{container,sandbox}/metadata.go.
+/// The plugin's record of a container, and of a sandbox:
+/// pkg/cri/store/{container,sandbox}/metadata.go.
 const OF_CONTAINER: &str = "io.cri-containerd.container.metadata";
 const OF_SANDBOX: &str = "io.cri-containerd.sandbox.metadata";
 
@@ -60,7 +62,8 @@ impl Pods {
         }
     }
 
-    /// A container's name in its pod; for a sandbox the pod's. `None` for a container that the plugin did not make.
+    /// A container's name in its pod; for a sandbox the pod's. `None` for a container that the
+    /// plugin did not make.
     pub(super) fn name(&self, record: &Record) -> Option<String> {
         let name = match self.0.get(&record.id) {
             Some(pod) => pod.name.clone(),

@@ -10,7 +10,8 @@ use super::messages as m;
 use crate::request::News;
 use crate::runtimes::remote::Happened;
 
-/// Where a runtime says what it knows beyond the interface, if asked to be verbose: the same in containerd and CRI-O.
+/// Where a runtime says what it knows beyond the interface, if asked to be verbose: the same in
+/// containerd and CRI-O.
 const INFO: &str = "info";
 
 /// Which runtime answers to that name.
@@ -95,7 +96,8 @@ fn state(state: i32) -> Status {
     }
 }
 
-/// An image's name; a kubelet asks for it by what is in it, and says only lately what it was asked for itself.
+/// An image's name; a kubelet asks for it by what is in it, and says only lately what it was asked
+/// for itself.
 fn image(image: m::Image) -> Option<String> {
     let by_content = |name: &str| name.starts_with("sha256:") || is_long_id(name);
     let names = [image.as_asked_for, image.image];

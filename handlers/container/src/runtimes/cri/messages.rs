@@ -1,5 +1,5 @@
-//! The container runtime interface's messages: of each, the fields that are used. Numbers as in Kubernetes'
-//! `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`, which only ever adds to them.
+//! The container runtime interface's messages: of each, the fields that are used. Numbers as in
+//! Kubernetes' `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`, which only ever adds to them.
 
 use std::collections::HashMap;
 

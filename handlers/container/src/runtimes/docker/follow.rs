@@ -17,8 +17,9 @@ use whalewatch_core::Runtime;
 use super::{DockerActor, Link};
 use crate::runtimes::{Settings, causes, rest};
 
-/// How far back the daemon's events are of interest: what ended while Whalewatch started is not listed any more, and its name is
-/// known from them alone. The daemon keeps its last 256 (Docker's manual, `docker system events`).
+/// How far back the daemon's events are of interest: what ended while Whalewatch started is not
+/// listed any more, and its name is known from them alone. The daemon keeps its last 256 (Docker's
+/// manual, `docker system events`).
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
 /// The daemon, to be followed for as long as the actor lives.
@@ -30,8 +31,8 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Connects, follows the events, and starts anew whenever the daemon goes; sooner when nudged. One line is logged each
-    /// time that it comes or goes.
+    /// Connects, follows the events, and starts anew whenever the daemon goes; sooner when nudged.
+    /// One line is logged each time that it comes or goes.
     pub(super) async fn follow(self) {
         let mut was_up = None;
         let mut failures = 0;
@@ -91,8 +92,9 @@ impl Daemon {
         }
     }
 
-    /// Hands on events until the stream ends; says why it did. What happened since we connected is told as well, so that
-    /// nothing falls between the stream and the list; what happened shortly before, for its names.
+    /// Hands on events until the stream ends; says why it did. What happened since we connected is
+    /// told as well, so that nothing falls between the stream and the list; what happened shortly
+    /// before, for its names.
     async fn events(&self, docker: &Docker, connected: Duration) -> String {
         let since = connected.saturating_sub(LOOK_BACK);
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());

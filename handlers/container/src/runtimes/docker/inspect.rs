@@ -29,8 +29,8 @@ impl DockerActor {
         }
     }
 
-    /// Asks for as many as may be asked for. The name comes from a list of one: the daemon answers an inspection only when
-    /// it has done with starting the container, a list at once.
+    /// Asks for as many as may be asked for. The name comes from a list of one: the daemon answers
+    /// an inspection only when it has done with starting the container, a list at once.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else { return };
         while let Some(id) = self.inspections.next() {

@@ -1,7 +1,8 @@
-//! Docker's client: an actor with a thread of its own, so that a daemon that is slow, hung or gone delays nothing.
+//! Docker's client: an actor with a thread of its own, so that a daemon that is slow, hung or gone
+//! delays nothing.
 //!
-//! It asks at most so many things at once, gives each a time limit, tries again with growing pauses, and tells what it has
-//! learnt to the manager, whenever that is.
+//! It asks at most so many things at once, gives each a time limit, tries again with growing
+//! pauses, and tells what it has learnt to the manager, whenever that is.
 
 mod answers;
 mod follow;
@@ -59,7 +60,8 @@ pub(super) struct DockerActor {
     nudge: Arc<Notify>,
     refresh: Refresh,
     inspections: Inspections,
-    /// What containers are called of which there were events shortly before the daemon was there for us, until somebody asks.
+    /// What containers are called of which there were events shortly before the daemon was there
+    /// for us, until somebody asks.
     past: HashMap<String, Container>,
 }
 
@@ -143,8 +145,8 @@ impl Handler<Link> for DockerActor {
 }
 
 impl DockerActor {
-    /// Tells what a container was called, or keeps it until somebody asks. The list tells what is there; nobody but its cgroup tells
-    /// that one was.
+    /// Tells what a container was called, or keeps it until somebody asks. The list tells what is
+    /// there; nobody but its cgroup tells that one was.
     fn happened_before(&mut self, event: EventMessage) {
         let Some(mut container) = answers::called(event, self.runtime) else { return };
         let before = self.past.remove(&*container.id);

@@ -1,5 +1,5 @@
-//! The client against a fake daemon: a thread that speaks just enough HTTP on a Unix socket, and does wrong as told.
-//! (What the real daemon does is tested in the repository's end-to-end tests.)
+//! The client against a fake daemon: a thread that speaks just enough HTTP on a Unix socket, and
+//! does wrong as told. (What the real daemon does is tested in the repository's end-to-end tests.)
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};

@@ -1,4 +1,5 @@
-//! What lies beside a record: the container's configuration for its runtime, and the pid of its first process.
+//! What lies beside a record: the container's configuration for its runtime, and the pid of its
+//! first process.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -84,8 +85,9 @@ impl Details {
     }
 }
 
-/// The folder for what is kept while it runs, and labels. The folder is where files come from that podman and CRI-O mount
-/// into each container: `…/overlay-containers/ID/userdata/.containerenv`, `resolv.conf`, `hostname`.
+/// The folder for what is kept while it runs, and labels. The folder is where files come from that
+/// podman and CRI-O mount into each container: `…/overlay-containers/ID/userdata/.containerenv`,
+/// `resolv.conf`, `hostname`.
 fn configured(
     text: &[u8],
     id: &str,
@@ -118,7 +120,8 @@ fn is_first(seen: &Seen, id: &str, host: Namespaces) -> bool {
         && read(Path::new(&mounts), MOST_BYTES).is_ok_and(|mounts| has_own_files(&mounts, id))
 }
 
-/// Whether a file of the container's own is mounted, and not at its own place: that is so in the namespaces of podman itself.
+/// Whether a file of the container's own is mounted, and not at its own place: that is so in the
+/// namespaces of podman itself.
 fn has_own_files(mounts: &[u8], id: &str) -> bool {
     let own = format!("/{id}/userdata/");
     let mounts = String::from_utf8_lossy(mounts);

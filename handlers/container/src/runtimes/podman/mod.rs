@@ -1,8 +1,9 @@
 //! Podman's and CRI-O's records on disk: no daemon is needed, and none is asked.
 //!
-//! Both keep a record of each container in one file for all, written when it is made (`records`), and beside it the
-//! configuration for its runtime and the pid of its first process (`details`). The actor here only keeps the order: files
-//! are read elsewhere (`store`), one job at a time, when a folder stirs (`watch`), when somebody asks, and now and then.
+//! Both keep a record of each container in one file for all, written when it is made (`records`),
+//! and beside it the configuration for its runtime and the pid of its first process (`details`).
+//! The actor here only keeps the order: files are read elsewhere (`store`), one job at a time, when
+//! a folder stirs (`watch`), when somebody asks, and now and then.
 
 mod details;
 mod records;
@@ -32,8 +33,8 @@ use crate::request::{News, Request};
 
 /// How often folders are looked for that nobody has asked for: a user's first container makes them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// How often records are read for one that they do not have. They are written before it has a process: once would do, but
-/// for a file that is just being replaced.
+/// How often records are read for one that they do not have. They are written before it has a
+/// process: once would do, but for a file that is just being replaced.
 const DENIALS: u32 = 3;
 /// How many containers may wait to be found; those beyond it are told when their records change.
 const MOST_WANTED: usize = 4096;

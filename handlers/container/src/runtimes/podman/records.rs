@@ -1,5 +1,5 @@
-//! The records that podman and CRI-O keep of their containers (containers/storage, containers.go), in our words. Nothing in
-//! them is trusted to be there or to be right.
+//! The records that podman and CRI-O keep of their containers (containers/storage, containers.go),
+//! in our words. Nothing in them is trusted to be there or to be right.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -51,7 +51,8 @@ pub(super) fn parse(text: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
     Ok(entries.into_iter().filter_map(record).take(MOST_RECORDS).collect())
 }
 
-/// `None` for what is no container of podman's or CRI-O's: buildah keeps what it works on among them, without metadata.
+/// `None` for what is no container of podman's or CRI-O's: buildah keeps what it works on among
+/// them, without metadata.
 fn record(entry: serde_json::Value) -> Option<Record> {
     let entry: Entry = serde_json::from_value(entry).ok().filter(|e: &Entry| is_id(&e.id))?;
     let metadata: Metadata = serde_json::from_str(&entry.metadata?).ok()?;
@@ -74,7 +75,8 @@ fn is_id(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// What CRI-O's name for a container says: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, of which no part has an underscore.
+/// What CRI-O's name for a container says: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, of which no
+/// part has an underscore.
 fn labels_in(name: &str) -> BTreeMap<String, String> {
     let mut parts = name.split('_');
     let mut labels = BTreeMap::new();

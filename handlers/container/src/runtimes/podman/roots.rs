@@ -35,8 +35,9 @@ struct User<'a> {
     home: &'a str,
 }
 
-/// The folders that may hold records, the system's before users': whoever comes first has a container. Few of them are
-/// there. What is kept for as long as the machine runs may have a folder of its own (`transient_store`).
+/// The folders that may hold records, the system's before users': whoever comes first has a
+/// container. Few of them are there. What is kept for as long as the machine runs may have a folder
+/// of its own (`transient_store`).
 pub(super) fn usual() -> Vec<PathBuf> {
     let read = |path| read_with(Path::new(path), MOST_BYTES, 0).ok();
     let settings = SETTINGS.into_iter().find_map(read);
@@ -73,7 +74,8 @@ fn user(line: &str) -> Option<User<'_>> {
     (home.starts_with('/') && home.len() > 1).then_some(User { name, uid, home })
 }
 
-/// Reads a file that may be any user's: a regular one, not behind a link, not larger than that. Opening it never waits.
+/// Reads a file that may be any user's: a regular one, not behind a link, not larger than that.
+/// Opening it never waits.
 pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     read_with(path, most, libc::O_NOFOLLOW | libc::O_NONBLOCK)
 }

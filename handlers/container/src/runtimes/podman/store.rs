@@ -1,4 +1,5 @@
-//! What is known of all records, and what of it is news. Everything here reads files: it runs where waiting harms nobody.
+//! What is known of all records, and what of it is news. Everything here reads files: it runs where
+//! waiting harms nobody.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,10 +21,11 @@ use crate::runtimes::Tell;
 
 /// Most folders of records that are followed.
 const MOST_FOLDERS: usize = 4096;
-/// Most containers that are followed, of all folders; each may take two of the user's inotify watches.
+/// Most containers that are followed, of all folders; each may take two of the user's inotify
+/// watches.
 const MOST_KNOWN: usize = 16_384;
-/// Most containers whose first process is watched for its end: each takes a file descriptor. Of those beyond it the next
-/// listing tells.
+/// Most containers whose first process is watched for its end: each takes a file descriptor. Of
+/// those beyond it the next listing tells.
 const MOST_ENDS: usize = 256;
 
 /// The records, as they were read last.
@@ -334,7 +336,8 @@ impl Store {
         true
     }
 
-    /// Looks at a container's own files, and tells what they say, unless they say nothing: while it is being started.
+    /// Looks at a container's own files, and tells what they say, unless they say nothing: while it
+    /// is being started.
     fn examine(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
         let details = self.details(id).filter(|(_, state)| !matches!(state, State::Unsaid));
         if let Some((container, state)) = details {

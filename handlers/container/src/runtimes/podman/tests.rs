@@ -1,5 +1,5 @@
-//! The client against folders as podman and CRI-O write them. (What the real podman does is tested in the repository's
-//! end-to-end tests.)
+//! The client against folders as podman and CRI-O write them. (What the real podman does is tested
+//! in the repository's end-to-end tests.)
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -79,7 +79,8 @@ impl Watcher {
 /// Something that can be waited for until it is readable.
 pub(super) fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     #[expect(unsafe_code, reason = "tokio offers no other way to wait for a descriptor")]
-    // SAFETY: the descriptor is owned by the `AsyncFd` alone, which deregisters it before it is closed.
+    // SAFETY: the descriptor is owned by the `AsyncFd` alone, which deregisters it before it is
+    // closed.
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     registered.map_err(Into::into)
 }

@@ -119,7 +119,8 @@ impl<R: Remote> RemoteActor<R> {
     }
 }
 
-/// Lists the containers that run or are about to, then, if asked, the processes of each. Gives what is worth an inspection.
+/// Lists the containers that run or are about to, then, if asked, the processes of each. Gives what
+/// is worth an inspection.
 async fn list<R: Remote>(
     remote: R,
     limit: Duration,

@@ -33,8 +33,8 @@ enum Said {
 }
 
 impl<R: Remote> Daemon<R> {
-    /// Connects, follows the events, and starts anew whenever the runtime goes; sooner when nudged. One line is logged each
-    /// time that it comes or goes.
+    /// Connects, follows the events, and starts anew whenever the runtime goes; sooner when nudged.
+    /// One line is logged each time that it comes or goes.
     pub(super) async fn follow(self) {
         let mut said = Said::Nothing;
         let mut failures = 0;

@@ -74,7 +74,8 @@ impl Caller {
         Ok(answer.await?.into_inner())
     }
 
-    /// Asks for a stream of answers. It may begin only with its first one, so there is no time limit.
+    /// Asks for a stream of answers. It may begin only with its first one, so there is no time
+    /// limit.
     pub(in crate::runtimes) async fn stream<Q, A>(
         &self,
         method: &'static str,
@@ -121,7 +122,8 @@ pub(super) async fn in_time<T>(
     timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// A connector that connects once: a runtime that has gone is to be missed, not silently replaced by the next.
+/// A connector that connects once: a runtime that has gone is to be missed, not silently replaced
+/// by the next.
 struct Once(Option<UnixStream>);
 
 impl Service<Uri> for Once {

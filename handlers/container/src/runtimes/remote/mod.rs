@@ -1,8 +1,9 @@
-//! What the clients of runtimes that speak gRPC on a Unix socket have in common: an actor on the clients' thread, so that a
-//! runtime that is slow, hung or gone delays nothing.
+//! What the clients of runtimes that speak gRPC on a Unix socket have in common: an actor on the
+//! clients' thread, so that a runtime that is slow, hung or gone delays nothing.
 //!
-//! It asks at most so many things at once, gives each a time limit, tries again with growing pauses, and tells what it has
-//! learnt to the manager, whenever that is. What one runtime is asked, and in which words, is its [`Remote`].
+//! It asks at most so many things at once, gives each a time limit, tries again with growing
+//! pauses, and tells what it has learnt to the manager, whenever that is. What one runtime is
+//! asked, and in which words, is its [`Remote`].
 
 mod ask;
 mod follow;
@@ -33,7 +34,8 @@ pub(super) trait Remote: Clone + Send + Unpin + 'static {
     /// Says hello. The error `unimplemented` means that something else listens there.
     fn greet(caller: Caller) -> impl Future<Output = Result<Self, Status>>;
 
-    /// Whether a container with this id, which its cgroup's path ascribes to `runtime`, can be one of its own.
+    /// Whether a container with this id, which its cgroup's path ascribes to `runtime`, can be one
+    /// of its own.
     fn may_have(&self, id: &str, runtime: Runtime) -> bool;
 
     /// Hands on what happens, until that cannot be known any more; says why.
@@ -65,7 +67,8 @@ pub(super) struct Listed {
     pub(super) look_at: Vec<Arc<str>>,
 }
 
-/// Whether a container's id is one of those that are unique everywhere: 64 hexadecimal digits in lower case.
+/// Whether a container's id is one of those that are unique everywhere: 64 hexadecimal digits in
+/// lower case.
 pub(super) fn is_long_id(id: &str) -> bool {
     id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,5 +1,5 @@
-//! A fake runtime: a thread that speaks gRPC on a Unix socket, and does wrong as told. (What real ones do is tested in the
-//! repository's end-to-end tests.)
+//! A fake runtime: a thread that speaks gRPC on a Unix socket, and does wrong as told. (What real
+//! ones do is tested in the repository's end-to-end tests.)
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,151 @@
+//! What flows where: whether each handler can take it, and which trackers handlers need beyond
+//! those that chains name.
+
+use whalewatch_core::{Accepts, Schema};
+
+use super::Diagnostic;
+use super::options::Position;
+use super::parts::{ChainPart, Reader};
+
+/// Checks every chain; adds the trackers that handlers need. Says for each tracker which handlers
+/// it is fed to.
+pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<usize>> {
+    // What comes to a handler from all chains that it stands in: its options are checked against
+    // that.
+    let mut inputs: Vec<Vec<Schema>> = reader.handlers.iter().map(|_| Vec::new()).collect();
+    for chain in chains.iter().filter(|chain| chain.whole) {
+        check_chain(reader, chain, &mut inputs);
+    }
+    for (handler, input) in inputs.iter().enumerate() {
+        let part = &reader.handlers[handler];
+        let Some(configured) = &part.configured else { continue };
+        // Where it stands in broken chains only, nothing is known of its input, and it checks what
+        // needs none.
+        let problems = configured.check(input).into_iter().map(|p| (Position::Option, p)).collect();
+        let (name, values) = (part.name.clone(), part.values.clone());
+        reader.report("handler", &name, &values, problems);
+    }
+    for (part, input) in reader.handlers.iter_mut().zip(inputs) {
+        if let Some(configured) = &mut part.configured {
+            configured.takes(input);
+        }
+    }
+    refuse_unheard(reader);
+    needs(reader)
+}
+
+/// A tracker that must hear who lives in which cgroup needs somebody who publishes that.
+fn refuse_unheard(reader: &mut Reader<'_>) {
+    let registry = reader.registry;
+    let publishes = |kind: &str| registry.handlers.get(kind).is_some_and(|h| h.publishes());
+    if reader.handlers.iter().any(|part| publishes(&part.type_name)) {
+        return;
+    }
+    let publishers: Vec<&str> =
+        registry.handlers.iter().filter(|(_, h)| h.publishes()).map(|(name, _)| &**name).collect();
+    let unheard: Vec<Diagnostic> = reader
+        .trackers
+        .iter()
+        .filter(|part| part.configured.as_ref().is_some_and(|tracker| tracker.needs_directory()))
+        .map(|part| {
+            let span = part.values.get("scope").cloned().unwrap_or_else(|| part.span.clone());
+            let message = format!(
+                "tracker \"{}\" is told to watch some containers only, but no chain has a part that knows containers",
+                part.name
+            );
+            let hint = format!("put one into a chain's \"through\": {}", publishers.join(", "));
+            Diagnostic::new(span, message).hint(hint)
+        })
+        .collect();
+    reader.found.extend(unheard);
+}
+
+fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Schema>]) {
+    let registry = reader.registry;
+    let mut flowing: Vec<Schema> = Vec::new();
+    for &tracker in &chain.from {
+        let schema = registry.trackers[&reader.trackers[tracker].type_name].schema();
+        add(&mut flowing, schema);
+        let configured = reader.trackers[tracker].configured.as_ref();
+        if let Some(extra) = configured.and_then(|tracker| tracker.extra()) {
+            add(&mut flowing, extra);
+        }
+    }
+    for (place, (handler, at)) in chain.through.iter().enumerate() {
+        let part = &reader.handlers[*handler];
+        let kind = &registry.handlers[&part.type_name];
+        let (name, last) = (&part.name, place + 1 == chain.through.len());
+        let mut wrong = Vec::new();
+        if let Accepts::Only(names) = kind.accepts() {
+            for schema in flowing.iter().filter(|schema| !names.contains(&schema.base_name())) {
+                let message = format!("handler \"{name}\" cannot take {} events", schema.name);
+                let hint = format!("it takes {} events only", names.join(", "));
+                wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
+            }
+        }
+        if !kind.passes_on() && !last {
+            let message =
+                format!("handler \"{name}\" passes nothing on, so nothing can stand behind it");
+            wrong
+                .push(Diagnostic::new(at.clone(), message).hint("move it to the end of the chain"));
+        }
+        if !kind.output() && last {
+            let message = format!("the chain ends with \"{name}\", which only passes events on");
+            let outputs = registry.handlers.iter().filter(|(_, h)| h.output());
+            let outputs = outputs.map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
+            wrong.push(
+                Diagnostic::new(at.clone(), message).hint(format!("end it with one of: {outputs}")),
+            );
+        }
+        reader.found.extend(wrong);
+        for schema in &flowing {
+            add(&mut inputs[*handler], schema.clone());
+        }
+        for schema in &mut flowing {
+            if let Some(extended) = kind.extends(schema) {
+                *schema = extended;
+            }
+        }
+        let configured = reader.handlers[*handler].configured.as_ref();
+        for schema in configured.map(|handler| handler.adds()).unwrap_or_default() {
+            add(&mut flowing, schema);
+        }
+    }
+}
+
+fn add(schemas: &mut Vec<Schema>, schema: Schema) {
+    if !schemas.iter().any(|known| known.name == schema.name) {
+        schemas.push(schema);
+    }
+}
+
+fn needs(reader: &mut Reader<'_>) -> Vec<Vec<usize>> {
+    let mut needs: Vec<(usize, usize)> = Vec::new();
+    for handler in 0..reader.handlers.len() {
+        let part = &reader.handlers[handler];
+        let (name, span) = (part.name.clone(), part.span.clone());
+        let needed = part.configured.as_ref().map(|h| h.needs()).unwrap_or_default();
+        for type_name in needed {
+            if !reader.registry.trackers.contains_key(type_name) {
+                let message = format!("handler \"{name}\" needs the tracker type \"{type_name}\"");
+                reader.wrong(span.clone(), message).hint =
+                    Some(String::from("this program has no such type: register it"));
+                continue;
+            }
+            // One with options set may leave out what the handler needs.
+            let fits = |part: &super::parts::TrackerPart| {
+                let whole = part.plain || part.configured.as_ref().is_some_and(|t| t.whole());
+                whole && part.type_name == type_name
+            };
+            let tracker = reader.trackers.iter().position(fits).or_else(|| {
+                let taken = reader.trackers.iter().any(|part| part.name == type_name);
+                let own =
+                    if taken { format!("{type_name} for {name}") } else { type_name.to_owned() };
+                reader.undeclared_tracker(&own, type_name, &span)
+            });
+            needs.extend(tracker.map(|tracker| (tracker, handler)));
+        }
+    }
+    let fed = |tracker| needs.iter().filter(move |(t, _)| *t == tracker).map(|(_, h)| *h).collect();
+    (0..reader.trackers.len()).map(fed).collect()
+}

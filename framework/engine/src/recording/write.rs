@@ -1,0 +1,175 @@
+//! Making a recording.
+
+use std::borrow::Cow;
+use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use whalewatch_core::{Batch, EventRef, Outside, Schema, Timestamp};
+
+use super::VERSION;
+use super::line::{EventLine, Header, Line};
+use super::recorded;
+
+/// Entries that wait to be written: batches of up to 256 events. When that many do, trackers wait,
+/// and the kernel's buffers fill.
+const QUEUE: usize = 256;
+
+/// Takes down what trackers send and what handlers hear, on a thread of its own.
+#[derive(Clone)]
+pub struct Recorder {
+    to: flume::Sender<Entry>,
+}
+
+/// The other end of a [`Recorder`].
+pub struct RecorderEnd {
+    to: flume::Sender<Entry>,
+    thread: JoinHandle<io::Result<u64>>,
+}
+
+enum Entry {
+    Batch { at: Timestamp, tracker: Tracker, existing: bool, batch: Batch },
+    Line(Line),
+    End,
+}
+
+/// Name and type of a tracker.
+#[derive(Clone)]
+struct Tracker {
+    name: Arc<str>,
+    type_name: Arc<str>,
+}
+
+/// The recorder at one part's.
+#[derive(Clone)]
+pub(crate) struct Tap {
+    recorder: Recorder,
+    part: Tracker,
+}
+
+impl Recorder {
+    /// Writes to `file`, which should not buffer: this does. `host` is the name of this host.
+    ///
+    /// # Errors
+    /// If the first line cannot be written, or no thread can be had.
+    pub fn start(file: impl Write + Send + 'static, host: &str) -> io::Result<(Self, RecorderEnd)> {
+        let mut file = BufWriter::with_capacity(1 << 16, file);
+        let header = Header { recording: VERSION, host: host.to_owned(), at: Timestamp::now() };
+        serde_json::to_writer(&mut file, &header)?;
+        file.write_all(b"\n")?;
+        file.flush()?;
+        let (to, from) = flume::bounded(QUEUE);
+        let thread =
+            thread::Builder::new().name("recorder".into()).spawn(move || write_all(&from, file))?;
+        Ok((Self { to: to.clone() }, RecorderEnd { to, thread }))
+    }
+
+    /// The recorder at a part of that name and type.
+    pub(crate) fn tap(&self, name: &Arc<str>, type_name: &str) -> Tap {
+        let part = Tracker { name: Arc::clone(name), type_name: type_name.into() };
+        Tap { recorder: self.clone(), part }
+    }
+
+    fn take(&self, entry: Entry) {
+        // Where it could not be written, that is said at the end.
+        self.to.send(entry).ok();
+    }
+}
+
+impl RecorderEnd {
+    /// Waits until all that was taken down is written: how many events there are.
+    ///
+    /// # Errors
+    /// If not all could be written.
+    pub fn finish(self) -> io::Result<u64> {
+        self.to.send(Entry::End).ok(); // It has ended by itself if it could not write.
+        self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")))
+    }
+}
+
+impl Tap {
+    /// A tracker has sent a batch.
+    pub(crate) fn batch(&self, batch: &Batch, existing: bool) {
+        let (at, tracker) = (Timestamp::now(), self.part.clone());
+        self.recorder.take(Entry::Batch { at, tracker, existing, batch: batch.clone() });
+    }
+
+    /// A handler has heard something from one of its helpers.
+    pub(crate) fn heard(&self, text: String) {
+        let handler = self.part.name.to_string();
+        self.recorder.take(Entry::Line(Line::Heard { at: Timestamp::now(), handler, text }));
+    }
+
+    /// The world, with its answers taken down.
+    pub(crate) fn outside(&self) -> Outside {
+        let tap = self.clone();
+        Outside::live(Some(Box::new(move |question, answer| {
+            tap.recorder.take(Entry::Line(Line::Answer {
+                at: Timestamp::now(),
+                handler: tap.part.name.to_string(),
+                question: question.to_owned(),
+                answer: answer.map(str::to_owned),
+            }));
+        })))
+    }
+}
+
+fn write_all(from: &flume::Receiver<Entry>, mut file: impl Write) -> io::Result<u64> {
+    let mut events = 0;
+    let mut schemas: Vec<Schema> = Vec::new();
+    for entry in from {
+        match entry {
+            Entry::End => break,
+            Entry::Line(line) => write_line(&mut file, &line)?,
+            Entry::Batch { at, tracker, existing, batch } => {
+                let name = batch.event_name();
+                if !schemas.iter().any(|schema| schema.name == name) {
+                    schemas.push(batch.schema());
+                }
+                let schema = schemas.iter().find(|schema| schema.name == name);
+                let Some(schema) = schema else { continue };
+                for event in batch.iter() {
+                    events += 1;
+                    let line = event_line(at, &tracker, existing, schema, event);
+                    write_line(&mut file, &Line::Event(Box::new(line)))?;
+                }
+            }
+        }
+        if from.is_empty() {
+            file.flush()?;
+        }
+    }
+    file.flush()?;
+    Ok(events)
+}
+
+fn write_line(file: &mut impl Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *file, line)?;
+    file.write_all(b"\n")
+}
+
+fn event_line(
+    at: Timestamp,
+    tracker: &Tracker,
+    existing: bool,
+    schema: &Schema,
+    event: EventRef<'_>,
+) -> EventLine {
+    let fields = schema.own().filter_map(|(info, accessor)| {
+        Some((Cow::Borrowed(info.name), recorded::json(event.value(*accessor))?))
+    });
+    EventLine {
+        at,
+        tracker: tracker.name.to_string(),
+        type_name: tracker.type_name.to_string(),
+        existing,
+        event: schema.name.to_owned(),
+        kind: event.kind().to_owned(),
+        time: event.time(),
+        process: event.process().copied(),
+        target: event.target().copied(),
+        cgroup: event.cgroup(),
+        change: event.change().map(Into::into),
+        fields: fields.collect(),
+    }
+}

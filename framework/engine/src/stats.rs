@@ -1,0 +1,368 @@
+//! Totals of a run: how many events came, where they went, and what became of the rest.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use flume::{Sender, WeakSender};
+use serde::{Deserialize, Serialize};
+use whalewatch_core::{Batch, HandlerCounters, HandlerHealth, HealthReport, TrackerHealth};
+
+use crate::actors::ActorId;
+use crate::actors::tracker::TrackerCounters;
+
+/// Totals by part of the configuration. At the end of a run they add up: for each tracker
+/// `generated = delivered + lost + refused + invalid`, for each handler
+/// `in + added = out + filtered + dropped + errors`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// By name of the tracker.
+    pub trackers: BTreeMap<String, TrackerTotals>,
+    /// By name of the handler.
+    pub handlers: BTreeMap<String, HandlerTotals>,
+    /// By container id, and `host` and `unknown`, as a container manager counted at the end of the
+    /// run.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub containers: BTreeMap<String, ContainerTotals>,
+}
+
+/// Totals of a container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerTotals {
+    /// Its name, where known.
+    pub name: Option<String>,
+    /// Events that were attributed to it.
+    pub events: u64,
+    /// Events of its cgroups that the kernel could not hand over.
+    pub lost: u64,
+    /// Events of its cgroups that a budget refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: u64,
+}
+
+/// Totals of a tracker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrackerTotals {
+    /// Events that happened and were to be reported.
+    pub generated: u64,
+    /// Events that the kernel could not hand over.
+    pub lost: u64,
+    /// Events that a budget refused.
+    #[serde(default)]
+    pub refused: u64,
+    /// Events that went on to handlers.
+    pub delivered: u64,
+    /// Records that could not be read.
+    pub invalid: u64,
+    /// `lost` by cgroup id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lost_by_cgroup: BTreeMap<u64, u64>,
+    /// `refused` by cgroup id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub refused_by_cgroup: BTreeMap<u64, u64>,
+}
+
+/// Whether a key among counts by container is a container's id.
+fn is_container(key: &str) -> bool {
+    !["host", "unknown", "other"].contains(&key)
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+/// Totals of a handler, over all chains that it stands in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HandlerTotals {
+    /// Events that came in.
+    #[serde(rename = "in")]
+    pub input: u64,
+    /// Events that it made itself.
+    pub added: u64,
+    /// Events that went on or, at the end of a chain, were delivered.
+    #[serde(rename = "out")]
+    pub output: u64,
+    /// Events that it was asked to leave out.
+    pub filtered: u64,
+    /// Events that were refused for want of room or of a reader.
+    pub dropped: u64,
+    /// Events that an error or a panic took.
+    pub errors: u64,
+    /// Times it was started again.
+    pub restarts: u64,
+    /// `dropped` by container id, with `host` and `unknown`, as far as it is known whose events a
+    /// full queue refused.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by_container: BTreeMap<String, u64>,
+    /// The same by cgroup id, where no container manager is there to tell whose they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub dropped_by_cgroup: BTreeMap<u64, u64>,
+}
+
+impl Totals {
+    fn add_tracker(&mut self, name: &str, counters: &TrackerCounters) {
+        let (counts, delivered) = counters.read();
+        let totals = self.trackers.entry(name.to_owned()).or_default();
+        totals.generated += counts.generated;
+        totals.lost += counts.lost;
+        totals.refused += counts.refused;
+        totals.delivered += delivered;
+        totals.invalid += counts.invalid;
+        for (of, counts) in [
+            (&mut totals.lost_by_cgroup, counts.lost_by_cgroup),
+            (&mut totals.refused_by_cgroup, counts.refused_by_cgroup),
+        ] {
+            for (cgroup, count) in counts {
+                *of.entry(cgroup).or_default() += count;
+            }
+        }
+    }
+
+    fn add_handler(&mut self, name: &str, c: &HandlerCounters) {
+        let totals = self.handlers.entry(name.to_owned()).or_default();
+        totals.input += c.input.load(Relaxed);
+        totals.added += c.added.load(Relaxed);
+        totals.output += c.output.load(Relaxed);
+        totals.filtered += c.filtered.load(Relaxed);
+        totals.dropped += c.dropped.load(Relaxed);
+        totals.errors += c.errors.load(Relaxed);
+        totals.restarts += c.restarts.load(Relaxed);
+        let dropped = c.dropped_by();
+        for (id, count) in dropped.containers {
+            *totals.dropped_by_container.entry(id.to_string()).or_default() += count;
+        }
+        for (cgroup, count) in dropped.cgroups {
+            *totals.dropped_by_cgroup.entry(cgroup).or_default() += count;
+        }
+    }
+
+    /// Whether every event is accounted for. True at the end of a run; in the middle of one, events
+    /// are on their way.
+    pub fn add_up(&self) -> bool {
+        let trackers = self
+            .trackers
+            .values()
+            .all(|t| t.generated == t.delivered + t.lost + t.refused + t.invalid);
+        let handlers = self
+            .handlers
+            .values()
+            .all(|h| h.input + h.added == h.output + h.filtered + h.dropped + h.errors);
+        trackers && handlers
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, t) in &self.trackers {
+            writeln!(
+                f,
+                "tracker {name}: {} generated, {} delivered, {} lost",
+                t.generated, t.delivered, t.lost
+            )?;
+            if t.refused > 0 {
+                writeln!(f, "tracker {name}: {} refused by its budget", t.refused)?;
+            }
+            if t.invalid > 0 {
+                writeln!(f, "tracker {name}: {} records could not be read", t.invalid)?;
+            }
+        }
+        for (name, h) in &self.handlers {
+            write!(f, "handler {name}: {} in", h.input)?;
+            for (count, word) in [
+                (h.added, "added"),
+                (h.output, "out"),
+                (h.filtered, "filtered"),
+                (h.dropped, "dropped"),
+                (h.errors, "lost to errors"),
+                (h.restarts, "restarts"),
+            ] {
+                if count > 0 {
+                    write!(f, ", {count} {word}")?;
+                }
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the parts of a running system count.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    trackers: Vec<(ActorId, Arc<str>, Arc<TrackerCounters>)>,
+    /// A handler that stands in several chains and is not shared has counters for each.
+    handlers: Vec<CountedHandler>,
+    /// Where batches wait for handlers.
+    queues: Vec<(ActorId, WeakSender<Batch>)>,
+    /// What parts counted that have ended, while others went on.
+    past: Totals,
+}
+
+#[derive(Debug)]
+struct CountedHandler {
+    id: ActorId,
+    name: Arc<str>,
+    counters: Arc<HandlerCounters>,
+}
+
+impl Counters {
+    pub(crate) fn add_tracker(
+        &mut self,
+        id: ActorId,
+        name: Arc<str>,
+        counters: Arc<TrackerCounters>,
+    ) {
+        self.trackers.push((id, name, counters));
+    }
+
+    pub(crate) fn add_handler(
+        &mut self,
+        id: ActorId,
+        name: Arc<str>,
+        counters: Arc<HandlerCounters>,
+    ) {
+        self.handlers.push(CountedHandler { id, name, counters });
+    }
+
+    pub(crate) fn add_queue(&mut self, id: ActorId, queue: WeakSender<Batch>) {
+        self.queues.retain(|(_, queue)| queue.upgrade().is_some());
+        self.queues.push((id, queue));
+    }
+
+    /// A part has ended: only its totals are kept.
+    pub(crate) fn retire(&mut self, id: ActorId) {
+        for (_, name, counters) in self.trackers.extract_if(.., |(tracker, ..)| *tracker == id) {
+            self.past.add_tracker(&name, &counters);
+        }
+        // What a container manager counted is joined with the others' counts when totals are made.
+        let of_containers = |c: &HandlerCounters| !c.containers().is_empty();
+        let ended = |h: &mut CountedHandler| h.id == id && !of_containers(&h.counters);
+        for handler in self.handlers.extract_if(.., ended) {
+            self.past.add_handler(&handler.name, &handler.counters);
+        }
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let mut totals = self.past.clone();
+        for (_, name, counters) in &self.trackers {
+            totals.add_tracker(name, counters);
+        }
+        for handler in &self.handlers {
+            totals.add_handler(&handler.name, &handler.counters);
+        }
+        totals.containers = self.containers(&totals.trackers, &mut totals.handlers);
+        totals
+    }
+
+    /// How everything is doing.
+    pub(crate) fn health(&self) -> HealthReport {
+        let totals = self.totals();
+        let lag = |name: &str| {
+            let of = self.trackers.iter().filter(|(_, tracker, _)| **tracker == *name);
+            of.map(|(_, _, counters)| counters.lag()).max().unwrap_or_default()
+        };
+        let trackers = totals.trackers.iter().map(|(name, t)| TrackerHealth {
+            name: name.as_str().into(),
+            generated: t.generated,
+            delivered: t.delivered,
+            lost: t.lost,
+            refused: t.refused,
+            invalid: t.invalid,
+            lag: lag(name),
+        });
+        let handlers = totals.handlers.iter().map(|(name, h)| {
+            let of: Vec<_> = self.handlers.iter().filter(|of| *of.name == **name).collect();
+            let its = |id: ActorId| of.iter().any(|handler| handler.id == id);
+            let queues = self.queues.iter().filter(|(id, _)| its(*id));
+            let queues: Vec<_> = queues.filter_map(|(_, queue)| queue.upgrade()).collect();
+            let containers = of.iter().map(|handler| handler.counters.containers());
+            let ids = |c: &BTreeMap<Arc<str>, _>| c.keys().filter(|id| is_container(id)).count();
+            HandlerHealth {
+                name: name.as_str().into(),
+                input: h.input,
+                added: h.added,
+                output: h.output,
+                filtered: h.filtered,
+                dropped: h.dropped,
+                errors: h.errors,
+                restarts: h.restarts,
+                queued: queues.iter().map(|queue| queue.len() as u64).sum(),
+                queue_capacity: queues.iter().filter_map(Sender::capacity).sum::<usize>() as u64,
+                containers: containers.map(|c| ids(&c)).sum::<usize>() as u64,
+            }
+        });
+        HealthReport { trackers: trackers.collect(), handlers: handlers.collect() }
+    }
+
+    /// Joins what container managers counted with what trackers lost, by cgroup.
+    fn containers(
+        &self,
+        trackers: &BTreeMap<String, TrackerTotals>,
+        handlers: &mut BTreeMap<String, HandlerTotals>,
+    ) -> BTreeMap<String, ContainerTotals> {
+        let mut containers: BTreeMap<String, ContainerTotals> = BTreeMap::new();
+        let mut owners = BTreeMap::new();
+        for (id, counts) in self.handlers.iter().flat_map(|handler| handler.counters.containers()) {
+            let totals = containers.entry(id.to_string()).or_default();
+            totals.name = counts.name.map(|name| name.to_string());
+            totals.events += counts.events;
+            owners.extend(counts.cgroups.into_iter().map(|cgroup| (cgroup, id.to_string())));
+        }
+        if containers.is_empty() {
+            return containers; // No container manager stood in any chain.
+        }
+        for (cgroup, lost) in trackers.values().flat_map(|t| &t.lost_by_cgroup) {
+            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
+            containers.entry(owner.to_owned()).or_default().lost += lost;
+        }
+        for (cgroup, refused) in trackers.values().flat_map(|t| &t.refused_by_cgroup) {
+            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
+            containers.entry(owner.to_owned()).or_default().refused += refused;
+        }
+        for handler in handlers.values_mut() {
+            for (cgroup, dropped) in std::mem::take(&mut handler.dropped_by_cgroup) {
+                let owner = owners.get(&cgroup).map_or("unknown", String::as_str);
+                *handler.dropped_by_container.entry(owner.to_owned()).or_default() += dropped;
+            }
+        }
+        containers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use whalewatch_core::{ContainerCounts, SourceCounts};
+
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_told_by_container() {
+        let manager = HandlerCounters::default();
+        let web = ContainerCounts { name: Some("web".into()), events: 7, cgroups: vec![12, 13] };
+        let host = ContainerCounts { events: 5, ..ContainerCounts::default() };
+        manager.set_containers([("ab".into(), web), ("host".into(), host)].into());
+        let tracker = TrackerCounters::default();
+        let lost_by_cgroup = [(12, 3), (13, 1), (99, 2)].into();
+        let counts = SourceCounts { generated: 6, lost: 6, lost_by_cgroup, ..Default::default() };
+        tracker.write(counts, 0);
+        let mut counters = Counters::default();
+        counters.add_tracker(ActorId(1), "process".into(), Arc::new(tracker));
+        counters.add_handler(ActorId(2), "container".into(), Arc::new(manager));
+        let told: Vec<_> = counters
+            .totals()
+            .containers
+            .into_iter()
+            .map(|(id, c)| (id, c.name, c.events, c.lost))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (String::from("ab"), Some(String::from("web")), 7, 4),
+                (String::from("host"), None, 5, 0),
+                (String::from("unknown"), None, 0, 2),
+            ]
+        );
+    }
+}

@@ -1,0 +1,94 @@
+//! What a handler adds to events is known behind it, and only there, before anything runs.
+
+mod common;
+
+use common::{Nothing, registry};
+use whalewatch_core::{
+    Accepts, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError, Never,
+    Problem, Schema, Setup, Type, Value,
+};
+use whalewatch_engine::config;
+
+/// Half of a tick's number.
+struct Half(u64);
+
+impl Extension for Half {
+    const NAME: &'static str = "half";
+    const FIELDS: &'static [Field<Self>] = &[Field {
+        info: FieldInfo { name: "tick.half", ty: Type::Uint, doc: "" },
+        get: |half| Value::Uint(half.0),
+    }];
+}
+
+/// Adds [`Half`] to ticks.
+struct Halves;
+
+impl Handler for Halves {
+    const ABOUT: &'static str = "adds halves";
+    type Options = Nothing;
+    type Message = Never;
+
+    fn extends(schema: &Schema) -> Option<Schema> {
+        schema.find("tick.number").map(|_| schema.extended::<Half>())
+    }
+
+    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Ok(Self)
+    }
+
+    fn handle(
+        &mut self,
+        mut batch: Batch,
+        cx: &mut Context<'_, Never>,
+    ) -> Result<(), HandlerError> {
+        batch.extend(|_| Some(Half(0)));
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+/// Takes ticks only, and wants halves.
+struct Wants;
+
+impl Handler for Wants {
+    const ABOUT: &'static str = "wants halves";
+    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
+    type Options = Nothing;
+    type Message = Never;
+
+    fn check(_: &Nothing, input: &[Schema]) -> Vec<Problem> {
+        let lacking = input.iter().filter(|schema| schema.find("tick.half").is_none());
+        lacking.map(|schema| Problem::new("", format!("{} has no half", schema.name))).collect()
+    }
+
+    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Ok(Self)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+/// What is said of a chain through these.
+fn mistakes(through: &str) -> Vec<String> {
+    let mut registry = registry();
+    let added = registry.handler::<Halves>("halves").and_then(|r| r.handler::<Wants>("wants"));
+    added.expect("new names");
+    let text = format!(
+        "[handlers.out]\ntype = 'collect'\nnote = 'n'\n\n\
+         [[chains]]\nfrom = ['ticks']\nthrough = [{through}, 'out']\n"
+    );
+    match config::validate(&registry, "test.toml", &text) {
+        Ok(_) => Vec::new(),
+        Err(found) => found.iter().map(|(_, _, mistake)| mistake.message.clone()).collect(),
+    }
+}
+
+#[test]
+fn handlers_behind_it_know_its_fields_and_those_before_it_do_not() {
+    assert_eq!(mistakes("'halves', 'wants'"), Vec::<String>::new());
+    assert_eq!(mistakes("'halves', 'even', 'wants'"), Vec::<String>::new());
+    assert_eq!(mistakes("'wants', 'halves'"), ["handler \"wants\": tick has no half"]);
+}

@@ -1,0 +1,89 @@
+//! In which order trackers are opened.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{Manager, Named, Tick, note, notes, ticks};
+use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup, Source};
+use whalewatch_engine::scripted::Scripted;
+use whalewatch_engine::{Registry, System, config};
+
+/// Shared; lives on `late` before `ticks`.
+struct Second;
+
+impl Handler for Second {
+    const ABOUT: &'static str = "needs what another needs, but not first";
+    const SHARED: bool = true;
+    type Options = Named;
+    type Message = Never;
+
+    fn needs(_: &Named) -> Vec<&'static str> {
+        vec!["late", "ticks"]
+    }
+
+    fn build(_: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+        Ok(Self)
+    }
+
+    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+        cx.emit(batch);
+        Ok(())
+    }
+}
+
+/// How long something that is opened at the same time has to show itself.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What was opened, and whether `quick` was opened meanwhile: who is opened alone waits for that in
+/// vain.
+fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
+    let (quick_opens, quick_opened) = flume::unbounded();
+    let beside = move |what: &'static str| {
+        let quick_opened = quick_opened.clone();
+        move || -> Box<dyn Source<Tick>> {
+            let alone = quick_opened.recv_timeout(PATIENCE).is_err();
+            note(
+                name,
+                if alone { format!("{what} alone") } else { format!("{what} beside quick") },
+            );
+            ticks(1)
+        }
+    };
+    let mut registry = Registry::new();
+    registry
+        .source("ticks", beside("ticks"))
+        .and_then(|r| r.source("late", beside("late")))
+        .and_then(|r| {
+            r.source("quick", move || -> Box<dyn Source<Tick>> {
+                quick_opens.send(()).unwrap();
+                Box::new(Scripted::new([Tick(1)]))
+            })
+        })
+        .and_then(|r| r.handler::<Manager>("manager"))
+        .and_then(|r| r.handler::<Second>("second"))
+        .and_then(|r| r.handler::<common::Collect>("collect"))
+        .unwrap();
+    let tables: Vec<String> =
+        through.iter().map(|h| format!("[{h}]\nnote = '{name}-{h}'\n")).collect();
+    let tables = tables.concat();
+    let text = format!(
+        "{tables}[handlers.out]\ntype = 'collect'\nnote = '{name}-out'
+        [[chains]]\nname = 'c'\nfrom = ['quick']\nthrough = ['{}', 'out']",
+        through.join("', '")
+    );
+    let plan = config::validate(&registry, "test.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+    System::new("host").run(plan, || {}).unwrap_or_else(|e| panic!("{e}"));
+    notes(name)
+}
+
+#[test]
+fn what_a_handler_needs_first_is_open_before_anything_else() {
+    assert_eq!(opened("opening-first", &["manager"]), ["ticks alone"]);
+}
+
+#[test]
+fn what_another_handler_needs_first_goes_before() {
+    let order = opened("opening-second", &["manager", "second"]);
+    assert_eq!(order, ["late alone", "ticks beside quick"], "`ticks` is not first in every list");
+}
