@@ -1,9 +1,7 @@
 //! NATS: everything arrives, once and in order, whoever is killed in the middle; a real
 //! nats-server, real events.
 
-#[path = "nats/secrets.rs"]
 mod secrets;
-#[path = "nats/server.rs"]
 mod server;
 
 use std::fs;

@@ -1,9 +1,7 @@
 //! Connections: both ends as each side sees them, every way to fail, and nothing that did not
 //! happen.
 
-#[path = "network/namespaces.rs"]
 mod namespaces;
-#[path = "network/sides.rs"]
 mod sides;
 
 use std::fs;

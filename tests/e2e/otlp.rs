@@ -1,11 +1,8 @@
 //! OpenTelemetry logs: a strict receiver gets exactly what standard output gets, over both
 //! protocols, though it is killed, hangs, is full and refuses in between.
 
-#[path = "otlp/line.rs"]
 mod line;
-#[path = "otlp/receiver.rs"]
 mod receiver;
-#[path = "otlp/strict.rs"]
 mod strict;
 
 use std::collections::BTreeMap;

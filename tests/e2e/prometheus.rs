@@ -1,6 +1,5 @@
 //! A real Prometheus scrapes what containers do, and its answers are compared with what they did.
 
-#[path = "prometheus/server.rs"]
 mod server;
 
 use std::collections::BTreeMap;
