@@ -17,18 +17,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
 }
 
-/// What cargo's profile for development has for a debugger. What is built already has it all, where
-/// nobody says otherwise.
-const DEBUG: &str = "CARGO_PROFILE_DEV_DEBUG";
-
 /// Runs cargo in a crate outside the workspace, with what is built already: what it said.
 #[track_caller]
 fn cargo(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(dir).args(args).env("CARGO_TARGET_DIR", target());
-    if std::env::var_os(DEBUG).is_none() {
-        command.env(DEBUG, "true");
-    }
+    environment::use_profile_of_workspace(&mut command);
     let done = command.output().expect("cargo can be started");
     let said = format!(
         "{}{}",
@@ -42,7 +36,7 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
 /// Cargo's target folder: this test stands in it.
 fn target() -> PathBuf {
     let here = std::env::current_exe().expect("this program has a path");
-    here.ancestors().nth(3).expect("target/debug/deps/third_party").to_owned()
+    here.ancestors().nth(3).expect("target/debug/deps/e2e").to_owned()
 }
 
 /// Runs a program to its end: whether it succeeded, and its two outputs.

@@ -7,16 +7,15 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use whalewatch_tests::environment;
 
+use crate::paths;
 use crate::run::{Show, run};
-use crate::steps::{Context, IMAGE, STEPS, cargo};
-use crate::{machine, paths, servers};
+use crate::steps::{Context, STEPS, Setup};
 
 const HELP: &str = "\
 cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
 
-  --long     15 minutes of churn instead of one, and more of all else
+  --long     15 minutes of churn instead of 20 s, and more rounds of every other case
   --case     Only cases whose name holds this word
   --runtime  Of cases for several runtimes, only those whose name holds this word
   --write    Write results into docs/accuracy.md: all of them, or the lines of those cases and runtimes that were run
@@ -29,7 +28,7 @@ const PAGE: &str = "docs/accuracy.md";
 const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --write -->";
 const END: &str = "<!-- results: end -->";
 /// What the harness needs beforehand.
-const STEPS_BEFORE: [&str; 3] = ["packages", "mounts", "release"];
+const STEPS_BEFORE: [&str; 4] = ["packages", "mounts", "release", "harness"];
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
     let (mut write, mut passed_on) = (false, Vec::new());
@@ -50,31 +49,22 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         }
     }
     ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
-    let mut context = Context::of_machine()?;
+    let setup = Setup::of_machine()?;
     for step in STEPS.iter().filter(|step| STEPS_BEFORE.contains(&step.name)) {
-        (step.run)(&mut context)?;
+        (step.run)(&Context::new(step.name, &setup, true)?)?;
     }
-    let results = measure(&mut context, &passed_on)?;
+    let results = measure(&Context::new("accuracy", &setup, true)?, &passed_on)?;
     let all = !passed_on.iter().any(|option| ["--case", "--runtime"].contains(option));
     if write { write_page(&results, all) } else { Ok(()) }
 }
 
 /// Runs the harness on a machine that is set up. Fails where anything is not as it must be.
-pub(crate) fn measure(context: &mut Context, options: &[&str]) -> Result<PathBuf> {
-    let socket = context.docker_socket()?;
-    let mut build = cargo(&["build", "--locked", "--package", "whalewatch-tests", "--bins"]);
-    build.args(["--features", "pods"]);
-    context.quiet(&mut build)?;
+pub(crate) fn measure(context: &Context<'_>, options: &[&str]) -> Result<PathBuf> {
     let results = paths::target().join("xtask/accuracy.json");
     let mut command = Command::new(paths::target().join("debug/accuracy"));
     command.args(options).arg("--results").arg(&results);
-    command.env(environment::PROGRAM, paths::program());
-    command.env(environment::DOCKER_SOCKET, socket);
-    command.env(environment::IMAGE, IMAGE);
-    command.env(environment::IMAGE_TAR, machine::image_tar(context.scratch())?);
-    command.env(environment::SERVERS, servers::dir());
-    command.env(environment::SCRATCH, context.scratch().join("t"));
-    run(&mut command, &context.log, Show::Always)
+    context.prepare(&mut command)?;
+    run(&mut command, &context.output, Show::Always)
         .context("attribution is not as accurate as it must be, or could not be measured")?;
     Ok(results)
 }

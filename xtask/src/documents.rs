@@ -18,6 +18,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Signal, kill_process_group};
+use whalewatch_tests::environment;
 
 use crate::paths;
 use crate::run::{Show, run_with};
@@ -37,7 +38,7 @@ struct Block {
 }
 
 /// Runs them all.
-pub(crate) fn run_all(context: &mut Context) -> Result<()> {
+pub(crate) fn run_all(context: &Context<'_>) -> Result<()> {
     let programs = programs()?;
     let socket = context.docker_socket()?;
     for file in documents()? {
@@ -104,7 +105,7 @@ fn share_target(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
+fn run_block(context: &Context<'_>, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
     let mut path = programs.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -114,13 +115,13 @@ fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -
     if let Some(folder) = &folder {
         share_target(folder)?;
         command.env_remove("CARGO_TARGET_DIR").env("WHALEWATCH", paths::root());
-        // What is built already has this, where nobody says otherwise.
-        let debug = std::env::var("CARGO_PROFILE_DEV_DEBUG").unwrap_or_else(|_| "true".to_owned());
-        command.env("CARGO_PROFILE_DEV_DEBUG", debug);
+        environment::use_profile_of_workspace(&mut command);
+        // Newer versions of dependencies than the workspace's would be built again.
+        command.env("CARGO_NET_OFFLINE", "true");
     }
     command.current_dir(folder.unwrap_or_else(paths::root)).env("PATH", path);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    run_with(&mut command, &context.log, Show::OnFailure, &mut |line, group| {
+    run_with(&mut command, &context.output, Show::OnFailure, &mut |line, group| {
         if block.interrupted && line.starts_with("watching: ") {
             let _gone = kill_process_group(group, Signal::INT);
         }

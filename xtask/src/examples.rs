@@ -23,7 +23,7 @@ fn chains() -> Result<Vec<PathBuf>> {
 }
 
 /// Runs each one for a moment.
-pub(crate) fn run_all(context: &mut Context) -> Result<()> {
+pub(crate) fn run_all(context: &Context<'_>) -> Result<()> {
     let chains = chains()?;
     ensure!(!chains.is_empty(), "there are no examples");
     let text = fs::read_to_string(paths::root().join("examples/README.md"));

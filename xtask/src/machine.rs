@@ -35,7 +35,7 @@ const PROGRAMS: [(&str, &str); 16] = [
 const KERNEL_SIDE: [&str; 2] = ["rustc-web", "rust-web-src"];
 
 /// Installs what is missing.
-pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
+pub(crate) fn install_packages(context: &Context<'_>) -> Result<()> {
     let missing = |(_, program): &&(&str, &str)| paths::find(program).is_none();
     let mut packages: Vec<&str> = PROGRAMS.iter().filter(missing).map(|(name, _)| *name).collect();
     let has_compiler = || KERNEL_SIDE.iter().all(|package| is_installed(package)) && is_recent();
@@ -55,11 +55,11 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
             packages.join(" ")
         );
     }
-    println!("   {}", packages.join(" "));
+    context.output.line(&format!("   {}", packages.join(" ")));
     // The lists of what there is may be missing, or so old that they name a compiler that is too
     // old as well. Where they cannot be had anew, those that are there may do.
     if let Err(error) = context.quiet(Command::new("apt-get").args(["-q", "update"])) {
-        println!("   {error:#}: what is known of packages may be old");
+        context.output.line(&format!("   {error:#}: the package lists may be old"));
     }
     context.quiet(&mut install(&packages))
 }

@@ -29,12 +29,12 @@ pub(crate) fn dir() -> PathBuf {
 }
 
 /// Builds what is missing.
-pub(crate) fn install(context: &mut Context) -> Result<()> {
+pub(crate) fn install(context: &Context<'_>) -> Result<()> {
     for tool in TOOLS {
         if is_installed(&tool) {
             continue;
         }
-        println!("   {} {}", tool.name, tool.version);
+        context.output.line(&format!("   {} {}", tool.name, tool.version));
         let mut command = cargo(&["install", "--locked", "--version", tool.version, tool.name]);
         command.args(tool.options).arg("--root").arg(dir());
         context.quiet(&mut command)?;
@@ -52,7 +52,7 @@ fn is_installed(tool: &Tool) -> bool {
 /// Advisories are left out: they are a database on the net that changes by itself, so a commit that
 /// passed today could fail tomorrow, and a machine without that net could not check anything.
 /// `cargo deny check advisories` is for the maintainers' own schedule.
-pub(crate) fn deny(context: &mut Context) -> Result<()> {
+pub(crate) fn deny(context: &Context<'_>) -> Result<()> {
     // Also what other systems would build is looked at, so all of it must be there.
     context.quiet(&mut cargo(&["fetch", "--locked"]))?;
     let mut command = Command::new(dir().join("bin/cargo-deny"));

@@ -50,7 +50,9 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?)
+        // Stated here, since the objects' bytes depend on the profile and must not follow the program's.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env_remove("RUSTFLAGS");

@@ -94,7 +94,7 @@ fn test_rebuilt(objects: &[(String, Vec<u8>)]) -> Result<()> {
         write(&folder.join(name), data)?;
     }
     let mut test = Command::new("cargo");
-    test.args(["test", "--quiet", "--package", "whalewatch-trackers", "--test", "layout"]);
+    test.args(["test", "--quiet", "--locked", "--test", "layout"]);
     let status = test.current_dir(paths::root()).env("WHALEWATCH_OBJECTS", &folder).status()?;
     ensure!(status.success(), "the objects as compiled here do not fit the user side");
     Ok(())

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::report::Report;
 use crate::paths;
-use crate::run::{Show, run};
+use crate::run::{Output, Show, run};
 
 /// What a guest does, from its first process on.
 const SCRIPT: &str = include_str!("guest.sh");
@@ -19,7 +19,7 @@ const SCRIPT: &str = include_str!("guest.sh");
 const LIMIT: &str = "240";
 
 /// Makes the file system that guests start with.
-pub(super) fn make_initrd(dir: &Path, log: &Path) -> Result<PathBuf> {
+pub(super) fn make_initrd(dir: &Path, output: &Output) -> Result<PathBuf> {
     let root = dir.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
@@ -44,7 +44,7 @@ pub(super) fn make_initrd(dir: &Path, log: &Path) -> Result<PathBuf> {
     let initrd = dir.join("initrd");
     let mut pack = Command::new("sh");
     pack.current_dir(&root).args(["-c", "find . | \"$1\" cpio -o -H newc >\"$2\"", "sh"]);
-    run(pack.arg(busybox).arg(&initrd), log, Show::OnFailure)?;
+    run(pack.arg(busybox).arg(&initrd), output, Show::OnFailure)?;
     Ok(initrd)
 }
 
@@ -75,7 +75,7 @@ pub(super) fn boot(
     kernel: &Path,
     initrd: &Path,
     options: &str,
-    log: &Path,
+    output: &Output,
 ) -> Result<Report> {
     let file = |kind: &str| PathBuf::from(format!("{}.{kind}", files.display()));
     let (console, report) = (file("console"), file("report"));
@@ -88,7 +88,7 @@ pub(super) fn boot(
         command.arg("-serial").arg(format!("file:{}", port.display()));
     }
     command.args(["-append", &format!("console=ttyS0 panic=-1 quiet {options}")]);
-    let result = run(&mut command, log, Show::OnFailure);
+    let result = run(&mut command, output, Show::OnFailure);
     let seen = || format!("its console is in {}", console.display());
     result.with_context(seen)?;
     let text = fs::read(&report).with_context(seen)?;

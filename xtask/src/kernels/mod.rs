@@ -9,13 +9,13 @@ mod report;
 mod workload;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::run::{self, Show};
+use crate::run::{self, Output, Show};
 use crate::steps::cargo;
 use crate::{machine, paths};
 
@@ -61,12 +61,10 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         _ => bail!("no such options\n\n{HELP}"),
     };
     run::end_children_on_interrupt()?;
-    fs::create_dir_all(dir())?;
-    let log = dir().join("xtask.log");
-    fs::write(&log, "")?;
+    let output = Output::live(&dir().join("xtask.log"))?;
     let build = ["build", "--locked", "--release", "--package", "whalewatch"];
-    run::run(&mut cargo(&build), &log, Show::OnFailure)?;
-    let count = run_all(&log, only)?;
+    run::run(&mut cargo(&build), &output, Show::OnFailure)?;
+    let count = run_all(&output, only)?;
     println!("{} passed, {} failed", count.passed, count.failed);
     ensure!(count.failed == 0, "checks failed: what the guests said is in {}", dir().display());
     Ok(())
@@ -78,20 +76,20 @@ fn dir() -> PathBuf {
 }
 
 /// Runs every check on every kernel whose release has `only` in it. The program has been built.
-pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
+pub(crate) fn run_all(output: &Output, only: &str) -> Result<Count> {
     let mut count = Count::default();
     if std::env::consts::ARCH != "x86_64" {
-        println!("   left out: there are kernels for x86-64 only");
+        output.line("   left out: there are kernels for x86-64 only");
         return Ok(count);
     }
     let dir = dir();
     fs::create_dir_all(&dir)?;
-    let initrd = guest::make_initrd(&dir, log)?;
-    let kernels = packages::fetch(&dir, log)?;
+    let initrd = guest::make_initrd(&dir, output)?;
+    let kernels = packages::fetch(&dir, output)?;
     for kernel in kernels.iter().filter(|kernel| kernel.release.contains(only)) {
         for boot in &BOOTS {
             let name = format!("{}.{}", kernel.release, boot.name);
-            let report = guest::boot(&dir.join(name), &kernel.image, &initrd, boot.options, log)
+            let report = guest::boot(&dir.join(name), &kernel.image, &initrd, boot.options, output)
                 .with_context(|| format!("{} with {}", kernel.release, boot.options))?;
             for (check, result) in checks::all(boot.name, &kernel.release, &report) {
                 match result {
@@ -100,7 +98,7 @@ pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
                 }
                 let verdict =
                     result.map_or_else(|error| format!("FAILED: {error:#}"), |()| "ok".into());
-                println!("   {:30} {check:55} {verdict}", kernel.release);
+                output.line(&format!("   {:30} {check:55} {verdict}", kernel.release));
             }
         }
     }

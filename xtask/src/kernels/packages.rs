@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::run::{Show, run};
+use crate::run::{Output, Show, run};
 
 /// Each depends on the newest kernel of its kind; what a distribution does not have is left out.
 const NEWEST: [&str; 4] = [
@@ -26,17 +26,17 @@ pub(super) struct Kernel {
 }
 
 /// Fetches what is not there yet.
-pub(super) fn fetch(dir: &Path, log: &Path) -> Result<Vec<Kernel>> {
+pub(super) fn fetch(dir: &Path, output: &Output) -> Result<Vec<Kernel>> {
     let mut releases = releases();
     if releases.is_empty() {
-        run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
+        run(Command::new("apt-get").args(["-q", "update"]), output, Show::OnFailure)?;
         releases = self::releases();
     }
     ensure!(!releases.is_empty(), "apt has none of {}", NEWEST.join(", "));
     for package in NEWEST.iter().filter(|package| release(package).is_none()) {
-        println!("   left out: apt has no {package}");
+        output.line(&format!("   left out: apt has no {package}"));
     }
-    releases.into_iter().map(|release| fetch_one(dir, release, log)).collect()
+    releases.into_iter().map(|release| fetch_one(dir, release, output)).collect()
 }
 
 fn releases() -> Vec<String> {
@@ -56,38 +56,38 @@ fn dependency(said: &str) -> Option<String> {
     packages.find_map(|package| package.strip_prefix("linux-image-")).map(str::to_owned)
 }
 
-fn fetch_one(dir: &Path, release: String, log: &Path) -> Result<Kernel> {
+fn fetch_one(dir: &Path, release: String, output: &Output) -> Result<Kernel> {
     let image = dir.join(format!("vmlinuz-{release}"));
     if !image.exists() {
         let package = format!("linux-image-{release}");
         let packages = dir.join(&package);
         fs::create_dir_all(&packages)?;
-        if download(&packages, &package, log).is_err() {
+        if download(&packages, &package, output).is_err() {
             // The lists of what there is name a version that is no longer there.
-            run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
-            download(&packages, &package, log)?;
+            run(Command::new("apt-get").args(["-q", "update"]), output, Show::OnFailure)?;
+            download(&packages, &package, output)?;
         }
-        unpack(&packages, &image, log).with_context(|| format!("{package} has no kernel"))?;
+        unpack(&packages, &image, output).with_context(|| format!("{package} has no kernel"))?;
         fs::remove_dir_all(&packages)?;
     }
     Ok(Kernel { release, image })
 }
 
-fn download(dir: &Path, package: &str, log: &Path) -> Result<()> {
+fn download(dir: &Path, package: &str, output: &Output) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.current_dir(dir).args(["-q", "download", package]);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }
 
 /// Takes the kernel alone out of the package: its modules are a hundred times as much.
-fn unpack(packages: &Path, image: &Path, log: &Path) -> Result<()> {
+fn unpack(packages: &Path, image: &Path, output: &Output) -> Result<()> {
     const SCRIPT: &str = "set -e
         dpkg-deb --fsys-tarfile *.deb | tar -xO --wildcards './boot/vmlinuz*' >part
         test -s part
         mv part \"$1\"";
     let mut command = Command::new("sh");
     command.current_dir(packages).args(["-c", SCRIPT, "sh"]).arg(image);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }
 
 #[cfg(test)]
