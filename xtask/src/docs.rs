@@ -1,5 +1,4 @@
-//! `cargo xtask docs`: pages that are generated from the program, so that they cannot lag behind
-//! it.
+//! `cargo xtask docs`: generates pages from the program, so that they always describe it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +12,7 @@ use crate::steps::cargo;
 const HELP: &str = "\
 cargo xtask docs [--check]
 
-Writes docs/configuration.md from what `whalewatch list` says. With --check, only tells whether that page is as it should be.
+Writes docs/configuration.md from the output of `whalewatch list`. --check only compares, and fails if they differ.
 ";
 
 const PAGE: &str = "docs/configuration.md";
@@ -61,7 +60,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        _ => bail!("no such options\n\n{HELP}"),
+        _ => bail!("unknown options\n\n{HELP}"),
     }
 }
 
@@ -69,18 +68,18 @@ fn check() -> Result<()> {
     let found = fs::read_to_string(paths::root().join(PAGE)).unwrap_or_default();
     ensure!(
         found == page(&list()?)?,
-        "{PAGE} is not what the program says: run `cargo xtask docs`"
+        "{PAGE} differs from the output of the program: run `cargo xtask docs`"
     );
     Ok(())
 }
 
-/// What the program says of itself.
+/// Returns the program's description of its parts.
 fn list() -> Result<Value> {
     let mut command = cargo(&["run", "--quiet", "--release", "--package", "whalewatch", "--"]);
     let done = command.args(["list", "--format", "json"]).output()?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "`whalewatch list` failed: {said}");
-    serde_json::from_slice(&done.stdout).context("`whalewatch list` gave no JSON")
+    let errors = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "`whalewatch list` failed: {errors}");
+    serde_json::from_slice(&done.stdout).context("`whalewatch list` did not print JSON")
 }
 
 fn page(list: &Value) -> Result<String> {
@@ -156,7 +155,7 @@ fn default(option: &Value) -> String {
     }
 }
 
-/// As the text of a table's cell: on one line, and without what would end the cell.
+/// Makes text fit a table's cell: on one line, with bars escaped.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
