@@ -48,7 +48,7 @@ fn run(program: &Path, args: &[&str]) -> (bool, String, String) {
 }
 
 #[test]
-fn a_new_handler_builds_passes_its_tests_and_is_seen_in_trace() {
+fn a_new_handler_builds_and_works_in_trace() {
     let dir = environment::scratch("new-handler");
     let made = dir.join("whalewatch-once");
     let (done, said, error) = run(
@@ -130,7 +130,7 @@ fn geo_program() -> PathBuf {
 }
 
 #[test]
-fn connections_are_located_by_a_third_party_s_handler() {
+fn a_third_party_handler_locates_connections() {
     let program = geo_program();
     let dir = environment::scratch("geo");
     let table = dir.join("table.csv");
@@ -182,7 +182,7 @@ through = ["container", "places", "far", "out"]
 }
 
 #[test]
-fn the_example_s_chain_is_valid_and_mistakes_in_it_are_told() {
+fn the_example_chain_is_valid_and_mistakes_are_reported() {
     let program = geo_program();
     let dir = environment::scratch("geo-mistakes");
     let chain = fs::read_to_string(root().join("examples/geo-handler/geo.toml")).expect("a chain");
