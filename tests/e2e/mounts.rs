@@ -56,7 +56,7 @@ fn mounts_on_the_host_are_reported_exactly() {
     let dir = environment::scratch("mounts-host-dir");
     let mut command = Command::new("unshare");
     command.args(["--mount", WORKLOAD.0, "mounts"]).arg(&dir);
-    let done = workload::told(&["mounts"], &command.output().expect("unshare can be started"));
+    let done = workload::report(&["mounts"], &command.output().expect("unshare can be started"));
     let told = check(&done, &tracer.stop(), "host");
     assert!(told.iter().all(|event| event["process"]["pid"] == done["pid"]));
 }

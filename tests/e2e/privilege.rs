@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::tracer::{Finished, Tracer};
-use whalewatch_tests::workload::{Workload, told};
+use whalewatch_tests::workload::{Workload, report};
 use whalewatch_tests::{config, environment};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
@@ -80,7 +80,7 @@ fn assert_told(found: &Value, expected: &Value, event: &Value) {
 fn assert_step(event: &Value, step: &Value) {
     let privilege = &event["privilege"];
     assert_eq!((&event["kind"], &privilege["call"]), (&step["kind"], &step["call"]), "{event}");
-    assert_told(event, &step["told"], event);
+    assert_told(event, &step["expected"], event);
     let result = step["result"].as_i64().expect("a result");
     // `setfsuid` gives what was before.
     if result < 0 {
@@ -195,7 +195,7 @@ fn a_user_namespace_grants_every_capability_in_it() {
     let tracer = tracer("privilege-user", "credentials = false");
     let mut command = WORKLOAD.command(&["privilege", "user-namespace"]);
     let output = command.uid(1000).gid(1000).output().expect("the workload can be started");
-    let done = told(&["privilege", "user-namespace"], &output);
+    let done = report(&["privilege", "user-namespace"], &output);
     let finished = tracer.stop();
     let events = events_of(&finished, &done, None);
     assert_eq!(events.len(), 1, "{events:?}");
@@ -249,7 +249,7 @@ fn a_setuid_program_is_reported_when_it_runs() {
     fs::set_permissions(&program, owner).expect("its permissions can be set");
     fs::set_permissions(&dir, all).expect("its folder's permissions can be set");
     let output = Command::new(&program).args(["privilege", "state"]).uid(1000).gid(1000).output();
-    let done = told(&["privilege", "state"], &output.expect("the program can be run"));
+    let done = report(&["privilege", "state"], &output.expect("the program can be run"));
     let finished = tracer.stop();
     assert_eq!((&done["state"]["uid"], &done["state"]["euid"]), (&json!(1000), &json!(0)));
     let mut runs = finished.events.iter().filter(|event| {

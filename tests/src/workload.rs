@@ -22,7 +22,7 @@ impl Workload {
     /// If it fails.
     #[track_caller]
     pub fn on_host(self, arguments: &[&str]) -> Value {
-        told(arguments, &self.command(arguments).output().expect("the workload can be started"))
+        report(arguments, &self.command(arguments).output().expect("the workload can be started"))
     }
 
     /// Returns a command that runs it on the host.
@@ -50,7 +50,7 @@ impl Workload {
         let mut command = docker.command();
         command.args(["run", "--rm", "--name", name]).args(self.mounts()).args(options);
         command.args([image, IN_CONTAINER]).args(arguments);
-        told(arguments, &command.output().expect("docker can be started"))
+        report(arguments, &command.output().expect("docker can be started"))
     }
 
     /// Runs it to its end in a running container, which must have been started with
@@ -62,7 +62,7 @@ impl Workload {
     pub fn exec(self, docker: &Docker, container: &str, arguments: &[&str]) -> Value {
         let mut command = docker.command();
         command.args(["exec", container, IN_CONTAINER]).args(arguments);
-        told(arguments, &command.output().expect("docker can be started"))
+        report(arguments, &command.output().expect("docker can be started"))
     }
 
     /// Returns options for `docker run` that make the program available in a container.
@@ -78,7 +78,7 @@ impl Workload {
 /// # Panics
 /// If it failed.
 #[track_caller]
-pub fn told(arguments: &[&str], output: &Output) -> Value {
+pub fn report(arguments: &[&str], output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "workload {arguments:?}: {}: {said}", output.status);
     let text = String::from_utf8_lossy(&output.stdout);

@@ -22,10 +22,11 @@ const INTRODUCTION: &str = "\
 
 # Configuration reference
 
-A configuration is one TOML file. `[trackers.NAME]` says what is watched, `[handlers.NAME]` what can become of events; each has
-a `type` and the options of that type, below. `[[chains]]` joins them: `from` names trackers, `through` names handlers in
-their order, and more than one chain may name the same. A part that needs no options needs no table: chains can name its type.
-The container manager has a table of its own, `[container]`, and is named `container` in chains. `whalewatch check FILE` tells every mistake with its line and column, and what was expected.
+A configuration is one TOML file. `[trackers.NAME]` declares what is watched, and `[handlers.NAME]` what happens with events. Each
+table has a `type` and the options of that type, which this page lists. `[[chains]]` connects them: `from` names trackers,
+`through` names handlers in their order, and several chains may name the same part. A part without options needs no table:
+chains can name its type. The container manager's table is `[container]`, and its name in chains is `container`. `whalewatch
+check FILE` reports every mistake with its line, its column, and what was expected.
 
 ```toml
 [trackers.procs]
@@ -43,10 +44,11 @@ through = [\"container\", \"out\"]
 const EVERY_HANDLER: &str = "
 ## Every handler
 
-Before each handler stands a queue in each chain; these options, beside its own, say how long it is and what becomes of what
-finds it full. What is dropped is counted as `dropped` of that handler, and by container in `dropped_by_container` of the totals.
-A chain that waits holds up no other: where one tracker serves several, what the waiting one has no room for (some 16,000 events
-beyond its queue) is dropped on its account while the others go on. A chain alone loses nothing before the kernel's buffer is full.
+Each handler has a queue in each chain. These options, which every handler has beside its own, set the queue's length and what
+happens with events that find it full. Dropped events are counted in `dropped` of that handler, and by container in
+`dropped_by_container` of the totals. A chain that waits does not block others: if one tracker serves several chains, events that
+a waiting chain has no room for (about 16,000 beyond its queue) are dropped and counted for that chain while the others continue.
+A single chain loses nothing before the kernel's buffer is full.
 ";
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
@@ -100,7 +102,7 @@ fn write_part(text: &mut String, part: &Value) -> Result<()> {
     write!(text, "\n### `{}`\n\n{}.\n", word(part, "name"), about(part).trim_end_matches('.'))?;
     let options = rows(part, "options");
     if options.is_empty() {
-        text.push_str("\nIt has no options.\n");
+        text.push_str("\nNo options.\n");
     } else {
         write_options(text, options)?;
     }

@@ -244,7 +244,7 @@ pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>>
     Ok(vec![
         figure("300,000 × open and close, bare", median(watched.bare), "s", Aim::None),
         figure(
-            "the same, each told with its true path",
+            "the same, each reported with its true path",
             median(watched.ratios),
             "× bare",
             Aim::AtMost(1.6),
@@ -271,7 +271,7 @@ pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec
     let cpu = tcp.cpu * 1e6 / tcp.delivered as f64;
     Ok(vec![
         figure("20,000 × connect, accept and close, bare", median(tcp.bare), "s", Aim::None),
-        figure("the same, each end told", median(tcp.ratios), "× bare", Aim::AtMost(1.15)),
+        figure("the same, each end reported", median(tcp.ratios), "× bare", Aim::AtMost(1.15)),
         figure("own CPU for a million network events", cpu, "s", Aim::AtMost(5.0)),
         figure("network events lost", tcp.lost as f64, "", Aim::AtMost(0.0)),
         figure(
@@ -320,14 +320,17 @@ pub(crate) fn in_the_kernel(bench: &Bench) -> Result<Vec<Figure>> {
         Ok::<_, anyhow::Error>((ran, delivered))
     };
     let (others, _) = ran("mounts", "mounts_exit", "calls", "1000000")?;
-    let (mounts, told) = ran("mounts", "mounts_exit", "mounts", "10000")?;
+    let (mounts, reported) = ran("mounts", "mounts_exit", "mounts", "10000")?;
     // The kernel program runs at every system call: the cost of other calls is subtracted.
-    let of_others = (mounts.calls - told) as f64 * others.mean();
+    let of_others = (mounts.calls - reported) as f64 * others.mean();
     let (kills, _) = ran("oom", "oom_kill", "oom", "20")?;
     let figure = |name, value| Figure { name, value, unit: "ns a call", aim: Aim::None };
     Ok(vec![
         figure("mounts: any other call", others.mean()),
-        figure("mounts: a mount or umount", (mounts.nanoseconds as f64 - of_others) / told as f64),
+        figure(
+            "mounts: a mount or umount",
+            (mounts.nanoseconds as f64 - of_others) / reported as f64,
+        ),
         figure("oom: a kill", kills.mean()),
     ])
 }

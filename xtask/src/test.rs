@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI checks, with all of its own set-up.
+//! `cargo xtask test`: runs every check that CI runs, and sets the machine up for it.
 
 use std::collections::HashSet;
 use std::time::Instant;

@@ -122,8 +122,8 @@ impl Case {
         let findings = report.findings(self.id)?;
         let finding = findings.iter().find(|finding| finding.name == self.finding);
         let finding = finding.with_context(|| format!("doctor omits {}", self.finding))?;
-        let told = (&*finding.state, &*finding.found, &*finding.mend) == ("error", found, mend);
-        ensure!(told, "doctor says {finding:?}");
+        let right = (&*finding.state, &*finding.found, &*finding.mend) == ("error", found, mend);
+        ensure!(right, "doctor says {finding:?}");
         Ok(())
     }
 }
