@@ -176,7 +176,8 @@ when = "aggregate.value.runs >= 30"
 #[test]
 fn check_locates_a_mistake_in_a_computation() {
     let dir = environment::scratch("aggregate-check");
-    let compute = "\n[handlers.sums]\ntype = \"aggregate\"\n[handlers.sums.compute]\na = \"sum(process.pdi)\"\nb = 'smu()'\n";
+    let compute = "\n[handlers.sums]\ntype = \"aggregate\"\n[handlers.sums.compute]\n\
+                   a = \"sum(process.pdi)\"\nb = 'smu()'\n";
     let said = check(&dir, &config(compute, &["sums"]));
     assert!(said.contains("config.toml:14:10"), "{said}");
     assert!(said.contains("did you mean `process.pid`?"), "{said}");

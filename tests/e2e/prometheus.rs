@@ -197,7 +197,8 @@ labels = ["container.name"]
 "#;
     let mut tracer = Tracer::run(&dir, &config(port, metrics));
     let scraper = Prometheus::start(&dir.join("data"), port);
-    let refused = "whalewatch_prometheus_refused_events_total{metric=\"programs_total\",reason=\"max_series\"}";
+    let refused = "whalewatch_prometheus_refused_events_total\
+                   {metric=\"programs_total\",reason=\"max_series\"}";
     scraper.wait_for(refused, 0.0);
     let short = |number: usize| {
         let name = format!("prometheus-short-{number}");

@@ -285,7 +285,8 @@ fn a_faulty_rules_file_fails_the_start_with_its_place() {
 fn check_locates_a_faulty_rule() {
     let dir = environment::scratch("rules-place");
     let file = dir.join("config.toml");
-    let wrong = "[[handlers.detect.rules]]\nname = 'a'\nwhen = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
+    let wrong = "[[handlers.detect.rules]]\nname = 'a'\n\
+                 when = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
     let text = config(wrong);
     fs::write(&file, &text).expect("the scratch folder can be written to");
     let mut command = Command::new(environment::program());

@@ -207,7 +207,8 @@ fn the_history_is_readable_while_written_and_complete() {
             &["sh", "-c", "echo hi; ls / >/dev/null; cat /dev/null"],
         );
         let sql = format!(
-            "SELECT count(*) FROM history WHERE container = 'sqlite-history-{round}' AND kind = 'process.exec' AND json LIKE '%/dev/null\"]%'"
+            "SELECT count(*) FROM history WHERE container = 'sqlite-history-{round}' \
+             AND kind = 'process.exec' AND json LIKE '%/dev/null\"]%'"
         );
         wait::until("sqlite3 sees the container's last process", LIMIT, || {
             wait::when(number(&database, &sql) > 0)

@@ -37,7 +37,8 @@ const WORKS: [(&str, &str, [&str; 3]); 4] = [
         [
             "pid namespace",
             "warning",
-            "not the host's own: pids in events are the host's, and whalewatch cannot leave itself out",
+            "not the host's own: pids in events are the host's, and whalewatch cannot leave \
+             itself out",
         ],
     ),
     ("tracefs", "with tracefs", ["tracefs", "ok", "mounted; no tracker needs it"]),

@@ -26,7 +26,11 @@ pub(crate) fn run(arguments: &[String]) -> Report {
         ["tour", dir] => tour(Path::new(dir)),
         ["chroot", dir] => in_chroot(dir),
         ["io", path] => io(path),
-        _ => Err("files open-close PATH COUNT | open-threads PATH THREADS COUNT | race PATH COUNT | tour DIR | chroot DIR | io PATH".into()),
+        _ => Err(
+            "files open-close PATH COUNT | open-threads PATH THREADS COUNT | race PATH COUNT | \
+                  tour DIR | chroot DIR | io PATH"
+                .into(),
+        ),
     }
 }
 

@@ -40,7 +40,8 @@ pub(crate) fn run(arguments: &[String]) -> Report {
 #[expect(unsafe_code, reason = "these system calls have no safe wrappers")]
 fn call(number: libc::c_long, arguments: &[u64]) -> i64 {
     let argument = |n: usize| arguments.get(n).copied().unwrap_or(0);
-    // SAFETY: with none of the calls that are made here does the kernel write to this process's memory.
+    // SAFETY: with none of the calls that are made here does the kernel write to this process's
+    // memory.
     let result = unsafe {
         libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4))
     };
