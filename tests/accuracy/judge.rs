@@ -301,7 +301,8 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, pid: u32, container: &Value, state: &str) -> Value {
-        json!({"kind": kind, "time": "2026-01-01T00:00:00Z", "process": {"pid": pid, "start_time": 1}, "container": container,
+        json!({"kind": kind, "time": "2026-01-01T00:00:00Z", "process": {"pid": pid, "start_time": 1},
+               "container": container,
                "attribution": {"state": state}})
     }
 
