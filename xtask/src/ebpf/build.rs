@@ -53,6 +53,7 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
         // The objects' bytes depend on the profile, so it is given here and does not follow the
         // program's.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
