@@ -237,12 +237,12 @@ struct GrpcServer {
 impl GrpcServer {
     fn start(address: SocketAddr, shared: Shared, identity: Identity) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (sender, receiver) = std::sync::mpsc::channel();
+        let (sender, addresses) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let incoming = TcpIncoming::bind(address).expect("an address that is free");
-                tell.send(incoming.local_addr().expect("an address")).expect("the test waits");
+                sender.send(incoming.local_addr().expect("an address")).expect("the test waits");
                 let server = tonic::transport::Server::builder()
                     .tls_config(ServerTlsConfig::new().identity(identity))
                     .expect("a certificate with its key")
@@ -255,7 +255,7 @@ impl GrpcServer {
             });
         });
         Self {
-            address: receiver.recv().expect("an address"),
+            address: addresses.recv().expect("an address"),
             stop: Some(stop),
             thread: Some(thread),
         }
