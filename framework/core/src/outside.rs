@@ -48,7 +48,7 @@ impl Outside {
     }
 
     /// Whether this is a replay: then helpers that ask the world must not be started, and what they
-    /// told comes as [recalled](crate::Handler::recall) messages.
+    /// told comes as [recalled](crate::Replay::recall) messages.
     pub fn is_replay(&self) -> bool {
         matches!(*self.0, Inner::Replay { .. })
     }
