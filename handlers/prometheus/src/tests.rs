@@ -78,10 +78,8 @@ fn page(bench: &Bench<Prometheus>) -> Read {
 }
 
 fn ran(attributions: &[Attribution]) -> Batch {
-    let mut batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
-    let mut next = attributions.iter();
-    batch.attribute(|_| next.next().expect("as many").clone());
-    batch
+    let batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
+    batch.with_attributions(attributions.iter().cloned())
 }
 
 fn within(name: &str) -> Attribution {

@@ -153,18 +153,15 @@ fn records_of_one_container_stand_under_one_resource() {
     let web = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Running));
     let again = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Paused));
     let pending = Arc::new(bare("cd"));
-    let mut batch = Batch::new("procs".into(), vec![example(); 6]);
-    let mut turn = 0;
-    batch.attribute(|_| {
-        turn += 1;
-        match turn {
-            2 => Attribution::host(Evidence::Cgroup),
-            3 => Attribution::container(Arc::clone(&again), Evidence::Cgroup),
-            4 => Attribution::container(Arc::clone(&pending), Evidence::Cgroup),
-            5 => Attribution::unknown(),
-            _ => Attribution::container(Arc::clone(&web), Evidence::Cgroup),
-        }
-    });
+    let inside = |container: &_| Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), vec![example(); 6]).with_attributions([
+        inside(&web),
+        Attribution::host(Evidence::Cgroup),
+        inside(&again),
+        inside(&pending),
+        Attribution::unknown(),
+        inside(&web),
+    ]);
     let mut groups = groups();
     let all = request(&mut groups, &[batch]);
     let sizes: Vec<_> = all.iter().map(|r| r.scope_logs[0].log_records.len()).collect();
@@ -235,12 +232,10 @@ proptest! {
             .collect();
         let joined = args.iter().flat_map(|arg| arg.iter().copied().chain([0])).collect();
         let event = Ran { args: Some(joined), ..example() };
-        let mut batch = Batch::new("procs".into(), vec![event; turns.len()]);
-        let mut turn = turns.iter();
-        batch.attribute(|_| {
-            let container = &containers[*turn.next().expect("as many")];
-            Attribution::container(Arc::clone(container), Evidence::Cgroup)
-        });
+        let batch = Batch::new("procs".into(), vec![event; turns.len()]);
+        let batch = batch.with_attributions(turns.iter().map(|turn| {
+            Attribution::container(Arc::clone(&containers[*turn]), Evidence::Cgroup)
+        }));
         let all = request(&mut groups(), &[batch]);
         let counts: BTreeMap<_, _> = all.iter().map(|logs| {
             let resource = attributes(&logs.resource.as_ref().expect("a resource").attributes);

@@ -154,8 +154,13 @@ fn each_mistake_is_told_where_it_is_and_with_a_way_to_mend_it() {
             "no event here has a field `process.pd`",
             "process.pid",
         ),
-        ("max_keys = 0".to_owned(), "max_keys", "0 is out of bounds", "from 1 to 1000000"),
-        ("order = '1h'".to_owned(), "order", "too long", "1m"),
+        (
+            "max_keys = 0".to_owned(),
+            "max_keys",
+            "0 is out of range: expected 1 to 1000000",
+            "write for example 1",
+        ),
+        ("order = '1h'".to_owned(), "order", "expected at most 1m", "delayed"),
     ] {
         let found = wrong(&text);
         let matching =

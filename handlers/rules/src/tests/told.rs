@@ -285,9 +285,8 @@ pub(crate) fn batches(lines: &[Line]) -> Vec<Batch> {
     let mut time = START;
     let told = lines.iter().map(|line| {
         time += line.after * 1_000_000;
-        let mut batch = Batch::new("t".into(), vec![line.told(Timestamp(time))]);
-        batch.attribute(|_| line.attribution());
-        batch
+        let batch = Batch::new("t".into(), vec![line.told(Timestamp(time))]);
+        batch.with_attributions([line.attribution()])
     });
     told.collect()
 }

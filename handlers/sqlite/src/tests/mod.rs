@@ -6,6 +6,7 @@ mod retained;
 mod written;
 
 use std::fs;
+use std::iter::repeat;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -88,9 +89,7 @@ pub(crate) fn opened(pid: u32, path: &str) -> Did {
 }
 
 pub(crate) fn batch(events: Vec<Did>, attribution: &Attribution) -> Batch {
-    let mut batch = Batch::new("did".into(), events);
-    batch.attribute(|_| attribution.clone());
-    batch
+    Batch::new("did".into(), events).with_attributions(repeat(attribution.clone()))
 }
 
 pub(crate) fn host() -> Attribution {

@@ -118,10 +118,8 @@ fn more_containers_than_are_remembered_each_get_their_own_events() {
         .map(|i| named(&format!("id{i}"), &format!("name{i}"), "i", Status::Running))
         .collect();
     for round in 0..2 {
-        let mut events = batch(vec![opened(round, "/a"); containers.len()], &host());
-        let mut next = containers.iter();
-        events.attribute(|_| inside(next.next().expect("one each")));
-        bench.handle(events).unwrap();
+        let events = batch(vec![opened(round, "/a"); containers.len()], &host());
+        bench.handle(events.with_attributions(containers.iter().map(inside))).unwrap();
     }
     bench.end().unwrap();
     let sql = "SELECT count(*) FROM history WHERE json LIKE '%\"name\":\"' || container || '\"%'";
