@@ -193,7 +193,7 @@ fn every_mistake_is_told() {
         told,
         [
             ("by", "did you mean `did.what`?"),
-            ("by", "take one of them out"),
+            ("by", "remove one of them"),
             ("events", "write for example 1"),
             ("per", "write for example \"1ms\""),
             ("burst", "write for example 1"),

@@ -9,12 +9,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
 use proptest::prelude::*;
 use prost::Message as _;
-use whalewatch_core::{
-    Attribution, Container, Event, Evidence, Field, FieldInfo, Process, Status, Timestamp, Type,
-    Value,
-};
+use whalewatch_core::{Attribution, Container, Evidence, Status, Type};
 use whalewatch_kit::Template;
-use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
+use whalewatch_kit::testing::{Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::groups::{Groups, SCHEMA_URL};
@@ -99,40 +96,21 @@ fn every_type_of_value_has_its_own() {
 #[derive(Clone)]
 struct Alert;
 
-impl Event for Alert {
+impl TestType for Alert {
     const NAME: &'static str = "alert";
     const KINDS: &'static [&'static str] = &["alert"];
-    const FIELDS: &'static [Field<Self>] = &[
-        Field {
-            info: FieldInfo { name: "alert.severity", ty: Type::Text, doc: "" },
-            get: |_| Value::Text(b"high"),
-        },
-        Field {
-            info: FieldInfo { name: "large", ty: Type::Uint, doc: "" },
-            get: |_| Value::Uint(u64::MAX),
-        },
-        Field {
-            info: FieldInfo { name: "raw", ty: Type::Text, doc: "" },
-            get: |_| Value::Text(b"a\xff"),
-        },
-    ];
-
-    fn kind(&self) -> &'static str {
-        "alert"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(NOW + 5)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
+    const FIELDS: &'static [(&'static str, Type)] =
+        &[("alert.severity", Type::Text), ("large", Type::Uint), ("raw", Type::Text)];
 }
 
 #[test]
 fn an_alert_has_its_severity_and_what_does_not_fit_is_kept_whole() {
-    let record = one(Batch::new("t".into(), vec![Alert]));
+    let alert = TestEvent::<Alert>::of("alert")
+        .at(NOW + 5)
+        .with("alert.severity", "high")
+        .with("large", u64::MAX)
+        .with("raw", &b"a\xff"[..]);
+    let record = one(Batch::new("t".into(), vec![alert]));
     assert_eq!((record.severity_number, &*record.severity_text), (17, "high"));
     let attributes = attributes(&record.attributes);
     assert_eq!(attributes["large"], &text("18446744073709551615"));

@@ -11,7 +11,8 @@ const HOUR: u64 = 3_600_000_000_000;
 
 fn aged(hours: u64, pid: u32) -> Did {
     let event = opened(pid, "/var/lib/some/file/of/middling/length");
-    Did { time: event.time - hours * HOUR, ..event }
+    let time = event.time().as_nanos() - hours * HOUR;
+    event.at(time)
 }
 
 #[test]
