@@ -82,7 +82,7 @@ fn a_new_handler_is_refused_with_what_to_do_and_nothing_is_written() {
 
 #[test]
 fn a_duration_that_is_none_is_told_as_such() {
-    refused(&["trace", "--duration", "-1s"], "is no duration");
+    refused(&["trace", "--duration", "-1s"], "is not a duration");
 }
 
 #[test]

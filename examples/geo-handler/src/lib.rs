@@ -90,7 +90,7 @@ impl Handler for Geo {
             problems.push(problem.hint("name a file, or take the option out"));
         }
         if !input.is_empty() && input.iter().all(|schema| schema.find(ADDRESS).is_none()) {
-            let message = format!("no event that comes here has a field `{ADDRESS}`");
+            let message = format!("no incoming event has a field `{ADDRESS}`");
             let hint = "put the `network` tracker into the chain's \"from\"";
             problems.push(Problem::new("", message).hint(hint));
         }

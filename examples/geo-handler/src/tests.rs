@@ -85,7 +85,7 @@ fn a_chain_without_addresses_and_a_path_that_is_none_are_mistakes() {
     let options = GeoOptions { table: Some(PathBuf::new()) };
     let problems = Bench::<Geo>::new::<Ran>(&options).map(drop).expect_err("two mistakes");
     let messages: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
-    let no_field = "no event that comes here has a field `network.peer.address`";
+    let no_field = "no incoming event has a field `network.peer.address`";
     assert_eq!(messages, ["this is no path of a file", no_field]);
 }
 

@@ -1,6 +1,7 @@
 //! What it costs to test an event.
 
 use std::hint::black_box;
+use std::iter::repeat;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
@@ -50,9 +51,9 @@ fn batch() -> Batch {
         process: Process { pid: 1000 + i, uid: i % 2, ..Process::default() },
         path: "/usr/bin/true",
     };
-    let mut batch = Batch::new("procs".into(), (0..256).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), (0..256).map(event).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn conditions(c: &mut Criterion) {

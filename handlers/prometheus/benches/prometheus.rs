@@ -21,13 +21,9 @@ fn batch(containers: usize) -> Batch {
     let containers: Vec<_> = (0..containers)
         .map(|n| named(&format!("{n:064x}"), &format!("web-{n}"), "nginx", Status::Running))
         .collect();
-    let mut batch = Batch::new("procs".into(), vec![example(); BATCH]);
-    let mut turn = containers.iter().cycle();
-    batch.attribute(|_| {
-        let container = turn.next().expect("a cycle has no end");
-        Attribution::container(Arc::clone(container), Evidence::Cgroup)
-    });
-    batch
+    let inside = |container| Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), vec![example(); BATCH]);
+    batch.with_attributions(containers.into_iter().map(inside).cycle())
 }
 
 fn field(name: &str) -> LabelOption {

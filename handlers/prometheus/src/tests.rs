@@ -5,44 +5,29 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, Event, Evidence, Field, FieldInfo, HandlerHealth, Health, HealthReport,
-    HumanDuration, Mailbox, Process, Setup, Status, Timestamp, TrackerHealth, Type, Value,
+    Attribution, Event, Evidence, HandlerHealth, Health, HealthReport, HumanDuration, Mailbox,
+    Setup, Status, TrackerHealth, Type,
 };
-use whalewatch_kit::testing::{Bench, Odd, Ran, bare, example, named};
+use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::page::Shown;
 use crate::testing::{Read, read};
 
 /// An event with bytes and a number of anyone's choice.
-#[derive(Clone, Debug)]
-struct Free(Vec<u8>, i64);
+#[derive(Clone)]
+struct AnyType;
 
-impl Event for Free {
+impl TestType for AnyType {
     const NAME: &'static str = "free";
     const KINDS: &'static [&'static str] = &["free"];
-    const FIELDS: &'static [Field<Self>] = &[
-        Field {
-            info: FieldInfo { name: "text", ty: Type::Text, doc: "" },
-            get: |e| Value::Text(&e.0),
-        },
-        Field {
-            info: FieldInfo { name: "number", ty: Type::Int, doc: "" },
-            get: |e| Value::Int(e.1),
-        },
-    ];
+    const FIELDS: &'static [(&'static str, Type)] = &[("text", Type::Text), ("number", Type::Int)];
+}
 
-    fn kind(&self) -> &'static str {
-        "free"
-    }
+type Free = TestEvent<AnyType>;
 
-    fn time(&self) -> Timestamp {
-        Timestamp(1)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
+fn free(text: &[u8], number: i64) -> Free {
+    TestEvent::of("free").at(1).with("text", text).with("number", number)
 }
 
 fn field(name: &str) -> LabelOption {
@@ -78,10 +63,8 @@ fn page(bench: &Bench<Prometheus>) -> Read {
 }
 
 fn ran(attributions: &[Attribution]) -> Batch {
-    let mut batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
-    let mut next = attributions.iter();
-    batch.attribute(|_| next.next().expect("as many").clone());
-    batch
+    let batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
+    batch.with_attributions(attributions.iter().cloned())
 }
 
 fn within(name: &str) -> Attribution {
@@ -128,7 +111,7 @@ fn conditions_values_and_names_of_labels_are_kept_to() {
     let mut whole = counter("sum_total", &[]);
     whole.value = Some("number".into());
     let mut bench = bench::<Free>(&options(vec![big, sum, renamed, whole]));
-    let events = [3, 10, 4000, -1].map(|number| Free(b"t".to_vec(), number));
+    let events = [3, 10, 4000, -1].map(|number| free(b"t", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     let page = page(&bench);
     assert_eq!(page.number("big_total", ""), Some(2.0));
@@ -146,7 +129,7 @@ fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
     metric.scale = 1e-3;
     metric.labels.push(field("kind"));
     let mut bench = bench::<Free>(&options(vec![metric]));
-    let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| Free(Vec::new(), number));
+    let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| free(b"", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     for format in [Format::Text, Format::OpenMetrics] {
         let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
@@ -428,7 +411,7 @@ proptest! {
         texts in prop::collection::vec(hostile(), 1..20),
     ) {
         let mut bench = bench::<Free>(&options(vec![counter("by_text_total", &["text", "kind"])]));
-        let events = texts.iter().map(|text| Free(text.clone(), 1)).collect();
+        let events = texts.iter().map(|text| free(text, 1)).collect();
         bench.handle(Batch::new("t".into(), events)).expect("handles");
         let mut want: HashMap<String, f64> = HashMap::new();
         for text in &texts {

@@ -1,6 +1,7 @@
 //! What it costs to have the whole pack look at an event, on the events of the real trackers.
 
 use std::hint::black_box;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -48,9 +49,9 @@ fn process(i: u64, comm: &[u8]) -> Process {
 }
 
 fn attributed<E: Event>(make: impl Fn(u64) -> E, container: &Arc<Container>) -> Batch {
-    let mut batch = Batch::new("t".into(), (0..BATCH).map(make).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let batch = Batch::new("t".into(), (0..BATCH).map(make).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn opened(i: u64) -> FileEvent {

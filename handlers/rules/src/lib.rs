@@ -206,10 +206,8 @@ impl Rules {
             return;
         }
         let (alerts, attributions): (Vec<_>, Vec<_>) = alerts.into_iter().unzip();
-        let mut batch = Batch::new(self.name.clone(), alerts);
-        let mut attributions = attributions.into_iter();
-        batch.attribute(|_| attributions.next().unwrap_or_default());
-        cx.add_to(chain, batch);
+        let batch = Batch::new(self.name.clone(), alerts);
+        cx.add_to(chain, batch.with_attributions(attributions));
     }
 
     /// Comes back to what waits when nothing else moves it on.
@@ -256,16 +254,10 @@ fn bounds(options: &RulesOptions) -> Vec<Problem> {
         ("max_waiting", options.max_waiting, 256, 10_000_000),
         ("max_evidence_kib", options.max_evidence_kib, 64, 1 << 20),
     ];
-    let outside =
-        numbers.iter().filter(|(_, number, least, most)| !(least..=most).contains(&number));
-    let problem = |&(name, number, least, most): &(&str, u32, u32, u32)| {
-        Problem::new(name, format!("{number} is out of bounds"))
-            .hint(format!("give a number from {least} to {most}"))
-    };
-    let mut problems: Vec<_> = outside.map(problem).collect();
-    if options.order.0 > Duration::from_mins(1) {
-        let hint = "give a time up to 1m: alerts come that much later";
-        problems.push(Problem::new("order", "that is too long").hint(hint));
-    }
-    problems
+    let numbers = numbers
+        .into_iter()
+        .filter_map(|(key, number, least, most)| Problem::check_range(key, number, least..=most));
+    let order = Problem::check_range("order", options.order.0, ..=Duration::from_mins(1));
+    let hint = "alerts are delayed by this time: write at most \"1m\"";
+    numbers.chain(order.map(|problem| problem.hint(hint))).collect()
 }

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::io;
+use std::iter::repeat;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -79,9 +80,9 @@ fn batch(len: u32) -> Batch {
         path: b"/usr/bin/true".to_vec(),
         args: b"/usr/bin/true\0--verbose\0".to_vec(),
     };
-    let mut batch = Batch::new("procs".into(), (0..len).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), (0..len).map(event).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn write(c: &mut Criterion) {

@@ -20,18 +20,15 @@ fn batches(count: usize, keys: usize) -> Vec<Batch> {
         .map(|i| named(&format!("{i:064x}"), &format!("web-{i}"), "nginx", Status::Running))
         .collect();
     let mut time = 1_795_441_580_000_000_000;
-    let mut at = 0;
+    let inside = |container| Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let mut turns = containers.iter().map(inside).cycle();
     let mut batch = || {
         let event = |_| {
             time += 10_000;
             Did::new(time, ["/etc/passwd", "/usr/lib/libc.so.6"][time as usize / 10_000 % 2], 7)
         };
-        let mut batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
-        batch.attribute(|_| {
-            at += 1;
-            Attribution::container(Arc::clone(&containers[at % keys]), Evidence::Cgroup)
-        });
-        batch
+        let batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
+        batch.with_attributions(turns.by_ref())
     };
     (0..count).map(|_| batch()).collect()
 }
