@@ -20,12 +20,12 @@ mod error;
 mod header;
 mod kernel;
 mod objects;
-mod open;
 mod path;
 mod program;
 mod ring;
 mod scope;
 mod sums;
+mod tracker;
 
 pub mod btf;
 pub mod cgroup;
@@ -46,26 +46,34 @@ pub use path::FilePath;
 pub use program::{Attached, Program, Uses};
 pub use ring::{Arena, Decode, DecodeError, RingSource};
 pub use sums::Epochs;
+pub use tracker::{FromKernel, KernelTracker, open};
 
 use objects::object;
+use whalewatch_trackers_common as common;
 
-/// Takes each of the built-in trackers in turn: a registry is one.
+/// Receives each of the built-in trackers in turn, as a registry does.
 pub trait Trackers {
-    /// Takes one, under the name that configurations know it by.
+    /// Receives one tracker, with its name in configurations.
     fn take<T: whalewatch_core::TrackerSpec>(&mut self, name: &'static str);
 }
 
 /// Lists the built-in trackers: one line each, with the module and its type.
 macro_rules! trackers {
-    ($($module:ident: $spec:ident,)+) => {
-        /// The programs of each built-in tracker, by its name: for whoever wants to know what a
-        /// host lacks for them.
-        pub const PROGRAMS: &[(&str, &Program)] =
-            &[$((stringify!($module), &$module::PROGRAM),)+];
+    ($($module:ident: $tracker:ident,)+) => {
+        /// The programs of each built-in tracker, by its name. [`Program::missing`] says what a
+        /// kernel lacks for them.
+        pub const PROGRAMS: &[(&str, &Program)] = &[
+            $((stringify!($module), <$module::$tracker as KernelTracker>::PROGRAM),)+
+        ];
 
-        /// Gives each built-in tracker to `trackers`.
+        /// The layouts of each built-in tracker's records and settings, by its name: a test
+        /// compares them with the compiled objects.
+        pub const LAYOUTS: &[(&str, &[common::Layout])] =
+            &[$((stringify!($module), common::$module::LAYOUTS),)+];
+
+        /// Passes each built-in tracker to `trackers`.
         pub fn each(trackers: &mut impl Trackers) {
-            $(trackers.take::<$module::$spec>(stringify!($module));)+
+            $(trackers.take::<FromKernel<$module::$tracker>>(stringify!($module));)+
         }
     };
 }

@@ -60,23 +60,36 @@ pub struct BudgetOptions {
     pub burst: u32,
 }
 
-/// What every tracker with these options has; implemented by `tracker_options!`.
+/// What the crate reads of a tracker's options; implemented by `tracker_options!`.
 pub trait TrackerOptions {
-    /// Whether its events can have failed.
-    const HAS_RESULTS: bool;
+    /// Returns the options that trackers share.
+    fn shared(&self) -> SharedOptions<'_>;
+}
 
-    /// Room for events on their way from the kernel, in KiB.
-    fn ring_kib(&self) -> u32;
-    /// How often events are taken from the kernel.
-    fn drain_interval(&self) -> HumanDuration;
-    /// How often sums are reported.
-    fn interval(&self) -> HumanDuration;
-    /// Whether Whalewatch's own doings are reported.
-    fn include_own(&self) -> bool;
+/// The options that trackers share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedOptions<'a> {
+    /// Size of the ring buffer, in KiB.
+    pub ring_kib: u32,
+    /// How often the ring buffer is read.
+    pub drain_interval: HumanDuration,
+    /// What to report and what to leave out; `None` for a tracker that always reports everything.
+    pub limits: Option<Limits<'a>>,
+}
+
+/// What a tracker of processes' actions reports and what it leaves out.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
     /// What is watched.
-    fn scope(&self) -> &ScopeOptions;
-    /// How many events each container may have.
-    fn budget(&self) -> &BudgetOptions;
+    pub scope: &'a ScopeOptions,
+    /// How many events each container may cause.
+    pub budget: &'a BudgetOptions,
+    /// How often to report sums and refused events.
+    pub interval: HumanDuration,
+    /// Whether to report Whalewatch's own actions.
+    pub include_own: bool,
+    /// Whether the actions that the tracker reports can fail.
+    pub has_results: bool,
 }
 
 /// Declares a tracker's options: those that all have, and its own with their defaults.
@@ -124,30 +137,18 @@ macro_rules! tracker_options {
         }
 
         impl $crate::options::TrackerOptions for $name {
-            const HAS_RESULTS: bool = $results;
-
-            fn ring_kib(&self) -> u32 {
-                self.ring_kib
-            }
-
-            fn drain_interval(&self) -> whalewatch_core::HumanDuration {
-                self.drain_interval
-            }
-
-            fn interval(&self) -> whalewatch_core::HumanDuration {
-                self.interval
-            }
-
-            fn include_own(&self) -> bool {
-                self.include_own
-            }
-
-            fn scope(&self) -> &$crate::options::ScopeOptions {
-                &self.scope
-            }
-
-            fn budget(&self) -> &$crate::options::BudgetOptions {
-                &self.budget
+            fn shared(&self) -> $crate::options::SharedOptions<'_> {
+                $crate::options::SharedOptions {
+                    ring_kib: self.ring_kib,
+                    drain_interval: self.drain_interval,
+                    limits: Some($crate::options::Limits {
+                        scope: &self.scope,
+                        budget: &self.budget,
+                        interval: self.interval,
+                        include_own: self.include_own,
+                        has_results: $results,
+                    }),
+                }
             }
         }
     };
@@ -255,23 +256,21 @@ impl BudgetOptions {
     }
 }
 
-/// Checks the options that every tracker has.
-pub(crate) fn check(options: &impl TrackerOptions) -> Vec<Problem> {
-    fn has_results<O: TrackerOptions>(_: &O) -> bool {
-        O::HAS_RESULTS
-    }
-    let mut problems = check_ring(options.ring_kib(), options.drain_interval());
-    if !INTERVAL.contains(&options.interval().0) {
-        let message = format!("{} is not between 100ms and 1h", options.interval());
+/// Checks the options that trackers share.
+pub(crate) fn check(shared: &SharedOptions<'_>) -> Vec<Problem> {
+    let mut problems = check_ring(shared.ring_kib, shared.drain_interval);
+    let Some(limits) = &shared.limits else { return problems };
+    if !INTERVAL.contains(&limits.interval.0) {
+        let message = format!("{} is not between 100ms and 1h", limits.interval);
         problems.push(Problem::new("interval", message).hint("write \"1s\""));
     }
-    problems.extend(options.scope().problems(has_results(options)));
-    problems.extend(options.budget().problems());
+    problems.extend(limits.scope.problems(limits.has_results));
+    problems.extend(limits.budget.problems());
     problems
 }
 
 /// Checks the options that every ring buffer has.
-pub(crate) fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
+fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !kib.is_power_of_two() || !RING_KIB.contains(&kib) {
         let message = format!("{kib} is no power of two from 64 to 1048576");
@@ -293,13 +292,16 @@ pub(crate) fn ring_settings(kib: u32) -> RingSettings {
     RingSettings { wake_from: half, wake_to: half + window }
 }
 
-/// What scope and budget are to the kernel.
-pub(crate) fn settings(options: &impl TrackerOptions) -> (ScopeSettings, BudgetSettings) {
-    // In a pid namespace of its own Whalewatch does not know the pid that the programs see.
-    let hide_own = !options.include_own() && host::in_initial_pid_namespace();
-    let mut scope = options.scope().settings();
+/// Returns scope and budget in the form that the programs read.
+pub(crate) fn settings(shared: &SharedOptions<'_>) -> (ScopeSettings, BudgetSettings) {
+    let Some(limits) = &shared.limits else {
+        return (ScopeSettings::default(), BudgetSettings::default());
+    };
+    // In another pid namespace Whalewatch does not know the pid that the programs see.
+    let hide_own = !limits.include_own && host::in_initial_pid_namespace();
+    let mut scope = limits.scope.settings();
     scope.own_pid = if hide_own { std::process::id() } else { 0 };
-    (scope, options.budget().settings())
+    (scope, limits.budget.settings())
 }
 
 #[cfg(test)]

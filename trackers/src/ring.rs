@@ -171,6 +171,7 @@ impl<D: Decode> RingSource<D> {
         decoder: D,
         drain_interval: Duration,
         report_interval: Duration,
+        budgets: Option<Budgets>,
     ) -> Self {
         Self {
             attached,
@@ -178,7 +179,7 @@ impl<D: Decode> RingSource<D> {
             arena: Arena::default(),
             drain_interval,
             report_interval,
-            budgets: None,
+            budgets,
             taken: 0,
             invalid: 0,
             sums: VecDeque::new(),
@@ -187,12 +188,6 @@ impl<D: Decode> RingSource<D> {
             detached_at: None,
             ended: false,
         }
-    }
-
-    /// Has it tell what budgets refuse.
-    pub(crate) fn with_budgets(mut self, budgets: Budgets) -> Self {
-        self.budgets = Some(budgets);
-        self
     }
 
     /// Records made, lost and refused, over all CPUs.

@@ -13,12 +13,15 @@ use std::time::{Duration, Instant};
 use whalewatch_core::{Directory, Drain, Event, Namespaces, Source, Texts};
 use whalewatch_trackers::process::What;
 use whalewatch_trackers::{
-    CgroupEvent, CgroupOptions, Kernel, LoadError, ProcessEvent, ProcessOptions, cgroup, process,
+    CgroupEvent, CgroupOptions, CgroupTracker, Kernel, LoadError, ProcessEvent, ProcessOptions,
+    ProcessTracker, open,
 };
 
-fn open() -> Box<dyn Source<ProcessEvent>> {
+fn open_processes() -> Box<dyn Source<ProcessEvent>> {
     let options = ProcessOptions { include_own: true, ..ProcessOptions::default() };
-    Box::new(process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}")))
+    Box::new(
+        open::<ProcessTracker>(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}")),
+    )
 }
 
 /// Detaches, takes all there is, and checks that the counts add up.
@@ -50,7 +53,7 @@ fn run(command: &str) -> u32 {
 
 #[test]
 fn a_process_is_told_from_fork_to_exit() {
-    let source = open();
+    let source = open_processes();
     let pid = run("exit 3");
     let events = finish(source);
     let events = of(&events, pid);
@@ -72,7 +75,7 @@ fn a_process_is_told_from_fork_to_exit() {
 
 #[test]
 fn a_signal_that_ends_a_process_is_told() {
-    let source = open();
+    let source = open_processes();
     let pid = run("kill -9 $$");
     let events = finish(source);
     let last = of(&events, pid).last().copied().expect("it ended");
@@ -81,7 +84,7 @@ fn a_signal_that_ends_a_process_is_told() {
 
 #[test]
 fn long_arguments_are_cut_and_flagged() {
-    let source = open();
+    let source = open_processes();
     let long = "x".repeat(10_000);
     let pid = wait(Command::new("/bin/true").arg(&long).spawn().expect("/bin/true is there"));
     let events = finish(source);
@@ -96,7 +99,7 @@ fn long_arguments_are_cut_and_flagged() {
 
 #[test]
 fn threads_are_not_processes() {
-    let source = open();
+    let source = open_processes();
     let own = std::process::id();
     for _ in 0..20 {
         thread::spawn(|| ()).join().expect("it does nothing");
@@ -114,7 +117,7 @@ fn processes_that_run_already_are_listed_as_proc_tells() {
     while fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm != "sleep\n") {
         thread::sleep(Duration::from_millis(1));
     }
-    let mut source = open();
+    let mut source = open_processes();
     let mut events = Vec::new();
     source.existing(&mut events).expect("root can list");
     let found = of(&events, pid);
@@ -162,9 +165,11 @@ fn cgroup_of(pid: u32) -> u64 {
 
 #[test]
 fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
-    let source: Box<dyn Source<CgroupEvent>> =
-        Box::new(cgroup::open(&CgroupOptions::default()).unwrap_or_else(|e| panic!("{e}")));
-    let processes = open();
+    let source: Box<dyn Source<CgroupEvent>> = Box::new(
+        open::<CgroupTracker>(&CgroupOptions::default(), &Directory::default())
+            .unwrap_or_else(|e| panic!("{e}")),
+    );
+    let processes = open_processes();
     let name = format!("whalewatch-test-{}", std::process::id());
     let folder = format!("{}/{name}", cgroup_root());
     fs::create_dir(&folder).expect("root can make cgroups");
@@ -192,7 +197,7 @@ fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
 fn a_full_ring_counts_every_loss() {
     let options = ProcessOptions { ring_kib: 64, include_own: true, ..ProcessOptions::default() };
     let mut source =
-        process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}"));
+        open::<ProcessTracker>(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}"));
     for _ in 0..400 {
         wait(Command::new("/bin/true").spawn().expect("/bin/true is there"));
     }
@@ -209,8 +214,8 @@ fn a_full_ring_counts_every_loss() {
 fn both_trackers_watch_soon() {
     let begun = Instant::now();
     let kernel: Result<Arc<Kernel>, LoadError> = Kernel::shared();
-    let process = process::open(&ProcessOptions::default(), &Directory::default());
-    let cgroup = cgroup::open(&CgroupOptions::default());
+    let process = open::<ProcessTracker>(&ProcessOptions::default(), &Directory::default());
+    let cgroup = open::<CgroupTracker>(&CgroupOptions::default(), &Directory::default());
     let took = begun.elapsed();
     let errors = [kernel.err(), process.err(), cgroup.err()];
     assert!(errors.iter().all(Option::is_none), "{errors:?}");

@@ -17,11 +17,11 @@ use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use whalewatch_trackers_common::{
-    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupSettings, FLAG_PATH_TRUNCATED,
-    FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME,
-    KIND_CGROUP_RMDIR,
+use whalewatch_trackers_common::cgroup::{CGROUP_PATH_MAX, CgroupRecord, CgroupSettings};
+use whalewatch_trackers_common::kinds::{
+    KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
 };
+use whalewatch_trackers_common::{CgroupOffsets, FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS};
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, argument, global, load, number},
     output::{SCRATCH, count_generated, submit, write_header},

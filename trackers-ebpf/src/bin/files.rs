@@ -22,12 +22,14 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_FILE_IO, KIND_FILE_IO_NOTE, KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
+};
 use whalewatch_trackers_common::{
     FLAG_PATH_TRUNCATED, NO_ARGUMENT,
     files::{
         FILE_CALLS, FLAG_FILE_DELETED, FLAG_FILE_RESOLVED, FLAG_SECOND_TRUNCATED, FileCall,
-        FileRecord, FilesSettings, IoKey, IoNote, IoSums, KIND_FILE_IO, KIND_FILE_IO_NOTE,
-        KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
+        FileRecord, FilesSettings, IoKey, IoNote, IoSums,
     },
 };
 use whalewatch_trackers_ebpf::{

@@ -14,11 +14,12 @@
 use core::mem::size_of;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use whalewatch_trackers_common::kinds::KIND_MOVE_MOUNT;
 use whalewatch_trackers_common::{
     NO_ARGUMENT,
     mounts::{
-        FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, KIND_MOVE_MOUNT, MOUNT_CALLS, MountCall,
-        MountOffsets, MountRecord, MountsSettings,
+        FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, MOUNT_CALLS, MountCall, MountOffsets,
+        MountRecord, MountsSettings,
     },
 };
 use whalewatch_trackers_ebpf::{

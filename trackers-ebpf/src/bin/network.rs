@@ -25,11 +25,13 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    CALL_CONNECT, CALL_LISTEN, CLOSED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkOffsets,
-    NetworkOwner, NetworkSettings, OWNED, PHASE_CLOSED, PHASE_FAILED, PHASE_LISTENING, PHASE_OPEN,
-    PHASE_PENDING, PHASE_UNTOLD,
+    CALL_CONNECT, CALL_LISTEN, CLOSED, NetworkOffsets, NetworkOwner, NetworkSettings, OWNED,
+    PHASE_CLOSED, PHASE_FAILED, PHASE_LISTENING, PHASE_OPEN, PHASE_PENDING, PHASE_UNTOLD,
 };
 use whalewatch_trackers_ebpf::{
     TASK,

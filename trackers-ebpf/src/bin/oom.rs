@@ -21,9 +21,8 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use whalewatch_trackers_common::oom::{
-    KIND_OOM_KILL, NO_LIMIT, OomOffsets, OomRecord, OomSettings,
-};
+use whalewatch_trackers_common::kinds::KIND_OOM_KILL;
+use whalewatch_trackers_common::oom::{NO_LIMIT, OomOffsets, OomRecord, OomSettings};
 use whalewatch_trackers_ebpf::{
     TASK,
     kernel::{Kernel, argument, global, load, map_address, number},

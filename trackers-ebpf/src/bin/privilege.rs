@@ -29,11 +29,12 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE};
 use whalewatch_trackers_common::privilege::{
     FLAG_PRIVILEGE_BEFORE, FLAG_PRIVILEGE_TARGET, FORM_BPF, FORM_CLONE, FORM_CLONE3, FORM_EXEC,
-    FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PTRACE, FORM_UNSHARE, KIND_PRIVILEGE_CAPSET,
-    KIND_PRIVILEGE_MODULE, MODULE_NAME_WORDS, PRIVILEGE_CALLS, PrivilegeCall, PrivilegeChild,
-    PrivilegeRecord, PrivilegeSettings, PrivilegeState,
+    FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PTRACE, FORM_UNSHARE, MODULE_NAME_WORDS,
+    PRIVILEGE_CALLS, PrivilegeCall, PrivilegeChild, PrivilegeRecord, PrivilegeSettings,
+    PrivilegeState,
 };
 use whalewatch_trackers_ebpf::{
     TASK,

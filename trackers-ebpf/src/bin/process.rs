@@ -23,10 +23,14 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT,
+};
+use whalewatch_trackers_common::process::{
+    ARGS_MAX, ExecRecord, ExitRecord, ForkRecord, PATH_MAX, ProcessSettings,
+};
 use whalewatch_trackers_common::{
-    ARGS_MAX, ExecOffsets, ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE,
-    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
-    KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessHeader, ProcessSettings,
+    ExecOffsets, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_PATH_TRUNCATED, ProcessHeader,
 };
 use whalewatch_trackers_ebpf::{
     TASK,

@@ -13,7 +13,8 @@
 use core::mem::size_of;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use whalewatch_trackers_common::signals::{KIND_SIGNAL_SEND, SignalRecord, SignalsSettings};
+use whalewatch_trackers_common::kinds::KIND_SIGNAL_SEND;
+use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_ebpf::{
     TASK,
     kernel::{Kernel, argument, global, load, number},

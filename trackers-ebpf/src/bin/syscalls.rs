@@ -19,11 +19,12 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray, PerCpuHashMap},
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::KIND_SYSCALL_CALL;
 use whalewatch_trackers_common::{
     SYSCALLS,
     syscalls::{
         ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, BUCKETS, Begun, CallKey, CallRecord, CallSums,
-        KIND_SYSCALL_CALL, SyscallsSettings,
+        SyscallsSettings,
     },
 };
 use whalewatch_trackers_ebpf::{

@@ -4,16 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{CgroupOffsets, RecordHeader};
-
-/// A cgroup was made.
-pub const KIND_CGROUP_MKDIR: u16 = 16;
-/// A cgroup was removed.
-pub const KIND_CGROUP_RMDIR: u16 = 17;
-/// A cgroup has a new name; the path is the new one.
-pub const KIND_CGROUP_RENAME: u16 = 18;
-/// A process, or one of its threads, moved to the cgroup.
-pub const KIND_CGROUP_ATTACH: u16 = 19;
 
 /// The longest cgroup path in a record, without the closing NUL byte.
 pub const CGROUP_PATH_MAX: usize = 4095;
@@ -58,6 +50,13 @@ pub struct CgroupSettings {
 impl CgroupSettings {
     /// What stands in the object before the loader sets it.
     pub const UNSET: Self = Self { record: [], all_hierarchies: 0, cgroup: CgroupOffsets::UNSET };
+}
+
+layouts! {
+    CgroupRecord {
+        record, cgroup_id, start_time, hierarchy, level, pid, tid, path_length, padding
+    }
+    CgroupSettings { all_hierarchies, cgroup, cgroup.task_group_leader }
 }
 
 const _: () = {

@@ -4,26 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ProcessHeader, SYSCALLS};
-
-/// A file was opened, or was to be.
-pub const KIND_FILE_OPEN: u16 = 32;
-/// A file or directory was deleted.
-pub const KIND_FILE_DELETE: u16 = 33;
-/// A file or directory was renamed.
-pub const KIND_FILE_RENAME: u16 = 34;
-/// A file got another name.
-pub const KIND_FILE_LINK: u16 = 35;
-/// A symbolic link was made.
-pub const KIND_FILE_SYMLINK: u16 = 36;
-/// A file got other permissions.
-pub const KIND_FILE_MODE: u16 = 37;
-/// A file got another owner.
-pub const KIND_FILE_OWNER: u16 = 38;
-/// Bytes went between a process and files. Not reported one by one: [`IoSums`].
-pub const KIND_FILE_IO: u16 = 39;
-/// Which process and file an [`IoKey`] stands for: an [`IoNote`], which is no event.
-pub const KIND_FILE_IO_NOTE: u16 = 40;
 
 /// The file has no name any more.
 pub const FLAG_FILE_DELETED: u16 = 1 << 5;
@@ -176,6 +158,16 @@ impl FilesSettings {
             fixed_flags: 0,
         }; FILE_CALLS],
     };
+}
+
+layouts! {
+    FileRecord {
+        process, result, inode, device, inode_mode, flags, mode, group, padding, pieces
+    }
+    IoKey { start_time, inode, pid, device }
+    IoSums { read_bytes, reads, written_bytes, writes }
+    IoNote { process, key, table, names }
+    FilesSettings { actions, calls }
 }
 
 const _: () = {

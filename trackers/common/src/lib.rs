@@ -7,34 +7,29 @@
 //! compiling, and a test compares them with the type information inside the compiled objects.
 #![no_std]
 
-mod cgroup;
+pub mod cgroup;
 pub mod files;
+pub mod kinds;
+mod layout;
 pub mod mounts;
 pub mod network;
 mod offsets;
 pub mod oom;
 pub mod privilege;
-mod process;
+pub mod process;
 mod record;
 mod settings;
 pub mod signals;
 pub mod syscalls;
 
-pub use cgroup::{
-    CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
-    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
-};
+pub use layout::Layout;
 pub use offsets::{CgroupOffsets, ExecOffsets, Member, PathOffsets, SyscallOffsets, TaskOffsets};
-pub use process::{
-    ARGS_MAX, ExecRecord, ExitRecord, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT,
-    KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings,
-};
 pub use record::{
     Counters, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
     FLAG_WHOLE_PROCESS, PIECE_MAX, ProcessHeader, RecordHeader, RingSettings, SCRATCH_BYTES,
     SCRATCH_MASK,
 };
 pub use settings::{
-    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, NO_ARGUMENT, SCOPE_CGROUPS, SCOPE_LIST,
-    SYSCALLS, ScopeSettings, WORKING_DIRECTORY,
+    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, LAYOUTS, NO_ARGUMENT, SCOPE_CGROUPS,
+    SCOPE_LIST, SYSCALLS, ScopeSettings, WORKING_DIRECTORY,
 };

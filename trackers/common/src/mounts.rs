@@ -4,16 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{Member, ProcessHeader, SYSCALLS};
-
-/// `mount(2)`
-pub const KIND_MOUNT: u16 = 104;
-/// `umount2(2)`
-pub const KIND_UMOUNT: u16 = 105;
-/// `move_mount(2)`
-pub const KIND_MOVE_MOUNT: u16 = 106;
-/// `pivot_root(2)`
-pub const KIND_PIVOT_ROOT: u16 = 107;
 
 /// The source is only the beginning of the true one.
 pub const FLAG_SOURCE_TRUNCATED: u16 = 1 << 5;
@@ -115,6 +107,12 @@ impl MountsSettings {
             flags: 0,
         }; MOUNT_CALLS],
     };
+}
+
+layouts! {
+    MountRecord { process, result, flags, pieces, padding }
+    MountOffsets { super_block, fs_type, name, padding }
+    MountsSettings { offsets, actions, calls }
 }
 
 const _: () = {

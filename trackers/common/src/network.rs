@@ -4,19 +4,9 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::offsets::{Member, offsets};
 use crate::{ProcessHeader, SYSCALLS};
-
-/// A connection was asked for, and came about or failed.
-pub const KIND_NETWORK_CONNECT: u16 = 64;
-/// A connection was accepted.
-pub const KIND_NETWORK_ACCEPT: u16 = 65;
-/// A connection ended.
-pub const KIND_NETWORK_CLOSE: u16 = 66;
-/// A socket waits for connections.
-pub const KIND_NETWORK_LISTEN: u16 = 67;
-/// A segment was sent again.
-pub const KIND_NETWORK_RETRANSMIT: u16 = 68;
 
 /// No process is known: the socket is older than the watching. The header has nothing but the
 /// cgroup that the socket was made in.
@@ -173,6 +163,16 @@ impl NetworkSettings {
         offsets: NetworkOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    NetworkRecord {
+        process, waited, duration, sent, received, retransmitted, local, peer, namespace, error,
+        backlog, local_port, peer_port, family, protocol, state, padding
+    }
+    NetworkOwner { process, started, established, closed, claims, phase, in_call }
+    NetworkSettings { actions, kinds, retransmit_tells_error, offsets }
+    NetworkOffsets { file_private, bytes_received }
 }
 
 const _: () = {

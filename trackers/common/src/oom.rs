@@ -5,10 +5,8 @@ use core::mem::{offset_of, size_of};
 use bytemuck::{Pod, Zeroable};
 
 use crate::ProcessHeader;
+use crate::layout::layouts;
 use crate::offsets::{Member, offsets};
-
-/// A process is killed because memory ran out: [`OomRecord`].
-pub const KIND_OOM_KILL: u16 = 100;
 
 /// Stands for no limit, and for a usage that is not known.
 pub const NO_LIMIT: u64 = u64::MAX;
@@ -83,6 +81,14 @@ impl OomSettings {
         offsets: OomOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    OomRecord {
+        process, total, pages, limit, usage, trigger_pid, score_adjustment, trigger_comm
+    }
+    OomSettings { victim_is_task, memory_controller, rss, rss_stride, offsets }
+    OomOffsets { mm, counter_parent }
 }
 
 const _: () = {

@@ -4,23 +4,9 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::offsets::{Member, offsets};
 use crate::{ProcessHeader, SYSCALLS};
-
-/// A thread entered namespaces that were there.
-pub const KIND_PRIVILEGE_SETNS: u16 = 112;
-/// A thread, or a new process, got namespaces of its own.
-pub const KIND_PRIVILEGE_UNSHARE: u16 = 113;
-/// A thread took other user or group ids.
-pub const KIND_PRIVILEGE_SETUID: u16 = 114;
-/// A thread took other capabilities.
-pub const KIND_PRIVILEGE_CAPSET: u16 = 115;
-/// A process reached into another.
-pub const KIND_PRIVILEGE_PTRACE: u16 = 116;
-/// A kernel module was loaded or unloaded.
-pub const KIND_PRIVILEGE_MODULE: u16 = 117;
-/// Something was asked of the kernel's BPF.
-pub const KIND_PRIVILEGE_BPF: u16 = 118;
 
 /// The record has a target: the process that is traced, or that was made.
 pub const FLAG_PRIVILEGE_TARGET: u16 = 1 << 5;
@@ -239,6 +225,15 @@ impl PrivilegeSettings {
         optional: OptionalOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    PrivilegeState { capabilities, ids, namespaces, padding }
+    PrivilegeRecord {
+        process, target, result, arguments, before, after, given, pieces, call, padding
+    }
+    PrivilegeChild { process, state }
+    PrivilegeSettings { ptrace, bpf, actions, calls, offsets, optional, padding }
 }
 
 const _: () = {

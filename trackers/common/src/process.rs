@@ -4,16 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ExecOffsets, ProcessHeader};
-
-/// A process was made; the record is about the new process. [`ForkRecord`].
-pub const KIND_PROCESS_FORK: u16 = 1;
-/// A process runs another program from now on. [`ExecRecord`].
-pub const KIND_PROCESS_EXEC: u16 = 2;
-/// The last thread of a process ended. [`ExitRecord`].
-pub const KIND_PROCESS_EXIT: u16 = 3;
-/// A process that was there before the tracker. A bare [`ProcessHeader`].
-pub const KIND_PROCESS_SNAPSHOT: u16 = 4;
 
 /// The longest executable path in a record: the kernel's own limit, without the closing NUL byte.
 pub const PATH_MAX: usize = 4095;
@@ -85,6 +77,13 @@ impl ProcessSettings {
     /// What stands in the object before the loader sets it.
     pub const UNSET: Self =
         Self { fork: [], exec_record: [], exit: [], exit_tells_group: 0, exec: ExecOffsets::UNSET };
+}
+
+layouts! {
+    ForkRecord { process, process.comm, maker_start_time, maker_pid, padding }
+    ExecRecord { process, path_length, args_length, args_total, args_count }
+    ExitRecord { process, status, padding }
+    ProcessSettings { exit_tells_group, exec }
 }
 
 const _: () = {

@@ -4,7 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Counters, RingSettings, TaskOffsets};
+use crate::layout::layouts;
+use crate::{Counters, ProcessHeader, RecordHeader, RingSettings, TaskOffsets};
 
 /// User ids and command names that a scope can list, each.
 pub const SCOPE_LIST: usize = 16;
@@ -104,6 +105,17 @@ impl CommonSettings {
         task: TaskOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    RecordHeader { length, kind, flags, time }
+    ProcessHeader {
+        record, pid, tid, parent_pid, namespace_pid, start_time, parent_start_time, cgroup_id, uid,
+        gid, user_namespace, pid_namespace, mnt_namespace, net_namespace, comm
+    }
+    CommonSettings { ring, ring.wake_to, budget, budget.room, scope, scope.comms, task }
+    Counters { generated, lost, refused }
+    Budget { full_at, refused }
 }
 
 const _: () = {

@@ -4,10 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{Member, ProcessHeader};
-
-/// A signal was sent: [`SignalRecord`].
-pub const KIND_SIGNAL_SEND: u16 = 96;
 
 /// The record of a signal.
 #[repr(C)]
@@ -53,6 +51,11 @@ impl SignalsSettings {
 
     /// What stands in the object before the loader sets it.
     pub const UNSET: Self = Self { record: [], signals: 0, kernel: 0, code: 0 };
+}
+
+layouts! {
+    SignalRecord { process, target, number, code, result, group, from_kernel, padding }
+    SignalsSettings { signals, kernel, code }
 }
 
 const _: () = {

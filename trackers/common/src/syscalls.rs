@@ -4,10 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ProcessHeader, SYSCALLS};
-
-/// One system call returned.
-pub const KIND_SYSCALL_CALL: u16 = 80;
 
 /// Sum the call.
 pub const ACTION_STATS: u8 = 1;
@@ -98,6 +96,13 @@ pub struct SyscallsSettings {
 impl SyscallsSettings {
     /// What stands in the object before the loader sets it.
     pub const UNSET: Self = Self { record: [], sums: [], key: [], actions: [0; SYSCALLS] };
+}
+
+layouts! {
+    CallRecord { process, result, latency, arguments, number, has_result }
+    CallKey { cgroup_id, number, errno }
+    CallSums { count, errors, time, longest, histogram }
+    SyscallsSettings { actions }
 }
 
 const _: () = {

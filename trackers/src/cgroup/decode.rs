@@ -1,10 +1,11 @@
 //! Records of the cgroup tracker into events.
 
 use whalewatch_core::ProcessKey;
-use whalewatch_trackers_common::{
-    CgroupRecord, FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
-    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
+use whalewatch_trackers_common::cgroup::CgroupRecord;
+use whalewatch_trackers_common::kinds::{
+    KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
 };
+use whalewatch_trackers_common::{FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS};
 
 use super::event::{CgroupEvent, CgroupWhat};
 use crate::ring::{Arena, Decode, DecodeError, read, tail};

@@ -1,8 +1,9 @@
 //! The system calls that open and change files, and where each has its arguments.
 
 use libc::c_long;
-use whalewatch_trackers_common::files::{
-    FileCall, KIND_FILE_DELETE, KIND_FILE_IO, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
+use whalewatch_trackers_common::files::FileCall;
+use whalewatch_trackers_common::kinds::{
+    KIND_FILE_DELETE, KIND_FILE_IO, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
     KIND_FILE_OWNER, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
 };
 use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use whalewatch_core::{Process, SourceError, Timestamp};
 use whalewatch_trackers_common::files::{
     FLAG_FILE_DELETED, FLAG_FILE_RESOLVED, FLAG_SECOND_TRUNCATED, FileRecord, IoKey, IoNote,
+};
+use whalewatch_trackers_common::kinds::{
     KIND_FILE_DELETE, KIND_FILE_IO_NOTE, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
     KIND_FILE_OWNER, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
 };

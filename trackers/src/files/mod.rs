@@ -11,18 +11,19 @@ mod calls;
 mod decode;
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::files::FilesSettings;
 
 pub use decode::FilesDecoder;
 pub use event::{FileEvent, FileWhat, Octal};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 use calls::Watched;
 
 /// The kernel program of the files tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("files"),
     tracepoints: &[("files_exit", "sys_exit")],
     iterator: None,
@@ -48,61 +49,32 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct FilesTracker;
 
-impl TrackerSpec for FilesTracker {
+impl KernelTracker for FilesTracker {
     const ABOUT: &'static str = "files that are opened, deleted, renamed, linked, read and written";
-    type Event = FileEvent;
-    type Options = FilesOptions;
-
     const COST: &'static str =
         "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = FilesOptions;
+    type Settings = FilesSettings;
+    type Decoder = FilesDecoder;
 
-    fn attaches(_: &FilesOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &FilesOptions, _: &Kernel) -> Result<FilesSettings, LoadError> {
+        let FilesOptions { opens, changes, io, .. } = *options;
+        let watched = calls::calls(Watched { opens, changes, io });
+        let (actions, calls) = crate::calls::table(watched, calls::NONE);
+        Ok(FilesSettings { actions, calls, ..FilesSettings::UNSET })
+    }
+
+    fn decoder(options: &FilesOptions, attached: &mut Attached) -> Result<FilesDecoder, LoadError> {
+        if options.io { FilesDecoder::with_io(attached) } else { Ok(FilesDecoder::default()) }
     }
 
     fn check(options: &FilesOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if !options.opens && !options.changes && !options.io {
             let hint = "set opens, changes or io to true";
             problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
         }
         problems
     }
-
-    fn needs_directory(options: &FilesOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &FilesOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &FilesOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<FileEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the program; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run it; the text says what to do.
-pub fn open(
-    options: &FilesOptions,
-    directory: &Directory,
-) -> Result<RingSource<FilesDecoder>, LoadError> {
-    let FilesOptions { opens, changes, io, .. } = *options;
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |_| {
-            let watched = calls::calls(Watched { opens, changes, io });
-            let (actions, calls) = crate::calls::table(watched, calls::NONE);
-            Ok(FilesSettings { actions, calls, ..FilesSettings::UNSET })
-        },
-        |attached| if io { FilesDecoder::with_io(attached) } else { Ok(FilesDecoder::default()) },
-    )
 }

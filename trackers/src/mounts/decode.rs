@@ -1,8 +1,10 @@
 //! Records of the mounts tracker into events.
 
+use whalewatch_trackers_common::kinds::{
+    KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT, KIND_UMOUNT,
+};
 use whalewatch_trackers_common::mounts::{
-    FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT,
-    KIND_UMOUNT, MountRecord,
+    FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, MountRecord,
 };
 
 use super::event::{MountEvent, Operation};

@@ -3,9 +3,12 @@
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkRecord,
+    FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, NetworkRecord,
 };
 
 use super::event::{Endpoint, NetworkEvent, NetworkWhat};

@@ -16,23 +16,26 @@
 mod decode;
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::SYSCALLS;
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    CALL_ACCEPT, CALL_CONNECT, CALL_LISTEN, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkOffsets,
-    NetworkSettings,
+    CALL_ACCEPT, CALL_CONNECT, CALL_LISTEN, NetworkOffsets, NetworkSettings,
 };
 
 pub use decode::NetworkDecoder;
 pub use event::{Endpoint, NetworkEvent, NetworkWhat};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the network tracker. Those that forget come first: nothing must be
 /// remembered before.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("network"),
     tracepoints: &[
         ("network_destroy", "tcp_destroy_sock"),
@@ -81,69 +84,39 @@ impl NetworkOptions {
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkTracker;
 
-impl TrackerSpec for NetworkTracker {
+impl KernelTracker for NetworkTracker {
     const ABOUT: &'static str =
         "connections that are made, accepted and closed, and segments sent again";
-    type Event = NetworkEvent;
-    type Options = NetworkOptions;
-
     const COST: &'static str =
         "about 50 ns at the end of every system call, 0.2 µs for a change of a socket";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = NetworkOptions;
+    type Settings = NetworkSettings;
+    type Decoder = NetworkDecoder;
 
-    fn attaches(_: &NetworkOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &NetworkOptions, kernel: &Kernel) -> Result<NetworkSettings, LoadError> {
+        let retransmit = kernel.btf().tracepoint("tcp_retransmit_skb")?;
+        Ok(NetworkSettings {
+            actions: actions(),
+            kinds: options.kinds(),
+            retransmit_tells_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
+            offsets: kernel.offsets(NetworkOffsets::MEMBERS)?,
+            ..NetworkSettings::UNSET
+        })
+    }
+
+    fn decoder(_: &NetworkOptions, _: &mut Attached) -> Result<NetworkDecoder, LoadError> {
+        Ok(NetworkDecoder)
     }
 
     fn check(options: &NetworkOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if options.kinds() == 0 {
             let hint = "set connects, accepts, closes, listens or retransmits to true";
             problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
         }
         problems
     }
-
-    fn needs_directory(options: &NetworkOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &NetworkOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &NetworkOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<NetworkEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &NetworkOptions,
-    directory: &Directory,
-) -> Result<RingSource<NetworkDecoder>, LoadError> {
-    let kinds = options.kinds();
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |kernel| {
-            let retransmit = kernel.btf().tracepoint("tcp_retransmit_skb")?;
-            Ok(NetworkSettings {
-                actions: actions(),
-                kinds,
-                retransmit_tells_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
-                offsets: kernel.offsets(NetworkOffsets::MEMBERS)?,
-                ..NetworkSettings::UNSET
-            })
-        },
-        |_| Ok(NetworkDecoder),
-    )
 }
 
 /// What the programs know system calls by.

@@ -3,21 +3,20 @@
 
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::oom::{
-    KIND_OOM_KILL, NO_LIMIT, OomOffsets, OomRecord, OomSettings,
-};
+use whalewatch_trackers_common::kinds::KIND_OOM_KILL;
+use whalewatch_trackers_common::oom::{NO_LIMIT, OomOffsets, OomRecord, OomSettings};
 
 pub use event::{Memory, OomEvent};
 
 use crate::btf::BtfError;
 use crate::header::process;
-use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::options::tracker_options;
+use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read};
-use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the oom tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("oom"),
     tracepoints: &[("oom_kill", "mark_victim"), ("oom_signal", "signal_generate")],
     iterator: None,
@@ -34,72 +33,43 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct OomTracker;
 
-impl TrackerSpec for OomTracker {
+impl KernelTracker for OomTracker {
     const ABOUT: &'static str = "processes that are killed because memory ran out";
-    type Event = OomEvent;
-    type Options = OomOptions;
-
     const COST: &'static str = "nothing but when a process is killed because memory ran out";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = OomOptions;
+    type Settings = OomSettings;
+    type Decoder = OomDecoder;
 
-    fn attaches(_: &OomOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(_: &OomOptions, kernel: &Kernel) -> Result<OomSettings, LoadError> {
+        let btf = kernel.btf();
+        // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
+        let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
+        let missing =
+            || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
+        let memory_controller =
+            btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
+        // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
+        let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
+            Ok(offset) => (offset, 8),
+            Err(_) => {
+                let first = btf.offset("mm_struct", "rss_stat")?;
+                (first + btf.offset("percpu_counter", "count")?, btf.size("percpu_counter")?)
+            }
+        };
+        Ok(OomSettings {
+            victim_is_task: (arguments > 1).into(),
+            memory_controller,
+            rss,
+            rss_stride,
+            offsets: kernel.offsets(OomOffsets::MEMBERS)?,
+            ..OomSettings::UNSET
+        })
     }
 
-    fn check(options: &OomOptions) -> Vec<Problem> {
-        options::check(options)
+    fn decoder(_: &OomOptions, _: &mut Attached) -> Result<OomDecoder, LoadError> {
+        Ok(OomDecoder::new())
     }
-
-    fn needs_directory(options: &OomOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &OomOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &OomOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<OomEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &OomOptions,
-    directory: &Directory,
-) -> Result<RingSource<OomDecoder>, LoadError> {
-    crate::open::open(&PROGRAM, options, directory, settings, |_| Ok(OomDecoder::new()))
-}
-
-fn settings(kernel: &Kernel) -> Result<OomSettings, LoadError> {
-    let btf = kernel.btf();
-    // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
-    let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
-    let missing =
-        || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
-    let memory_controller =
-        btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
-    // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
-    let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
-        Ok(offset) => (offset, 8),
-        Err(_) => {
-            let first = btf.offset("mm_struct", "rss_stat")?;
-            (first + btf.offset("percpu_counter", "count")?, btf.size("percpu_counter")?)
-        }
-    };
-    Ok(OomSettings {
-        victim_is_task: (arguments > 1).into(),
-        memory_controller,
-        rss,
-        rss_stride,
-        offsets: kernel.offsets(OomOffsets::MEMBERS)?,
-        ..OomSettings::UNSET
-    })
 }
 
 /// Decodes the oom tracker's records.

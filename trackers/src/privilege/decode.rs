@@ -1,11 +1,13 @@
 //! Records of the privilege tracker into events.
 
 use whalewatch_trackers_common::FLAG_PATH_TRUNCATED;
+use whalewatch_trackers_common::kinds::{
+    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
+    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE,
+};
 use whalewatch_trackers_common::privilege::{
     FLAG_PRIVILEGE_BEFORE, FLAG_PRIVILEGE_RESOLVED, FLAG_PRIVILEGE_TARGET, GIVEN_WORDS,
-    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
-    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE, PrivilegeRecord,
-    PrivilegeState,
+    PrivilegeRecord, PrivilegeState,
 };
 
 use super::calls::{CALLS, Call, SETGROUPS};

@@ -16,17 +16,18 @@ mod names;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::privilege::{OptionalOffsets, PrivilegeOffsets, PrivilegeSettings};
 
 pub use decode::PrivilegeDecoder;
 pub use event::{Bpf, PrivilegeEvent, PrivilegeWhat, Told};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the privilege tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("privilege"),
     tracepoints: &[
         ("privilege_exit", "sys_exit"),
@@ -101,19 +102,36 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct PrivilegeTracker;
 
-impl TrackerSpec for PrivilegeTracker {
+impl KernelTracker for PrivilegeTracker {
     const ABOUT: &'static str = "namespaces, ids, capabilities, ptrace, kernel modules and BPF: what a break-out passes through";
-    type Event = PrivilegeEvent;
-    type Options = PrivilegeOptions;
-
     const COST: &'static str = "about 50 ns at the beginning and at the end of every system call";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = PrivilegeOptions;
+    type Settings = PrivilegeSettings;
+    type Decoder = PrivilegeDecoder;
 
-    fn attaches(_: &PrivilegeOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(
+        options: &PrivilegeOptions,
+        kernel: &Kernel,
+    ) -> Result<PrivilegeSettings, LoadError> {
+        let (actions, calls) = crate::calls::table(calls::watched(options), calls::NONE);
+        Ok(PrivilegeSettings {
+            ptrace: options.ptrace.bits(),
+            bpf: options.bpf.bits(),
+            actions,
+            calls,
+            offsets: kernel.offsets(PrivilegeOffsets::MEMBERS)?,
+            optional: optional(kernel),
+            ..PrivilegeSettings::UNSET
+        })
+    }
+
+    fn decoder(_: &PrivilegeOptions, _: &mut Attached) -> Result<PrivilegeDecoder, LoadError> {
+        Ok(PrivilegeDecoder)
     }
 
     fn check(options: &PrivilegeOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if calls::watched(options).next().is_none() {
             let hint = "set namespaces, credentials, modules, ptrace or bpf";
             problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
@@ -121,53 +139,12 @@ impl TrackerSpec for PrivilegeTracker {
         problems
     }
 
-    fn needs_directory(options: &PrivilegeOptions) -> bool {
-        options.scope().by_cgroup()
+    fn program(options: &PrivilegeOptions, kernel: &Kernel) -> Result<&'static Program, LoadError> {
+        let has_modules = options.modules
+            && optional(kernel).module_name != 0
+            && kernel.btf().tracepoint(MODULE_LOAD)?.is_some();
+        Ok(if has_modules { &PROGRAM_WITH_MODULES } else { &PROGRAM })
     }
-
-    fn has_budget(options: &PrivilegeOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &PrivilegeOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<PrivilegeEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &PrivilegeOptions,
-    directory: &Directory,
-) -> Result<RingSource<PrivilegeDecoder>, LoadError> {
-    let kernel = Kernel::shared()?;
-    let optional = optional(&kernel);
-    let has_modules = options.modules
-        && optional.module_name != 0
-        && kernel.btf().tracepoint(MODULE_LOAD)?.is_some();
-    crate::open::open(
-        if has_modules { &PROGRAM_WITH_MODULES } else { &PROGRAM },
-        options,
-        directory,
-        |kernel| {
-            let (actions, calls) = crate::calls::table(calls::watched(options), calls::NONE);
-            Ok(PrivilegeSettings {
-                ptrace: options.ptrace.bits(),
-                bpf: options.bpf.bits(),
-                actions,
-                calls,
-                offsets: kernel.offsets(PrivilegeOffsets::MEMBERS)?,
-                optional,
-                ..PrivilegeSettings::UNSET
-            })
-        },
-        |_| Ok(PrivilegeDecoder),
-    )
 }
 
 /// What this kernel has of what some lack.

@@ -3,10 +3,13 @@
 use std::io::Read as _;
 
 use whalewatch_core::{ProcessKey, SourceError};
+use whalewatch_trackers_common::kinds::{
+    KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT,
+};
+use whalewatch_trackers_common::process::{ExecRecord, ExitRecord, ForkRecord};
 use whalewatch_trackers_common::{
-    ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD,
-    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
-    KIND_PROCESS_SNAPSHOT, ProcessHeader, RecordHeader,
+    FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
+    ProcessHeader, RecordHeader,
 };
 
 use super::event::{Executed, ProcessEvent, What};

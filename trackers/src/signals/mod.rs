@@ -3,18 +3,20 @@
 mod event;
 mod names;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::signals::{KIND_SIGNAL_SEND, SignalRecord, SignalsSettings};
+use whalewatch_core::Problem;
+use whalewatch_trackers_common::kinds::KIND_SIGNAL_SEND;
+use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 
 pub use event::SignalEvent;
 
 use crate::header::process;
-use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::options::tracker_options;
+use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel program of the signals tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("signals"),
     tracepoints: &[("signal_send", "signal_generate")],
     iterator: None,
@@ -38,19 +40,28 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct SignalsTracker;
 
-impl TrackerSpec for SignalsTracker {
+impl KernelTracker for SignalsTracker {
     const ABOUT: &'static str = "signals that processes send each other";
-    type Event = SignalEvent;
-    type Options = SignalsOptions;
-
     const COST: &'static str = "about 0.7 µs a signal";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = SignalsOptions;
+    type Settings = SignalsSettings;
+    type Decoder = SignalsDecoder;
 
-    fn attaches(_: &SignalsOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &SignalsOptions, kernel: &Kernel) -> Result<SignalsSettings, LoadError> {
+        let bits = options.signals.iter().filter_map(|name| names::bit(name));
+        let signals = bits.reduce(|all, bit| all | bit).unwrap_or(u64::MAX);
+        let [code]: [u32; 1] = kernel.offsets(SignalsSettings::MEMBERS)?;
+        let kernel = u32::from(options.kernel);
+        Ok(SignalsSettings { signals, kernel, code, ..SignalsSettings::UNSET })
+    }
+
+    fn decoder(_: &SignalsOptions, _: &mut Attached) -> Result<SignalsDecoder, LoadError> {
+        Ok(SignalsDecoder)
     }
 
     fn check(options: &SignalsOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         for name in options.signals.iter().filter(|name| names::bit(name).is_none()) {
             let known: Vec<&str> = names::all().collect();
             let message = format!("{name:?} is no signal");
@@ -59,44 +70,6 @@ impl TrackerSpec for SignalsTracker {
         }
         problems
     }
-
-    fn needs_directory(options: &SignalsOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &SignalsOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &SignalsOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<SignalEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the program; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run it; the text says what to do.
-pub fn open(
-    options: &SignalsOptions,
-    directory: &Directory,
-) -> Result<RingSource<SignalsDecoder>, LoadError> {
-    let bits = options.signals.iter().filter_map(|name| names::bit(name));
-    let signals = bits.reduce(|all, bit| all | bit).unwrap_or(u64::MAX);
-    let kernel_too = u32::from(options.kernel);
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |kernel| {
-            let [code]: [u32; 1] = kernel.offsets(SignalsSettings::MEMBERS)?;
-            Ok(SignalsSettings { signals, kernel: kernel_too, code, ..SignalsSettings::UNSET })
-        },
-        |_| Ok(SignalsDecoder),
-    )
 }
 
 /// Decodes the signals tracker's records.

@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use aya::maps::{MapData, PerCpuHashMap};
 use whalewatch_core::{SourceError, Timestamp};
-use whalewatch_trackers_common::syscalls::{
-    BUCKETS, CallKey, CallRecord, CallSums, KIND_SYSCALL_CALL,
-};
+use whalewatch_trackers_common::kinds::KIND_SYSCALL_CALL;
+use whalewatch_trackers_common::syscalls::{BUCKETS, CallKey, CallRecord, CallSums};
 
 use super::event::{SyscallEvent, SyscallWhat};
 use crate::LoadError;

@@ -10,7 +10,7 @@ mod decode;
 mod event;
 
 use syscalls::Sysno;
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::SYSCALLS;
 use whalewatch_trackers_common::syscalls::{
     ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, SyscallsSettings,
@@ -19,11 +19,12 @@ use whalewatch_trackers_common::syscalls::{
 pub use decode::SyscallsDecoder;
 pub use event::{SyscallEvent, SyscallWhat};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the syscalls tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("syscalls"),
     tracepoints: &[("syscalls_exit", "sys_exit"), ("syscalls_enter", "sys_enter")],
     iterator: None,
@@ -49,20 +50,32 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct SyscallsTracker;
 
-impl TrackerSpec for SyscallsTracker {
+impl KernelTracker for SyscallsTracker {
     const ABOUT: &'static str =
         "system calls: counted for each container, and chosen ones one by one";
-    type Event = SyscallEvent;
-    type Options = SyscallsOptions;
-
     const COST: &'static str = "about 0.2 µs at the beginning and at the end of every system call";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = SyscallsOptions;
+    type Settings = SyscallsSettings;
+    type Decoder = SyscallsDecoder;
 
-    fn attaches(_: &SyscallsOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &SyscallsOptions, _: &Kernel) -> Result<SyscallsSettings, LoadError> {
+        Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET })
+    }
+
+    fn decoder(
+        options: &SyscallsOptions,
+        attached: &mut Attached,
+    ) -> Result<SyscallsDecoder, LoadError> {
+        if options.stats {
+            SyscallsDecoder::with_sums(attached)
+        } else {
+            Ok(SyscallsDecoder::default())
+        }
     }
 
     fn check(options: &SyscallsOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         for (key, names) in [("calls", &options.calls), ("only", &options.only)] {
             problems.extend(names.iter().filter_map(|name| unknown(key, name)));
         }
@@ -76,37 +89,6 @@ impl TrackerSpec for SyscallsTracker {
         }
         problems
     }
-
-    fn needs_directory(options: &SyscallsOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &SyscallsOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &SyscallsOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<SyscallEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &SyscallsOptions,
-    directory: &Directory,
-) -> Result<RingSource<SyscallsDecoder>, LoadError> {
-    let settings =
-        |_: &_| Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET });
-    let stats = options.stats;
-    crate::open::open(&PROGRAM, options, directory, settings, |attached| {
-        if stats { SyscallsDecoder::with_sums(attached) } else { Ok(SyscallsDecoder::default()) }
-    })
 }
 
 /// The name of a system call of this architecture.

@@ -3,12 +3,12 @@
 use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::maps::ring_buf::RingBufEntry;
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+};
 use whalewatch_trackers_common::{
     ProcessHeader, RecordHeader,
-    network::{
-        FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-        KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, NetworkOwner, NetworkRecord, OWNED,
-    },
+    network::{FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, NetworkOwner, NetworkRecord, OWNED},
 };
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, global, load, opaque},
