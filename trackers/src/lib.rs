@@ -1,16 +1,18 @@
-//! Whalewatch's trackers: what happens on a Linux host, as events, from programs in the kernel.
+//! Whalewatch's trackers: programs in the kernel that report what happens on a Linux host, as
+//! events.
 //!
-//! A tracker is one program file in the kernel (`trackers-ebpf/src/bin/`), with one file of records
-//! that both sides compile (`trackers/common/`), one module here with its events, options and the
-//! decoding of its records, and one line in [`Trackers`] where it is listed.
-//! `docs/writing-a-tracker.md` tells how. What trackers share is here too:
+//! A tracker consists of a program file for the kernel (`trackers-ebpf/src/bin/`), a file of
+//! records that both sides compile (`trackers/common/`), a module here with its options, events and
+//! decoder, and a line in `trackers!` below. `docs/writing-a-tracker.md` explains how to add one.
+//! Trackers share:
 //!
-//! * [`btf`]: where the running kernel keeps what the programs read;
-//! * [`Kernel`]: type information, read once and shared while trackers are opened;
-//! * [`Program`]: one compiled object: what it needs, and how it is loaded and attached;
-//! * [`RingSource`]: records from a ring buffer, decoded into events, with every loss counted;
-//! * [`options`]: scope and budget, which the kernel keeps to;
-//! * [`host`]: what this host allows, for clear errors.
+//! * [`btf`]: the layout of the running kernel's structs, which the programs need;
+//! * [`Kernel`]: the kernel's type information, read once and shared while trackers are opened;
+//! * [`KernelTracker`]: what a tracker states about itself;
+//! * [`Program`]: a compiled object, its needs, and how it is loaded and attached;
+//! * [`RingSource`]: reads records from a ring buffer, decodes them, and counts every loss;
+//! * [`options`]: scope and budget, which the programs enforce;
+//! * [`host`]: what this host permits, for clear errors.
 
 mod budget;
 mod calls;
@@ -25,6 +27,8 @@ mod program;
 mod ring;
 mod scope;
 mod sums;
+#[cfg(test)]
+mod testing;
 mod tracker;
 
 pub mod btf;

@@ -138,7 +138,7 @@ fn privileges() -> Finding {
 
 fn lockdown() -> Finding {
     match host::check_lockdown() {
-        Ok(()) if !host::tells_lockdown() => {
+        Ok(()) if !host::shows_lockdown() => {
             let found = "this host does not say (securityfs is not mounted); attaching shows it";
             Finding::ok("lockdown", found)
         }

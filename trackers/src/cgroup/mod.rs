@@ -1,5 +1,5 @@
-//! The cgroup tracker: cgroups that are made, removed and renamed, and processes that move between
-//! them.
+//! The cgroup tracker: cgroups that are created, removed and renamed, and processes that move
+//! between them.
 
 mod decode;
 mod event;
@@ -37,12 +37,12 @@ const PROGRAM: Program = Program {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CgroupOptions {
-    /// Room for events on their way from the kernel, in KiB: a power of two from 64 to 1048576.
+    /// Size of the ring buffer between kernel and user space, in KiB: a power of two from 64 to
+    /// 1048576.
     pub ring_kib: u32,
-    /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is half
-    /// full.
+    /// How often to read the ring buffer, from 1ms to 1s. It is read earlier when it is half full.
     pub drain_interval: HumanDuration,
-    /// Report the version 1 hierarchies too.
+    /// Also report cgroups of the version 1 hierarchies.
     pub all_hierarchies: bool,
 }
 
@@ -68,8 +68,9 @@ impl TrackerOptions for CgroupOptions {
 pub struct CgroupTracker;
 
 impl KernelTracker for CgroupTracker {
-    const ABOUT: &'static str = "cgroups that come and go, and processes that move between them";
-    const COST: &'static str = "next to nothing: cgroups change seldom";
+    const ABOUT: &'static str =
+        "cgroups created, removed and renamed, and processes moving between them";
+    const COST: &'static str = "next to nothing: cgroups change rarely";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = CgroupOptions;
     type Settings = CgroupSettings;
@@ -88,6 +89,6 @@ impl KernelTracker for CgroupTracker {
     }
 
     fn whole(options: &CgroupOptions) -> bool {
-        !options.all_hierarchies // Cgroups of other hierarchies have ids and paths of their own.
+        !options.all_hierarchies // Their ids and paths would be confused with the default hierarchy's.
     }
 }

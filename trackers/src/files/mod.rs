@@ -1,11 +1,11 @@
 //! The files tracker: files that are opened, deleted, renamed, linked, read and written.
 //!
-//! It sees system calls when they return. An opened file's path is the kernel's own, walked from
-//! the file that the descriptor stands for up to the root of its mount namespace; so it is the true
-//! one, whatever the process asked for. Where there is no file to ask (a call that failed, a name
-//! that is gone), the path is the one that was asked for, and marked so.
+//! It reports system calls when they return. The path of an opened file is the kernel's: it is
+//! collected from the open file up to the root of its mount namespace, so it is the true one,
+//! whatever path the process used. Where there is no open file (a failed call, a deleted name), the
+//! path is the one that the process gave, and `file.path_source` says so.
 //!
-//! Not seen: what `io_uring` opens, and calls of 32-bit programs.
+//! Not reported: files opened through `io_uring`, and calls of 32-bit programs.
 
 mod calls;
 mod decode;
@@ -34,13 +34,12 @@ const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the files tracker.
     FilesOptions { ring_kib: 8192, results: true,
-        /// Report files that are opened.
+        /// Report opened files.
         opens: bool = true,
-        /// Report files that are deleted, renamed and linked, and permissions and owners that are
-        /// changed.
+        /// Report files that are deleted, renamed or linked, and changes of permissions and owners.
         changes: bool = true,
-        /// Sum what each process reads from and writes to each regular file, and report it each
-        /// `interval`.
+        /// Sum the bytes that each process reads from and writes to each regular file, and report
+        /// the sums every `interval`.
         io: bool = false,
     }
 }
@@ -52,7 +51,7 @@ pub struct FilesTracker;
 impl KernelTracker for FilesTracker {
     const ABOUT: &'static str = "files that are opened, deleted, renamed, linked, read and written";
     const COST: &'static str =
-        "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
+        "about 50 ns per system call, plus about 0.8 µs per event with its path";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = FilesOptions;
     type Settings = FilesSettings;
@@ -73,7 +72,7 @@ impl KernelTracker for FilesTracker {
         let mut problems = Vec::new();
         if !options.opens && !options.changes && !options.io {
             let hint = "set opens, changes or io to true";
-            problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
+            problems.push(Problem::new("", "all kinds of events are disabled").hint(hint));
         }
         problems
     }

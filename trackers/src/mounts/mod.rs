@@ -1,8 +1,8 @@
-//! The mounts tracker: what is mounted where, moved and unmounted.
+//! The mounts tracker: file systems that are mounted, moved and unmounted.
 //!
-//! It sees system calls when they return. Sources and targets are as they were asked for, from the
-//! directory that they begin at; of a mount that was made with `fsopen` and its kin, the call that
-//! gives it a place is told, with the type that the kernel says it has.
+//! It reports system calls when they return. Sources and targets are as the process gave them, made
+//! absolute by the directory that they are relative to. A mount made with the newer calls
+//! (`fsopen`, `fsmount`) is reported when `move_mount` attaches it, with its type from the kernel.
 
 mod decode;
 mod event;
@@ -35,13 +35,13 @@ tracker_options! {
     MountsOptions { ring_kib: 512, results: true, }
 }
 
-/// Watches what is mounted, moved and unmounted.
+/// Watches mounts.
 #[derive(Clone, Copy, Debug)]
 pub struct MountsTracker;
 
 impl KernelTracker for MountsTracker {
-    const ABOUT: &'static str = "what is mounted where, moved and unmounted";
-    const COST: &'static str = "about 50 ns at every system call";
+    const ABOUT: &'static str = "file systems that are mounted, moved and unmounted";
+    const COST: &'static str = "about 50 ns per system call";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = MountsOptions;
     type Settings = MountsSettings;
@@ -59,7 +59,7 @@ impl KernelTracker for MountsTracker {
     }
 }
 
-/// No arguments at all.
+/// A call without arguments.
 const NONE: MountCall = MountCall {
     kind: 0,
     source_base: WORKING_DIRECTORY,

@@ -1,5 +1,5 @@
-//! The oom tracker: processes that are killed because memory ran out, in their cgroup or on the
-//! whole host.
+//! The oom tracker: processes that the kernel kills because memory ran out, in their cgroup or on
+//! the whole host.
 
 mod event;
 
@@ -29,13 +29,14 @@ tracker_options! {
     OomOptions { ring_kib: 64, results: false, }
 }
 
-/// Watches processes that are killed because memory ran out.
+/// Watches the kernel's out-of-memory kills.
 #[derive(Clone, Copy, Debug)]
 pub struct OomTracker;
 
 impl KernelTracker for OomTracker {
-    const ABOUT: &'static str = "processes that are killed because memory ran out";
-    const COST: &'static str = "nothing but when a process is killed because memory ran out";
+    const ABOUT: &'static str = "processes that the kernel kills because memory ran out";
+    const COST: &'static str =
+        "nothing, except when the kernel kills a process because memory ran out";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = OomOptions;
     type Settings = OomSettings;
@@ -43,13 +44,13 @@ impl KernelTracker for OomTracker {
 
     fn settings(_: &OomOptions, kernel: &Kernel) -> Result<OomSettings, LoadError> {
         let btf = kernel.btf();
-        // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
+        // Since Linux 6.9 the tracepoint has the task and a user id; before, only a pid.
         let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
         let missing =
             || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
         let memory_controller =
             btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
-        // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
+        // Since Linux 6.2 an array of per-CPU counters; before, an array of numbers.
         let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
             Ok(offset) => (offset, 8),
             Err(_) => {
@@ -116,13 +117,14 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn decode(record: &[u8]) -> Result<OomEvent, DecodeError> {
         OomDecoder { page: 4096 }.decode(record, &mut Arena::default())
     }
 
     #[test]
-    fn pages_are_told_as_bytes_and_no_limit_as_none() {
+    fn pages_become_bytes_and_no_limit_becomes_none() {
         let header = RecordHeader { kind: KIND_OOM_KILL, ..RecordHeader::default() };
         let process = ProcessHeader { record: header, pid: 7, ..ProcessHeader::default() };
         let mut record =
@@ -137,8 +139,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(99..102, 300)) {
+            decode_and_read(OomDecoder { page: 4096 }, &record);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The process tracker: processes that start, run another program, and end.
+//! The process tracker: processes that start, execute a program, and exit.
 
 mod decode;
 mod event;
@@ -36,8 +36,8 @@ tracker_options! {
 pub struct ProcessTracker;
 
 impl KernelTracker for ProcessTracker {
-    const ABOUT: &'static str = "processes that start, run another program, and end";
-    const COST: &'static str = "about 0.4 µs a fork, 0.9 µs an exec, 0.6 µs an exit";
+    const ABOUT: &'static str = "processes that start, execute a program, and exit";
+    const COST: &'static str = "about 0.4 µs per fork, 0.9 µs per exec, 0.6 µs per exit";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = ProcessOptions;
     type Settings = ProcessSettings;

@@ -1,4 +1,4 @@
-//! The signals tracker: who sends which signal to whom, and what becomes of it.
+//! The signals tracker: which process sends which signal to which process, and with what result.
 
 mod event;
 mod names;
@@ -27,10 +27,10 @@ const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the signals tracker.
     SignalsOptions { ring_kib: 1024, results: true,
-        /// Signals that are watched, by name (`SIGKILL`; `SIGRT` for all real-time signals). Empty
-        /// for all.
+        /// Signals to watch, by name: `SIGKILL`, …; `SIGRT` for all real-time signals. Empty: all
+        /// signals.
         signals: Vec<String> = Vec::new(),
-        /// Report also what the kernel itself sends: SIGCHLD at the end of each child, timers,
+        /// Also report signals that the kernel itself sends: SIGCHLD when a child exits, timers,
         /// faults.
         kernel: bool = false,
     }
@@ -41,8 +41,8 @@ tracker_options! {
 pub struct SignalsTracker;
 
 impl KernelTracker for SignalsTracker {
-    const ABOUT: &'static str = "signals that processes send each other";
-    const COST: &'static str = "about 0.7 µs a signal";
+    const ABOUT: &'static str = "signals that processes send to each other";
+    const COST: &'static str = "about 0.7 µs per signal";
     const PROGRAM: &'static Program = &PROGRAM;
     type Options = SignalsOptions;
     type Settings = SignalsSettings;
@@ -64,7 +64,7 @@ impl KernelTracker for SignalsTracker {
         let mut problems = Vec::new();
         for name in options.signals.iter().filter(|name| names::bit(name).is_none()) {
             let known: Vec<&str> = names::all().collect();
-            let message = format!("{name:?} is no signal");
+            let message = format!("{name:?} is not a signal");
             let hint = format!("write one of {}", known.join(", "));
             problems.push(Problem::new("signals", message).hint(hint));
         }
@@ -104,6 +104,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn header(kind: u16, pid: u32) -> ProcessHeader {
         let record = RecordHeader { kind, ..RecordHeader::default() };
@@ -132,19 +133,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_signal_is_told_with_those_that_there_are() {
+    fn an_unknown_signal_is_reported_with_the_known_ones() {
         let options =
             SignalsOptions { signals: vec!["KILL".into(), "SIGFOO".into()], ..Default::default() };
         let problems = SignalsTracker::check(&options);
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].message, "\"SIGFOO\" is no signal");
+        assert_eq!(problems[0].message, "\"SIGFOO\" is not a signal");
         assert!(problems[0].hint.as_ref().unwrap().contains("SIGKILL, "));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(95..98, 400)) {
+            decode_and_read(SignalsDecoder, &record);
         }
     }
 }
