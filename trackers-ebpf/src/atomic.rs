@@ -1,8 +1,8 @@
-//! Adding atomically. The standard library has it only for targets that can compare and exchange.
+//! Atomic addition. The standard library offers it only for targets with compare-and-exchange.
 
 use core::arch::asm;
 
-/// Adds, and gives what was there before.
+/// Adds `amount` and returns the previous value.
 ///
 /// # Safety
 ///
@@ -17,7 +17,7 @@ pub unsafe fn fetch_add(to: *mut u64, amount: u64) -> u64 {
     value
 }
 
-/// Adds.
+/// Adds `amount`.
 ///
 /// # Safety
 ///

@@ -195,7 +195,7 @@ where
 }
 
 /// Loads a program, and retries if a signal to this process interrupted the verifier: the kernel
-/// then returns `EAGAIN` (`bpf_check` in `kernel/bpf/verifier.c`, Linux 6.1).
+/// then returns `EAGAIN` (`do_check` in `kernel/bpf/verifier.c`, Linux 6.1).
 fn verify(
     program: &'static str,
     mut load: impl FnMut() -> Result<(), ProgramError>,

@@ -1,10 +1,10 @@
-//! What crosses between Whalewatch's kernel side and its user side: records that go up through a
-//! ring buffer, and settings (with the running kernel's member offsets) that go down as read-only
-//! globals.
+//! The data that Whalewatch's kernel side and user side exchange: records, which go to user space
+//! through a ring buffer, and settings (with the running kernel's member offsets), which go to the
+//! programs as read-only globals.
 //!
 //! Every type here is plain data: `repr(C)`, explicit padding, no `bool`, no pointers. Both sides
-//! compile this one crate, so that they cannot disagree; sizes and offsets are asserted while
-//! compiling, and a test compares them with the type information inside the compiled objects.
+//! compile this crate, so that they agree. Sizes and offsets are asserted at compile time, and a
+//! test compares them with the type information inside the compiled objects.
 #![no_std]
 
 pub mod cgroup;

@@ -1,4 +1,4 @@
-//! What a thread may do, and where it is.
+//! The capabilities, ids and namespaces of a thread.
 
 use whalewatch_trackers_common::privilege::{PrivilegeOffsets, PrivilegeState};
 use whalewatch_trackers_ebpf::{
@@ -10,7 +10,7 @@ use crate::SETTINGS;
 
 const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 
-/// Reads all of it from a task.
+/// Reads the state from a task.
 ///
 /// # Safety
 ///
@@ -78,7 +78,7 @@ pub(crate) unsafe fn is_changed(
     before: *const PrivilegeState,
     after: *const PrivilegeState,
 ) -> bool {
-    // Five sets and eight ids, which are four words.
+    // Five sets, and eight ids in four words.
     const WORDS: usize = 9;
     let (before, after) = (before.cast::<u64>(), after.cast::<u64>());
     let mut difference = 0;
