@@ -10,9 +10,13 @@ use core::arch::asm;
 #[inline(always)]
 pub unsafe fn fetch_add(to: *mut u64, amount: u64) -> u64 {
     let mut value = amount;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        asm!("{value} = atomic_fetch_add((u64 *)({to} + 0), {value})", to = in(reg) to, value = inout(reg) value);
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({to} + 0), {value})",
+            to = in(reg) to,
+            value = inout(reg) value,
+        );
     }
     value
 }
@@ -24,7 +28,7 @@ pub unsafe fn fetch_add(to: *mut u64, amount: u64) -> u64 {
 /// `to` must be writable and aligned.
 #[inline(always)]
 pub unsafe fn add(to: *mut u64, amount: u64) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         asm!("lock *(u64 *)({to} + 0) += {amount}", to = in(reg) to, amount = in(reg) amount);
     }

@@ -15,7 +15,7 @@ pub type Kernel = *const u8;
 /// `global` must point into a global of this object.
 #[inline(always)]
 pub unsafe fn global<T: Copy>(global: *const T) -> T {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { global.read_volatile() }
 }
 
@@ -30,7 +30,7 @@ pub unsafe fn global<T: Copy>(global: *const T) -> T {
 /// `base` must be a pointer that the verifier knows the type of.
 #[inline(always)]
 pub unsafe fn load<T: Copy>(base: Kernel, offset: *const u32) -> T {
-    // SAFETY: the caller's; the verifier refuses offsets that are not a member's.
+    // SAFETY: guaranteed by the caller; the verifier refuses offsets that are not a member's.
     unsafe { base.add(global(offset) as usize).cast::<T>().read_volatile() }
 }
 

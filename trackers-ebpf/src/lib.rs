@@ -6,7 +6,8 @@
 //! constants. So `pointer + offset` is a direct load, without a helper call, that the verifier
 //! checks against the kernel's types.
 #![no_std]
-#![feature(asm_experimental_arch)] // For atomic additions, which the compiler does not offer for this target.
+// For atomic additions, which the compiler does not offer for this target.
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "kernel programs read through raw pointers; the verifier checks every one"

@@ -98,7 +98,7 @@ pub fn begin(cgroup_id: u64) -> bool {
 /// `record` must point to `length` initialised bytes.
 #[inline(always)]
 pub unsafe fn submit(record: *mut c_void, length: u32, cgroup_id: u64) -> u32 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     if unsafe { submit_note(record, length) } { 0 } else { count_lost(cgroup_id) }
 }
 
@@ -114,7 +114,7 @@ pub unsafe fn submit_note(record: *mut c_void, length: u32) -> bool {
     if length > SCRATCH_BYTES as u64 {
         return false; // Impossible, but the verifier requires the check.
     }
-    // SAFETY: the caller's, and a map of this object.
+    // SAFETY: guaranteed by the caller; the map is one of this object's.
     let result =
         unsafe { bpf_ringbuf_output(map_address(&RECORDS), record, length, submit_flags()) };
     result == 0
@@ -146,7 +146,7 @@ pub fn submit_flags() -> u64 {
 /// `record` must be writable.
 #[inline(always)]
 pub unsafe fn write_header(record: *mut RecordHeader, length: u32, kind: u16, flags: u16) {
-    // SAFETY: the caller's; the helper only reads the clock.
+    // SAFETY: guaranteed by the caller; the helper only reads the clock.
     unsafe {
         (*record).length = length;
         (*record).kind = kind;

@@ -104,7 +104,7 @@ pub unsafe fn read<T: Copy>(from: u64) -> T {
 /// As [`read`].
 #[inline(always)]
 pub unsafe fn member<T: Copy>(of: u64, offset: *const u32) -> T {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { read(of.wrapping_add(u64::from(global(offset)))) }
 }
 
@@ -138,7 +138,7 @@ pub unsafe fn place(file: u64) -> Place {
     if file == 0 {
         return Place { mnt: 0, dentry: 0 };
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         Place {
             mnt: member(file, &raw const (*PATHS).file_mnt),

@@ -24,7 +24,7 @@ const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 /// `task` must be a task that the verifier knows.
 #[inline(always)]
 pub unsafe fn cgroup_id(task: Kernel) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let css_set: Kernel = load(task, &raw const (*TASK).cgroups);
         let cgroup: Kernel = load(css_set, &raw const (*TASK).css_set_cgroup);
@@ -76,7 +76,7 @@ impl Subject {
 #[inline(always)]
 pub unsafe fn write_process(out: *mut ProcessHeader, subject: &Subject, length: usize, kind: u16) {
     let &Subject { task, leader, cgroup_id } = subject;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let flags: u32 = load(leader, &raw const (*TASK).flags);
         let flags = if flags & KERNEL_THREAD == 0 { 0 } else { FLAG_KERNEL_THREAD };

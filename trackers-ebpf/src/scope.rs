@@ -24,7 +24,7 @@ const MOST_LEVELS: usize = 8;
 /// The subject's tasks must be known to the verifier.
 #[inline(always)]
 pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
-    // SAFETY: the caller's, and globals of this object.
+    // SAFETY: guaranteed by the caller; the globals are this object's.
     unsafe {
         if !watches_result(failed) {
             return false;
@@ -51,7 +51,7 @@ pub fn watches_result(failed: bool) -> bool {
 /// `cgroup` must be a cgroup that the verifier knows.
 #[inline(always)]
 pub unsafe fn watches_unowned(cgroup: Kernel, failed: bool) -> bool {
-    // SAFETY: the caller's, and globals of this object.
+    // SAFETY: guaranteed by the caller; the globals are this object's.
     unsafe {
         let by_process = global(&raw const COMMON.scope.uid_count) != 0
             || global(&raw const COMMON.scope.comm_count) != 0;

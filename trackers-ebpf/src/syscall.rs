@@ -33,7 +33,7 @@ const AT_FDCWD: u64 = -100_i64 as u64;
 pub unsafe fn arguments(regs: Kernel) -> Arguments {
     let mut arguments: Arguments = [0, 0, 0, 0, 0, 0, AT_FDCWD, 0];
     for (n, place) in arguments.iter_mut().enumerate().take(6) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         *place = unsafe { argument(regs, n) };
     }
     arguments
@@ -46,7 +46,7 @@ pub unsafe fn arguments(regs: Kernel) -> Arguments {
 /// `index` must be readable.
 #[inline(always)]
 pub unsafe fn get(arguments: &Arguments, index: *const u8) -> u64 {
-    // SAFETY: the caller's; the index is kept within the array.
+    // SAFETY: guaranteed by the caller; the index is kept within the array.
     unsafe {
         let index = index.read_volatile() as usize & 7;
         arguments.as_ptr().add(index).read_volatile()
@@ -61,7 +61,7 @@ pub unsafe fn get(arguments: &Arguments, index: *const u8) -> u64 {
 /// `regs` must be a tracepoint's registers; `actions` a global of this object.
 #[inline(always)]
 pub unsafe fn action(regs: Kernel, actions: *const Actions) -> u8 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let number: u64 = load(regs, &raw const (*OFFSETS).number);
         if number >= SYSCALLS as u64 {
@@ -79,7 +79,7 @@ pub unsafe fn action(regs: Kernel, actions: *const Actions) -> u8 {
 /// Only in process context.
 #[inline(always)]
 pub unsafe fn is_compat() -> bool {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let word: u32 = load(current(), &raw const (*OFFSETS).compat_word);
         word & global(&raw const (*OFFSETS).compat_bit) != 0
@@ -93,6 +93,6 @@ pub unsafe fn is_compat() -> bool {
 /// `regs` must be a tracepoint's registers; `n` below 6 and known at compile time.
 #[inline(always)]
 pub unsafe fn argument(regs: Kernel, n: usize) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { load(regs, (&raw const (*OFFSETS).arguments).cast::<u32>().add(n)) }
 }

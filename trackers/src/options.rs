@@ -61,7 +61,7 @@ pub struct BudgetOptions {
     pub burst: u32,
 }
 
-/// What the crate reads of a tracker's options; implemented by `tracker_options!`.
+/// Access to the options that trackers share; implemented by `tracker_options!`.
 pub trait TrackerOptions {
     /// Returns the options that trackers share.
     fn shared(&self) -> SharedOptions<'_>;
@@ -81,7 +81,7 @@ pub struct SharedOptions<'a> {
 /// What a tracker of processes' actions reports and what it leaves out.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits<'a> {
-    /// What is watched.
+    /// What to watch.
     pub scope: &'a ScopeOptions,
     /// How many events each container may cause.
     pub budget: &'a BudgetOptions,
@@ -102,7 +102,8 @@ macro_rules! tracker_options {
         }
     ) => {
         $(#[$attribute])*
-        #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
             $($(#[$own_attribute])* pub $own: $own_type,)*
@@ -124,14 +125,15 @@ macro_rules! tracker_options {
 
         impl Default for $name {
             fn default() -> Self {
-                let interval = |ms| whalewatch_core::HumanDuration(std::time::Duration::from_millis(ms));
+                let milliseconds =
+                    |ms| whalewatch_core::HumanDuration(std::time::Duration::from_millis(ms));
                 Self {
                     $($own: $own_default,)*
                     scope: Default::default(),
                     budget: Default::default(),
-                    interval: interval(1000),
+                    interval: milliseconds(1000),
                     ring_kib: $ring_kib,
-                    drain_interval: interval(10),
+                    drain_interval: milliseconds(10),
                     include_own: false,
                 }
             }

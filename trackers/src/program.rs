@@ -314,7 +314,8 @@ mod tests {
 
     #[test]
     fn an_error_shows_the_end_of_the_verifiers_log() {
-        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nverification time 9 usec\nstack depth 32+0\nprocessed 2 insns (limit 1000000)\n\n";
+        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nverification time 9 usec\n\
+                   stack depth 32+0\nprocessed 2 insns (limit 1000000)\n\n";
         assert_eq!(last_lines(log, 2), "1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines(log, 9), "0: r1 = 1\n1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines("", 3), "");

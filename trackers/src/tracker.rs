@@ -20,7 +20,7 @@ pub trait KernelTracker: 'static {
     const COST: &'static str;
     /// Its kernel programs.
     const PROGRAM: &'static Program;
-    /// Its options: [`tracker_options!`](crate::options::tracker_options) declares them.
+    /// Its options, which `tracker_options!` declares.
     type Options: Options + TrackerOptions;
     /// What its programs read as `SETTINGS`.
     type Settings: NoUninit;

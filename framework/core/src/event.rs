@@ -11,7 +11,8 @@ use crate::time::Timestamp;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not an event",
     label = "does not implement `Event`",
-    note = "implement `whalewatch_core::Event` for it: its name, kinds and fields, when it happened and who did it"
+    note = "implement `whalewatch_core::Event` for it: \
+            its name, kinds and fields, when it happened and who did it"
 )]
 pub trait Event: Clone + Send + Sync + 'static {
     /// Name of the type, unique in the program: `process`.

@@ -280,7 +280,7 @@ fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
     // result.
     unsafe {
         let mut result = 0;
-        if global(&raw const SETTINGS.retransmit_tells_error) != 0 {
+        if global(&raw const SETTINGS.retransmit_has_error) != 0 {
             result = number(&ctx, 2) as i32;
         }
         let sk = argument(&ctx, 0);
@@ -463,7 +463,7 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
 /// The id of a cgroup that the verifier knows.
 #[inline(always)]
 unsafe fn cgroup_id(cgroup: Kernel) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let node: Kernel = load(cgroup, &raw const (*TASK).cgroup_node);
         load(node, &raw const (*TASK).node_id)

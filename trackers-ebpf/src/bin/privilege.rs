@@ -76,8 +76,8 @@ const NEWER_REQUESTS: u64 = 0x4200;
 #[btf_tracepoint(function = "sys_enter")]
 fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
     let regs = argument(&ctx, 0);
-    // SAFETY: the tracepoint's argument are the registers; a system call is made by the current
-    // task.
+    // SAFETY: the tracepoint's first argument is the registers; a system call is made by the
+    // current task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {

@@ -187,7 +187,7 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
 unsafe fn is_last(ctx: &BtfTracePointContext, task: Kernel) -> bool {
     // SAFETY: `task` is known to the verifier; the second argument is read only where there is one.
     unsafe {
-        if global(&raw const SETTINGS.exit_tells_group) != 0 {
+        if global(&raw const SETTINGS.exit_has_group) != 0 {
             return number(ctx, 1) & 0xff != 0;
         }
         let signal: Kernel = load(task, &raw const (*TASK).signal);

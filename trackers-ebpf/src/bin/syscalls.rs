@@ -23,8 +23,8 @@ use whalewatch_trackers_common::kinds::KIND_SYSCALL_CALL;
 use whalewatch_trackers_common::{
     SYSCALLS,
     syscalls::{
-        ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, BUCKETS, CallKey, CallRecord, CallSums,
-        RunningCall, SyscallsSettings,
+        ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, ActiveCall, BUCKETS, CallKey, CallRecord,
+        CallSums, SyscallsSettings,
     },
 };
 use whalewatch_trackers_ebpf::{
@@ -45,7 +45,7 @@ static SETTINGS: SyscallsSettings = SyscallsSettings::UNSET;
 /// which is cheaper than to remove and insert one per call. Entries of exited threads become the
 /// least recently used ones, which the map evicts.
 #[map]
-static RUNNING: LruHashMap<u32, RunningCall> = LruHashMap::with_max_entries(65_536, 0);
+static ACTIVE_CALLS: LruHashMap<u32, ActiveCall> = LruHashMap::with_max_entries(65_536, 0);
 
 /// Sums of calls by cgroup and number, in tables 0 and 1.
 #[map]
@@ -81,7 +81,7 @@ fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
         if action == 0 || syscall::is_compat() {
             return 0;
         }
-        let mut started = RunningCall {
+        let mut started = ActiveCall {
             number: number as u32,
             running: 1,
             time: bpf_ktime_get_ns(),
@@ -93,9 +93,9 @@ fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
             }
         }
         let tid: u32 = load(current(), &raw const (*TASK).pid);
-        if let Some(entry) = RUNNING.get_ptr_mut(tid) {
+        if let Some(entry) = ACTIVE_CALLS.get_ptr_mut(tid) {
             *entry = started;
-        } else if RUNNING.insert(tid, started, BPF_ANY.into()).is_err() {
+        } else if ACTIVE_CALLS.insert(tid, started, BPF_ANY.into()).is_err() {
             count_generated();
             count_lost(Subject::current().cgroup_id);
         }
@@ -111,7 +111,7 @@ fn syscalls_exit(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: as above; the entry is the map's memory, and only this thread uses it.
     unsafe {
         let tid: u32 = load(current(), &raw const (*TASK).pid);
-        let Some(call) = RUNNING.get_ptr_mut(tid) else { return 0 };
+        let Some(call) = ACTIVE_CALLS.get_ptr_mut(tid) else { return 0 };
         if (*call).running == 0 {
             return 0;
         }

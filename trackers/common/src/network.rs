@@ -143,7 +143,7 @@ pub struct NetworkSettings {
     /// The kinds to report, as bits: bit 0 for `KIND_NETWORK_CONNECT`, and so on.
     pub kinds: u32,
     /// 1 if `tcp_retransmit_skb` has a third argument, the result of sending.
-    pub retransmit_tells_error: u32,
+    pub retransmit_has_error: u32,
     /// Offsets of kernel members.
     pub offsets: NetworkOffsets,
     /// Keeps the size a multiple of 8.
@@ -157,7 +157,7 @@ impl NetworkSettings {
         owner: [],
         actions: [0; SYSCALLS],
         kinds: 0,
-        retransmit_tells_error: 0,
+        retransmit_has_error: 0,
         offsets: NetworkOffsets::UNSET,
         padding: 0,
     };
@@ -169,7 +169,7 @@ layouts! {
         backlog, local_port, peer_port, family, protocol, state, padding
     }
     NetworkOwner { process, started, established, closed, claims, phase, in_call }
-    NetworkSettings { actions, kinds, retransmit_tells_error, offsets }
+    NetworkSettings { actions, kinds, retransmit_has_error, offsets }
     NetworkOffsets { file_private, bytes_received }
 }
 

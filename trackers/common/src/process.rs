@@ -67,7 +67,7 @@ pub struct ProcessSettings {
     /// As `fork`.
     pub exit: [ExitRecord; 0],
     /// 1 if the exit tracepoint says whether the whole process exits.
-    pub exit_tells_group: u32,
+    pub exit_has_group: u32,
     /// Offsets of kernel members for the exec record.
     pub exec: ExecOffsets,
 }
@@ -75,14 +75,14 @@ pub struct ProcessSettings {
 impl ProcessSettings {
     /// The value in the object, which the loader replaces.
     pub const UNSET: Self =
-        Self { fork: [], exec_record: [], exit: [], exit_tells_group: 0, exec: ExecOffsets::UNSET };
+        Self { fork: [], exec_record: [], exit: [], exit_has_group: 0, exec: ExecOffsets::UNSET };
 }
 
 layouts! {
     ForkRecord { process, process.comm, maker_start_time, maker_pid, padding }
     ExecRecord { process, path_length, args_length, args_total, args_count }
     ExitRecord { process, status, padding }
-    ProcessSettings { exit_tells_group, exec }
+    ProcessSettings { exit_has_group, exec }
 }
 
 const _: () = {

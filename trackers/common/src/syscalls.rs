@@ -21,7 +21,7 @@ pub const BUCKETS: usize = 40;
 /// A system call that a thread is executing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct RunningCall {
+pub struct ActiveCall {
     /// Its number.
     pub number: u32,
     /// 1 while it runs.

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
@@ -206,7 +207,7 @@ proptest! {
 
     #[test]
     fn no_change_to_valid_data_makes_it_panic(
-        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12),
+        changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..12),
     ) {
         let mut data = sample().bytes();
         for (index, byte) in changes {

@@ -89,6 +89,7 @@ impl KernelTracker for CgroupTracker {
     }
 
     fn whole(options: &CgroupOptions) -> bool {
-        !options.all_hierarchies // Their ids and paths would be confused with the default hierarchy's.
+        // Ids and paths of other hierarchies would be confused with the default hierarchy's.
+        !options.all_hierarchies
     }
 }

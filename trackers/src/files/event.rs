@@ -156,7 +156,7 @@ impl Event for FileEvent {
         field(
             "file.path_source",
             Type::Text,
-            "kernel: the file's true path; asked: the path that the process gave, which may contain links",
+            "kernel: the file's true path; asked: the path that the process gave, perhaps with links",
             |e| Value::Text(if e.path.resolved { b"kernel" } else { b"asked" }),
         ),
         field("file.path_truncated", Type::Bool, "true if the path was cut", |e| {

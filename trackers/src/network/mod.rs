@@ -33,8 +33,9 @@ use crate::options::tracker_options;
 use crate::program::Attached;
 use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
-/// The kernel programs of the network tracker. `network_destroy` forgets closed sockets and is
-/// attached first, so that no program remembers a socket that nobody would forget.
+/// The kernel programs of the network tracker. `network_destroy`, which removes destroyed sockets
+/// from the map, is attached first: otherwise sockets that are destroyed in between would stay
+/// there.
 const PROGRAM: Program = Program {
     object: object!("network"),
     tracepoints: &[
@@ -99,7 +100,7 @@ impl KernelTracker for NetworkTracker {
         Ok(NetworkSettings {
             actions: actions(),
             kinds: options.kinds(),
-            retransmit_tells_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
+            retransmit_has_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
             offsets: kernel.offsets(NetworkOffsets::MEMBERS)?,
             ..NetworkSettings::UNSET
         })

@@ -46,7 +46,7 @@ impl KernelTracker for ProcessTracker {
     fn settings(_: &ProcessOptions, kernel: &Kernel) -> Result<ProcessSettings, LoadError> {
         let exit = kernel.btf().tracepoint("sched_process_exit")?;
         Ok(ProcessSettings {
-            exit_tells_group: u32::from(exit.is_some_and(|exit| exit.arguments > 1)),
+            exit_has_group: u32::from(exit.is_some_and(|exit| exit.arguments > 1)),
             exec: kernel.offsets(ExecOffsets::MEMBERS)?,
             ..ProcessSettings::UNSET
         })

@@ -131,7 +131,7 @@ impl Event for SyscallEvent {
         field(
             "syscall.latency.histogram",
             Type::Texts,
-            "calls by duration in powers of two, as nanoseconds=calls: 1024=7 is 7 calls from 1024 ns on",
+            "calls by duration in powers of two: 1024=7 for 7 calls of 1024 to 2047 ns",
             |e| match &e.what {
                 Stats { histogram, .. } => Value::Texts(Texts(histogram)),
                 Call { .. } => Value::Null,

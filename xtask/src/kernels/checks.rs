@@ -9,23 +9,9 @@ use super::{fails, workload};
 /// A check's name and how it went.
 pub(super) type Outcome = (String, Result<()>);
 
-/// Findings of `doctor` that tell whether watching is possible.
-const NEEDED: [&str; 14] = [
-    "kernel",
-    "privileges",
-    "lockdown",
-    "type information (BTF)",
-    "tracker process",
-    "tracker cgroup",
-    "tracker files",
-    "tracker network",
-    "tracker syscalls",
-    "tracker signals",
-    "tracker mounts",
-    "tracker oom",
-    "tracker privilege",
-    "attaching",
-];
+/// Findings of `doctor` that tell whether watching is possible, besides one for each tracker.
+const NEEDED: [&str; 5] =
+    ["kernel", "privileges", "lockdown", "type information (BTF)", "attaching"];
 
 /// Where something is out of the ordinary and everything works: what else `doctor` says, as
 /// finding, state, and what was found.
@@ -88,7 +74,8 @@ fn doctor(report: &Report, release: &str) -> Result<()> {
 /// `doctor` finds that watching is possible.
 fn is_fit(report: &Report, case: &str) -> Result<()> {
     let findings = report.findings(case)?;
-    for name in NEEDED {
+    let trackers = super::trackers()?.into_iter().map(|name| format!("tracker {name}"));
+    for name in NEEDED.map(str::to_owned).into_iter().chain(trackers) {
         let finding = findings.iter().find(|finding| finding.name == name);
         let finding = finding.with_context(|| format!("doctor does not speak of {name}"))?;
         ensure!(finding.state == "ok", "doctor: {finding:?}");

@@ -25,7 +25,7 @@ use crate::{DONE, IPV4, IPV6, NEW_SYN_RECV, OFFSETS, SETTINGS, TCP};
 unsafe fn clear<T>(to: *mut T) {
     let zero = opaque(0);
     for i in 0..size_of::<T>() / 8 {
-        // SAFETY: the caller's; the value consists of whole words.
+        // SAFETY: guaranteed by the caller; the value consists of whole words.
         unsafe { to.cast::<u64>().add(i).write_volatile(zero) };
     }
 }

@@ -42,7 +42,7 @@ pub(crate) unsafe fn write_given(
     form: u16,
     arguments: &Arguments,
 ) -> u32 {
-    // SAFETY: the caller's; the helpers check what they read.
+    // SAFETY: guaranteed by the caller; the helpers check what they read.
     unsafe {
         (*record).given = [0; GIVEN_WORDS];
         (*record).pieces = [0; 2];
@@ -90,7 +90,7 @@ pub(crate) unsafe fn write_given(
 /// Writes a text as the tail. Returns the record's end.
 #[inline(always)]
 unsafe fn text(record: *mut PrivilegeRecord, from: u64) -> u32 {
-    // SAFETY: the caller's; the helper checks what it reads.
+    // SAFETY: guaranteed by the caller; the helper checks what it reads.
     unsafe {
         let text = copy_text(TAIL, from);
         (*record).pieces[1] = text.end - TAIL;
@@ -101,7 +101,7 @@ unsafe fn text(record: *mut PrivilegeRecord, from: u64) -> u32 {
 #[inline(always)]
 unsafe fn end(record: *mut PrivilegeRecord, piece: Piece) -> u32 {
     if piece.truncated {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { (*record).process.record.flags |= FLAG_PATH_TRUNCATED };
     }
     piece.end

@@ -17,7 +17,7 @@ const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 /// `task` must be a task that the verifier knows, `out` writable.
 #[inline(always)]
 pub(crate) unsafe fn write_state(task: Kernel, out: *mut PrivilegeState) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let cred: Kernel = load(task, &raw const (*TASK).real_cred);
         (*out).capabilities = [
@@ -83,7 +83,7 @@ pub(crate) unsafe fn is_changed(
     let (before, after) = (before.cast::<u64>(), after.cast::<u64>());
     let mut difference = 0;
     for n in 0..WORDS {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { difference |= before.add(n).read_volatile() ^ after.add(n).read_volatile() };
     }
     difference != 0
