@@ -9,23 +9,9 @@ use super::{fails, workload};
 /// A check's name and result.
 pub(super) type Outcome = (String, Result<()>);
 
-/// Findings of `doctor` without which watching is impossible.
-const NEEDED: [&str; 14] = [
-    "kernel",
-    "privileges",
-    "lockdown",
-    "type information (BTF)",
-    "tracker process",
-    "tracker cgroup",
-    "tracker files",
-    "tracker network",
-    "tracker syscalls",
-    "tracker signals",
-    "tracker mounts",
-    "tracker oom",
-    "tracker privilege",
-    "attaching",
-];
+/// Findings of `doctor` without which watching is impossible, besides one for each tracker.
+const NEEDED: [&str; 5] =
+    ["kernel", "privileges", "lockdown", "type information (BTF)", "attaching"];
 
 /// Unusual hosts on which everything works: the guest's name of the case, the check's name, and an
 /// additional finding of `doctor` (its name, its state and what it found).
@@ -88,7 +74,8 @@ fn doctor(report: &Report, release: &str) -> Result<()> {
 /// Checks that `doctor` finds watching possible.
 fn is_fit(report: &Report, case: &str) -> Result<()> {
     let findings = report.findings(case)?;
-    for name in NEEDED {
+    let trackers = super::trackers()?.into_iter().map(|name| format!("tracker {name}"));
+    for name in NEEDED.map(str::to_owned).into_iter().chain(trackers) {
         let finding = findings.iter().find(|finding| finding.name == name);
         let finding = finding.with_context(|| format!("doctor has no finding {name}"))?;
         ensure!(finding.state == "ok", "doctor: {finding:?}");
