@@ -11,7 +11,7 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("containerd", "containerd"),
@@ -28,6 +28,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("sqlite3", "sqlite3"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("codespell", "codespell"),
 ];
 
 /// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable

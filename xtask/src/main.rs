@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod paths;
 mod programs;
+mod prose;
 mod run;
 mod servers;
 mod steps;
@@ -31,6 +32,7 @@ cargo xtask COMMAND
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
   kernels   The program on other kernels, each in an emulated machine
+  prose     Wording and width of lines in comments, texts and documents
   workload  Small programs to be watched, used by `bench`
 ";
 
@@ -54,6 +56,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "docs" => docs::main(rest),
         "ebpf" => ebpf::main(rest),
         "kernels" => kernels::main(rest),
+        "prose" => prose::main(rest),
         "workload" => workload::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

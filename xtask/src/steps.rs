@@ -10,7 +10,7 @@ use whalewatch_tests::{environment, sweep};
 
 use crate::machine::{self, Mounts};
 use crate::run::{Show, run, run_with};
-use crate::{documents, examples, kernels, paths, servers, tools};
+use crate::{documents, examples, kernels, paths, prose, servers, tools};
 
 /// Name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "whalewatch-test:1";
@@ -33,6 +33,7 @@ pub(crate) struct Step {
 /// All of them, in their order: first what fails fast, last what takes long.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "rustfmt finds nothing to change", &[], format).unit(),
+    step("prose", "wording and width of lines", &[], |_| prose::check_all()).unit(),
     step("clippy", "no lint warns", &[], clippy).unit(),
     step("rustdoc", "the API's pages build without a warning", &[], rustdoc).unit(),
     step("unit", "unit, integration and documentation tests", &[], unit).unit(),
@@ -42,6 +43,7 @@ pub(crate) const STEPS: &[Step] = &[
         &[],
         packages,
     ),
+    step("spelling", "codespell finds no mistake", &["packages"], spelling),
     step("tools", "build what is missing of bpf-linker and cargo-deny", &["packages"], tools),
     step("mounts", "mount what is missing of the kernel's file systems", &[], mounts),
     step("deny", "licences, bans and sources of all dependencies", &["tools"], deny),
@@ -248,6 +250,10 @@ fn unit(context: &mut Context) -> Result<()> {
 fn packages(context: &mut Context) -> Result<()> {
     machine::install_packages(context)?;
     servers::install(context)
+}
+
+fn spelling(context: &mut Context) -> Result<()> {
+    context.quiet(&mut prose::spelling()?)
 }
 
 fn tools(context: &mut Context) -> Result<()> {
