@@ -1,4 +1,4 @@
-//! Reads `[[tests]]`.
+//! Reads `[[tests]]`: the tests that a configuration has for its chains.
 
 use toml::Spanned;
 use toml::de::DeValue;
@@ -8,20 +8,20 @@ use super::parts::{ChainPart, Reader};
 use crate::config::names::suggest;
 use crate::plan::PlannedTest;
 
-/// Reads the tests; mistakes are told with the others.
+/// Reads the tests. Adds their mistakes to those of the reader.
 pub(super) fn read(
     reader: &mut Reader<'_>,
     value: &Spanned<DeValue<'_>>,
     chains: &[ChainPart],
 ) -> Vec<PlannedTest> {
     let Some(list) = value.get_ref().as_array() else {
-        reader.wrong(value.span(), "tests has to be a list of tables: write [[tests]]");
+        reader.report_at(value.span(), "tests must be a list of tables: write [[tests]]");
         return Vec::new();
     };
     let mut tests: Vec<PlannedTest> = Vec::new();
     for value in list {
         let Some(table) = value.get_ref().as_table() else {
-            reader.wrong(value.span(), "a test has to be a table: write [[tests]]");
+            reader.report_at(value.span(), "a test must be a table: write [[tests]]");
             continue;
         };
         let mut problems: Vec<(Position, _)> = Vec::new();
@@ -31,14 +31,14 @@ pub(super) fn read(
         reader.report("test", &name, &std::collections::BTreeMap::new(), problems);
         let Some(test) = test else { continue };
         if tests.iter().any(|other| other.name == test.name) {
-            reader.wrong(value.span(), format!("two tests are called \"{name}\""));
+            reader.report_at(value.span(), format!("two tests are called \"{name}\""));
         }
         if let Some(chain) = &test.chain
             && !chains.iter().any(|known| known.name == *chain)
         {
             let message = format!("test \"{name}\": no chain is called \"{chain}\"");
             let hint = suggest(chain, chains.iter().map(|chain| chain.name.as_str()));
-            reader.wrong(value.span(), message).hint = hint;
+            reader.report_at(value.span(), message).hint = hint;
         }
         tests.push(test);
     }
