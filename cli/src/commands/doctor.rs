@@ -19,7 +19,7 @@ use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 /// Time limit for an answer of the Docker daemon.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Check whether this host can run Whalewatch, and how to fix what is missing
+/// Check whether this host can run Whalewatch, and show how to fix what is missing
 ///
 /// The exit code is 0 if nothing required is missing, and 1 otherwise.
 #[derive(Args)]

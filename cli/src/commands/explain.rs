@@ -48,7 +48,7 @@ fn explain(plan: &PlanInfo) -> String {
     }
     let threads = match plan.handlers.iter().filter(|handler| handler.blocking).count() {
         0 => String::from("one thread"),
-        1 => String::from("one thread, plus 1 for a handler that may block"),
+        1 => String::from("one thread, plus one for a handler that may block"),
         count => format!("one thread, plus {count} for handlers that may block"),
     };
     writeln!(
@@ -100,7 +100,7 @@ fn explain_handler(text: &mut String, step: u32, handler: &HandlerInfo) {
 
 fn settings(text: &mut String, set: &[(String, Value)]) {
     for (name, value) in set {
-        writeln!(text, "      {name} = {value}").ok();
+        writeln!(text, "      with {name} = {value}").ok();
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
             "tracker opens (files): files that are opened",
             "attaches to sys_exit",
             "costs about 50 ns at the end of every system call",
-            "scope.containers = [\"web*\"]",
+            "with scope.containers = [\"web*\"]",
             "feeds container directly, whether or not a chain names it",
             "chain watch: events of the tracker opens",
             "1. container: ",

@@ -74,7 +74,7 @@ impl List {
 
     fn text(&self, registry: &Registry, out: &mut impl Write) -> io::Result<()> {
         if self.shows(What::Trackers) {
-            writeln!(out, "Trackers (in [trackers.NAME], type = \"…\")")?;
+            writeln!(out, "Trackers (to declare one: [trackers.NAME] with type = \"…\")")?;
             for (name, about, options, schema) in registry.describe_trackers() {
                 writeln!(out, "\n  {name}: {about}\n    events: {}", schema.kinds.join(", "))?;
                 print_options(out, &options)?;
@@ -84,7 +84,7 @@ impl List {
             writeln!(out)?;
         }
         if self.shows(What::Handlers) {
-            writeln!(out, "Handlers (in [handlers.NAME], type = \"…\")")?;
+            writeln!(out, "Handlers (to declare one: [handlers.NAME] with type = \"…\")")?;
             for (name, about, options) in registry.describe_handlers() {
                 writeln!(out, "\n  {name}: {about}")?;
                 print_options(out, &options)?;
@@ -101,7 +101,7 @@ fn print_options(out: &mut impl Write, options: &[OptionInfo]) -> io::Result<()>
         let default = match (&option.default, option.required) {
             (_, true) => String::from("required"),
             (Some(default), false) => format!("default {default}"),
-            (None, false) => String::from("no default"),
+            (None, false) => String::from("optional"),
         };
         writeln!(out, "    {} ({}; {default})", option.name, option.ty)?;
         if !option.about.is_empty() {

@@ -12,7 +12,7 @@ use crate::BAD_USAGE;
 use crate::commands::quoted;
 use crate::say::say;
 
-/// Create a crate for a custom part
+/// Create a crate for a custom handler
 #[derive(Args)]
 pub(crate) struct New {
     #[command(subcommand)]

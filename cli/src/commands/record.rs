@@ -13,11 +13,10 @@ use crate::commands::{duration, load};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Run the chains of a configuration file, and record what a replay needs: events, and what
-/// container runtimes answered
+/// Run the chains of a configuration file, and record everything that a replay needs
 ///
 /// Events are recorded as the trackers send them, before any handler, so a replay can use other
-/// chains.
+/// chains. The answers of container runtimes are recorded too.
 #[derive(Args)]
 pub(crate) struct Record {
     /// File to write the recording to; an existing file is replaced

@@ -11,11 +11,11 @@ use crate::commands::load;
 use crate::running;
 use crate::say::say;
 
-/// Run a recording through the chains of a configuration file; needs no privileges, and gives the
-/// same result every time
+/// Run a recording through the chains of a configuration file
 ///
-/// No tracker is opened. Each tracker of the configuration gets the events of the recorded tracker
-/// with the same name and type, or else with the same type.
+/// A replay needs no privileges, and gives the same result every time. No tracker is opened: each
+/// tracker of the configuration gets the events of the recorded tracker with the same name and
+/// type, or else with the same type.
 #[derive(Args)]
 pub(crate) struct Replay {
     /// Recording made by `whalewatch record`

@@ -36,7 +36,12 @@ impl Test {
         let chosen = |name: &str| self.only.as_ref().is_none_or(|only| name.contains(&**only));
         let tests: Vec<_> = plan.tests().iter().filter(|test| chosen(&test.name)).collect();
         if tests.is_empty() {
-            say("error: no test to run: add [[tests]] with name, recording and expect");
+            match &self.only {
+                Some(only) if !plan.tests().is_empty() => say(format_args!(
+                    "error: no test has a name that contains {only:?}: check the name"
+                )),
+                _ => say("error: no test to run: add [[tests]] with name, recording and expect"),
+            }
             return Ok(ExitCode::from(crate::BAD_USAGE));
         }
         let folder = self.file.parent().unwrap_or(Path::new(""));

@@ -14,17 +14,17 @@ use crate::commands::{ENDPOINT_HELP, duration, quoted};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Watch this host now, without a configuration file: by default each process that starts and ends,
-/// with its container
+/// Watch this host now, without a configuration file
 ///
-/// Needs root, or the capabilities that `whalewatch doctor` names.
+/// By default, shows each process that starts or ends, with its container. Needs root, or the
+/// capabilities that `whalewatch doctor` names.
 #[derive(Args)]
 pub(crate) struct Trace {
     /// Trackers to use; `whalewatch list trackers` shows them all
     #[arg(default_value = "process", value_name = "TRACKER")]
     trackers: Vec<String>,
-    /// Show only containers whose name or id matches this pattern: `web*`, or `!web-test` for all
-    /// others; may be repeated
+    /// Show only containers whose name or id matches this pattern, such as `web*`; a pattern that
+    /// starts with `!` excludes containers; may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
     /// Pass events through this handler, with its default options, before they are shown;

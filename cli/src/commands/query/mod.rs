@@ -26,8 +26,8 @@ pub(crate) struct Query {
     /// Database file
     #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
     db: PathBuf,
-    /// Only containers that match this pattern: web* for a name or an id, image:nginx*,
-    /// label:tier=front*, or !web-test for all others; may be repeated
+    /// Only containers that match this pattern: web* for a name or an id, image:nginx*, or
+    /// label:tier=front*; a pattern that starts with ! excludes containers; may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
     /// Only events of this kind: process.exec, file.*, or network for all kinds that start with
@@ -87,7 +87,7 @@ enum State {
     Resolved,
     /// In a container of which only the id was known
     Pending,
-    /// In a container or not: this could not be determined
+    /// Not known whether in a container
     Unknown,
     /// Not in a container
     Host,
