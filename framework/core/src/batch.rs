@@ -206,6 +206,18 @@ impl Batch {
         }
     }
 
+    /// Gives the events these attributions, in order. Events beyond the last attribution get an
+    /// unset one; attributions beyond the last event are not used.
+    #[must_use]
+    pub fn with_attributions(
+        mut self,
+        attributions: impl IntoIterator<Item = Attribution>,
+    ) -> Self {
+        let mut attributions = attributions.into_iter();
+        self.attribute(|_| attributions.next().unwrap_or_default());
+        self
+    }
+
     /// Adds to each event what `add` finds for it; where it finds nothing, the fields of `X` are
     /// null. The events become events of a type of their own, with the fields of `X` beside those
     /// that they had: see [`Schema::extended`], and tell of it in
@@ -318,5 +330,34 @@ impl fmt::Debug for EventRef<'_> {
             .field("process", &self.process())
             .field("attribution", self.attribution)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::attribution::Evidence;
+    use crate::budget::{BudgetEvent, BudgetState};
+
+    use super::*;
+
+    #[test]
+    fn attributions_are_given_in_order_and_missing_ones_are_unset() {
+        let event = BudgetEvent {
+            state: BudgetState::Ended,
+            time: Timestamp(0),
+            cgroup: 1,
+            refused: 0,
+            refused_total: 0,
+            events_per_second: 0,
+        };
+        let given = [Attribution::host(Evidence::Cgroup), Attribution::unknown()];
+        let attributions = |events: usize| {
+            let batch = Batch::new("t".into(), vec![event.clone(); events]);
+            let batch = batch.with_attributions(given.clone());
+            batch.iter().map(|event| event.attribution().clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(attributions(1), given[..1]);
+        assert_eq!(attributions(3)[..2], given);
+        assert_eq!(attributions(3)[2], Attribution::default());
     }
 }

@@ -74,3 +74,24 @@ impl From<Value<'_>> for OwnedValue {
         }
     }
 }
+
+macro_rules! from {
+    ($($ty:ty => $variant:ident($convert:expr),)*) => {$(
+        impl From<$ty> for OwnedValue {
+            fn from(value: $ty) -> Self {
+                Self::$variant($convert(value))
+            }
+        }
+    )*};
+}
+
+from! {
+    bool => Bool(bool::from),
+    i32 => Int(i64::from),
+    i64 => Int(i64::from),
+    u32 => Uint(u64::from),
+    u64 => Uint(u64::from),
+    &str => Text(|text: &str| text.as_bytes().into()),
+    &[u8] => Text(Box::from),
+    Timestamp => Time(Timestamp::from),
+}

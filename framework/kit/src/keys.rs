@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use whalewatch_core::{
-    Batch, EventRef, OwnedValue, Problem, Schema, State, Texts, Timestamp, Value,
+    Batch, EventRef, OwnedValue, PerType, Problem, Schema, State, Texts, Timestamp, Value,
 };
 
 use crate::Clock;
@@ -20,8 +20,7 @@ pub struct Keys {
     fields: Box<[Box<str>]>,
     host: Arc<str>,
     by_container: bool,
-    /// By name of the event type: a handful, so a list is the fastest map.
-    types: Vec<(&'static str, Box<[Selected]>)>,
+    types: PerType<Box<[Selected]>>,
 }
 
 impl Keys {
@@ -30,7 +29,7 @@ impl Keys {
         let by_container =
             fields.iter().any(|f| ["container.id", "container.name"].contains(&&**f));
         let fields = fields.iter().map(|field| field.as_str().into()).collect();
-        Self { fields, host, by_container, types: Vec::new() }
+        Self { fields, host, by_container, types: PerType::new() }
     }
 
     /// What is wrong with such fields in the option `key`: names that no event has, or that stand
@@ -55,12 +54,9 @@ impl Keys {
 
     /// Makes ready for the events of a batch: the number to give to [`Keys::write`].
     pub fn plan(&mut self, batch: &Batch) -> usize {
-        let name = batch.event_name();
-        self.types.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            let schema = batch.schema();
-            let found = self.fields.iter().map(|field| Selected::new(&schema, field)).collect();
-            self.types.push((name, found));
-            self.types.len() - 1
+        let fields = &self.fields;
+        self.types.place(batch, |schema| {
+            fields.iter().map(|field| Selected::new(schema, field)).collect()
         })
     }
 
@@ -68,7 +64,7 @@ impl Keys {
     /// was there.
     pub fn write(&self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         out.clear();
-        for field in &self.types[plan].1 {
+        for field in &self.types[plan] {
             encode(out, field.value(event, &self.host));
         }
         if self.by_container && event.attribution().state != State::Resolved {
@@ -159,8 +155,8 @@ mod tests {
     fn key(fields: &[&str], event: Ran, attribution: &Attribution) -> Vec<u8> {
         let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();
         let mut keys = Keys::new(&fields, "node-1".into());
-        let mut batch = Batch::new("t".into(), vec![event]);
-        batch.attribute(|_| attribution.clone());
+        let batch = Batch::new("t".into(), vec![event]);
+        let batch = batch.with_attributions([attribution.clone()]);
         let (plan, mut out) = (keys.plan(&batch), vec![1, 2, 3]);
         keys.write(&mut out, plan, batch.iter().next().expect("an event"));
         out
@@ -171,9 +167,8 @@ mod tests {
         let fields = ["kind", "process.pid", "process.exit.code", "host.name", "no.such"];
         let key = key(&fields, example(), &Attribution::default());
         let keys = Keys::new(&fields.map(str::to_owned), "node-1".into());
-        let text = |text: &[u8]| OwnedValue::Text(text.into());
         let got: Vec<_> = keys.texts(&key, &mut Clock::new()).collect();
-        let want = [text(b"process.exec"), text(b"19920"), OwnedValue::Null, text(b"node-1")];
+        let want = ["process.exec".into(), "19920".into(), OwnedValue::Null, "node-1".into()];
         assert_eq!(got[..4], want);
         assert_eq!(got[4], OwnedValue::Null);
     }

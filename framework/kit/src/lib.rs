@@ -12,9 +12,11 @@
 //! * [`EventTime`]: time as the events tell it.
 //! * [`fields`]: fields by their names, and what is said of a name that there is not.
 //! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
+//! * [`Backoff`]: growing pauses between attempts.
 //! * `net`, with the feature of that name: what handlers need that talk to servers.
 //! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
 
+mod backoff;
 mod clock;
 mod condition;
 mod event_time;
@@ -30,6 +32,7 @@ mod template;
 pub mod testing;
 pub mod text;
 
+pub use backoff::Backoff;
 pub use clock::Clock;
 pub use condition::{Condition, Test, Tests};
 pub use event_time::EventTime;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Control, End, Registry, RunError, System, Totals, config};
+use whalewatch_kit::testing::{TestEvent, TestType};
 
 /// An event with a number and nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -41,22 +42,9 @@ impl Event for Tick {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tack;
 
-impl Event for Tack {
+impl TestType for Tack {
     const NAME: &'static str = "tack";
     const KINDS: &'static [&'static str] = &["tack.tack"];
-    const FIELDS: &'static [Field<Self>] = &[];
-
-    fn kind(&self) -> &'static str {
-        "tack.tack"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
 }
 
 /// The notes of handlers, by the name in their options. Each test uses different names.
@@ -405,7 +393,9 @@ pub(crate) fn registry() -> Registry {
             })
         })
         .and_then(|r| {
-            r.source("tacks", || -> Box<dyn Source<Tack>> { Box::new(Scripted::new([Tack])) })
+            r.source("tacks", || -> Box<dyn Source<TestEvent<Tack>>> {
+                Box::new(Scripted::new([TestEvent::of("tack.tack")]))
+            })
         })
         .and_then(|r| r.handler::<Collect>("collect"))
         .and_then(|r| r.handler::<Block>("block"))

@@ -17,7 +17,7 @@
 //! `field == null` and `has(field)` ask for it. An object (`container == null`) is null if
 //! everything in it is.
 
-use whalewatch_core::{Batch, Problem, Schema};
+use whalewatch_core::{Batch, PerType, Problem, Schema};
 
 use crate::{Extra, Subject};
 
@@ -133,44 +133,37 @@ impl Condition {
     }
 }
 
-/// A condition with what it was compiled to, by type of the events: a handful, so a list is the
-/// fastest map.
+/// A condition and its compiled form for each type of events that came so far.
 #[derive(Clone, Debug)]
 pub struct Tests {
     condition: Condition,
-    compiled: Vec<(&'static str, Test)>,
+    compiled: PerType<Test>,
 }
 
 impl Tests {
-    /// Of this condition, compiled for nothing yet.
+    /// Starts with the condition compiled for no type.
     pub fn new(condition: Condition) -> Self {
-        Self { condition, compiled: Vec::new() }
+        Self { condition, compiled: PerType::new() }
     }
 
-    /// The condition itself.
+    /// Returns the condition itself.
     pub fn condition(&self) -> &Condition {
         &self.condition
     }
 
-    /// The condition made ready for the events of a batch.
+    /// Returns the condition compiled for the events of a batch.
     ///
     /// # Errors
-    /// If it does not fit events of this type, which [`Condition::check`] would have said.
+    /// If it does not fit events of this type; [`Condition::check`] reports that before anything
+    /// runs.
     pub fn of(&mut self, batch: &Batch) -> Result<&Test, String> {
-        let name = batch.event_name();
-        let known = self.compiled.iter().position(|(known, _)| *known == name);
-        let found = match known {
-            Some(found) => found,
-            None => {
-                let compiled = self.condition.compile(&batch.schema(), None);
-                let test = compiled.map_err(|problems| {
-                    let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
-                    format!("the condition does not fit {name} events: {}", problems.join("; "))
-                })?;
-                self.compiled.push((name, test));
-                self.compiled.len() - 1
-            }
-        };
-        Ok(&self.compiled[found].1)
+        let place = self.compiled.try_place(batch, |schema| {
+            self.condition.compile(schema, None).map_err(|problems| {
+                let problems: Vec<_> = problems.into_iter().map(|p| p.message).collect();
+                let problems = problems.join("; ");
+                format!("the condition does not fit {} events: {problems}", schema.name)
+            })
+        })?;
+        Ok(&self.compiled[place])
     }
 }

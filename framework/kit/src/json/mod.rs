@@ -7,7 +7,7 @@ mod plan;
 
 use std::sync::Arc;
 
-use whalewatch_core::{Attribution, Batch, EventRef, State, Value};
+use whalewatch_core::{Attribution, Batch, EventRef, PerType, State, Value};
 
 use crate::clock::Clock;
 use crate::text::json_string;
@@ -22,8 +22,7 @@ pub struct Json {
     /// The host's name, quoted.
     host: Box<[u8]>,
     clock: Clock,
-    /// By name of the event type: a handful, so a list is the fastest map.
-    plans: Vec<(&'static str, Plan)>,
+    plans: PerType<Plan>,
     tails: Tails,
 }
 
@@ -35,7 +34,7 @@ impl Json {
         Self {
             host: quoted.into(),
             clock: Clock::new(),
-            plans: Vec::new(),
+            plans: PerType::new(),
             tails: Tails::default(),
         }
     }
@@ -48,11 +47,7 @@ impl Json {
 
     /// Makes ready for the events of a batch: the number of its plan.
     pub fn plan(&mut self, batch: &Batch) -> usize {
-        let name = batch.event_name();
-        self.plans.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            self.plans.push((name, Plan::new(&batch.schema())));
-            self.plans.len() - 1
-        })
+        self.plans.place(batch, Plan::new)
     }
 
     /// Writes an event of the type that `plan` was made for, as one line.
@@ -62,7 +57,7 @@ impl Json {
         out.extend_from_slice(b"\",\"kind\":");
         json_string(out, event.kind().as_bytes());
 
-        let plan = &self.plans[plan].1;
+        let plan = &self.plans[plan];
         let (clock, host) = (&mut self.clock, &*self.host);
         let mut line = Line { out, event, host, clock, depth: 0, shared: 0 };
         line.leaves(&plan.leaves[..plan.container.start]);
@@ -221,9 +216,8 @@ mod tests {
     }
 
     fn attributed(attribution: &Attribution) -> String {
-        let mut batch = Batch::new("procs".into(), vec![example()]);
-        batch.attribute(|_| attribution.clone());
-        lines(&batch)
+        let batch = Batch::new("procs".into(), vec![example()]);
+        lines(&batch.with_attributions([attribution.clone()]))
     }
 
     /// What comes before the container is the same for all attributions of the example.

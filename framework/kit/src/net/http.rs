@@ -1,6 +1,5 @@
 //! HTTP.
 
-use std::error::Error;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -13,8 +12,9 @@ use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls::ClientConfig;
+use whalewatch_core::error::with_causes;
 
-use super::backoff::retry_after;
+use super::retry_after::retry_after;
 
 /// How much of an answer is read: its use is to be told of.
 const MOST_OF_AN_ANSWER: usize = 64 * 1024;
@@ -122,7 +122,7 @@ async fn exchange(
     client: &Client<Full<Bytes>>,
     request: Request<Full<Bytes>>,
 ) -> Result<Reply, Fault> {
-    let answer = client.request(request).await.map_err(|error| Fault(causes(&error)))?;
+    let answer = client.request(request).await.map_err(|error| Fault(with_causes(&error)))?;
     let status = answer.status();
     let retry_after = answer.headers().get(header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()).and_then(retry_after_now);
@@ -135,18 +135,6 @@ async fn exchange(
 
 fn retry_after_now(value: &str) -> Option<Duration> {
     retry_after(value, SystemTime::now())
-}
-
-/// An error with its causes on one line: the outermost alone says nothing but that a client failed.
-fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -3,12 +3,14 @@
 
 mod allocations;
 mod bench;
+mod event;
 mod server;
 
 use std::sync::Arc;
 
 pub use allocations::{CountingAllocator, allocations, print_allocations};
 pub use bench::Bench;
+pub use event::{Common, TestEvent, TestType, comm, process};
 pub use server::{Answer, Received, Server};
 
 use whalewatch_core::{
@@ -72,8 +74,6 @@ impl Event for Ran {
 
 /// The event of the design's example line.
 pub fn example() -> Ran {
-    let mut comm = [0; 16];
-    comm[..4].copy_from_slice(b"true");
     Ran {
         kind: "process.exec",
         process: Process {
@@ -82,7 +82,7 @@ pub fn example() -> Ran {
             parent_pid: 19901,
             namespaced_pid: 1,
             start_time: 940_973_514,
-            comm,
+            comm: comm("true"),
             namespaces: Namespaces {
                 user: 4_026_531_837,
                 pid: 4_026_532_183,
