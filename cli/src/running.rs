@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use whalewatch_core::error::with_causes;
 use whalewatch_engine::{Control, End, Plan, Recorder, Registry, RunError, System, Totals};
 
 use crate::BAD_USAGE;
@@ -84,7 +85,7 @@ fn run_and_report(
             code = ExitCode::FAILURE;
         }
         Err(error) => {
-            say(format_args!("error: {}", with_causes(&error)));
+            say(format_args!("error: {}", with_causes(&*error)));
             code = ExitCode::FAILURE;
         }
     }
@@ -97,19 +98,6 @@ fn run_and_report(
         code = ExitCode::FAILURE;
     }
     code
-}
-
-/// An error and its causes on one line. A cause that is in the text already (some errors tell their
-/// cause's) is not told again.
-fn with_causes(error: &anyhow::Error) -> String {
-    let mut text = error.to_string();
-    for cause in error.chain().skip(1).map(ToString::to_string) {
-        if !text.contains(&cause) {
-            text.push_str(": ");
-            text.push_str(&cause);
-        }
-    }
-    text
 }
 
 /// Returns how the run ended, and its totals if it got that far.
@@ -193,18 +181,4 @@ fn listen(
 fn write(totals: &Totals, mut file: File) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut file, totals)?;
     file.write_all(b"\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use anyhow::anyhow;
-
-    use super::*;
-
-    #[test]
-    fn no_cause_is_told_twice() {
-        let error = anyhow!("not permitted").context("no map: not permitted").context("no tracker");
-        assert_eq!(with_causes(&error), "no tracker: no map: not permitted");
-        assert_eq!(with_causes(&anyhow!("alone")), "alone");
-    }
 }

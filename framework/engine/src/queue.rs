@@ -68,11 +68,9 @@ impl QueueOptions {
     pub(crate) const KEYS: [&str; 2] = ["when_full", "queue"];
 
     pub(crate) fn check(&self) -> Vec<Problem> {
-        if (1..=MAX_BATCHES).contains(&self.queue) {
-            return Vec::new();
-        }
-        let message = format!("{} is out of range: expected 1 to {MAX_BATCHES}", self.queue);
-        vec![Problem::new("queue", message).hint("the unit is batches, of up to 256 events each")]
+        let problem = Problem::check_range("queue", self.queue, 1..=MAX_BATCHES);
+        let hint = "the unit is batches, of up to 256 events each";
+        problem.map(|problem| problem.hint(hint)).into_iter().collect()
     }
 
     /// Opens a queue for a handler that counts in `counters`.

@@ -238,6 +238,32 @@ through = ['closes']
 }
 
 #[test]
+fn mistakes_in_tests_are_reported() {
+    let chain = "[[chains]]\nfrom = ['ticks']\nthrough = ['closes']\n";
+    check(&format!("{chain}[tests]"), &["4:1: tests must be a list of tables: write [[tests]]"]);
+    let test = |rest: &str| format!("[[tests]]\nname = 'a'\n{rest}\n");
+    let tests = [
+        test("recording = 'r'\nchain = 'x'"),
+        test("recording = 'r'"),
+        test("recordng = 'r'"),
+        String::from("[[tests]]\nrecording = 5"),
+    ];
+    check(
+        &format!("{chain}{}", tests.concat()),
+        &[
+            "4:1: test \"a\": no chain is called \"x\" (did you mean \"1\"?)",
+            "8:1: two tests are called \"a\"",
+            "11:1: test \"a\": option \"recording\" is missing (recording (string): The recording \
+             to replay, made by `whalewatch record`: a path relative to the folder of the \
+             configuration.)",
+            "13:1: test \"a\", recordng: unknown option \"recordng\" (did you mean \"recording\"?)",
+            "14:1: test \"4\": option \"name\" is missing (name (string): Name of the test.)",
+            "15:13: test \"4\", recording: invalid type: integer \"5\", expected a string",
+        ],
+    );
+}
+
+#[test]
 fn all_mistakes_are_reported_at_once() {
     let text = "
 [handlers.out]

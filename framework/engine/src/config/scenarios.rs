@@ -19,15 +19,16 @@ pub(super) fn read(
         return Vec::new();
     };
     let mut tests: Vec<PlannedTest> = Vec::new();
-    for value in list {
+    for (number, value) in (1..).zip(list) {
         let Some(table) = value.get_ref().as_table() else {
             reader.report_at(value.span(), "a test must be a table: write [[tests]]");
             continue;
         };
+        let name = table.get("name").and_then(|name| name.get_ref().as_str());
+        let name = name.map_or_else(|| number.to_string(), str::to_owned);
         let mut problems: Vec<(Position, _)> = Vec::new();
         let table = OptionTable { table: table.clone(), span: value.span() };
         let test = read_options::<PlannedTest>(table, &mut problems, |_| Vec::new());
-        let name = test.as_ref().map_or("", |test| test.name.as_str()).to_owned();
         reader.report("test", &name, &std::collections::BTreeMap::new(), problems);
         let Some(test) = test else { continue };
         if tests.iter().any(|other| other.name == test.name) {
