@@ -53,7 +53,7 @@ fn explain(plan: &PlanInfo) -> String {
     };
     writeln!(
         text,
-        "\nEverything runs on {threads}.\n\
+        "\nThe chains run on {threads}.\n\
          If the kernel buffer of a tracker is full, events are lost and counted. The totals on\n\
          standard error and in `--stats-file` show how many."
     )
