@@ -12,10 +12,7 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{
-    Accessor, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError,
-    Never, Problem, Schema, Setup, Type, Value,
-};
+use whalewatch_core::{Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler, HandlerError, Never, Problem, Schema, Setup, Type, Value};
 
 mod table;
 #[cfg(test)]
@@ -84,10 +81,7 @@ impl Handler for Geo {
         "says in which country and network the other end of a connection is";
     type Options = GeoOptions;
     type Message = Never;
-
-    fn extends(schema: &Schema) -> Option<Schema> {
-        schema.find(ADDRESS).map(|_| schema.extended::<Located>())
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new().extends(|schema| schema.find(ADDRESS).map(|_| schema.extended::<Located>()));
 
     fn check(options: &GeoOptions, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -103,7 +97,7 @@ impl Handler for Geo {
         problems
     }
 
-    fn build(options: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         let Some(file) = &options.table else {
             return Ok(Self::with(Table::parse(BUILT_IN).map_err(BuildError)?));
         };
@@ -115,7 +109,7 @@ impl Handler for Geo {
     fn handle(
         &mut self,
         mut batch: Batch,
-        cx: &mut Context<'_, Never>,
+        cx: &mut ChainContext<'_>,
     ) -> Result<(), HandlerError> {
         let field = self.fields.entry(batch.event_name());
         let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));

@@ -75,8 +75,8 @@ fn events_without_an_address_stay_what_they_are() {
     let mut bench = bench();
     bench.handle(Batch::new("procs".into(), vec![example()])).expect("it takes them");
     assert_eq!(bench.out[0].event_name(), Ran::NAME);
-    assert_eq!(Geo::extends(&Schema::of::<Ran>()), None);
-    let extended = Geo::extends(&Schema::of::<Connected>()).expect("it adds to them");
+    assert_eq!(Geo::DECLARATION.extended(&Schema::of::<Ran>()), None);
+    let extended = Geo::DECLARATION.extended(&Schema::of::<Connected>()).expect("it adds to them");
     assert!(extended.find("geo.as.number").is_some(), "conditions behind it can be on its fields");
 }
 

@@ -47,7 +47,7 @@ impl Outside {
     }
 
     /// Whether this is a replay. Helpers that ask the world must not be started then; their
-    /// recorded messages arrive as [recalled](crate::Handler::recall) ones.
+    /// recorded messages arrive as [recalled](crate::Replay::recall) ones.
     pub fn is_replay(&self) -> bool {
         matches!(*self.0, Inner::Replay { .. })
     }

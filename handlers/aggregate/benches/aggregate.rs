@@ -5,11 +5,8 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_aggregate::{Aggregate, AggregateOptions};
-use whalewatch_core::{
-    Ahead, Attribution, Batch, ChainId, Context, Directory, Evidence, Handler, HandlerCounters,
-    Health, Mailbox, Outside, Setup, Status,
-};
-use whalewatch_kit::testing::{CountingAllocator, Did, named, print_allocations};
+use whalewatch_core::{Attribution, Batch, ChainId, Evidence, Handler, Hosted, Mailbox, Status};
+use whalewatch_kit::testing::{Bench, CountingAllocator, Did, named, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -46,24 +43,15 @@ fn measure<H: Handler>(
     keys: usize,
 ) {
     let batches = batches(4_000, keys);
-    let setup = Setup {
-        name: "tested".into(),
-        host_name: "node-1".into(),
-        mailbox: Mailbox::new(drop),
-        directory: Directory::default(),
-        health: Health::default(),
-        outside: Outside::default(),
-        ahead: Ahead::default(),
-        chains: vec![ChainId(0)],
+    let setup = Bench::<H>::setup(Mailbox::new(drop));
+    let build = || {
+        let built = Hosted::<H>::build(options, &setup, Arc::default());
+        built.expect("options without a mistake")
     };
-    let build = || H::build(options, &setup).expect("options without a mistake");
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::with_capacity(16), Vec::with_capacity(16));
-    let mut handle = |handler: &mut H, batch: Batch| {
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        handler.handle(black_box(batch), &mut cx).expect("it takes it");
-        outgoing.clear();
-        timers.clear();
+    let handle = |hosted: &mut Hosted<H>, batch: Batch| {
+        hosted.handle(ChainId::new(0), black_box(batch)).expect("it takes it");
+        hosted.outgoing.clear();
+        hosted.timers.clear();
     };
 
     let mut handler = build();

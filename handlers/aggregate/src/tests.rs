@@ -100,7 +100,7 @@ fn a_result_is_a_line_of_json_and_can_be_filtered() {
     let when =
         "aggregate.value.n > 1u && '/etc/passwd' in aggregate.value.top.values && !aggregate.rest";
     let condition = Condition::parse("when", when).expect("a condition");
-    let added = Aggregate::adds(&options);
+    let added = Aggregate::DECLARATION.added(&options);
     assert_eq!(condition.check(&added), []);
 
     let mut bench = bench(&options);
@@ -242,7 +242,7 @@ fn every_mistake_is_told_and_the_results_are_known_nevertheless() {
             ("max_groups", "write for example 1"),
         ]
     );
-    let added = Aggregate::adds(&wrong);
+    let added = Aggregate::DECLARATION.added(&wrong);
     assert!(added[0].find("aggregate.value.a").is_some());
 
     let late =

@@ -5,8 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, ChainId, Container, Event, Evidence, HandlerCounters, OwnedValue, Process,
-    Runtime, Type,
+    Attribution, ChainId, Container, Event, Evidence, Hosted, OwnedValue, Process, Runtime, Type,
 };
 use whalewatch_kit::testing::{TestEvent, TestType, process};
 
@@ -60,14 +59,17 @@ fn check(when: &str) -> Vec<Problem> {
     Filter::check(&only(when), &schemas())
 }
 
+fn hosted(when: &str) -> Hosted<Filter> {
+    Hosted::new(Filter::new(&only(when)).unwrap(), Arc::default())
+}
+
 /// How many of a batch with one event the filter lets through, and how many it counts as filtered.
 fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u64) {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
     let batch = Batch::new("t".into(), vec![event]).with_attributions([attribution.clone()]);
-    Filter::new(&only(when)).unwrap().handle(batch, &mut cx).unwrap();
-    (outgoing.iter().map(|(_, batch)| batch.len()).sum(), counters.filtered.load(Relaxed))
+    let mut hosted = hosted(when);
+    hosted.handle(ChainId::new(0), batch).unwrap();
+    let passed = hosted.outgoing.iter().map(|(_, batch)| batch.len()).sum();
+    (passed, hosted.counters().filtered.load(Relaxed))
 }
 
 fn web() -> Attribution {
@@ -219,27 +221,22 @@ fn a_type_that_differs_between_events_is_found() {
 
 #[test]
 fn a_batch_keeps_what_passes_in_order() {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(3), &counters, &mut outgoing, &mut timers);
     let events = (0..10).map(|pid| bare().by(process(pid, "true")));
-    let mut filter = Filter::new(&only("process.pid in [9, 2, 4]")).unwrap();
-    filter.handle(Batch::new("t".into(), events.collect()), &mut cx).unwrap();
-    let (chain, batch) = &outgoing[0];
+    let mut filter = hosted("process.pid in [9, 2, 4]");
+    filter.handle(ChainId::new(3), Batch::new("t".into(), events.collect())).unwrap();
+    let (chain, batch) = &filter.outgoing[0];
     let pids: Vec<_> = batch.iter().map(|event| event.process().unwrap().pid).collect();
-    assert_eq!((*chain, pids), (ChainId(3), vec![2, 4, 9]));
-    assert_eq!(counters.filtered.load(Relaxed), 7);
+    assert_eq!((*chain, pids), (ChainId::new(3), vec![2, 4, 9]));
+    assert_eq!(filter.counters().filtered.load(Relaxed), 7);
 }
 
 #[test]
 fn events_that_the_condition_was_not_checked_against_are_an_error() {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-    let mut filter = Filter::new(&only("flag == 1")).unwrap();
-    let error = filter.handle(Batch::new("t".into(), vec![ran()]), &mut cx).unwrap_err();
+    let mut filter = hosted("flag == 1");
+    let batch = Batch::new("t".into(), vec![ran()]);
+    let error = filter.handle(ChainId::new(0), batch).unwrap_err();
     assert!(error.to_string().contains("does not fit ran events: `==` cannot compare"), "{error}");
-    assert!(outgoing.is_empty());
+    assert!(filter.outgoing.is_empty());
 }
 
 proptest! {

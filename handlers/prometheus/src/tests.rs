@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, Directory, Event, Evidence, HandlerHealth, Health, HealthReport, HumanDuration,
-    Mailbox, Status, TrackerHealth, Type,
+    Attribution, Event, Evidence, HandlerHealth, Health, HealthReport, HumanDuration, Mailbox,
+    Setup, Status, TrackerHealth, Type,
 };
 use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
@@ -59,7 +59,7 @@ fn bench<E: Event>(options: &PrometheusOptions) -> Bench<Prometheus> {
 }
 
 fn page(bench: &Bench<Prometheus>) -> Read {
-    read(&bench.handler.page().expect("a page"), Format::Text)
+    read(&bench.handler().page().expect("a page"), Format::Text)
 }
 
 fn ran(attributions: &[Attribution]) -> Batch {
@@ -132,7 +132,7 @@ fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
     let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| free(b"", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     for format in [Format::Text, Format::OpenMetrics] {
-        let page = read(&bench.handler.metrics.write(format).expect("a page"), format);
+        let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
         let buckets = page.of("spread_seconds_bucket");
         // One format writes "1", the other "1.0".
         let buckets =
@@ -194,11 +194,11 @@ fn a_full_metric_is_told_once_until_it_has_had_room_again() {
     let mut bench = bench::<Ran>(&options);
     let mut told = |name| {
         bench.handle(ran(&[within(name)])).expect("handles");
-        bench.handler.store().metrics[0].is_newly_full().is_some()
+        bench.handler().store().metrics[0].is_newly_full().is_some()
     };
     // The handler itself has told it before we ask.
     assert_eq!(["a", "b", "c"].map(&mut told), [false; 3]);
-    let store = &mut bench.handler.store();
+    let store = &mut bench.handler().store();
     assert!(store.newly_roomy().is_empty(), "it has refused since the last sweep");
     assert_eq!(store.newly_roomy(), ["few_total"]);
     assert!(store.newly_roomy().is_empty());
@@ -385,16 +385,8 @@ fn each_page_asks_anew_how_whalewatch_is_doing() {
         let tracker = TrackerHealth { name: "procs".into(), lost, ..TrackerHealth::default() };
         HealthReport { trackers: vec![tracker], ..HealthReport::default() }
     });
-    let setup = Setup {
-        name: "metrics".into(),
-        host_name: "node-1".into(),
-        mailbox: Mailbox::new(drop),
-        directory: Directory::default(),
-        health,
-        outside: whalewatch_core::Outside::default(),
-        ahead: whalewatch_core::Ahead::default(),
-        chains: vec![],
-    };
+    let mut setup = Setup::new("metrics", "node-1", Mailbox::new(drop));
+    setup.health = health;
     let handler = Prometheus::build(&options(vec![]), &setup).expect("it is built");
     assert_eq!(asked.load(Relaxed), 0);
     for lost in [1.0, 2.0] {
@@ -427,7 +419,7 @@ proptest! {
             *want.entry(text).or_default() += 1.0;
         }
         for format in [Format::Text, Format::OpenMetrics] {
-            let page = read(&bench.handler.metrics.write(format).expect("a page"), format);
+            let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
             let got: HashMap<String, f64> = page
                 .of("by_text_total")
                 .map(|(labels, number)| (labels.get("text").cloned().unwrap_or_default(), number))

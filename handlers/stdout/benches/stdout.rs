@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Event, Evidence, Field, FieldInfo,
-    HandlerCounters, Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
+    Attribution, Batch, Container, Context, Event, Evidence, Field, FieldInfo, HandlerCounters,
+    Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_stdout::{Format, Output};
@@ -89,7 +89,7 @@ fn write(c: &mut Criterion) {
     let batch = batch(256);
     let counters = HandlerCounters::default();
     let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let cx = Context::<Never>::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+    let cx = Context::<Never>::new(&counters, &mut outgoing, &mut timers);
     let mut group = c.benchmark_group("stdout");
     group.throughput(Throughput::Elements(batch.len() as u64));
     for (name, format) in [("json", Format::Json), ("table", Format::Table)] {

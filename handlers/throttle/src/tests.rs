@@ -158,7 +158,7 @@ fn keys_beyond_the_most_share_one_allowance_until_others_are_forgotten() {
     bench.handle(batch(events.to_vec())).expect("it takes it");
     let passed: Vec<_> = out(&bench).0.into_iter().filter_map(|event| event.what).collect();
     assert_eq!(passed, ["a", "b", "c"], "d shares with c");
-    assert_eq!(bench.handler.table.len(), 2);
+    assert_eq!(bench.handler().table.len(), 2);
 
     let later = ["c", "d"].map(|what| Did::new(5 * SECOND, what, 0));
     bench.handle(batch(later.to_vec())).expect("it takes it");
@@ -170,7 +170,11 @@ fn keys_beyond_the_most_share_one_allowance_until_others_are_forgotten() {
 
 #[test]
 fn reports_can_be_filtered_by_their_fields() {
-    let added = Throttle::adds(&options(&["container.name", "kind"], 1, Duration::from_secs(1)));
+    let added = Throttle::DECLARATION.added(&options(
+        &["container.name", "kind"],
+        1,
+        Duration::from_secs(1),
+    ));
     let when = "throttle.count > 10u && throttle.key.container.name.startsWith('web') && throttle.until > throttle.since";
     let condition = whalewatch_kit::Condition::parse("when", when).expect("a condition");
     assert_eq!(condition.check(&added), []);

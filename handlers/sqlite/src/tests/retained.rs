@@ -104,7 +104,7 @@ fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
     overfill(&place, &mut bench, 200);
     assert!(dropped(&bench) > 0, "what has no room is dropped");
     drop(reading);
-    until(&mut bench, |bench| bench.handler.waiting_bytes() == 0);
+    until(&mut bench, |bench| bench.handler().waiting_bytes() == 0);
     overfill(&place, &mut bench, 20);
     bench.end().unwrap();
     assert!(bench.adds_up());

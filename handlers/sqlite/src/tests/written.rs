@@ -210,5 +210,5 @@ fn nothing_waits_once_it_is_written() {
     let mut bench: Bench<Sqlite> = place.bench();
     bench.handle(batch(vec![opened(1, "/a"); 3000], &host())).unwrap();
     tick(&mut bench);
-    assert_eq!(bench.handler.waiting_bytes(), 0);
+    assert_eq!(bench.handler().waiting_bytes(), 0);
 }
