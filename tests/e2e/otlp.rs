@@ -234,5 +234,9 @@ fn without_a_receiver_it_stops_in_time_and_counts_what_could_not_be_sent() {
     let totals = &finished.totals;
     assert_eq!(totals.handler("logs", "out"), 0);
     assert_eq!(totals.handler("logs", "dropped"), totals.handler("out", "out"));
-    assert!(finished.stderr.contains("stop_timeout has passed"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("stopped before all events could be sent"),
+        "{}",
+        finished.stderr
+    );
 }

@@ -4,7 +4,6 @@
 //! It adds fields to the events that have an address of another end, whatever tracker they come
 //! from, and leaves the others as they are.
 
-use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -12,7 +11,10 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler, HandlerError, Never, Problem, Schema, Setup, Type, Value};
+use whalewatch_core::{
+    Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
+    HandlerError, Never, PerType, Problem, Schema, Setup, Type, Value,
+};
 
 mod table;
 #[cfg(test)]
@@ -73,7 +75,7 @@ impl Extension for Located {
 pub struct Geo {
     table: Table,
     /// Where the address is, for each type of event: found once by its name.
-    fields: HashMap<&'static str, Option<Accessor>>,
+    fields: PerType<Option<Accessor>>,
 }
 
 impl Handler for Geo {
@@ -81,7 +83,8 @@ impl Handler for Geo {
         "says in which country and network the other end of a connection is";
     type Options = GeoOptions;
     type Message = Never;
-    const DECLARATION: Declaration<Self> = Declaration::new().extends(|schema| schema.find(ADDRESS).map(|_| schema.extended::<Located>()));
+    const DECLARATION: Declaration<Self> = Declaration::new()
+        .extends(|schema| schema.find(ADDRESS).map(|_| schema.extended::<Located>()));
 
     fn check(options: &GeoOptions, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -106,13 +109,8 @@ impl Handler for Geo {
         Ok(Self::with(Table::parse(&text).map_err(wrong)?))
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut ChainContext<'_>,
-    ) -> Result<(), HandlerError> {
-        let field = self.fields.entry(batch.event_name());
-        let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
+        let field = self.fields.of(&batch, |schema| Some(schema.find(ADDRESS)?.1));
         if let Some(address) = *field {
             batch.extend(|event| match event.value(address) {
                 Value::Text(address) => self.locate(address).map(Located),
@@ -126,7 +124,7 @@ impl Handler for Geo {
 
 impl Geo {
     fn with(table: Table) -> Self {
-        Self { table, fields: HashMap::new() }
+        Self { table, fields: PerType::new() }
     }
 
     fn locate(&self, address: &[u8]) -> Option<Arc<Place>> {

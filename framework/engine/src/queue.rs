@@ -67,11 +67,8 @@ impl QueueOptions {
     pub(crate) const KEYS: [&str; 2] = ["when_full", "queue"];
 
     pub(crate) fn check(&self) -> Vec<Problem> {
-        if (1..=MOST_BATCHES).contains(&self.queue) {
-            return Vec::new();
-        }
-        let message = format!("{} is out of range: expected 1 to {MOST_BATCHES}", self.queue);
-        vec![Problem::new("queue", message).hint("each batch has up to 256 events")]
+        let problem = Problem::check_range("queue", self.queue, 1..=MOST_BATCHES);
+        problem.map(|problem| problem.hint("each batch has up to 256 events")).into_iter().collect()
     }
 
     /// A queue for a handler that counts in `counters`.
