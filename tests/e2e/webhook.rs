@@ -205,7 +205,7 @@ fn each_alert_arrives_whatever_the_receiver_does() {
 }
 
 #[test]
-fn a_body_of_ones_own_is_filled_in_and_what_finds_no_room_holds_nothing_up() {
+fn a_custom_body_is_filled_in_and_a_full_queue_blocks_nothing() {
     let dir = environment::scratch("webhook-body");
     let receiver = Receiver::start(&dir);
     let options = r#"

@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, ChainId, Change, Container, Directory, Event, Evidence, Field, Handler as _,
-    HandlerCounters, Hosted, HumanDuration, Namespaces, Process, ProcessKey, Runtime, State,
-    Status, Timestamp,
+    Batch, ChainId, Change, Container, Directory, Event, Evidence, Field, HandlerCounters, Hosted,
+    HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status, Timestamp,
 };
 
 use crate::clock::Clock;

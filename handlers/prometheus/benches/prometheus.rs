@@ -3,6 +3,7 @@
 //!
 //! `cargo bench -p whalewatch-prometheus`
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
