@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use whalewatch_core::{Batch, EventRef, Outside, Schema, Timestamp};
+use whalewatch_core::{Batch, EventRef, Outside, PerType, Schema, Timestamp};
 
 use super::VERSION;
 use super::line::{EventLine, Header, Line};
@@ -117,18 +117,13 @@ impl PartRecorder {
 
 fn write_all(from: &flume::Receiver<Entry>, mut file: impl Write) -> io::Result<u64> {
     let mut events = 0;
-    let mut schemas: Vec<Schema> = Vec::new();
+    let mut schemas: PerType<Schema> = PerType::new();
     for entry in from {
         match entry {
             Entry::End => break,
             Entry::Line(line) => write_line(&mut file, &line)?,
             Entry::Batch { at, tracker, existing, batch } => {
-                let name = batch.event_name();
-                if !schemas.iter().any(|schema| schema.name == name) {
-                    schemas.push(batch.schema());
-                }
-                let schema = schemas.iter().find(|schema| schema.name == name);
-                let Some(schema) = schema else { continue };
+                let schema = schemas.of(&batch, Schema::clone);
                 for event in batch.iter() {
                     events += 1;
                     let line = event_line(at, &tracker, existing, schema, event);
