@@ -82,7 +82,7 @@ fn a_new_handler_is_refused_with_what_to_do_and_nothing_is_written() {
 
 #[test]
 fn a_duration_that_is_none_is_told_as_such() {
-    refused(&["trace", "--duration", "-1s"], "is no duration");
+    refused(&["trace", "--duration", "-1s"], "is not a duration");
 }
 
 #[test]
@@ -135,10 +135,10 @@ fn every_mistake_in_a_tracker_s_options_is_told_at_its_place() {
                 [[chains]]\nfrom = [\"opens\", \"sent\"]\nthrough = [\"container\", \"null\"]\n";
     let file = configuration("mistakes.toml", text);
     for said in [
-        "nothing is left to be watched",
+        "all kinds of events are disabled",
         "scope.containers: \"[\": unclosed character class",
-        "budget.burst: a burst is set, but no events_per_second",
-        "\"SIGNOPE\" is no signal",
+        "budget.burst: burst is set, but events_per_second is not",
+        "\"SIGNOPE\" is not a signal",
     ] {
         refused(&["check", &file], said);
     }

@@ -1,11 +1,13 @@
-//! Build and check commands of the repository: `cargo xtask help` lists them.
+//! The repository's build and check commands. `cargo xtask help` lists them.
 
 mod accuracy;
 mod bench;
 mod docs;
 mod documents;
+mod e2e;
 mod ebpf;
 mod examples;
+mod format;
 mod kernels;
 mod machine;
 mod measure;
@@ -13,6 +15,7 @@ mod paths;
 mod programs;
 mod prose;
 mod run;
+mod schedule;
 mod servers;
 mod steps;
 mod test;
@@ -26,14 +29,16 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test      Everything that CI checks, with all set-up (`cargo xtask test --help`)
-  accuracy  How often the right container is named, against an oracle (`cargo xtask accuracy --help`)
-  bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
+  test      Run every check that CI runs, and set the machine up for it
+  accuracy  Measure how often the right container is named, against an oracle
+  bench     Measure what watching costs
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
-  kernels   The program on other kernels, each in an emulated machine
-  prose     Wording and width of lines in comments, texts and documents
-  workload  Small programs to be watched, used by `bench`
+  kernels   Run the program on other kernels, in emulated machines
+  prose     Check the wording and line width of comments, texts and documents
+  workload  Run one of the small programs that `bench` watches
+
+`cargo xtask COMMAND --help` explains a command.
 ";
 
 fn main() -> ExitCode {
@@ -62,6 +67,6 @@ fn dispatch(args: &[String]) -> Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        other => bail!("no command `{other}`\n\n{HELP}"),
+        other => bail!("unknown command `{other}`\n\n{HELP}"),
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use whalewatch_core::Directory;
 use whalewatch_trackers::process::ProcessOptions;
-use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, Program, host, process};
+use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, ProcessTracker, Program, host, open};
 
 use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 
@@ -68,13 +68,8 @@ impl Finding {
         }
     }
 
-    /// Our errors say what is wrong, and after the colon how to mend it.
     fn error(name: impl Into<Cow<'static, str>>, error: &LoadError) -> Self {
-        let text = error.to_string();
-        let (found, mend) = match text.split_once(": ") {
-            Some((found, mend)) => (found.to_owned(), Some(mend.to_owned())),
-            None => (text, None),
-        };
+        let (found, mend) = (error.problem(), Some(error.remedy()));
         Self { name: name.into(), state: State::Error, found, mend }
     }
 }
@@ -143,7 +138,7 @@ fn privileges() -> Finding {
 
 fn lockdown() -> Finding {
     match host::check_lockdown() {
-        Ok(()) if !host::tells_lockdown() => {
+        Ok(()) if !host::shows_lockdown() => {
             let found = "this host does not say (securityfs is not mounted); attaching shows it";
             Finding::ok("lockdown", found)
         }
@@ -178,7 +173,7 @@ fn loading(before: &[Finding]) -> Finding {
     if before.iter().any(|finding| finding.state == State::Error) {
         return Finding::warning(NAME, "not tried", "mend the errors above first");
     }
-    match process::open(&ProcessOptions::default(), &Directory::default()) {
+    match open::<ProcessTracker>(&ProcessOptions::default(), &Directory::default()) {
         Ok(_) => Finding::ok(NAME, "tried with the process tracker: it works"),
         Err(error) => Finding::error(NAME, &error),
     }
@@ -308,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_split_into_what_is_wrong_and_how_to_mend_it() {
+    fn an_error_shows_its_problem_and_remedy() {
         let finding = Finding::error("privileges", &LoadError::NoPrivileges);
         assert_eq!(finding.found, "no permission to load programs into the kernel");
         assert!(finding.mend.is_some_and(|mend| mend.starts_with("run whalewatch as root")));

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Accessor, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError,
-    Never, Problem, Schema, Setup, Type, Value,
+    Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
+    HandlerError, Never, Problem, Schema, Setup, Type, Value,
 };
 
 mod table;
@@ -83,10 +83,8 @@ impl Handler for Geo {
     const ABOUT: &'static str = "adds the country and network of the other end of a connection";
     type Options = GeoOptions;
     type Message = Never;
-
-    fn extends(schema: &Schema) -> Option<Schema> {
-        schema.find(ADDRESS).map(|_| schema.extended::<Located>())
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new()
+        .extends(|schema| schema.find(ADDRESS).map(|_| schema.extended::<Located>()));
 
     fn check(options: &GeoOptions, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
@@ -95,14 +93,14 @@ impl Handler for Geo {
             problems.push(problem.hint("name a file, or remove the option"));
         }
         if !input.is_empty() && input.iter().all(|schema| schema.find(ADDRESS).is_none()) {
-            let message = format!("no event of this chain has the field `{ADDRESS}`");
+            let message = format!("no incoming event has a field `{ADDRESS}`");
             let hint = "add the `network` tracker to \"from\" of the chain";
             problems.push(Problem::new("", message).hint(hint));
         }
         problems
     }
 
-    fn build(options: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         let Some(file) = &options.table else {
             return Ok(Self::with(Table::parse(BUILT_IN).map_err(BuildError)?));
         };
@@ -111,11 +109,7 @@ impl Handler for Geo {
         Ok(Self::with(Table::parse(&text).map_err(wrong)?))
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let field = self.fields.entry(batch.event_name());
         let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));
         if let Some(address) = *field {

@@ -75,9 +75,9 @@ fn events_without_an_address_are_not_extended() {
     let mut bench = bench();
     bench.handle(Batch::new("procs".into(), vec![example()])).expect("it accepts them");
     assert_eq!(bench.out[0].event_name(), Ran::NAME);
-    assert_eq!(Geo::extends(&Schema::of::<Ran>()), None);
-    let extended = Geo::extends(&Schema::of::<Connected>()).expect("it adds to them");
-    assert!(extended.find("geo.as.number").is_some(), "later conditions can use its fields");
+    assert_eq!(Geo::DECLARATION.extended(&Schema::of::<Ran>()), None);
+    let extended = Geo::DECLARATION.extended(&Schema::of::<Connected>()).expect("it adds fields");
+    assert!(extended.find("geo.as.number").is_some(), "conditions behind it can be on its fields");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn chain_without_addresses_and_empty_path_are_mistakes() {
     let options = GeoOptions { table: Some(PathBuf::new()) };
     let problems = Bench::<Geo>::new::<Ran>(&options).map(drop).expect_err("two mistakes");
     let messages: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
-    let no_field = "no event of this chain has the field `network.peer.address`";
+    let no_field = "no incoming event has a field `network.peer.address`";
     assert_eq!(messages, ["the path is empty", no_field]);
 }
 

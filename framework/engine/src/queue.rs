@@ -75,17 +75,20 @@ impl QueueOptions {
     }
 
     /// A queue for a handler that counts in `counters`.
-    pub(crate) fn open(&self, counters: &Arc<HandlerCounters>) -> (Inlet, flume::Receiver<Batch>) {
+    pub(crate) fn open(
+        &self,
+        counters: &Arc<HandlerCounters>,
+    ) -> (QueueSender, flume::Receiver<Batch>) {
         let (sender, receiver) = flume::bounded(self.queue.clamp(1, MOST_BATCHES) as usize);
         let oldest = (self.when_full == WhenFull::DropOldest).then(|| receiver.clone());
         let counters = Arc::clone(counters);
-        (Inlet { sender, when_full: self.when_full, oldest, counters }, receiver)
+        (QueueSender { sender, when_full: self.when_full, oldest, counters }, receiver)
     }
 }
 
-/// The way into a handler's queue.
+/// The sending end of a handler's queue.
 #[derive(Clone)]
-pub(crate) struct Inlet {
+pub(crate) struct QueueSender {
     sender: flume::Sender<Batch>,
     when_full: WhenFull,
     /// To take out what waits longest.
@@ -103,7 +106,7 @@ pub(crate) enum Offered {
     Gone,
 }
 
-impl Inlet {
+impl QueueSender {
     /// Puts a batch into the queue, or does with it as the policy says.
     pub(crate) fn offer(&self, mut batch: Batch) -> Offered {
         // Each turn takes one batch out, so there is an end to it even where others fill the queue

@@ -11,7 +11,7 @@ mod write;
 
 pub use read::RecordingError;
 pub(crate) use read::{Answers, Item, Reader, What};
-pub(crate) use write::Tap;
+pub(crate) use write::PartRecorder;
 pub use write::{Recorder, RecorderEnd};
 
 /// Version of the format: a program reads no other.

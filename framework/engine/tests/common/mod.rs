@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Control, End, Registry, RunError, System, Totals, config};
+use whalewatch_kit::testing::{TestEvent, TestType};
 
 /// An event with a number and nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -41,22 +42,9 @@ impl Event for Tick {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tack;
 
-impl Event for Tack {
+impl TestType for Tack {
     const NAME: &'static str = "tack";
     const KINDS: &'static [&'static str] = &["tack.tack"];
-    const FIELDS: &'static [Field<Self>] = &[];
-
-    fn kind(&self) -> &'static str {
-        "tack.tack"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
 }
 
 /// What handlers have noted, by the name in their options. Tests use names of their own.
@@ -100,15 +88,15 @@ pub(crate) struct Collect(Named);
 
 impl Handler for Collect {
     const ABOUT: &'static str = "notes what comes";
-    const OUTPUT: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note(&self.0.note, tick.0.to_string());
         }
@@ -122,16 +110,15 @@ pub(crate) struct Block(Named);
 
 impl Handler for Block {
     const ABOUT: &'static str = "blocks";
-    const OUTPUT: bool = true;
-    const BLOCKING: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output().blocking();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         note(&self.0.note, "blocked");
         await_note(&self.0.note, "go");
         cx.delivered(batch.len() as u64);
@@ -148,19 +135,15 @@ pub(crate) struct Nothing {}
 
 impl Handler for Even {
     const ABOUT: &'static str = "keeps even numbers";
-    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let accessor = batch.schema().find("tick.number").expect("ticks have a number").1;
         let gone = batch.retain(|e| matches!(e.value(accessor), Value::Uint(n) if n % 2 == 0));
         cx.filtered(gone);
@@ -174,29 +157,27 @@ pub(crate) struct Manager(Named);
 
 impl Handler for Manager {
     const ABOUT: &'static str = "stands in for one that owns a picture of the host";
-    const SHARED: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["ticks"]);
 
-    fn needs(_: &Named) -> Vec<&'static str> {
-        vec!["ticks"]
-    }
-
-    fn build(options: &Named, setup: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, setup: &Setup) -> Result<Self, BuildError> {
         note(&options.note, format!("built for {} chains", setup.chains.len()));
         Ok(Self(options.clone()))
     }
 
-    fn observe(&mut self, batch: &Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
-        note(&self.0.note, format!("observed {}", numbers(batch)));
-        Ok(())
-    }
-
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().is_some() {
             note(&self.0.note, format!("handled {}", numbers(&batch)));
         }
         cx.emit(batch);
+        Ok(())
+    }
+}
+
+impl Observe for Manager {
+    fn observe(&mut self, batch: &Batch, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        note(&self.0.note, format!("observed {}", numbers(batch)));
         Ok(())
     }
 }
@@ -219,15 +200,16 @@ pub(crate) struct UnluckyOptions {
 
 impl Handler for Unlucky {
     const ABOUT: &'static str = "fails at 13";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = UnluckyOptions;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(options: &UnluckyOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &UnluckyOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self { options: options.clone(), held: Vec::new() })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().expect("ticks").any(|(tick, _)| tick.0 == 13) {
             if self.options.fails {
                 let message = String::from("thirteen");
@@ -243,7 +225,7 @@ impl Handler for Unlucky {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for batch in self.held.drain(..) {
             cx.emit(batch);
         }
@@ -256,15 +238,16 @@ pub(crate) struct Always;
 
 impl Handler for Always {
     const ABOUT: &'static str = "always fails";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         panic!("always");
     }
 }
@@ -274,15 +257,15 @@ pub(crate) struct Closes;
 
 impl Handler for Closes {
     const ABOUT: &'static str = "closes";
-    const OUTPUT: bool = true;
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         Err(HandlerError::Closed)
     }
 }
@@ -307,7 +290,7 @@ impl Handler for Later {
     fn handle(
         &mut self,
         batch: Batch,
-        cx: &mut Context<'_, &'static str>,
+        cx: &mut ChainContext<'_, &'static str>,
     ) -> Result<(), HandlerError> {
         self.held.push((cx.chain(), batch));
         let mailbox = self.mailbox.clone();
@@ -336,7 +319,7 @@ impl Handler for Later {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, &'static str>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, &'static str>) -> Result<(), HandlerError> {
         for (chain, batch) in self.held.drain(..) {
             cx.emit_to(chain, batch);
         }
@@ -359,9 +342,14 @@ impl Handler for Alarm {
         Ok(Self::default())
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, ChainId>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, ChainId>,
+    ) -> Result<(), HandlerError> {
         if self.held.is_empty() {
-            cx.after(Duration::from_millis(100), cx.chain());
+            let chain = cx.chain();
+            cx.after(Duration::from_millis(100), chain);
         }
         self.held.push(batch);
         Ok(())
@@ -402,7 +390,9 @@ pub(crate) fn registry() -> Registry {
             })
         })
         .and_then(|r| {
-            r.source("tacks", || -> Box<dyn Source<Tack>> { Box::new(Scripted::new([Tack])) })
+            r.source("tacks", || -> Box<dyn Source<TestEvent<Tack>>> {
+                Box::new(Scripted::new([TestEvent::of("tack.tack")]))
+            })
         })
         .and_then(|r| r.handler::<Collect>("collect"))
         .and_then(|r| r.handler::<Block>("block"))
