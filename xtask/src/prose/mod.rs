@@ -21,6 +21,7 @@ mod text;
 
 use std::fmt;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -144,11 +145,12 @@ fn check(paths: &[PathBuf]) -> Result<()> {
     }
     files.sort();
     let mut count = 0;
+    let mut out = io::stdout().lock();
     for file in &files {
         let Ok(text) = fs::read_to_string(file) else { continue };
         let name = name(file);
         for problem in problems(&name, &text) {
-            println!("{name}:{problem}");
+            writeln!(out, "{name}:{problem}")?;
             count += 1;
         }
     }
