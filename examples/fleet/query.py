@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Reads the events of all hosts of a fleet from its stream. Needs Python alone.
 
-  query.py --servers 127.0.0.1:4222 --filter 'fleet.*.*.process.exec'     print these events as JSON lines
-  query.py --servers 127.0.0.1:4222 --by host.name,container.name         count them by these fields
-  query.py --servers 127.0.0.1:4222 --count                               number of events that match the filter
-  query.py --servers 127.0.0.1:4222 --check                               check order and duplicates of each host
-  query.py --servers 127.0.0.1:4222 --leader                              the node that leads the stream
+  query.py --filter 'fleet.*.*.process.exec'    print these events as JSON lines
+  query.py --by host.name,container.name        count events by these fields
+  query.py --count                              print the number of events
+  query.py --check                              check order and duplicates of each host
+  query.py --leader                             print the node that leads the stream
+
+--servers names the servers of the cluster. --filter limits all but --leader.
 """
 
 import argparse
@@ -34,7 +36,8 @@ class Nats:
             raise SystemExit(f"no server is reachable: {failure}")
         self.file = self.socket.makefile("rb")
         self.inbox = f"_INBOX.query{os.getpid()}"
-        options = {"verbose": False, "headers": True, "no_responders": True, "lang": "python", "version": "1"}
+        options = {"verbose": False, "headers": True, "no_responders": True}
+        options.update(lang="python", version="1")
         self.send(f"CONNECT {json.dumps(options)}\r\nSUB {self.inbox}.> 1\r\n".encode())
 
     def send(self, data):
@@ -74,7 +77,7 @@ class Nats:
         return answer
 
     def consumer(self, stream, subjects):
-        """Creates a consumer that ends with the connection. Returns its name and its pending messages."""
+        """Creates a consumer that ends with the connection. Returns name and pending messages."""
         config = {
             "deliver_policy": "all",
             "ack_policy": "none",
@@ -83,7 +86,8 @@ class Nats:
             "mem_storage": True,
             "num_replicas": 1,
         }
-        made = self.ask(f"$JS.API.CONSUMER.CREATE.{stream}", {"stream_name": stream, "config": config})
+        request = {"stream_name": stream, "config": config}
+        made = self.ask(f"$JS.API.CONSUMER.CREATE.{stream}", request)
         return made["name"], made["num_pending"]
 
     def read(self, stream, subjects):
@@ -104,7 +108,11 @@ class Nats:
             # Later messages are left for the next run.
             left -= 1
             tokens = reply.decode().split(".")
-            ids = [line[12:].strip() for line in headers.split(b"\r\n") if line.lower().startswith(b"nats-msg-id:")]
+            ids = [
+                line[12:].strip()
+                for line in headers.split(b"\r\n")
+                if line.lower().startswith(b"nats-msg-id:")
+            ]
             yield int(tokens[5]), ids[0].decode() if ids else "", payload
 
 
@@ -141,14 +149,17 @@ def check(messages):
 
 
 def main():
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--servers", default="127.0.0.1:4222", help="host:port, separated by commas")
-    options.add_argument("--stream", default="FLEET")
-    options.add_argument("--filter", default=">", help="subjects: fleet.HOST.CONTAINER.KIND with * and >")
-    options.add_argument("--by", help="count by these fields, separated by commas")
-    options.add_argument("--count", action="store_true", help="print the number of events")
-    options.add_argument("--check", action="store_true", help="check order and duplicates")
-    options.add_argument("--leader", action="store_true", help="print the node that leads the stream")
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = options.add_argument
+    add("--servers", default="127.0.0.1:4222", help="host:port, separated by commas")
+    add("--stream", default="FLEET")
+    add("--filter", default=">", help="subjects: fleet.HOST.CONTAINER.KIND with * and >")
+    add("--by", help="count by these fields, separated by commas")
+    add("--count", action="store_true", help="print the number of events")
+    add("--check", action="store_true", help="check order and duplicates")
+    add("--leader", action="store_true", help="print the node that leads the stream")
     options = options.parse_args()
     nats = Nats(options.servers.split(","))
     if options.leader:

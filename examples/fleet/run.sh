@@ -59,10 +59,20 @@ for node in $nodes; do
 done
 
 start_node() {
-    "$nats_server" --name "nats-$1" --addr 127.0.0.1 --port $((port + $1 - 1)) --jetstream --store_dir "$dir/nats-$1" \
+    "$nats_server" --name "nats-$1" --addr 127.0.0.1 --port $((port + $1 - 1)) \
+        --jetstream --store_dir "$dir/nats-$1" \
         --cluster_name fleet --cluster "nats://127.0.0.1:$((port + $1 + 2))" --routes "$routes" \
         --log "$dir/nats-$1.log" &
     eval "node_$1=$!"
+    started="$started $!"
+}
+
+# Each host has a separate host name: a UTS namespace represents a machine.
+start_host() {
+    unshare --uts sh -c 'hostname "$1" && exec "$2" run \
+        --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>>"$3/log"' \
+        sh "host-$1" "$whalewatch" "$dir/host-$1" &
+    eval "host_$1=$!"
     started="$started $!"
 }
 
@@ -76,20 +86,20 @@ for node in $nodes; do
 done
 
 echo "== three hosts"
-# Each has a separate host name: a UTS namespace represents a machine.
 for host in 1 2 3; do
     mkdir -p "$dir/host-$host"
-    sed -e "s|@RUNTIME@|none|" -e "s|@COMM@|job-$host|" -e "s|@SERVERS@|$servers|" -e "s|@DIR@|$dir/host-$host|" \
+    sed -e "s|@RUNTIME@|none|" -e "s|@COMM@|job-$host|" -e "s|@SERVERS@|$servers|" \
+        -e "s|@DIR@|$dir/host-$host|" \
         "$here/host.toml" >"$dir/host-$host/whalewatch.toml"
-    unshare --uts sh -c 'hostname "$1" && exec "$2" run --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>"$3/log"' \
-        sh "host-$host" "$whalewatch" "$dir/host-$host" &
-    eval "host_$host=$!"
-    started="$started $!"
+    start_host "$host"
 done
 for host in 1 2 3; do
     await "host-$host to watch" grep -q '^watching: ' "$dir/host-$host/log"
 done
-await "the stream to have a leader" sh -c 'test -n "$(python3 "$1" --servers "$2" --leader)"' sh "$here/query.py" "$addresses"
+has_leader() {
+    test -n "$(query --leader)"
+}
+await "the stream to have a leader" has_leader
 
 echo "== work on all hosts"
 # A shell with the name job-N, for the scope of host N. Each redirection opens a file. It continues
@@ -134,14 +144,12 @@ echo "== restart $leader and the hosts, which send their spools"
 start_node "${leader#nats-}"
 for host in 1 2 3; do
     mv "$dir/host-$host/stats.json" "$dir/host-$host/stats-1.json"
-    unshare --uts sh -c 'hostname "$1" && exec "$2" run --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>>"$3/log"' \
-        sh "host-$host" "$whalewatch" "$dir/host-$host" &
-    eval "host_$host=$!"
-    started="$started $!"
+    start_host "$host"
 done
 all_there() {
     for host in 1 2 3; do
-        out=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["handlers"]["fleet"]["out"])' "$dir/host-$host/stats-1.json")
+        out=$(python3 -c 'import json, sys
+print(json.load(open(sys.argv[1]))["handlers"]["fleet"]["out"])' "$dir/host-$host/stats-1.json")
         test "$(query --filter "fleet.host-$host.>" --count)" -ge "$out" || return 1
     done
 }

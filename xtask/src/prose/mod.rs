@@ -1,18 +1,17 @@
-//! `cargo xtask prose`: what a machine can check of the English in the repository.
+//! `cargo xtask prose`: the part of the English in the repository that a machine can check.
 //!
-//! Three checks: phrases that have a plainer replacement ([`phrases::PHRASES`]), lines over
-//! [`COLUMNS`] columns, and spelling, for which [codespell] is needed. The first two need no tools
-//! and read
+//! There are three checks: for phrases that have a plainer replacement ([`phrases::PHRASES`]), for
+//! lines over [`COLUMNS`] columns, and for spelling. The first two need no tools and read
 //!
 //! * comments, string literals and test names of Rust files,
 //! * Markdown, without code spans, tables' widths and code blocks (comments in blocks of Rust and
 //!   TOML are read),
 //! * comments of TOML files and scripts.
 //!
-//! codespell knows a list of common misspellings, so that it accepts names and terms that no
-//! dictionary has, and both British and American spelling. Debian and Ubuntu package it. `typos`
-//! works likewise, but is in neither, and a hunspell dictionary would need thousands of project
-//! words.
+//! Spelling needs [codespell], which Debian and Ubuntu package. It finds misspellings from a list,
+//! so it accepts names, technical terms, and both British and American spelling. `typos` works in
+//! the same way but is not packaged there, and a dictionary such as hunspell's would need thousands
+//! of project words.
 //!
 //! [codespell]: https://github.com/codespell-project/codespell
 
@@ -22,6 +21,7 @@ mod text;
 
 use std::fmt;
 use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -30,24 +30,26 @@ use anyhow::{Context as _, Result, bail, ensure};
 use self::text::Language;
 use crate::paths;
 
-/// The most columns of a line.
+/// The most columns in a line.
 const COLUMNS: usize = 100;
 
-/// A word of this many characters cannot be wrapped: a path, a URL, a real cgroup's name.
+/// A line with a word of this many characters may be wide: a path, a URL, the name of a cgroup.
 const UNBREAKABLE: usize = 60;
 
 const HELP: &str = "\
-cargo xtask prose [PATH…]
+cargo xtask prose [--spelling | PATH…]
 
 Checks the wording and the width of lines in files and folders; without a path, in all of the
 repository. Prints each place with what to write instead, and fails if there is one.
+
+  --spelling  Check the spelling of the repository instead, with codespell
 ";
 
-/// Places where a phrase or a long line stays.
+/// A place where a phrase or a wide line is allowed.
 struct Exception {
     /// The file.
     path: &'static str,
-    /// Part of the line; all of the file where it is empty.
+    /// Part of the line; if it is empty, the exception is for the whole file.
     text: &'static str,
     #[expect(dead_code, reason = "for readers")]
     reason: &'static str,
@@ -64,10 +66,18 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         print!("{HELP}");
         return Ok(());
     }
+    if args == ["--spelling"] {
+        let status = spelling()?.status().context("cannot run codespell: is it installed?")?;
+        ensure!(status.success(), "codespell found mistakes");
+        return Ok(());
+    }
     if let Some(option) = args.iter().find(|arg| arg.starts_with('-')) {
         bail!("no option `{option}`\n\n{HELP}");
     }
-    if args.is_empty() { check_all() } else { check(args.iter().map(PathBuf::from).collect()) }
+    if args.is_empty() {
+        return check_all();
+    }
+    check(&args.iter().map(PathBuf::from).collect::<Vec<_>>())
 }
 
 /// Checks the whole repository.
@@ -83,13 +93,13 @@ pub(crate) fn check_all() -> Result<()> {
             exception.path
         );
     }
-    check(files)
+    check(&files)
 }
 
 /// Prepares a run of codespell over the public text of the repository.
 ///
-/// It reads copies below the target folder, which have the same names and lines but no code: names
-/// of variables and the misspellings that tests make on purpose are nobody's business.
+/// It reads copies below the target folder, with the same names and lines but without code and test
+/// data, because variables and deliberate mistakes in tests look like misspellings.
 pub(crate) fn spelling() -> Result<Command> {
     let mut files = Vec::new();
     collect(&paths::root(), &mut files)?;
@@ -109,10 +119,10 @@ pub(crate) fn spelling() -> Result<Command> {
     Ok(command)
 }
 
-/// Words that codespell mistakes for misspellings.
-const SPELLING_WORDS: &[&str] = &["crate"];
+/// Words that codespell mistakes for misspellings: `te` is an HTTP header.
+const SPELLING_WORDS: &[&str] = &["crate", "te"];
 
-/// The words of a text's prose, each in its line.
+/// Returns the words of the public text, each on its line.
 fn words(name: &str, text: &str) -> String {
     let mut lines = vec![String::new(); text.lines().count()];
     let (passages, _) = text::read(name, text);
@@ -128,18 +138,19 @@ fn words(name: &str, text: &str) -> String {
     lines.join("\n")
 }
 
-fn check(paths: Vec<PathBuf>) -> Result<()> {
+fn check(paths: &[PathBuf]) -> Result<()> {
     let mut files = Vec::new();
-    for path in &paths {
+    for path in paths {
         collect(path, &mut files)?;
     }
     files.sort();
     let mut count = 0;
+    let mut out = io::stdout().lock();
     for file in &files {
         let Ok(text) = fs::read_to_string(file) else { continue };
         let name = name(file);
         for problem in problems(&name, &text) {
-            println!("{name}:{problem}");
+            writeln!(out, "{name}:{problem}")?;
             count += 1;
         }
     }
@@ -147,14 +158,14 @@ fn check(paths: Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A file's name as people call it: from the repository's root where it is in there.
+/// Returns the path of a file, relative to the repository's root if it is in there.
 fn name(file: &Path) -> String {
     let absolute = file.canonicalize().unwrap_or_else(|_| file.to_owned());
     let name = absolute.strip_prefix(paths::root()).unwrap_or(file);
     name.display().to_string()
 }
 
-/// Adds a file, or the files of a folder that have text to check.
+/// Adds a file, or the files in a folder that have public text.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     if path.is_file() {
         files.push(path.to_owned());
@@ -190,7 +201,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// What is to be rewritten in a text, in the order of its lines.
+/// Returns the places to rewrite, in the order of their lines.
 fn problems(name: &str, text: &str) -> Vec<Problem> {
     let (passages, verbatim) = text::read(name, text);
     let mut problems: Vec<Problem> = passages.iter().flat_map(phrases::find).collect();
@@ -212,7 +223,7 @@ fn problems(name: &str, text: &str) -> Vec<Problem> {
     problems
 }
 
-/// Whether a line is over the limit and has a space to wrap it at.
+/// Returns whether a line is over the limit and can be wrapped.
 fn is_too_wide(line: &str) -> bool {
     line.chars().count() > COLUMNS
         && line.split_whitespace().all(|word| word.chars().count() < UNBREAKABLE)

@@ -1,4 +1,4 @@
-//! Phrases that have a plainer replacement, and where a text has them.
+//! Phrases that have a plainer replacement, and how to find them.
 
 use super::Problem;
 use super::text::Passage;
@@ -27,10 +27,10 @@ impl Phrase {
 
 /// The phrases, each with its replacement.
 ///
-/// They are literal translations that English readers have to decode, or words that this project
-/// uses for something else. Only phrases that are wrong wherever they appear belong here: a check
-/// that cries wolf is switched off. "looks like" for the shape of a type is an example of one that
-/// a machine cannot judge.
+/// Readers have to decode these phrases, most of which are translated literally from another
+/// language. Only phrases that can be replaced wherever they appear belong here, because people
+/// ignore a check with false alarms. "Looks like" for the schema of a type is not here: a machine
+/// cannot tell it from its ordinary meaning.
 pub(super) const PHRASES: &[Phrase] = &[
     phrase("told", "reported, named, known, identified, says: the exact verb")
         .unless(&["told apart"]),
@@ -82,9 +82,9 @@ impl Token {
     }
 }
 
-/// Stands for code and placeholders: a word to `*` only.
+/// Represents code or a placeholder. Only `*` matches it.
 const ANY: &str = "`";
-/// Ends a phrase: punctuation, a new paragraph.
+/// Represents punctuation or the end of a paragraph. No phrase continues after it.
 const BREAK: &str = "";
 
 /// Finds the phrases in a passage.
@@ -106,7 +106,7 @@ pub(super) fn find(passage: &Passage) -> Vec<Problem> {
     problems
 }
 
-/// Where a phrase ends that begins at `start`, if it does.
+/// Returns the end of a phrase that begins at `start`, if it does.
 fn matches_at(tokens: &[Token], start: usize, words: &str) -> Option<usize> {
     let mut at = start;
     for word in words.split(' ') {
@@ -123,7 +123,7 @@ fn matches_at(tokens: &[Token], start: usize, words: &str) -> Option<usize> {
     Some(at)
 }
 
-/// Whether a longer phrase covers the tokens from `start` to `end`.
+/// Returns whether a longer phrase covers the tokens from `start` to `end`.
 fn is_within(tokens: &[Token], start: usize, end: usize, longer: &str) -> bool {
     let length = longer.split(' ').count();
     (start.saturating_sub(length)..=start)
@@ -167,14 +167,14 @@ fn is_of_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '\'' | '’' | '-')
 }
 
-/// Whether a line begins a list's item, a table's row or a heading.
+/// Returns whether a line begins an item of a list, a row of a table or a heading.
 fn begins_item(line: &str) -> bool {
     let line = line.trim_start();
     ["* ", "- ", "|", "#"].iter().any(|mark| line.starts_with(mark))
         || line.split_once(". ").is_some_and(|(number, _)| number.parse::<u32>().is_ok())
 }
 
-/// Bytes up to the character that ends a span; one where nothing does.
+/// Returns the length of a span in bytes, up to the character `end`; 1 if nothing ends it.
 fn span(text: &str, end: char) -> usize {
     let first = text.chars().next().map_or(1, char::len_utf8);
     let paragraph = text.find("\n\n").unwrap_or(text.len());

@@ -2,20 +2,20 @@
 
 use super::text::Passage;
 
-/// Reads comments, strings and test names. Knows as much of Rust's syntax as that needs.
+/// Finds comments, strings and test names, with the part of Rust's syntax that this needs.
 pub(super) struct Rust<'a> {
     rest: &'a str,
     line: usize,
-    /// Comments on successive lines, with their mark and the line they go up to.
+    /// Comments on successive lines, with their mark and their last line.
     comment: Option<(Passage, &'a str, usize)>,
-    /// Whether this is a test.
+    /// Whether the current place is in a test.
     is_test: bool,
     passages: &'a mut Vec<Passage>,
     verbatim: Option<&'a mut Vec<usize>>,
 }
 
 impl<'a> Rust<'a> {
-    /// Reads a file. `verbatim` gets the lines that may be wide: those of raw strings.
+    /// Reads a file. Lines that may be wide, those of raw strings, go into `verbatim`.
     pub(super) fn read(
         text: &'a str,
         is_test: bool,
@@ -26,7 +26,7 @@ impl<'a> Rust<'a> {
         Self { rest: text, line: 1, comment: None, is_test, passages, verbatim }.run();
     }
 
-    /// Reads a part of a file that begins at a line.
+    /// Reads a part of a file that begins in `line`.
     pub(super) fn read_from(text: &'a str, line: usize, passages: &'a mut Vec<Passage>) {
         Self { rest: text, line, comment: None, is_test: false, passages, verbatim: None }.run();
     }
@@ -55,7 +55,7 @@ impl<'a> Rust<'a> {
         self.end_comment();
     }
 
-    /// Goes on by this many bytes, and gives them.
+    /// Advances by a number of bytes and returns them.
     fn advance(&mut self, length: usize) -> &'a str {
         let (passed, rest) = self.rest.split_at(length.min(self.rest.len()));
         self.line += passed.matches('\n').count();
@@ -83,7 +83,7 @@ impl<'a> Rust<'a> {
         }
     }
 
-    /// Comments are Markdown: their code blocks are left out.
+    /// Adds the comment, which is Markdown, without its code blocks.
     fn end_comment(&mut self) {
         let Some((block, ..)) = self.comment.take() else { return };
         let mut text = String::new();
@@ -117,7 +117,7 @@ impl<'a> Rust<'a> {
                 _ => c.len_utf8(),
             };
             match self.advance(passed) {
-                // The text goes on after the next line's indentation.
+                // The text continues after the indentation of the next line.
                 "\\\n" => text.push('\n'),
                 escape if c == '\\' => text.push_str(if escape == "\\n" { ". " } else { "\"" }),
                 plain => text.push_str(plain),
@@ -141,7 +141,7 @@ impl<'a> Rust<'a> {
         self.passages.push(Passage { line, text, is_test_data: self.is_test });
     }
 
-    /// A character, or a lifetime.
+    /// Skips a character literal or the mark of a lifetime.
     fn quote(&mut self) {
         let mut chars = self.rest.char_indices().skip(1);
         let length = match (chars.next(), chars.next()) {
@@ -155,7 +155,7 @@ impl<'a> Rust<'a> {
         self.advance(length);
     }
 
-    /// A name or keyword. After `fn`, a name of many words is a test's.
+    /// Reads a name or keyword. A function name of four words or more is most likely a test's.
     fn word(&mut self) {
         let word = self.advance(name_length(self.rest));
         if word != "fn" || !self.rest.starts_with(' ') {
@@ -178,7 +178,7 @@ fn name_length(text: &str) -> usize {
     text.find(|c| !is_of_name(c)).unwrap_or(text.len())
 }
 
-/// How many `#` begin a raw string, if one begins here.
+/// Returns the number of `#` before the quote of a raw string, if one begins here.
 fn raw_string(text: &str) -> Option<usize> {
     let after = ["r", "br", "cr"].iter().find_map(|prefix| {
         text.strip_prefix(prefix).filter(|after| after.starts_with(['"', '#']))

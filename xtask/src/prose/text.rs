@@ -2,7 +2,7 @@
 
 use super::rust::Rust;
 
-/// How a file's public text is found.
+/// How to find the public text of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Language {
     Rust,
@@ -12,7 +12,7 @@ pub(super) enum Language {
 }
 
 impl Language {
-    /// By the name's ending. Templates end in `.in` after that.
+    /// Returns the language for the extension of a name. Templates have a further `.in`.
     pub(super) fn of(name: &str) -> Option<Self> {
         let name = name.strip_suffix(".in").unwrap_or(name);
         match name.rsplit_once('.')?.1 {
@@ -24,12 +24,12 @@ impl Language {
     }
 }
 
-/// Text that is read without a break, with the line that it begins in.
+/// A continuous piece of public text, with the line in which it begins.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Passage {
     pub(super) line: usize,
     pub(super) text: String,
-    /// Whether it is a string in a test: read for phrases, not for spelling.
+    /// Whether this is a string in a test, which is not checked for spelling.
     pub(super) is_test_data: bool,
 }
 
@@ -39,7 +39,7 @@ impl Passage {
     }
 }
 
-/// Reads a file's public text, and the numbers of the lines that may be wide.
+/// Returns the public text of a file, and the numbers of the lines that may be wide.
 pub(super) fn read(name: &str, text: &str) -> (Vec<Passage>, Vec<usize>) {
     let mut passages = Vec::new();
     let mut verbatim = Vec::new();
@@ -55,7 +55,7 @@ pub(super) fn read(name: &str, text: &str) -> (Vec<Passage>, Vec<usize>) {
     (passages, verbatim)
 }
 
-/// Reads Markdown. `verbatim` gets the lines that may be wide: tables, code, links' targets.
+/// Reads Markdown. Lines that may be wide go into `verbatim`: tables, code, links.
 fn markdown(text: &str, passages: &mut Vec<Passage>, verbatim: &mut Vec<usize>) {
     let mut prose = Passage::new(1, String::new());
     let mut fence: Option<(Language, Passage)> = None;
@@ -120,17 +120,16 @@ fn hash(text: &str, first: usize, passages: &mut Vec<Passage>) {
     passages.extend(block);
 }
 
-/// Where a line's comment begins: at the first `#` outside quotes, after a space.
+/// Returns where the comment of a line begins: at the first `#` after a space and outside quotes.
 fn comment_at(line: &str) -> Option<usize> {
     let mut quote = None;
     let mut before = ' ';
     for (at, c) in line.char_indices() {
         match quote {
             Some(open) if c == open => quote = None,
-            Some(_) => {}
             None if c == '"' || c == '\'' => quote = Some(c),
             None if c == '#' && before.is_whitespace() => return Some(at),
-            None => {}
+            Some(_) | None => {}
         }
         before = c;
     }
