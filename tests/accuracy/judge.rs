@@ -95,7 +95,7 @@ fn lines(printed: &Path, mut with: impl FnMut(&Event)) -> Result<()> {
     let file = File::open(printed).with_context(|| printed.display().to_string())?;
     let (mut file, mut line) = (BufReader::new(file), String::new());
     while file.read_line(&mut line)? > 0 && line.ends_with('\n') {
-        with(&Event(serde_json::from_str(&line).context("a line that is no JSON")?));
+        with(&Event(serde_json::from_str(&line).context("a line is not JSON")?));
         line.clear();
     }
     Ok(())
@@ -155,7 +155,7 @@ impl Judge<'_> {
                 return None;
             }
             (None, None, "host") => wrong_about_host(event, truth),
-            (Some(id), Some(told), _) if id == told => wrong_about_parents(event, truth),
+            (Some(id), Some(printed), _) if id == printed => wrong_about_parents(event, truth),
             (None, _, _) => Some("the host's"),
             (Some(_), _, _) => Some("another's"),
         };
@@ -223,11 +223,11 @@ pub(crate) struct Tally {
     pub(crate) unknown: u64,
     /// Events of containers with the right id,
     pub(crate) in_containers: u64,
-    /// of which so many had the right name when they were printed,
+    /// those that had the right name when they were printed,
     pub(crate) name_at_once: u64,
-    /// so many were completed by `container.resolved`,
+    /// those completed by `container.resolved`,
     pub(crate) name_late: u64,
-    /// and so many never were.
+    /// and those that never were.
     pub(crate) name_never: u64,
     /// Marked processes whose number another had had before.
     pub(crate) reused: u64,
@@ -301,7 +301,8 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, pid: u32, container: &Value, state: &str) -> Value {
-        json!({"kind": kind, "time": "2026-01-01T00:00:00Z", "process": {"pid": pid, "start_time": 1}, "container": container,
+        json!({"kind": kind, "time": "2026-01-01T00:00:00Z", "process": {"pid": pid, "start_time": 1},
+               "container": container,
                "attribution": {"state": state}})
     }
 

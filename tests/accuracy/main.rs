@@ -1,12 +1,12 @@
-//! The accuracy harness: how often Whalewatch names the right container, against an oracle, case by
-//! case. `cargo xtask accuracy` sets the machine up and calls it.
+//! The accuracy harness: measures, case by case, how often Whalewatch names the right container.
+//! `cargo xtask accuracy` sets the machine up and runs it.
 //!
-//! Every process of the workload carries a mark among its arguments that no other process has, and
-//! the harness knows of each mark in which container its process is, because it started it there.
-//! What Whalewatch printed is joined with that by the process's number and start time. Nothing that
-//! Whalewatch says is used to judge it.
+//! Every process of the workload carries a mark among its arguments that no other process has. The
+//! harness started each process, so it knows the container of each mark. It joins Whalewatch's
+//! output with the marks by the process's number and start time, and uses nothing that Whalewatch
+//! says to judge it.
 
-#![expect(clippy::print_stdout, reason = "its results go to standard output")]
+#![expect(clippy::print_stdout, reason = "the results go to standard output")]
 
 mod cases;
 mod engine;
@@ -28,9 +28,9 @@ const HELP: &str = "\
 accuracy [--long] [--case WORD] [--runtime WORD] [--results FILE]
 
   --long     15 minutes of churn instead of 20 s, and more rounds of every other case
-  --case     Only cases whose name holds this word
-  --runtime  Of cases for several runtimes, only those whose name holds this word
-  --results  Write the figures there as JSON
+  --case     Only cases whose name contains WORD
+  --runtime  In cases for several runtimes, only runtimes whose name contains WORD
+  --results  Write the results to FILE as JSON
 ";
 
 struct Options {
@@ -64,13 +64,13 @@ fn parse() -> Result<Options> {
                 let file = arguments.next().context("--results needs a file")?;
                 options.results = Some(file.into());
             }
-            other => bail!("no option `{other}`\n\n{HELP}"),
+            other => bail!("unknown option `{other}`\n\n{HELP}"),
         }
     }
     Ok(options)
 }
 
-/// Runs the cases; says whether all is as it must be.
+/// Runs the cases. Returns whether there was no fault.
 fn perform(options: &Options) -> Result<bool> {
     let machine = Machine::of_environment(options.length, options.runtime.clone())?;
     let mut results = Results::default();
@@ -85,13 +85,13 @@ fn perform(options: &Options) -> Result<bool> {
             results.add(case.name, outcome);
         }
     }
-    ensure!(results.any(), "no case of that name, or none for that runtime: nothing was judged");
+    ensure!(results.any(), "no case has that name and that runtime: nothing was judged");
     if let Some(file) = &options.results {
         results.write(file)?;
     }
     let faults = results.faults();
     for fault in &faults {
-        println!("not as it must be: {fault}");
+        println!("fault: {fault}");
     }
     Ok(faults.is_empty())
 }

@@ -16,7 +16,7 @@ const MOST_MEMORY: u64 = 64 << 10;
 const MOST_DRIFT: f64 = 0.05;
 /// How many of a thousand events may wait for their container's name to come later.
 const MOST_LATE: u64 = 1;
-/// So many samples, one a second, make the means of a run's beginning and end.
+/// The number of samples, one a second, in the means of a run's beginning and end.
 const WINDOW: usize = 300;
 
 /// How a case went with one runtime.
@@ -28,7 +28,7 @@ pub(crate) struct Outcome {
     pub(crate) figures: Vec<(String, f64, &'static str)>,
     /// Resident memory in KiB, once a second.
     pub(crate) memory: Vec<u64>,
-    /// Whether it cannot always be told at once.
+    /// Whether it may be unknown at first.
     pub(crate) may_be_unknown: bool,
 }
 

@@ -17,10 +17,10 @@ use crate::report::Outcome;
 
 /// The workload program, which containers get as well.
 pub(crate) const WORKLOAD: &str = "workload";
-/// How long all marked processes may take until they have been told.
+/// How long it may take until all marked processes are reported.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// How much is done.
+/// How much work a run does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Length {
     /// For CI.
@@ -30,7 +30,7 @@ pub(crate) enum Length {
 }
 
 impl Length {
-    /// One or the other.
+    /// Returns the value for this length.
     pub(crate) fn pick<T>(self, short: T, long: T) -> T {
         match self {
             Self::Short => short,
@@ -39,11 +39,11 @@ impl Length {
     }
 }
 
-/// What the cases work with.
+/// The set-up for the cases.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) length: Length,
-    /// Part of the names of those runtimes that are put through their cases.
+    /// Runtimes whose names contain this run.
     pub(crate) runtime: String,
     pub(crate) docker: Docker,
     pub(crate) image: String,
@@ -52,7 +52,7 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// As `cargo xtask accuracy` has set it up.
+    /// Reads the set-up of `cargo xtask accuracy`.
     pub(crate) fn of_environment(length: Length, runtime: String) -> Result<Self> {
         let workload = std::env::current_exe()?.with_file_name(WORKLOAD);
         Ok(Self {
@@ -65,7 +65,7 @@ impl Machine {
         })
     }
 
-    /// Options for a container that may all that this machine may.
+    /// Returns options for a container with all privileges that this machine has.
     pub(crate) fn privileged() -> &'static [&'static str] {
         const SYS_RESOURCE: u32 = 24;
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -74,7 +74,7 @@ impl Machine {
         if bound & 1 << SYS_RESOURCE != 0 {
             return &["--privileged"];
         }
-        // A machine that lacks a capability cannot give it, and `--privileged` asks for every one.
+        // A machine cannot give a capability that it lacks, and `--privileged` requires all.
         &[
             "--cap-add=ALL",
             "--cap-drop=SYS_RESOURCE",
@@ -83,19 +83,19 @@ impl Machine {
         ]
     }
 
-    /// The workload program, on the host and in containers.
+    /// Returns the workload program, for the host and for containers.
     pub(crate) fn workload(&self) -> Workload {
-        // Once a run: the path is needed for as long as the program runs.
+        // Leaked once a run: the path is needed as long as the program runs.
         Workload(Box::leak(self.workload.display().to_string().into_boxed_str()))
     }
 
-    /// The configuration that cases use: every runtime, and what this adds.
+    /// Returns the cases' configuration: every runtime, and additional options and trackers.
     pub(crate) fn config(&self, container: &str, trackers: &str, from: &[&str]) -> String {
         config(self.docker.socket(), container, trackers, from)
     }
 }
 
-/// Trackers `procs` and those given, with names from the daemon at that socket.
+/// Returns a configuration of the tracker `procs` and the given ones, with the dockerd at `socket`.
 pub(crate) fn config(socket: &Path, container: &str, trackers: &str, from: &[&str]) -> String {
     let from: Vec<String> = from.iter().map(|name| format!(", {name:?}")).collect();
     format!(
@@ -119,7 +119,7 @@ through = ["container", "out"]
     )
 }
 
-/// Runs Whalewatch, and `work` beside it, waits until everything marked has been told, and judges.
+/// Runs Whalewatch and `work`, waits until all marked processes are reported, and judges.
 pub(crate) fn watched(
     runtime: &str,
     name: &str,
@@ -134,11 +134,11 @@ pub(crate) fn watched(
     let memory = memory.end();
     worked?;
     let out = dir.join("out.json");
-    // Late events (summed up each interval, or held for a name) belong to it: it is over when
-    // nothing is missing or owed.
+    // Some events come late (sums of an interval, events that wait for a name), so wait until no
+    // process and no name is missing.
     wait::poll(LIMIT, || {
         let settled = |tally: &Tally| tally.missing == 0 && tally.name_never == 0;
-        // Its last line may be cut.
+        // The last line may be incomplete.
         wait::when(ledger.judge(&out, true).is_ok_and(|tally| settled(&tally)))
     });
     let finished = tracer.stop();
@@ -147,12 +147,12 @@ pub(crate) fn watched(
     Ok(Outcome { tally, memory, ..Outcome::of(runtime) })
 }
 
-/// A mark and the arguments of a process that carries it and ends at once.
+/// Returns the arguments of a process that carries a mark and exits at once.
 pub(crate) fn true_with(mark: &str) -> [&str; 2] {
     ["/bin/true", mark]
 }
 
-/// How much memory a process had resident, once a second.
+/// Samples the resident memory of a process once a second.
 #[derive(Debug)]
 struct Memory {
     stop: Arc<AtomicBool>,
@@ -180,7 +180,7 @@ impl Memory {
     }
 }
 
-/// Resident memory in KiB.
+/// Returns the resident memory in KiB.
 fn resident(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! Results over real containers: exact, in time, and complete when it is stopped.
+//! Aggregates over real containers: exact, in time, and complete after a stop.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -57,7 +57,7 @@ programs = "top(process.executable.path, 3)"
 last = "max(process.pid)"
 "#;
 
-/// Runs `/bin/true` so many times in a container.
+/// Runs `/bin/true` in a container `times` times.
 fn run(docker: &Docker, container: &str, times: u32) {
     let script = format!("i=0; while [ $i -lt {times} ]; do /bin/true; i=$((i+1)); done");
     docker.ok(&["exec", container, "sh", "-c", &script]);
@@ -67,7 +67,7 @@ fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("a number: {value}"))
 }
 
-/// By container: how many events the results are of, late ones among them.
+/// Counts the events in results by container, including late ones.
 fn counts(events: &[Event]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for event in events.iter().filter(|event| event.kind() == "aggregate.window") {
@@ -90,17 +90,17 @@ fn runs_are_counted_exactly_for_each_container() {
         run(&docker, name, u32::try_from(runs).expect("fits"));
         container
     });
-    // The last window is closed by a timer: nothing more comes.
+    // A timer closes the last window: no further event comes.
     tracer.wait_for("all runs are in results", |events| wait::when(counts(events) == want));
     let finished = tracer.stop();
     drop(running);
-    assert_eq!(counts(&finished.events), want, "nothing is told twice");
+    assert_eq!(counts(&finished.events), want, "nothing is reported twice");
     for event in &finished.events {
         let (result, value) = (&event.0["aggregate"], &event.0["aggregate"]["value"]);
         assert_eq!(result["key"]["container"]["name"], event.0["container"]["name"], "{result}");
         assert_eq!(result["late"], 0, "events of one tracker come in order: {result}");
         assert_eq!(value["runs"], result["events"], "{result}");
-        // Each ran once, as a process of its own.
+        // Each run was a process of its own.
         assert_eq!(value["pids"], result["events"], "{result}");
         assert_eq!(value["programs"]["highest"], result["events"], "{result}");
         assert_eq!(value["programs"]["values"].as_array().map(Vec::len), Some(1), "{result}");
@@ -108,7 +108,7 @@ fn runs_are_counted_exactly_for_each_container() {
         assert_eq!(event.time(), result["end"].as_str().expect("a time"));
     }
     let total = want.values().sum::<u64>();
-    assert_eq!(finished.totals.handler("sums", "filtered"), total, "the events end there");
+    assert_eq!(finished.totals.handler("sums", "filtered"), total, "the events end in the handler");
     assert_eq!(finished.totals.handler("sums", "added"), finished.totals.handler("out", "out"));
     finished.totals.assert_complete();
 }
@@ -133,7 +133,7 @@ fn a_stop_within_a_window_emits_its_results() {
     for event in finished.events.iter().filter(|event| event.kind() == "process.exec") {
         *passed.entry(event.container_name().unwrap_or("none").to_owned()).or_default() += 1;
     }
-    assert_eq!(counts(&finished.events), passed, "the events themselves went on, too");
+    assert_eq!(counts(&finished.events), passed, "the events themselves passed, too");
     assert_eq!(finished.totals.handler("sums", "in"), passed.values().sum::<u64>());
     assert_eq!(finished.totals.handler("sums", "filtered"), 0);
     finished.totals.assert_complete();
@@ -176,7 +176,8 @@ when = "aggregate.value.runs >= 30"
 #[test]
 fn check_locates_a_mistake_in_a_computation() {
     let dir = environment::scratch("aggregate-check");
-    let compute = "\n[handlers.sums]\ntype = \"aggregate\"\n[handlers.sums.compute]\na = \"sum(process.pdi)\"\nb = 'smu()'\n";
+    let compute = "\n[handlers.sums]\ntype = \"aggregate\"\n[handlers.sums.compute]\n\
+                   a = \"sum(process.pdi)\"\nb = 'smu()'\n";
     let said = check(&dir, &config(compute, &["sums"]));
     assert!(said.contains("config.toml:14:10"), "{said}");
     assert!(said.contains("did you mean `process.pid`?"), "{said}");
@@ -184,7 +185,7 @@ fn check_locates_a_mistake_in_a_computation() {
     assert!(said.contains("did you mean `sum`?"), "{said}");
 }
 
-/// What is said of a configuration with mistakes.
+/// Returns the messages of `check` about a configuration with mistakes.
 #[track_caller]
 fn check(dir: &Path, config: &str) -> String {
     let file = dir.join("config.toml");

@@ -1,4 +1,4 @@
-//! What the command line promises to people and scripts: exit codes, messages, pipes.
+//! The command line's promises: exit codes, messages, pipes.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -46,7 +46,7 @@ through = ["contianer", "out"]
     let done = check(&dir, text);
     let said = stderr(&done);
     assert_eq!(done.status.code(), Some(2), "{said}");
-    assert!(done.stdout.is_empty(), "what went wrong belongs on standard error");
+    assert!(done.stdout.is_empty(), "errors belong on standard error");
     // Line and column of the mistake, and a word of the hint.
     let expected = [
         ("2:8", "100 lightyears"),
@@ -79,12 +79,12 @@ fn check_names_a_missing_file() {
 fn an_unknown_subcommand_is_bad_usage() {
     let done = whalewatch(&["tarce"]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
-    assert!(stderr(&done).contains("trace"), "the nearest name is told: {}", stderr(&done));
+    assert!(stderr(&done).contains("trace"), "suggests the nearest name: {}", stderr(&done));
 }
 
 #[test]
 fn trace_without_privileges_fails_and_says_what_it_needs() {
-    // The build folder may be closed to others, so they get a copy of their own.
+    // Other users may have no access to the build folder, so they get a copy.
     let dir = std::env::temp_dir().join(format!("whalewatch-e2e-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a temporary folder can be made");
     let program = dir.join("whalewatch");
@@ -117,8 +117,7 @@ fn a_closed_pipe_ends_trace_quietly() {
     let mut child = command.spawn().expect("the program can be started");
     let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
     let mut line = String::new();
-    // Something must happen on the machine for a line to come, and again for the closed pipe to be
-    // noticed.
+    // An event must happen for a line to be printed, and another for the closed pipe to be noticed.
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let noise = std::thread::spawn(move || {
         while stopped

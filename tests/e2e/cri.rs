@@ -48,7 +48,7 @@ impl Expected {
     fn check(&self, events: &[Event]) {
         let mut ours = 0;
         for event in events.iter().filter(|event| event.container_id() == Some(&self.id)) {
-            // One that could not wait for its name had to go on without all that is told with it.
+            // An event that could not wait for the name lacks all fields that come with it.
             if event.state() != "resolved" || event.kind() == "container.found" {
                 continue;
             }
@@ -61,7 +61,7 @@ impl Expected {
             let name = self.container.unwrap_or(&self.pod);
             assert_eq!(event.container_name(), Some(name), "{}", event.0);
         }
-        assert!(ours > 0, "nothing is told of {}", self.id);
+        assert!(ours > 0, "no events of {}", self.id);
     }
 }
 

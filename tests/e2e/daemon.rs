@@ -117,9 +117,9 @@ impl HungSocket {
         Self { thread: Some(thread), path: path.to_owned(), stop }
     }
 
-    /// Ends it and tells how many connections it had taken.
+    /// Stops it. Returns how many connections it accepted.
     fn connections(mut self) -> usize {
-        self.stop.send(()).expect("it listens until it is told to stop");
+        self.stop.send(()).expect("it listens until it is stopped");
         // One more connection, so that it looks up from its waiting.
         drop(UnixStream::connect(&self.path));
         self.thread.take().and_then(|thread| thread.join().ok()).expect("it ends in peace")

@@ -22,7 +22,7 @@ const READ_AHEAD: u64 = 8192;
 /// No line of ours is shorter.
 const SHORTEST_LINE: u64 = 200;
 
-/// Writes down each line in a file of its own run's, and what descriptors it has.
+/// Writes each line to a file that its run owns, and its open descriptors to another.
 const WRITE_DOWN: &str = r#"import os, sys
 print("started", file=sys.stderr, flush=True)
 with open(f"open.{os.getpid()}", "w") as out:
@@ -41,7 +41,7 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// Process events of everything to the program in `dir`, with these options.
+/// Sends all process events to the program in `dir`, with these options.
 fn chain(dir: &Path, options: &str) -> String {
     fs::write(dir.join("program.py"), WRITE_DOWN).expect("the scratch folder can be written to");
     format!(
@@ -72,7 +72,7 @@ fn start_marks(name: &str, first: u32, last: u32) -> Marks {
     Marks::start(&docker(), &environment::image(), name, first, last)
 }
 
-/// What each run of the program has left: pid and file, the first run first.
+/// Lists the pid and the file that each run of the program left, in the order of runs.
 fn runs(dir: &Path, what: &str) -> Vec<(i32, PathBuf)> {
     let prefix = format!("{what}.");
     let mut runs: Vec<_> = fs::read_dir(dir)
@@ -89,7 +89,7 @@ fn runs(dir: &Path, what: &str) -> Vec<(i32, PathBuf)> {
     runs.into_iter().map(|(_, pid, path)| (pid, path)).collect()
 }
 
-/// The lines that all runs wrote down whole, run after run.
+/// Returns the complete lines that all runs wrote, in the order of runs.
 fn heard(dir: &Path) -> Vec<Event> {
     let mut events = Vec::new();
     for (_, path) in runs(dir, "heard") {
@@ -110,7 +110,7 @@ fn wait_for_mark(dir: &Path, container: &str, at_least: u32) {
 
 #[track_caller]
 fn signal(pid: i32, signal: Signal) {
-    kill_process(Pid::from_raw(pid).expect("no pid is 0"), signal).expect("it is there");
+    kill_process(Pid::from_raw(pid).expect("no pid is 0"), signal).expect("the process exists");
 }
 
 #[test]
@@ -124,7 +124,11 @@ fn a_program_gets_every_event_and_no_other_descriptor() {
     let events = heard(&dir);
     assert_eq!(events.len() as u64, finished.totals.handler("program", "out"));
     assert_eq!(marks(&events, "exec-all"), (1..=1000).collect::<Vec<_>>());
-    assert!(finished.stderr.contains("started"), "its standard error is told: {}", finished.stderr);
+    assert!(
+        finished.stderr.contains("started"),
+        "its standard error is logged: {}",
+        finished.stderr
+    );
 
     let [(_, open)] = &runs(&dir, "open")[..] else { panic!("it was started once") };
     let open = fs::read_to_string(open).expect("UTF-8");
@@ -145,7 +149,7 @@ fn a_killed_program_is_started_again() {
         let runs = runs(&dir, "heard");
         assert_eq!(runs.len(), round + 1);
         signal(runs[round].0, Signal::KILL);
-        wait::until("it is back", LIMIT, || {
+        wait::until("it is restarted", LIMIT, || {
             wait::when(self::runs(&dir, "heard").len() > round + 1)
         });
     }
@@ -158,7 +162,7 @@ fn a_killed_program_is_started_again() {
     assert!(finished.stderr.contains("the program ended (signal: 9"), "{}", finished.stderr);
 
     // Each run that was killed may have read what it had not written down; nothing else is missing,
-    // and nothing is there twice.
+    // and no event is there twice.
     let events = heard(&dir);
     let delivered = finished.totals.handler("program", "out");
     let missing = delivered - events.len() as u64;
@@ -191,7 +195,7 @@ fn a_hung_program_blocks_no_other_chain_and_is_reported() {
     tracer.wait_for("the other chain has all", |events| {
         wait::when(marks(events, "exec-hangs").last() == Some(&1000))
     });
-    wait::until("it is told", LIMIT, || {
+    wait::until("the hang is reported", LIMIT, || {
         wait::when(tracer.said().contains("the program has read nothing"))
     });
     signal(pid, Signal::CONT);

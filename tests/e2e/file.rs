@@ -21,7 +21,7 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// Process events of everything to a file, with these options.
+/// Writes all process events to a file, with these options.
 fn chain(path: &Path, options: &str) -> String {
     format!(
         r#"[container]
@@ -50,7 +50,7 @@ fn start_marks(name: &str, first: u32, last: u32) -> Marks {
     Marks::start(&docker(), &environment::image(), name, first, last)
 }
 
-/// All events of a file whose last line must be whole.
+/// Returns all events of a file, whose last line must be complete.
 #[track_caller]
 fn events_in(path: &Path) -> Vec<Event> {
     Output::open(path).finish()
@@ -62,7 +62,7 @@ fn parse(text: &str) -> Vec<Event> {
     text.lines().map(|line| Event(serde_json::from_str(line).expect("JSON"))).collect()
 }
 
-/// The files that were put aside from `path`, in their order.
+/// Lists the rotated files of `path`, in their order.
 fn rotated(path: &Path) -> Vec<PathBuf> {
     let name = path.file_name().expect("a name").to_str().expect("UTF-8");
     let folder = path.parent().expect("a folder");
@@ -77,7 +77,7 @@ fn rotated(path: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Every event that the handler counted as delivered is there, and none was lost on the way.
+/// Checks that every event that the handler counted as delivered is there, and that none was lost.
 #[track_caller]
 fn assert_all_there(finished: &Finished, events: &[Event]) {
     finished.totals.assert_nothing_vanished("procs", &["container", "log"]);
@@ -85,7 +85,7 @@ fn assert_all_there(finished: &Finished, events: &[Event]) {
     assert_eq!(finished.totals.handler("log", "out"), count, "{}", finished.stderr);
 }
 
-/// Waits until the last mark stands in the file.
+/// Waits until the last mark is in the file.
 #[track_caller]
 fn wait_for_mark(path: &Path, container: &str, last: u32) {
     wait::until(&format!("mark {last} is in the file"), LIMIT, || {
@@ -122,7 +122,7 @@ fn files_are_rotated_by_age_and_the_oldest_deleted() {
     let path = dir.join("events.jsonl");
     let tracer = Tracer::run(&dir, &chain(&path, "rotate = { age = \"100ms\" }\nkeep = 2"));
     let marks = start_marks("file-age", 1, 1000);
-    let third = wait::until("the third is put aside", LIMIT, || {
+    let third = wait::until("the third file is rotated", LIMIT, || {
         rotated(&path).into_iter().find(|file| file.to_string_lossy().contains(".000003-"))
     });
     wait::until("it is deleted", LIMIT, || wait::when(!third.exists()));
@@ -143,12 +143,12 @@ fn rename_and_copytruncate_of_logrotate_lose_nothing() {
         wait::when(fs::metadata(&path).is_ok_and(|file| file.len() > 50_000))
     });
     fs::rename(&path, &aside).expect("our own folder");
-    wait::until("a new file is begun", LIMIT, || wait::when(path.exists()));
+    wait::until("a new file exists", LIMIT, || wait::when(path.exists()));
     making.finish();
     wait_for_mark(&path, "file-logrotate", 1000);
 
-    // What is written between the copy and the cut is lost to everybody, so it is done while
-    // nothing is written.
+    // Events written between the copy and the truncation are lost, so both happen while nothing is
+    // written.
     let copy = dir.join("copied");
     let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
     loop {
@@ -179,7 +179,7 @@ fn sigkill_at_any_moment_leaves_only_whole_lines() {
         let tracer = Tracer::run(&dir, &chain(&path, ""));
         wait::until("lines come", LIMIT, || {
             let now = fs::metadata(&path).map_or(0, |file| file.len());
-            // Some way into it, another one each time.
+            // At a different point each time.
             wait::when(now > before + 20_000 + 7_001 * round)
         });
         let pid = Pid::from_raw(tracer.pid().cast_signed()).expect("no pid is 0");
@@ -187,7 +187,7 @@ fn sigkill_at_any_moment_leaves_only_whole_lines() {
         drop(tracer);
         events_in(&path);
     }
-    // As a write would leave it that a machine's end has cut, or a line longer than a page.
+    // As a write that a crash of the machine interrupted would leave it.
     let whole = events_in(&path).len();
     let mut file = File::options().append(true).open(&path).expect("our own file");
     file.write_all(b"{\"time\":\"2026-11-24T12:00:00.000000000Z\",\"kind\":\"process.ex")
@@ -201,10 +201,10 @@ fn sigkill_at_any_moment_leaves_only_whole_lines() {
     assert_eq!(events_in(&path).len(), whole + last);
 }
 
-/// Size of a small disk: more than the whole machine brings about during a test.
+/// Size of a small disk: enough for all events of the machine during a test.
 const DISK: usize = 64 << 20;
 
-/// A disk of that size.
+/// A disk of that size, unmounted on drop.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -216,7 +216,7 @@ impl SmallDisk {
         Self(dir.to_owned())
     }
 
-    /// Leaves only so many bytes free.
+    /// Fills the disk so that only `free` bytes are left.
     #[track_caller]
     fn fill(&self, free: u64) -> PathBuf {
         let filler = self.0.join("filler");
@@ -242,7 +242,7 @@ fn a_disk_that_is_full_for_a_short_time_loses_nothing() {
     let tracer = Tracer::run(&dir, &chain(&path, "wait_at_most = \"60s\""));
     let making = start_marks("file-full-short", 1, 500);
     wait_for_told(&tracer, "cannot write to the file");
-    // Half of what did not fit has been taken away again.
+    // The half line that did not fit has been removed again.
     events_in(&path);
     fs::remove_file(filler).expect("our own file");
     making.finish();

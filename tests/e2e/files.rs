@@ -21,8 +21,8 @@ fn tracer(dir: &Path, options: &str) -> Tracer {
     Tracer::run(dir, &config::chain_of(docker().socket(), &trackers, &["files"]))
 }
 
-/// What the tracer told of those files, in the words of the workload.
-fn told(finished: &Finished, state: &str, part: &str) -> Vec<Value> {
+/// Returns the reported events of the workload's files, in the form of its report.
+fn reported(finished: &Finished, state: &str, part: &str) -> Vec<Value> {
     let ours = |event: &&Event| {
         let file = &event.0["file"];
         let any = |path: &Value| path.as_str().is_some_and(|path| path.contains(part));
@@ -33,38 +33,38 @@ fn told(finished: &Finished, state: &str, part: &str) -> Vec<Value> {
     finished.events.iter().filter(ours).map(|event| event.0.clone()).collect()
 }
 
-/// Compares what was done with what was told, field by field.
+/// Compares the workload's report with the reported events, field by field.
 #[track_caller]
-fn check(done: &Value, told: &[Value]) {
+fn check(done: &Value, reported: &[Value]) {
     let done = done["done"].as_array().expect("a list of what was done");
     let brief = |events: &[Value]| {
         let line = |e: &Value| format!("{} {}\n", e["kind"], e["file"]["path"]);
         events.iter().map(line).collect::<String>()
     };
-    assert_eq!(done.len(), told.len(), "told:\n{}", brief(told));
-    for (done, told) in done.iter().zip(told) {
-        check_one(done, told);
+    assert_eq!(done.len(), reported.len(), "reported:\n{}", brief(reported));
+    for (done, reported) in done.iter().zip(reported) {
+        check_one(done, reported);
     }
 }
 
 #[track_caller]
-fn check_one(done: &Value, told: &Value) {
-    let file = &told["file"];
+fn check_one(done: &Value, reported: &Value) {
+    let file = &reported["file"];
     let same = |key: &str, found: &Value| {
         if let Some(expected) = done.get(key) {
-            assert_eq!(expected, found, "{key} of {told}");
+            assert_eq!(expected, found, "{key} of {reported}");
         }
     };
-    same("kind", &told["kind"]);
+    same("kind", &reported["kind"]);
     let path =
         (done["path"].as_str().unwrap_or_default(), file["path"].as_str().unwrap_or_default());
     if done["truncated"] == true {
         // The end of the path, whole names.
-        assert_eq!(file["path_truncated"], true, "{told}");
-        assert!(path.1.len() > 3800 && path.0.ends_with(path.1), "{told}");
+        assert_eq!(file["path_truncated"], true, "{reported}");
+        assert!(path.1.len() > 3800 && path.0.ends_with(path.1), "{reported}");
     } else {
-        assert_eq!(path.0, path.1, "{told}");
-        assert_eq!(file["path_truncated"], Value::Null, "{told}");
+        assert_eq!(path.0, path.1, "{reported}");
+        assert_eq!(file["path_truncated"], Value::Null, "{reported}");
     }
     same("source", &file["path_source"]);
     same("access", &file["access"]);
@@ -79,16 +79,19 @@ fn check_one(done: &Value, told: &Value) {
     same("flags", &file["flags"]);
     same("to", &file["to"]["path"]);
     same("owner", &Value::from(vec![file["owner"]["id"].clone(), file["group"]["id"].clone()]));
-    same("error", &Value::from(vec![told["error"]["code"].clone(), told["error"]["type"].clone()]));
+    same(
+        "error",
+        &Value::from(vec![reported["error"]["code"].clone(), reported["error"]["type"].clone()]),
+    );
     for (key, found) in [
         ("deleted", &file["deleted"]),
         ("symbolic", &file["symbolic_link"]),
         ("directory", &file["directory"]),
     ] {
-        assert_eq!(done.get(key).unwrap_or(&Value::Null), found, "{key} of {told}");
+        assert_eq!(done.get(key).unwrap_or(&Value::Null), found, "{key} of {reported}");
     }
     if done.get("error").is_none() {
-        assert_eq!(told["error"], Value::Null, "{told}");
+        assert_eq!(reported["error"], Value::Null, "{reported}");
     }
 }
 
@@ -98,15 +101,15 @@ fn file_operations_on_the_host_are_reported_exactly() {
     let tracer = tracer(&dir, "");
     let done = WORKLOAD.on_host(&["files", "tour", dir.to_str().expect("text")]);
     let finished = tracer.stop();
-    let told = told(&finished, "host", "files-host/tour");
-    check(&done, &told);
-    let threads = done["done"].as_array().into_iter().flatten().zip(&told);
-    for (done, told) in threads {
+    let reported = reported(&finished, "host", "files-host/tour");
+    check(&done, &reported);
+    let threads = done["done"].as_array().into_iter().flatten().zip(&reported);
+    for (done, reported) in threads {
         if let Some(tid) = done.get("tid") {
-            assert_eq!(&told["process"]["tid"], tid, "{told}");
+            assert_eq!(&reported["process"]["tid"], tid, "{reported}");
         }
     }
-    assert!(told.iter().all(|event| event["process"]["pid"] == done["pid"]));
+    assert!(reported.iter().all(|event| event["process"]["pid"] == done["pid"]));
     finished.totals.assert_complete();
 }
 
@@ -122,10 +125,10 @@ fn paths_are_the_containers_also_through_bind_mounts() {
     let done =
         WORKLOAD.in_container(&docker(), &image, name, &[&mount], &["files", "tour", "/mnt/data"]);
     let finished = tracer.stop();
-    let told = told(&finished, "resolved", "/mnt/data/tour");
-    check(&done, &told);
-    assert!(told.iter().all(|event| event["container"]["name"] == name));
-    assert!(told.iter().all(|event| event["process"]["vpid"] == done["pid"]));
+    let reported = reported(&finished, "resolved", "/mnt/data/tour");
+    check(&done, &reported);
+    assert!(reported.iter().all(|event| event["container"]["name"] == name));
+    assert!(reported.iter().all(|event| event["process"]["vpid"] == done["pid"]));
     finished.totals.assert_complete();
 }
 
@@ -135,9 +138,9 @@ fn a_path_continues_above_the_root_of_a_process() {
     let tracer = tracer(&dir, "");
     let done = WORKLOAD.on_host(&["files", "chroot", dir.to_str().expect("text")]);
     let finished = tracer.stop();
-    let mut told = told(&finished, "host", "files-chroot/root/etc/inside");
-    told.retain(|event| event["file"]["access"] == "read");
-    check(&done, &told);
+    let mut reported = reported(&finished, "host", "files-chroot/root/etc/inside");
+    reported.retain(|event| event["file"]["access"] == "read");
+    check(&done, &reported);
 }
 
 #[test]
@@ -174,16 +177,16 @@ fn a_closed_descriptor_leaves_the_requested_path() {
     let tracer = tracer(&dir, "changes = false\nscope = { comms = [\"workload\"] }");
     let done = WORKLOAD.on_host(&["files", "race", link.to_str().expect("text"), "500"]);
     let finished = tracer.stop();
-    let told = told(&finished, "host", "files-race/");
-    assert_eq!(Some(told.len() as u64), done["opens"].as_u64(), "each open is told once");
+    let reported = reported(&finished, "host", "files-race/");
+    assert_eq!(Some(reported.len() as u64), done["opens"].as_u64(), "each open is reported once");
     let by = |source: &str| {
-        told.iter().filter(|event| event["file"]["path_source"] == source).collect::<Vec<_>>()
+        reported.iter().filter(|event| event["file"]["path_source"] == source).collect::<Vec<_>>()
     };
     // Each of the two is the truth that could be had, and is marked as what it is.
     assert!(by("kernel").iter().all(|event| event["file"]["path"] == file.to_str().expect("text")));
     assert!(by("asked").iter().all(|event| event["file"]["path"] == link.to_str().expect("text")));
-    assert_eq!(by("kernel").len() + by("asked").len(), told.len());
-    println!("{} of {} were gone when they were looked at", by("asked").len(), told.len());
+    assert_eq!(by("kernel").len() + by("asked").len(), reported.len());
+    println!("{} of {} were closed before they were resolved", by("asked").len(), reported.len());
     finished.totals.assert_complete();
 }
 
@@ -195,7 +198,7 @@ fn bytes_are_summed_for_each_process_and_file() {
     let path = file.to_str().expect("text");
     let done = WORKLOAD.on_host(&["files", "io", path]);
     let finished = tracer.stop();
-    let events = told(&finished, "host", "files-io/summed");
+    let events = reported(&finished, "host", "files-io/summed");
     assert!(!events.is_empty(), "nothing was summed");
     for key in ["written_bytes", "writes", "read_bytes", "reads"] {
         let sum: u64 = events.iter().filter_map(|e| e["file"]["io"][key].as_u64()).sum();

@@ -21,33 +21,33 @@ fn tracer(test: &str) -> Tracer {
     Tracer::run(&dir, &config::chain_of(docker().socket(), trackers, &["mounts"]))
 }
 
-/// Compares what the workload did with what was told, field by field.
+/// Compares the workload's report with the reported events, field by field.
 #[track_caller]
 fn check(done: &Value, finished: &Finished, state: &str) -> Vec<Value> {
     let ours = finished.events.iter().filter(|event| {
         event.kind().starts_with("mount.") && event.0["process"]["comm"] == "workload"
     });
-    let told: Vec<Value> = ours.map(|event| event.0.clone()).collect();
+    let reported: Vec<Value> = ours.map(|event| event.0.clone()).collect();
     let done = done["done"].as_array().expect("a list of what was done");
-    assert_eq!(done.len(), told.len(), "{told:?}");
-    for (done, told) in done.iter().zip(&told) {
-        let mount = &told["mount"];
-        assert_eq!(done["kind"], told["kind"], "{told}");
-        assert_eq!(told["attribution"]["state"], state, "{told}");
+    assert_eq!(done.len(), reported.len(), "{reported:?}");
+    for (done, reported) in done.iter().zip(&reported) {
+        let mount = &reported["mount"];
+        assert_eq!(done["kind"], reported["kind"], "{reported}");
+        assert_eq!(reported["attribution"]["state"], state, "{reported}");
         for key in ["operation", "target", "source", "type", "flags"] {
             if let Some(expected) = done.get(key) {
-                assert_eq!(expected, &mount[key], "{key} of {told}");
+                assert_eq!(expected, &mount[key], "{key} of {reported}");
             }
         }
-        let error = match &told["error"] {
+        let error = match &reported["error"] {
             Value::Null => Value::Null,
             error => Value::from(vec![error["code"].clone(), error["type"].clone()]),
         };
-        assert_eq!(done.get("error").unwrap_or(&Value::Null), &error, "{told}");
-        assert_eq!(mount["target_truncated"], Value::Null, "{told}");
+        assert_eq!(done.get("error").unwrap_or(&Value::Null), &error, "{reported}");
+        assert_eq!(mount["target_truncated"], Value::Null, "{reported}");
     }
     finished.totals.assert_complete();
-    told
+    reported
 }
 
 #[test]
@@ -57,8 +57,8 @@ fn mounts_on_the_host_are_reported_exactly() {
     let mut command = Command::new("unshare");
     command.args(["--mount", WORKLOAD.0, "mounts"]).arg(&dir);
     let done = workload::report(&["mounts"], &command.output().expect("unshare can be started"));
-    let told = check(&done, &tracer.stop(), "host");
-    assert!(told.iter().all(|event| event["process"]["pid"] == done["pid"]));
+    let reported = check(&done, &tracer.stop(), "host");
+    assert!(reported.iter().all(|event| event["process"]["pid"] == done["pid"]));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn mounts_in_a_container_belong_to_the_container() {
     let image = environment::image();
     let done =
         WORKLOAD.in_container(&docker(), &image, "mounts-inside", &options, &["mounts", "/tmp"]);
-    let told = check(&done, &tracer.stop(), "resolved");
-    assert!(told.iter().all(|event| event["container"]["name"] == "mounts-inside"));
-    assert!(told.iter().all(|event| event["process"]["vpid"] == done["pid"]));
+    let reported = check(&done, &tracer.stop(), "resolved");
+    assert!(reported.iter().all(|event| event["container"]["name"] == "mounts-inside"));
+    assert!(reported.iter().all(|event| event["process"]["vpid"] == done["pid"]));
 }

@@ -1,5 +1,5 @@
-//! NATS: everything arrives, once and in order, whoever is killed in the middle; a real
-//! nats-server, real events.
+//! NATS: every event arrives, once and in order, whatever is killed in between. The server is a
+//! real nats-server.
 
 mod secrets;
 mod server;
@@ -21,9 +21,9 @@ use whalewatch_tests::{environment, wait};
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 const STREAM: &str = "WHALEWATCH";
 
-/// What the workload opens goes to standard output and to NATS. Of a tracker with two chains, the
-/// slower one's queue must have room for what the workload makes faster than a debug build takes
-/// it: that much would be dropped, and counted, else.
+/// Sends the workload's opens to standard output and to NATS. If one tracker has two chains, the
+/// slower one's queue must have room for the events that it cannot take in time; otherwise they
+/// would be dropped and counted.
 fn config(server: &Server, options: &str) -> String {
     format!(
         r#"[container]
@@ -73,17 +73,17 @@ fn ended(mut child: Child) {
     assert!(child.wait().expect("our own child").success());
 }
 
-/// Number of a message within its run.
+/// Returns a message's number within its run.
 fn number(stored: &Stored) -> u64 {
     stored.id.rsplit('-').next().and_then(|number| number.parse().ok()).expect("a number")
 }
 
-/// Host and epoch of a message.
+/// Returns a message's host and epoch.
 fn run(stored: &Stored) -> &str {
     stored.id.rsplit_once('-').expect("an id").0
 }
 
-/// What is in the stream is what standard output got: all of it, each once, in that order.
+/// Checks that the stream has the printed events: all of them, each once, in the same order.
 #[track_caller]
 fn assert_same(finished: &Finished, stored: &[Stored]) {
     let printed = finished.events.iter().map(|event| &event.0);
@@ -91,7 +91,7 @@ fn assert_same(finished: &Finished, stored: &[Stored]) {
     for (at, (printed, stored)) in printed.zip(stored).enumerate() {
         let mut got: serde_json::Value = serde_json::from_str(&stored.payload).expect("JSON");
         if got["kind"].as_str().is_some_and(|kind| kind.starts_with("container.")) {
-            // The container manager makes these for each chain, at its own time.
+            // The container manager makes these for each chain, at different times.
             got["time"] = printed["time"].clone();
         }
         assert_eq!(*printed, got, "event {at}, {}", stored.id);
@@ -131,7 +131,7 @@ fn events_survive_a_server_that_is_killed_twice() {
 fn three_hosts_lose_nothing_when_a_cluster_loses_its_leader() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     let dir = environment::scratch("nats-fleet");
-    // Six ports in a row; nobody asks for those of a test machine.
+    // Six ports in a row, which are free on a test machine.
     let port = Server::new(&dir, "").port.clamp(10_000, 60_000);
     let mut command = std::process::Command::new(root.join("examples/fleet/run.sh"));
     command.current_dir(root).env("WHALEWATCH", environment::program());
@@ -161,7 +161,7 @@ fn a_server_that_keeps_up_leaves_the_spool_empty() {
 }
 
 fn segments(dir: &Path) -> Vec<Vec<u8>> {
-    let entries = fs::read_dir(dir.join("spool")).expect("the spool is there").flatten();
+    let entries = fs::read_dir(dir.join("spool")).expect("the spool exists").flatten();
     let segment = |path: &std::path::PathBuf| path.extension().is_some_and(|e| e == "segment");
     entries
         .map(|entry| entry.path())
@@ -170,13 +170,14 @@ fn segments(dir: &Path) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// How many events are in the spool.
+/// Counts the events in the spool.
 fn spooled(dir: &Path) -> usize {
     let count = |bytes: &Vec<u8>| bytes.windows(9).filter(|part| part == b"{\"time\":\"").count();
     segments(dir).iter().map(count).sum()
 }
 
-/// Events for a spool of one MiB while there is no server: those that are left once there is one.
+/// Overfills a spool of one MiB while there is no server. Returns the events that arrive once there
+/// is one.
 #[track_caller]
 fn overfilled(test: &str, when_full: &str) -> (Finished, Vec<Stored>) {
     let dir = environment::scratch(test);
@@ -214,7 +215,7 @@ fn a_full_spool_can_drop_the_newest() {
     let first: Vec<serde_json::Value> =
         stored.iter().map(|s| serde_json::from_str(&s.payload).expect("JSON")).collect();
     let printed = finished.events.iter().map(|event| event.0.clone());
-    // What came while there was no room is missing; before it, nothing is.
+    // Events that came while there was no room are missing, and none before them.
     let same = printed.zip(&first).take_while(|(printed, stored)| printed == *stored).count();
     assert!(same > 1000, "{same} of {}", first.len());
 }
@@ -229,14 +230,14 @@ fn a_spool_survives_a_kill_during_an_outage() {
         wait::when(spooled(&dir) >= 20_000)
     });
     let before = spooled(&dir);
-    // A tracer that is dropped is killed.
+    // Dropping a tracer kills it.
     drop(tracer);
     server.start();
     let tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
     assert_two_runs(&mut server, tracer, before);
 }
 
-/// Checks that so many events of the first run are in the stream, and then those of this one.
+/// Checks that the stream has `before` events of the first run, and then those of this one.
 #[track_caller]
 fn assert_two_runs(server: &mut Server, tracer: Tracer, before: usize) {
     ended(opens(5_000));
@@ -265,7 +266,7 @@ fn a_kill_while_sending_leaves_no_gap_and_no_duplicate() {
     drop(tracer);
     ended(work);
     let tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
-    // What was left in the spool is sent first; a settled count says that it is all there.
+    // The rest of the spool is sent first; a count that stays the same says that all of it arrived.
     ended(opens(5_000));
     server.wait_for(STREAM, 10_000);
     let finished = tracer.stop();
@@ -376,9 +377,9 @@ fn subjects_name_the_container() {
     finished.totals.assert_complete();
 }
 
-/// Events reach a server that wants to know who it is; read back with `options`.
+/// Checks that events reach a server that requires authentication. Reads them back with `options`.
 #[track_caller]
-fn let_in(dir: &Path, server: &mut Server, handler: &str, options: ConnectOptions) {
+fn assert_authenticated(dir: &Path, server: &mut Server, handler: &str, options: ConnectOptions) {
     server.start();
     let tracer = Tracer::run(dir, &config(server, handler));
     ended(opens(1_000));
@@ -389,18 +390,17 @@ fn let_in(dir: &Path, server: &mut Server, handler: &str, options: ConnectOption
     finished.totals.assert_complete();
 }
 
-/// The first word of the outage that a handler with these options has, and that all went to the
-/// spool.
+/// Checks that a handler with these options is refused and spools all events. Returns its message.
 #[track_caller]
-fn kept_out(dir: &Path, server: &Server, handler: &str) -> String {
+fn refusal(dir: &Path, server: &Server, handler: &str) -> String {
     let options = format!("{handler}\n{}", spool(dir, ""));
     let tracer = Tracer::run(dir, &config(server, &options));
     ended(opens(100));
     let finished = tracer.stop();
     finished.totals.assert_complete();
     assert!(spooled(dir) >= 100);
-    let told = finished.stderr.lines().find(|line| line.contains("no NATS server takes events"));
-    told.unwrap_or_else(|| panic!("it was let in: {}", finished.stderr)).to_owned()
+    let outage = finished.stderr.lines().find(|line| line.contains("no NATS server takes events"));
+    outage.unwrap_or_else(|| panic!("it was not refused: {}", finished.stderr)).to_owned()
 }
 
 #[test]
@@ -418,16 +418,16 @@ fn tls_with_a_client_certificate_and_a_password_works() {
         .add_root_certificates(certificates.path("ca.pem"))
         .add_client_certificate(certificates.path("client.pem"), certificates.path("client.key"))
         .user_and_password("whale".to_owned(), "s3cret!".to_owned());
-    let_in(&dir, &mut server, &(certificates.handler() + &auth(&secret)), options);
+    assert_authenticated(&dir, &mut server, &(certificates.handler() + &auth(&secret)), options);
 
     let wrong = dir.join("wrong");
     fs::write(&wrong, "guess").expect("the scratch folder can be written to");
-    let said = kept_out(&dir, &server, &(certificates.handler() + &auth(&wrong)));
+    let said = refusal(&dir, &server, &(certificates.handler() + &auth(&wrong)));
     assert!(said.to_lowercase().contains("authorization"), "{said}");
-    // Another authority does not vouch for this server.
+    // Another authority did not sign this server's certificate.
     fs::create_dir(dir.join("other")).expect("the scratch folder can be written to");
     let other = Certificates::make(&dir.join("other"));
-    let said = kept_out(&dir, &server, &(other.handler() + &auth(&secret)));
+    let said = refusal(&dir, &server, &(other.handler() + &auth(&secret)));
     assert!(said.to_lowercase().contains("certificate"), "{said}");
 }
 
@@ -438,7 +438,12 @@ fn a_token_an_nkey_and_a_credentials_file_authenticate() {
     fs::write(&file, "t0ken\n").expect("the scratch folder can be written to");
     let mut server = Server::new(&dir, "authorization: { token: \"t0ken\" }");
     let handler = format!("auth = {{ token_file = \"{}\" }}", file.display());
-    let_in(&dir, &mut server, &handler, ConnectOptions::with_token("t0ken".to_owned()));
+    assert_authenticated(
+        &dir,
+        &mut server,
+        &handler,
+        ConnectOptions::with_token("t0ken".to_owned()),
+    );
     drop(server);
 
     let dir = environment::scratch("nats-nkey");
@@ -449,7 +454,7 @@ fn a_token_an_nkey_and_a_credentials_file_authenticate() {
     let users = format!("authorization: {{ users: [ {{ nkey: {} }} ] }}", key.public_key());
     let mut server = Server::new(&dir, &users);
     let handler = format!("auth = {{ nkey_file = \"{}\" }}", file.display());
-    let_in(&dir, &mut server, &handler, ConnectOptions::with_nkey(seed));
+    assert_authenticated(&dir, &mut server, &handler, ConnectOptions::with_nkey(seed));
     drop(server);
 
     let dir = environment::scratch("nats-credentials");
@@ -459,5 +464,5 @@ fn a_token_an_nkey_and_a_credentials_file_authenticate() {
     let mut server = Server::new(&dir, &operator);
     let handler = format!("auth = {{ credentials_file = \"{}\" }}", file.display());
     let options = ConnectOptions::with_credentials(&text).expect("credentials");
-    let_in(&dir, &mut server, &handler, options);
+    assert_authenticated(&dir, &mut server, &handler, options);
 }

@@ -20,7 +20,7 @@ use whalewatch_tests::workload::Workload;
 use whalewatch_tests::{config, environment, wait};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
-/// Where the program stands in containers, and files that both sides see.
+/// The program's path in containers, and files that both sides see.
 const IN_CONTAINER: &str = "/workload";
 const SHARED: &str = "/shared";
 /// How long something that must come may take.
@@ -50,7 +50,7 @@ fn in_container(name: &str, arguments: &[&str]) -> Value {
 
 /// What a workload printed.
 #[track_caller]
-fn told(output: &Output) -> Value {
+fn report(output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{}: {said}", output.status);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {said}"))
@@ -101,8 +101,8 @@ fn both_ends_of_a_connection_report_their_own_view() {
     drop((link, inside, container));
     finished.totals.assert_complete();
     for (kind, server, client) in &rounds {
-        let outer = Side { place: Place::Host, told: client };
-        let inner = Side { place: Place::Container(name), told: server };
+        let outer = Side { place: Place::Host, report: client };
+        let inner = Side { place: Place::Container(name), report: server };
         let listen = only(&finished, inner, "network.listen");
         let expected =
             json!({"transport": "tcp", "type": kind, "local": server["local"], "backlog": 7});
@@ -126,9 +126,9 @@ fn both_ends_of_a_connection_report_their_own_view() {
                     (*events.iter().find(ports).expect("an event with these ports")).clone()
                 };
                 let (open, close) = (of(&opened), of(&closed));
-                check(&open, &both, &[(waited, &side.told["elapsed"])]);
+                check(&open, &both, &[(waited, &side.report["elapsed"])]);
                 let bytes = json!({"sent_bytes": sent, "received_bytes": received, "retransmitted_bytes": 0});
-                check(&close, &with(both, &bytes), &[("/duration_ns", &side.told["elapsed"])]);
+                check(&close, &with(both, &bytes), &[("/duration_ns", &side.report["elapsed"])]);
                 if matches!(side.place, Place::Host) {
                     assert_eq!(open.0["process"]["tid"], connection["tid"], "{}", open.0);
                     assert_ne!(open.0["process"]["tid"], open.0["process"]["pid"], "a thread");
@@ -150,17 +150,17 @@ fn refused_connections_are_reported_once_with_error_and_latency() {
     let dir = environment::scratch("network-refused");
     let tracer = trace(&dir, "");
     let name = "ww-network-refused";
-    let mut told = Vec::new();
+    let mut report = Vec::new();
     // The first port, which nobody listens on.
     for (to, kind, address) in [("127.0.0.1:1", "ipv4", "127.0.0.1"), ("[::1]:1", "ipv6", "::1")] {
-        told.push((Place::Host, kind, address, WORKLOAD.on_host(&["network", "fail", to])));
+        report.push((Place::Host, kind, address, WORKLOAD.on_host(&["network", "fail", to])));
         let inside = in_container(name, &["network", "fail", to]);
-        told.push((Place::Container(name), kind, address, inside));
+        report.push((Place::Container(name), kind, address, inside));
     }
     let finished = tracer.stop();
-    for (place, kind, address, told) in &told {
-        assert_eq!(told["error"], ECONNREFUSED);
-        let event = only(&finished, Side { place: *place, told }, "network.connect");
+    for (place, kind, address, report) in &report {
+        assert_eq!(report["error"], ECONNREFUSED);
+        let event = only(&finished, Side { place: *place, report }, "network.connect");
         check_error(event, ECONNREFUSED, "ECONNREFUSED");
         let mut network = event.clone();
         let port = network.0["network"]["local"]["port"].take();
@@ -170,7 +170,7 @@ fn refused_connections_are_reported_once_with_error_and_latency() {
             "local": {"address": address, "port": null},
             "peer": {"address": address, "port": 1},
         });
-        check(&network, &expected, &[("/connect/latency_ns", &told["elapsed"])]);
+        check(&network, &expected, &[("/connect/latency_ns", &report["elapsed"])]);
     }
     assert!(
         !finished
@@ -188,25 +188,25 @@ fn unanswered_connections_time_out_and_unroutable_ones_fail() {
     let near = Namespace::new("ww-net-near");
     near.ip(&["link", "set", "lo", "up"]);
     let tracer = trace(&dir, "");
-    let unreachable = told(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
+    let unreachable = report(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
     let far = Namespace::new("ww-net-far");
     let link = Link::between("wwnet2", &near, "wwnet3", &far);
     link.address(Some(&near), "198.18.8.1/30");
     link.lose(&near, "198.18.8.2");
     near.sysctl("net/ipv4/tcp_syn_retries", "1");
-    let timed_out = told(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
-    let abandoned = told(&near.exec(WORKLOAD.0, &["network", "abandon", "198.18.8.2:80"]));
+    let timed_out = report(&near.exec(WORKLOAD.0, &["network", "fail", "198.18.8.2:80"]));
+    let abandoned = report(&near.exec(WORKLOAD.0, &["network", "abandon", "198.18.8.2:80"]));
     let finished = tracer.stop();
     drop((link, far, near));
 
     let peer = json!({"address": "198.18.8.2", "port": 80});
-    let side = Side { place: Place::Host, told: &unreachable };
+    let side = Side { place: Place::Host, report: &unreachable };
     assert_eq!(unreachable["error"], ENETUNREACH);
     let event = only(&finished, side, "network.connect");
     check_error(event, ENETUNREACH, "ENETUNREACH");
     check(event, &json!({"transport": "tcp", "type": "ipv4", "peer": peer}), &[]);
 
-    let side = Side { place: Place::Host, told: &timed_out };
+    let side = Side { place: Place::Host, report: &timed_out };
     assert_eq!(timed_out["error"], ETIMEDOUT);
     let event = only(&finished, side, "network.connect");
     check_error(event, ETIMEDOUT, "ETIMEDOUT");
@@ -223,7 +223,7 @@ fn unanswered_connections_time_out_and_unroutable_ones_fail() {
         check(event, &with(both.clone(), &state), &[]);
     }
 
-    let side = Side { place: Place::Host, told: &abandoned };
+    let side = Side { place: Place::Host, report: &abandoned };
     assert_eq!(abandoned["error"], EINPROGRESS);
     let event = only(&finished, side, "network.connect");
     assert_eq!(event.0["network"]["connect"]["abandoned"], true, "{}", event.0);
@@ -239,18 +239,18 @@ fn a_nonblocking_connection_is_reported_once() {
     let outside = WORKLOAD.on_host(&["network", "later", "127.0.0.1:0"]);
     let inside = in_container(name, &["network", "later", "[::1]:0"]);
     let finished = tracer.stop();
-    for (place, kind, told) in
+    for (place, kind, report) in
         [(Place::Host, "ipv4", outside), (Place::Container(name), "ipv6", inside)]
     {
         let errors = json!([EINPROGRESS, null, EINPROGRESS, ECONNREFUSED]);
-        assert_eq!(told["errors"], errors);
-        let side = Side { place, told: &told };
+        assert_eq!(report["errors"], errors);
+        let side = Side { place, report: &report };
         let events = of_side(&finished, side, "network.connect");
         let [open, refused] = events[..] else { panic!("not two: {events:#?}") };
-        let latency = [("/connect/latency_ns", &told["elapsed"])];
-        check(open, &ends("tcp", kind, &told["open"]), &latency);
+        let latency = [("/connect/latency_ns", &report["elapsed"])];
+        check(open, &ends("tcp", kind, &report["open"]), &latency);
         check_error(refused, ECONNREFUSED, "ECONNREFUSED");
-        assert_eq!(refused.0["network"]["peer"], told["open"]["peer"]);
+        assert_eq!(refused.0["network"]["peer"], report["open"]["peer"]);
     }
     finished.totals.assert_complete();
 }
@@ -260,15 +260,15 @@ fn udp_sockets_are_reported_when_connected() {
     let dir = environment::scratch("network-udp");
     let tracer = trace(&dir, "");
     let name = "ww-network-udp";
-    let mut told = Vec::new();
+    let mut report = Vec::new();
     for (to, kind) in [("127.0.0.1:9", "ipv4"), ("[::1]:9", "ipv6")] {
-        told.push((Place::Host, kind, WORKLOAD.on_host(&["network", "udp", to])));
-        told.push((Place::Container(name), kind, in_container(name, &["network", "udp", to])));
+        report.push((Place::Host, kind, WORKLOAD.on_host(&["network", "udp", to])));
+        report.push((Place::Container(name), kind, in_container(name, &["network", "udp", to])));
     }
     let finished = tracer.stop();
-    for (place, kind, told) in &told {
-        let event = only(&finished, Side { place: *place, told }, "network.connect");
-        check(event, &ends("udp", kind, told), &[]);
+    for (place, kind, report) in &report {
+        let event = only(&finished, Side { place: *place, report }, "network.connect");
+        check(event, &ends("udp", kind, report), &[]);
         assert_eq!(event.0["error"], Value::Null);
     }
     finished.totals.assert_complete();
@@ -288,23 +288,23 @@ fn connections_closed_before_accept_are_reported_at_accept() {
         (Place::Container(name), in_container(name, &["network", "reset", "127.0.0.1:0"])),
     ];
     let finished = tracer.stop();
-    for (place, told) in &unaccepted {
-        let side = Side { place: *place, told };
+    for (place, report) in &unaccepted {
+        let side = Side { place: *place, report };
         only(&finished, side, "network.listen");
         only(&finished, side, "network.connect");
         assert!(of_side(&finished, side, "network.accept").is_empty());
         let close = only(&finished, side, "network.close");
-        assert_eq!(close.0["network"]["local"], told["local"], "the one that connected");
+        assert_eq!(close.0["network"]["local"], report["local"], "the one that connected");
     }
-    for (place, told) in &reset {
-        let side = Side { place: *place, told };
+    for (place, report) in &reset {
+        let side = Side { place: *place, report };
         let accept = only(&finished, side, "network.accept");
-        assert_eq!(accept.0["network"]["peer"], told["local"]);
+        assert_eq!(accept.0["network"]["peer"], report["local"]);
         let closes = of_side(&finished, side, "network.close");
         let [connected, accepted] = closes[..] else { panic!("not two: {closes:#?}") };
         assert_eq!(connected.0["network"]["sent_bytes"], 4);
         assert_eq!(accepted.0["network"]["received_bytes"], 4);
-        assert_eq!(accepted.0["network"]["local"], told["peer"]);
+        assert_eq!(accepted.0["network"]["local"], report["peer"]);
         check_error(accepted, ECONNRESET, "ECONNRESET");
         assert!(accepted.0["network"]["duration_ns"].as_u64() > Some(0), "{}", accepted.0);
     }
@@ -319,7 +319,7 @@ fn failed_only_reports_only_failures() {
     let refused = WORKLOAD.on_host(&["network", "fail", "127.0.0.1:1"]);
     let finished = tracer.stop();
     assert_eq!((&misuse["listen"], &misuse["accept"]), (&json!(EINVAL), &json!(EINVAL)));
-    let side = Side { place: Place::Host, told: &misuse };
+    let side = Side { place: Place::Host, report: &misuse };
     for kind in ["network.listen", "network.accept"] {
         let event = only(&finished, side, kind);
         check_error(event, EINVAL, "EINVAL");
@@ -329,7 +329,7 @@ fn failed_only_reports_only_failures() {
     for kind in ["network.connect", "network.close"] {
         assert_eq!(of_side(&finished, side, kind).len(), 0, "{kind}");
     }
-    let refused = Side { place: Place::Host, told: &refused };
+    let refused = Side { place: Place::Host, report: &refused };
     check_error(only(&finished, refused, "network.connect"), ECONNREFUSED, "ECONNREFUSED");
     finished.totals.assert_complete();
 }
@@ -348,7 +348,7 @@ fn an_earlier_connection_closes_with_container_but_no_process() {
     wait::until("the connection stands", LIMIT, || wait::when(dir.join("ready").exists()));
     let tracer = trace(&dir, "");
     fs::write(dir.join("go"), "").expect("the scratch folder can be written to");
-    let held = told(&child.wait_with_output().expect("docker ends"));
+    let held = report(&child.wait_with_output().expect("docker ends"));
     let finished = tracer.stop();
     let closes: Vec<&Event> = finished
         .events
@@ -405,11 +405,11 @@ fn retransmitted_segments_belong_to_their_sender() {
         events.iter().find(|event| event.kind() == "network.retransmit").map(|_| ())
     });
     link.find(&near, "198.18.9.2");
-    let sent = told(&client.wait_with_output().expect("the client ends"));
-    let served = told(&server.wait_with_output().expect("the server ends"));
+    let sent = report(&client.wait_with_output().expect("the client ends"));
+    let served = report(&server.wait_with_output().expect("the server ends"));
     let finished = tracer.stop();
     drop((link, near, far));
-    let side = Side { place: Place::Host, told: &sent };
+    let side = Side { place: Place::Host, report: &sent };
     let both = ends("tcp", "ipv4", &sent);
     let again = of_side(&finished, side, "network.retransmit");
     assert!(!again.is_empty());
@@ -424,7 +424,7 @@ fn retransmitted_segments_belong_to_their_sender() {
     assert_eq!(close.0["network"]["sent_bytes"], BYTES, "each once: {}", close.0);
     let more = close.0["network"]["retransmitted_bytes"].as_u64();
     assert!(more >= Some(BYTES as u64), "{}", close.0);
-    let served = Side { place: Place::Host, told: &served };
+    let served = Side { place: Place::Host, report: &served };
     assert_eq!(only(&finished, served, "network.close").0["network"]["received_bytes"], BYTES);
     finished.totals.assert_complete();
 }
@@ -444,7 +444,7 @@ fn retransmitted_answers_belong_to_the_listener() {
         events.iter().find(|e| e.0["network"]["local"]["port"] == 7010).map(|_| ())
     });
     link.lose(&far, "198.18.10.1");
-    let asked = told(&near.exec(WORKLOAD.0, &["network", "fail", at]));
+    let asked = report(&near.exec(WORKLOAD.0, &["network", "fail", at]));
     // By then the server has answered twice: to a request, and to the same once more, or by itself.
     let again = tracer.wait_for("the answer was sent again", |events| {
         let of_server = |event: &&Event| {
@@ -458,7 +458,7 @@ fn retransmitted_answers_belong_to_the_listener() {
     drop((link, near, far));
     assert_eq!(asked["error"], ETIMEDOUT);
     let connect =
-        only(&finished, Side { place: Place::Host, told: &asked }, "network.connect").clone();
+        only(&finished, Side { place: Place::Host, report: &asked }, "network.connect").clone();
     let ends = turned(&connect.0["network"]);
     let expected = json!({
         "transport": "tcp", "type": "ipv4", "local": ends["local"], "peer": ends["peer"],
@@ -483,7 +483,7 @@ fn a_scope_of_containers_excludes_the_host() {
     let finished = tracer.stop();
     let kinds = |event: &Event| event.kind().starts_with("network.");
     let all = finished.events.iter().filter(|event| kinds(event)).count();
-    let inside = Side { place: Place::Container(name), told: &inside };
+    let inside = Side { place: Place::Container(name), report: &inside };
     let of_inside = |kind| of_side(&finished, inside, kind).len();
     assert_eq!(
         [of_inside("network.listen"), of_inside("network.connect"), of_inside("network.close")],

@@ -27,7 +27,7 @@ fn only_kill(finished: &Finished) -> Value {
     kills[0].0.clone()
 }
 
-/// What is told of a `tail /dev/zero`, which keeps in memory what it reads: all of it is its own.
+/// Checks the event of a `tail /dev/zero`, which keeps its input in anonymous memory.
 #[track_caller]
 fn check(event: &Value) {
     let oom = &event["oom"];

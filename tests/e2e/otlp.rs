@@ -1,5 +1,5 @@
-//! OpenTelemetry logs: a strict receiver gets exactly what standard output gets, over both
-//! protocols, though it is killed, hangs, is full and refuses in between.
+//! OpenTelemetry logs: a strict receiver gets exactly the printed events, over both protocols,
+//! though it is killed, hangs, is full and refuses in between.
 
 mod line;
 mod receiver;
@@ -18,11 +18,11 @@ use whalewatch_tests::{environment, wait};
 use receiver::{Protocol, Reaction, Receiver};
 
 const LIMIT: Duration = Duration::from_secs(30);
-/// What the receiver wants to see before it takes anything.
+/// The header that the receiver requires.
 const TOKEN: &str = "Bearer whalewatch-e2e";
 
-/// One chain to the receiver and one to standard output, from the same tracker through the same
-/// manager.
+/// Returns two chains from one tracker through one manager: to the receiver, and to standard
+/// output.
 fn config(options: &str) -> String {
     format!(
         r#"[container]
@@ -64,7 +64,7 @@ fn work(name: &str) {
     docker.ok(&["run", "--rm", "--name", name, &environment::image(), "sh", "-c", script]);
 }
 
-/// Waits until the receiver has what ran in the container of that name, to its end.
+/// Waits until the receiver has all events of the container of that name.
 fn wait_for(receiver: &Receiver, name: &str) {
     wait::until(&format!("the receiver has all of {name}"), LIMIT, || {
         let lines = receiver.lines();
@@ -74,8 +74,8 @@ fn wait_for(receiver: &Receiver, name: &str) {
     });
 }
 
-/// A line without what two chains may say differently: the manager may hear of a container's new
-/// state in between, and what it tells of containers itself it makes anew for each chain.
+/// Removes what may differ between two chains: the container's state at that moment, and the times
+/// of the manager's own events, which it makes for each chain.
 fn common(line: &Value) -> Value {
     let mut line = line.clone();
     if let Some(container) = line["container"].as_object_mut()
@@ -94,7 +94,7 @@ fn is_of_manager(line: &Value) -> bool {
     line["kind"].as_str().is_some_and(|kind| kind.starts_with("container."))
 }
 
-/// Lines by container and by who made them, in their order.
+/// Groups lines by container, and the manager's own apart, in their order.
 fn by_container<'a>(lines: impl Iterator<Item = &'a Value>) -> BTreeMap<String, Vec<Value>> {
     let mut all: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for line in lines.map(common) {
@@ -106,7 +106,7 @@ fn by_container<'a>(lines: impl Iterator<Item = &'a Value>) -> BTreeMap<String, 
     all
 }
 
-/// Each once: what came twice because an answer to it was lost when the receiver was killed.
+/// Removes duplicates, which come when the receiver is killed before it answers.
 fn once(mut lines: Vec<Value>) -> Vec<Value> {
     let mut seen = Vec::new();
     lines.retain(|line| {
@@ -118,8 +118,8 @@ fn once(mut lines: Vec<Value>) -> Vec<Value> {
     lines
 }
 
-/// What was accepted is what was printed, but for what was refused, in the same order for each
-/// container.
+/// Checks that the receiver accepted the printed events except the refused ones, in the same order
+/// for each container.
 fn compare(receiver: &Receiver, finished: &Finished) {
     let refused: Vec<_> = receiver.refused().iter().map(common).collect();
     let printed = by_container(finished.events.iter().map(|Event(line)| line));
@@ -135,11 +135,11 @@ fn compare(receiver: &Receiver, finished: &Finished) {
         }
         assert_eq!(want.len(), got.len(), "in {container}");
     }
-    assert!(accepted.is_empty(), "of no container that was printed: {accepted:#?}");
-    assert_eq!(found, refused.len(), "all that was refused was printed");
+    assert!(accepted.is_empty(), "accepted, but not printed: {accepted:#?}");
+    assert_eq!(found, refused.len(), "every refused event was printed");
 }
 
-/// Everything that a receiver can do to us, one after the other.
+/// Takes the handler through every fault of a receiver.
 fn survives(protocol: Protocol, dir: &Path, options: &str, name: &str) {
     let mut receiver = Receiver::start(protocol, dir);
     let options = format!("{options}\nendpoint = \"{}\"", receiver.endpoint());
@@ -156,7 +156,7 @@ fn survives(protocol: Protocol, dir: &Path, options: &str, name: &str) {
         Reaction::Partly(2),
     ]);
     work(&part("trouble"));
-    wait::until("the receiver has done all of that", LIMIT, || wait::when(receiver.calm()));
+    wait::until("the receiver has shown all faults", LIMIT, || wait::when(receiver.calm()));
 
     receiver.kill();
     work(&part("gone"));
@@ -172,7 +172,7 @@ fn survives(protocol: Protocol, dir: &Path, options: &str, name: &str) {
     work(&part("refused"));
     wait::until("a request was refused", LIMIT, || wait::when(receiver.calm()));
     work(&part("end"));
-    // What is on its way when it is asked to stop arrives, too.
+    // Events that are queued at the stop arrive, too.
     let finished = tracer.stop();
 
     receiver.assert_no_breach();
@@ -188,9 +188,9 @@ fn survives(protocol: Protocol, dir: &Path, options: &str, name: &str) {
     let count = |text: &str| said.lines().filter(|line| line.contains(text)).count();
     assert!(
         count("takes nothing") >= 1 && count("takes nothing") <= 6,
-        "told when it begins: {said}"
+        "logged when it begins: {said}"
     );
-    assert!(count("takes events again") >= 1, "told when it ends: {said}");
+    assert!(count("takes events again") >= 1, "logged when it ends: {said}");
     assert!(said.contains("not taken by the receiver"), "{said}");
     assert!(!said.contains(TOKEN) && !said.contains("panicked"), "{said}");
 }
@@ -221,7 +221,7 @@ fn http_and_gzip_deliver_everything_to_a_faulty_receiver() {
 #[test]
 fn without_a_receiver_a_stop_is_quick_and_events_are_counted() {
     let dir = environment::scratch("otlp-nobody");
-    // Nobody listens on the discard port.
+    // Nothing listens on the discard port.
     let options = "endpoint = \"http://127.0.0.1:9\"";
     let text = config(options).replace("stop_timeout = \"20s\"", "stop_timeout = \"500ms\"");
     let mut tracer = Tracer::run(&dir, &text);

@@ -33,7 +33,7 @@ fn tracer(test: &str, podman: &Podman) -> Tracer {
     Tracer::run(&environment::scratch(test), &config::json_chain(&options))
 }
 
-/// Runs marked processes, each in a container of its own and on the host.
+/// Runs marked processes, each in a new container, and on the host.
 #[track_caller]
 fn run_marked(podman: &Podman, oracle: &mut Oracle, words: &str) {
     for round in 0..ROUNDS {
@@ -127,7 +127,7 @@ fn the_service_of_podman_works_as_a_docker_endpoint() {
     let scratch = environment::scratch("podman-service-tracer");
     let mut tracer = Tracer::run(&scratch, &config::json_chain(&options));
     let id = podman.start("served", &environment::image(), &["sleep", "1000000"]);
-    wait::until("its name is told", Duration::from_secs(30), || {
+    wait::until("its name is known", Duration::from_secs(30), || {
         wait::when(exec_in(&mut tracer, &podman, &id).state() == "resolved")
     });
     assert_named(&exec_in(&mut tracer, &podman, &id), &id, "served");
@@ -175,7 +175,7 @@ fn a_container_without_a_cgroup_is_found_and_gone() {
         assert_eq!(found.container_name(), Some("no-cgroup"), "{}", found.0);
         Some(())
     });
-    // Its record stays: what tells is the end of its first process.
+    // Its record stays; the exit of its first process shows that it is gone.
     podman.ok(&["kill", &id]);
     wait_until_gone(&mut tracer, &id);
     tracer.stop();

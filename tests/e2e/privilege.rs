@@ -28,8 +28,8 @@ fn tracer(test: &str, options: &str) -> Tracer {
     Tracer::run(&dir, &config::chain_of(docker().socket(), &trackers, &["privilege"]))
 }
 
-/// The privilege events of the process that told this, in their order. In a container it knows its
-/// pid there.
+/// Returns the privilege events of the reporting process, in their order. In a container it knows
+/// its pid there.
 fn events_of(finished: &Finished, done: &Value, container: Option<&str>) -> Vec<Value> {
     let ours = finished.events.iter().filter(|event| {
         let pid = if container.is_some() { "vpid" } else { "pid" };
@@ -41,7 +41,7 @@ fn events_of(finished: &Finished, done: &Value, container: Option<&str>) -> Vec<
             && event.0["process"]["start_time"].as_u64().map(|ns| ns / 10_000_000)
                 == done["start_time"].as_u64()
     });
-    // What brought the process about, in the child of whoever did.
+    // The event of the process's creation is in the parent's child.
     ours.filter(|event| event.0["privilege"]["call"] != "execve")
         .map(|event| event.0.clone())
         .collect()
@@ -68,19 +68,19 @@ fn leaves(state: &Value) -> BTreeMap<String, Value> {
 
 /// Asserts that everything in `expected` is in `found`.
 #[track_caller]
-fn assert_told(found: &Value, expected: &Value, event: &Value) {
+fn assert_contains(found: &Value, expected: &Value, event: &Value) {
     for (name, value) in leaves(expected) {
         let path = format!("/{}", name.replace('.', "/"));
         assert_eq!(found.pointer(&path), Some(&value), "{name} in {event}");
     }
 }
 
-/// Asserts that an event tells of a step what the process itself knows.
+/// Asserts that an event agrees with the process's own report of a step.
 #[track_caller]
 fn assert_step(event: &Value, step: &Value) {
     let privilege = &event["privilege"];
     assert_eq!((&event["kind"], &privilege["call"]), (&step["kind"], &step["call"]), "{event}");
-    assert_told(event, &step["expected"], event);
+    assert_contains(event, &step["expected"], event);
     let result = step["result"].as_i64().expect("a result");
     // `setfsuid` gives what was before.
     if result < 0 {
@@ -255,11 +255,11 @@ fn a_setuid_program_is_reported_when_it_runs() {
     let mut runs = finished.events.iter().filter(|event| {
         event.0["privilege"]["call"] == "execve" && event.0["process"]["pid"] == done["pid"]
     });
-    let event = &runs.next().expect("it is told").0;
+    let event = &runs.next().expect("an event").0;
     let privilege = &event["privilege"];
     assert_eq!((&event["kind"], &privilege["changed"]), (&json!("privilege.setuid"), &json!(true)));
     let ids = json!({"euid": 1000, "suid": 1000, "fsuid": 1000});
-    assert_told(&privilege["before"], &ids, event);
+    assert_contains(&privilege["before"], &ids, event);
     let after = leaves(&done["state"]);
     for (name, value) in leaves(&privilege["after"]) {
         assert_eq!(after[&name], value, "{name} in {event}");

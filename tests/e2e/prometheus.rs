@@ -19,8 +19,8 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// Processes with their containers, counted at `port` and then printed. Names are waited for as
-/// long as it takes.
+/// Counts processes with their containers, exports the counts at `port`, and prints the events.
+/// Events wait long for names.
 fn config(port: u16, options: &str) -> String {
     format!(
         r#"[container]
@@ -47,8 +47,7 @@ through = ["container", "metrics", "out"]
     )
 }
 
-/// Metrics of what runs in containers: programs by their arguments, and how the length of their
-/// lives is spread.
+/// Metrics of processes in containers: programs by their arguments, and a histogram of their pids.
 const METRICS: &str = r#"
 [[handlers.metrics.metrics]]
 name = "events_total"
@@ -68,7 +67,7 @@ buckets = [1, 1000000000]
 labels = ["container.name"]
 "#;
 
-/// Has a container run a program that does nothing, so many times.
+/// Runs `/bin/true` in a container `times` times.
 #[track_caller]
 fn run_in(container: &str, mark: &str, times: usize) {
     let script = format!("for i in $(seq {times}); do /bin/true {mark}; done");
@@ -131,7 +130,7 @@ fn two_scrapers_count_exactly_also_after_a_kill() {
         }
     }
     assert_eq!(first.number("min_over_time(up[1h])"), Some(1.0), "no scrape has failed");
-    // Whalewatch's own health, as the runtime tells it.
+    // Whalewatch's own health, as the engine reports it.
     for part in [
         "whalewatch_tracker_events_generated_total{tracker=\"procs\"}",
         "whalewatch_handler_events_in_total{handler=\"out\"}",
@@ -167,7 +166,7 @@ fn hostile_arguments_reach_prometheus_unchanged() {
     for (word, _) in hostile {
         docker().ok(&["exec", &container.id, "sh", "-c", &format!("/bin/true {word}; true")]);
     }
-    // A dot matches the end of a line only where it is told to.
+    // By default, a dot does not match a newline.
     let args = "(?s:/bin/true.*)";
     let query = format!("programs_total{{container_name=\"{name}\",args=~\"{args}\"}}");
     let found = wait::until("all are there", LIMIT, || {
@@ -198,15 +197,15 @@ labels = ["container.name"]
 "#;
     let mut tracer = Tracer::run(&dir, &config(port, metrics));
     let scraper = Prometheus::start(&dir.join("data"), port);
-    let refused = "whalewatch_prometheus_refused_events_total{metric=\"programs_total\",reason=\"max_series\"}";
+    let refused = "whalewatch_prometheus_refused_events_total\
+                   {metric=\"programs_total\",reason=\"max_series\"}";
     scraper.wait_for(refused, 0.0);
     let short = |number: usize| {
         let name = format!("prometheus-short-{number}");
         docker().ok(&["run", "--rm", "--name", &name, &environment::image(), "/bin/true", &name]);
         name
     };
-    // As many as it takes until one more than there is room for has come within the time that each
-    // is kept.
+    // Until there are more series than the cap allows within the time that each is kept.
     let mut number = 0;
     let first = wait::until("the cap has refused something", LIMIT * 2, || {
         short(number);
@@ -216,14 +215,14 @@ labels = ["container.name"]
     assert!(first <= number as f64, "no more can be refused than there were");
     assert_eq!(scraper.number("max_over_time(whalewatch_prometheus_series[1h])"), Some(4.0));
 
-    // Nothing comes any more: all go, and there is room for the next.
+    // No further events: all series expire, and there is room for the next.
     scraper.wait_for("whalewatch_prometheus_series", 0.0);
     let last = short(number);
     scraper.wait_for(&format!("programs_total{{container_name=\"{last}\"}}"), 1.0);
     let expired = scraper.number("whalewatch_prometheus_expired_total").expect("it is counted");
-    // Not what was read above: one more may have been refused before that was scraped.
+    // Read again: one more may have been refused since.
     let full = scraper.number(refused).expect("it is counted");
-    // What was counted and what was refused is all that there was.
+    // Counted and refused events are all events.
     let printed = tracer.wait_for("the last one was printed", |events| {
         let of_one = |event: &&Event| {
             event.kind() == "process.exec"
@@ -235,8 +234,8 @@ labels = ["container.name"]
     });
     assert_eq!((expired + full) as u64 + 1, printed);
     let finished = tracer.stop();
-    let told = finished.stderr.matches("there is no room for more series").count();
-    assert_eq!(told, 1, "{}", finished.stderr);
+    let warnings = finished.stderr.matches("there is no room for more series").count();
+    assert_eq!(warnings, 1, "{}", finished.stderr);
     assert!(finished.stderr.contains("every event is counted again"), "{}", finished.stderr);
     finished.totals.assert_complete();
 }
@@ -253,7 +252,7 @@ fn build_and_health_are_exported() {
         let (status, _) = get(port, path).expect("it is served");
         assert!(status.contains(" 200 "), "{path}: {status}");
     }
-    let memory = scraper.number("process_resident_memory_bytes").expect("it is told");
+    let memory = scraper.number("process_resident_memory_bytes").expect("it is exported");
     assert!((1e6..1e9).contains(&memory), "{memory} bytes");
     assert!(scraper.number("process_cpu_seconds_total").is_some_and(|used| used > 0.0));
     let started =
@@ -261,7 +260,7 @@ fn build_and_health_are_exported() {
     wait::until("the host's processes are counted", LIMIT, || {
         scraper.number(&started("host")).filter(|&count| count > 0.0)
     });
-    // It is the end of the chain here: what it has looked at is delivered.
+    // As the last handler of the chain, it delivers its events.
     let finished = tracer.stop();
     finished.totals.assert_complete();
     finished.totals.assert_nothing_vanished("procs", &["container", "metrics"]);

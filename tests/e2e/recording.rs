@@ -62,7 +62,7 @@ fn record(dir: &Path, config: &Path, containers: u32) -> (PathBuf, Vec<u8>) {
     Command::new("kill").arg(child.id().to_string()).status().expect("kill can be run");
     assert!(child.wait().expect("it can be waited for").success(), "{}", said());
     assert!(said().contains("recorded: "), "{}", said());
-    (recording, fs::read(printed).expect("the file is there"))
+    (recording, fs::read(printed).expect("the file exists"))
 }
 
 #[test]
@@ -87,7 +87,7 @@ fn a_replay_prints_the_same_events_without_privileges() {
     // What trackers tell comes in its order. What the manager adds, and a container's state, come
     // when the daemon has told of it, which may be before or behind what a tracker had sent by
     // then.
-    let (printed, replayed) = (told(&lines(&printed)), told(&lines(&first)));
+    let (printed, replayed) = (comparable(&lines(&printed)), comparable(&lines(&first)));
     assert_eq!(printed.0.len(), replayed.0.len());
     for (then, now) in printed.0.iter().zip(&replayed.0) {
         assert_eq!(then, now);
@@ -97,7 +97,7 @@ fn a_replay_prints_the_same_events_without_privileges() {
 
 /// What trackers told, without containers' states; and what the manager added, without times,
 /// sorted.
-fn told(events: &[Value]) -> (Vec<Value>, Vec<String>) {
+fn comparable(events: &[Value]) -> (Vec<Value>, Vec<String>) {
     let (mut of_trackers, mut of_manager) = (Vec::new(), Vec::new());
     for event in events {
         let mut event = event.clone();

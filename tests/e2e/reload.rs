@@ -12,7 +12,7 @@ use whalewatch_tests::{environment, wait};
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
 /// One chain of process events, through a filter that lets through the workload's and whose own
-/// text tells one configuration from another.
+/// text distinguishes the configurations.
 fn config(turn: u32) -> String {
     format!(
         r#"[container]

@@ -1,4 +1,4 @@
-//! Rules: what containers do out of the ordinary is told, with its container, and ordinary life is
+//! Rules: unusual actions of containers raise alerts with their container, and ordinary ones do
 //! not.
 
 use std::fs;
@@ -17,7 +17,7 @@ fn docker() -> Docker {
     Docker::at(&environment::docker_socket())
 }
 
-/// A chain of all trackers through the rules.
+/// Returns a chain of all trackers through the rules.
 fn config(rules: &str) -> String {
     format!(
         r#"
@@ -42,7 +42,7 @@ through = ["container", "detect", "out"]
     )
 }
 
-/// Runs a command in a container; how it ends is its own affair.
+/// Runs a command in a container, whatever its exit code.
 #[track_caller]
 fn exec(container: &Container, command: &[&str]) {
     let mut exec = docker().command();
@@ -50,7 +50,7 @@ fn exec(container: &Container, command: &[&str]) {
     exec.output().expect("docker can be started");
 }
 
-/// The alerts about a container, in their order.
+/// Returns the alerts about a container, in their order.
 fn alerts<'a>(events: &'a [Event], container: &str) -> Vec<&'a Value> {
     let of = |event: &&Event| event.kind() == "alert" && event.container_name() == Some(container);
     events.iter().filter(of).map(|event| &event.0).collect()
@@ -63,9 +63,9 @@ fn rules(events: &[Event], container: &str) -> Vec<String> {
 
 #[track_caller]
 fn wait_for(tracer: &mut Tracer, container: &str, rule: &str) {
-    let what = format!("{rule} is told of {container}");
+    let what = format!("{rule} is raised for {container}");
     tracer.wait_for(&what, |events| {
-        rules(events, container).iter().any(|told| told == rule).then_some(())
+        rules(events, container).iter().any(|raised| raised == rule).then_some(())
     });
 }
 
@@ -113,7 +113,7 @@ fn unusual_actions_raise_their_alerts_and_no_others() {
     }
 
     let socket = format!("--volume={}:/run/docker.sock", docker().socket().display());
-    // What a break-out needs of capabilities, and no confinement that would stop it.
+    // The capabilities that a break-out needs, and no confinement.
     let privileged = [
         "--cap-add=SYS_ADMIN",
         "--cap-add=SYS_PTRACE",
@@ -147,7 +147,7 @@ fn unusual_actions_raise_their_alerts_and_no_others() {
     finished.totals.assert_complete();
 }
 
-/// What every alert tells, and what some of them do.
+/// Checks the fields of every alert, and special ones of some.
 #[track_caller]
 fn assert_alerts_are_whole(finished: &Finished) {
     let web = alerts(&finished.events, "rules-web");
@@ -210,8 +210,8 @@ fn ordinary_actions_raise_no_alert() {
     drop(web);
     let finished = tracer.stop();
     for name in ["rules-calm", "rules-short"] {
-        let told = alerts(&finished.events, name);
-        assert!(told.is_empty(), "{told:#?}");
+        let raised = alerts(&finished.events, name);
+        assert!(raised.is_empty(), "{raised:#?}");
     }
     assert!(finished.totals.handler("detect", "in") > 100, "{:?}", finished.totals);
     finished.totals.assert_complete();
@@ -247,7 +247,7 @@ cooldown = "0s"
     let touch = "cd / && for i in 1 2 3 4 5 6 7 8 9 10 11; do echo > f$i; rm f$i; done";
     exec(&container, &["sh", "-c", touch]);
     exec(&container, &["sh", "-c", "exec false"]);
-    tracer.wait_for("both counts are told", |events| {
+    tracer.wait_for("both counts are raised", |events| {
         (rules(events, "rules-own").iter().filter(|rule| *rule == "removals").count() == 2)
             .then_some(())
     });
@@ -256,7 +256,7 @@ cooldown = "0s"
     let want = ["first-run", "first-run", "removals", "removals"];
     assert_eq!(rules(&finished.events, "rules-own"), want);
     let passed = finished.events.iter().filter(|event| event.is_exec_of(&["true"])).count();
-    assert!(passed >= 2, "the events themselves pass on");
+    assert!(passed >= 2, "the events themselves pass");
     assert_eq!(finished.totals.handler("detect", "filtered"), 0);
     finished.totals.assert_complete();
 }
@@ -271,7 +271,7 @@ fn a_faulty_rules_file_fails_the_start_with_its_place() {
         let mut command = Command::new(environment::program());
         command.args(verb).arg(&file).output().expect("the program can be started")
     };
-    assert!(run(&["check"]).status.success(), "a check touches no file");
+    assert!(run(&["check"]).status.success(), "check reads no other file");
     let done = run(&["run", "--config"]);
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{said}");
@@ -285,7 +285,8 @@ fn a_faulty_rules_file_fails_the_start_with_its_place() {
 fn check_locates_a_faulty_rule() {
     let dir = environment::scratch("rules-place");
     let file = dir.join("config.toml");
-    let wrong = "[[handlers.detect.rules]]\nname = 'a'\nwhen = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
+    let wrong = "[[handlers.detect.rules]]\nname = 'a'\n\
+                 when = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
     let text = config(wrong);
     fs::write(&file, &text).expect("the scratch folder can be written to");
     let mut command = Command::new(environment::program());

@@ -75,7 +75,7 @@ fn a_renamed_container_enters_the_scope() {
         let of = |event: &&Event| event.container_name() == Some("scope-after");
         events.iter().filter(of).filter(|e| e.0["file"]["path"] == FILE).count()
     };
-    // The daemon tells of the new name by and by.
+    // The daemon reports the new name after a while.
     wait::until("the new name is in scope", std::time::Duration::from_secs(30), || {
         WORKLOAD.exec(&docker(), "scope-after", &["files", "open-close", FILE, "11"]);
         wait::when(seen(tracer.events()) > 0)

@@ -41,7 +41,7 @@ fn sleeper(name: &str) -> Container {
 /// Whether a process is a shell (the runtime's program before it catches every signal) that catches
 /// this signal.
 fn is_shell_that_catches(pid: u32, signal: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process is there");
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process exists");
     let field = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let caught = field("SigCgt:").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     field("Name:") == Some("sh") && caught.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
@@ -56,7 +56,7 @@ fn sent_by(finished: &Finished, comm: &str) -> Vec<Value> {
 
 /// When a process started, as `/proc` has it: in hundredths of a second.
 fn started(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process exists");
     let (_, behind) = stat.rsplit_once(')').expect("a command name in brackets");
     let ticks = behind.split_whitespace().nth(19).and_then(|ticks| ticks.parse().ok());
     ticks.expect("a start time")
@@ -77,7 +77,7 @@ fn a_signal_into_a_container_names_both_sides() {
     let finished = tracer.stop();
     let mut sent = sent_by(&finished, "workload");
     sent.retain(|event| event["process"]["pid"] == done["pid"]);
-    assert_eq!(sent.len(), 1, "asking whether a process is there is no signal: {sent:?}");
+    assert_eq!(sent.len(), 1, "a check whether a process exists is not a signal: {sent:?}");
     let (event, signal) = (&sent[0], &sent[0]["signal"]);
     assert_eq!(event["process"]["pid"], done["pid"]);
     assert_eq!(event["attribution"]["state"], "host");
@@ -126,9 +126,9 @@ fn signals_of_the_kernel_are_reported_if_selected() {
             && event.0["signal"]["target"]["pid"] == own
             && event.0["signal"]["name"] == "SIGCHLD"
     });
-    let event = &child_ended.expect("the end of the workload is told").0;
+    let event = &child_ended.expect("an event for the exit of the workload").0;
     assert_eq!(event["signal"]["sender"], "kernel");
-    // Who gets it, since the kernel is no process.
+    // The receiver, because the kernel is not a process.
     assert_eq!(event["process"]["pid"], own, "{done}");
     assert_eq!(event["target"]["attribution"]["state"], "host");
 }

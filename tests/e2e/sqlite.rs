@@ -20,7 +20,7 @@ use whalewatch_tests::{environment, wait};
 
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Two chains with the same events: one prints them, one keeps them. `options` are the history's.
+/// Two chains with the same events: one prints them, one stores them. `options` are the history's.
 fn configuration(database: &Path, options: &str) -> String {
     format!(
         r#"[container]
@@ -52,7 +52,7 @@ through = ["container", "history"]
     )
 }
 
-/// What the real `sqlite3` program answers.
+/// Queries with the real `sqlite3` program.
 #[track_caller]
 fn sqlite3(database: &Path, sql: &str) -> String {
     let mut command = Command::new("sqlite3");
@@ -69,7 +69,7 @@ fn number(database: &Path, sql: &str) -> u64 {
     text.parse().unwrap_or_else(|e| panic!("{sql}: {e}: {text}"))
 }
 
-/// What `whalewatch query` answers, line by line.
+/// Queries with `whalewatch query`.
 #[track_caller]
 fn query(database: &Path, args: &[&str]) -> Vec<Event> {
     let mut command = Command::new(environment::program());
@@ -82,9 +82,9 @@ fn query(database: &Path, args: &[&str]) -> Vec<Event> {
     text.lines().map(parse).collect()
 }
 
-/// Events in a form in which those of two chains can be compared: in a fixed order, and without
-/// what the manager tells each chain by itself: the container's status as it is then, and the times
-/// of its own events.
+/// Makes events of two chains comparable: sorts them, and removes what the manager adds for each
+/// chain separately, which is the container's status at that moment and the times of the manager's
+/// events.
 fn comparable<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
     let mut lines: Vec<String> = events
         .into_iter()
@@ -103,7 +103,7 @@ fn comparable<'a>(events: impl IntoIterator<Item = &'a Event>) -> Vec<String> {
     lines
 }
 
-/// The same events, as far as they can be compared.
+/// Checks that two lists have the same events, as far as they are comparable.
 #[track_caller]
 fn assert_same<'a>(
     left: impl IntoIterator<Item = &'a Event>,
@@ -135,7 +135,7 @@ fn run_in(docker: &Docker, name: &str, command: &[&str]) {
     docker.ok(&[&["run", "--rm", "--name", name, &image][..], command].concat());
 }
 
-/// Runs `body` while processes start and end on the host as fast as they can.
+/// Runs `body` while processes start and exit on the host as fast as they can.
 fn in_an_exec_storm<T>(body: impl FnOnce() -> T) -> T {
     struct Stop<'a>(&'a AtomicBool);
     impl Drop for Stop<'_> {
@@ -152,13 +152,13 @@ fn in_an_exec_storm<T>(body: impl FnOnce() -> T) -> T {
                 }
             });
         }
-        // Also when the body panics, or the storm would never end.
+        // Also when the body panics: else the storm would never end.
         let _stop = Stop(&go_on);
         body()
     })
 }
 
-/// The real `sqlite3`, held open and spoken to line by line.
+/// An interactive session of the real `sqlite3`.
 struct Shell {
     child: Child,
     answers: BufReader<ChildStdout>,
@@ -173,7 +173,7 @@ impl Shell {
         Self { child, answers }
     }
 
-    /// Says something, and waits until all of it is done.
+    /// Sends a statement, and waits until it is done.
     fn say(&mut self, sql: &str) {
         let input = self.child.stdin.as_mut().expect("a pipe");
         writeln!(input, "{sql}\n.print done").expect("sqlite3 reads");
@@ -207,7 +207,8 @@ fn the_history_is_readable_while_written_and_complete() {
             &["sh", "-c", "echo hi; ls / >/dev/null; cat /dev/null"],
         );
         let sql = format!(
-            "SELECT count(*) FROM history WHERE container = 'sqlite-history-{round}' AND kind = 'process.exec' AND json LIKE '%/dev/null\"]%'"
+            "SELECT count(*) FROM history WHERE container = 'sqlite-history-{round}' \
+             AND kind = 'process.exec' AND json LIKE '%/dev/null\"]%'"
         );
         wait::until("sqlite3 sees the container's last process", LIMIT, || {
             wait::when(number(&database, &sql) > 0)
@@ -267,11 +268,11 @@ fn a_lock_held_by_another_program_costs_no_event() {
     shell.say("BEGIN IMMEDIATE;");
     let before = number(&database, "SELECT count(*) FROM events");
     run_in(&docker, "sqlite-lock-during", &["true"]);
-    tracer.wait_for("the other chain goes on", |events| {
+    tracer.wait_for("the other chain continues", |events| {
         events.iter().find(|e| e.container_name() == Some("sqlite-lock-during")).map(|_| ())
     });
     assert_eq!(number(&database, "SELECT count(*) FROM events"), before);
-    wait::until("the lock is told", LIMIT, || {
+    wait::until("the lock is reported", LIMIT, || {
         wait::when(tracer.said().contains("another program has locked it for writing"))
     });
     shell.say("COMMIT;");
@@ -296,7 +297,8 @@ fn a_kill_loses_no_committed_event() {
         wait::until("some thousand events are committed", LIMIT, || {
             wait::when(number(&database, "SELECT count(*) FROM events") > 2_000)
         });
-        // What is seen from outside is committed; it dies in the middle of the next.
+        // What another program sees is committed. The kill comes in the middle of the next
+        // transaction.
         let committed = sqlite3(&database, "SELECT id, json FROM history ORDER BY id");
         kill_process(pid, Signal::KILL).expect("our own child");
         committed
@@ -304,7 +306,7 @@ fn a_kill_loses_no_committed_event() {
     drop(tracer);
     assert_whole(&database);
     let after = sqlite3(&database, "SELECT id, json FROM history ORDER BY id");
-    assert!(after.starts_with(&committed), "every committed event is there as it was");
+    assert!(after.starts_with(&committed), "every committed event is unchanged");
 
     let tracer = Tracer::run(&dir, &configuration(&database, ""));
     run_in(&docker(), "sqlite-kill-after", &["true"]);
@@ -348,12 +350,14 @@ fn a_full_disk_is_reported_and_costs_no_event() {
             wait::when(number(&database, "SELECT count(*) FROM events") > 100)
         });
         let mut file = fs::File::create(&filler).expect("there is room");
-        // Until nothing more goes in.
+        // Until the disk is full.
         while file.write_all(&[0; 4096]).is_ok() {}
-        wait::until("it is told", LIMIT, || wait::when(tracer.said().contains("the disk is full")));
+        wait::until("the full disk is reported", LIMIT, || {
+            wait::when(tracer.said().contains("the disk is full"))
+        });
     });
     fs::remove_file(&filler).expect("our own file");
-    wait::until("it is written again", LIMIT, || {
+    wait::until("events are written again", LIMIT, || {
         wait::when(tracer.said().contains("the history is written again after"))
     });
     let finished = tracer.stop();
@@ -362,7 +366,7 @@ fn a_full_disk_is_reported_and_costs_no_event() {
     assert_whole(&database);
 }
 
-/// What a database has on disk in all.
+/// Returns the size of a database's files.
 fn size(database: &Path) -> u64 {
     ["", "-wal", "-shm"]
         .map(|suffix| format!("{}{suffix}", database.display()))

@@ -35,13 +35,13 @@ fn calls_are_counted_exactly_and_selected_ones_reported() {
     let sum = |events: &[&Event], field: &str| -> u64 {
         events.iter().filter_map(|event| event.0["syscall"][field].as_u64()).sum()
     };
-    for (told, state) in [(&inside, "resolved"), (&outside, "host")] {
+    for (report, state) in [(&inside, "resolved"), (&outside, "host")] {
         let stats = events("syscall.stats", state, "getppid");
-        assert_eq!(told["getppid"].as_u64(), Some(sum(&stats, "count")), "{state}");
+        assert_eq!(report["getppid"].as_u64(), Some(sum(&stats, "count")), "{state}");
         assert_eq!(sum(&stats, "errors"), 0);
         let stats = events("syscall.stats", state, "rmdir");
-        assert_eq!(told["rmdir"].as_u64(), Some(sum(&stats, "count")), "{state}");
-        assert_eq!(told["rmdir"].as_u64(), Some(sum(&stats, "errors")), "{state}");
+        assert_eq!(report["rmdir"].as_u64(), Some(sum(&stats, "count")), "{state}");
+        assert_eq!(report["rmdir"].as_u64(), Some(sum(&stats, "errors")), "{state}");
         for event in &stats {
             let types = &event.0["syscall"]["errors_by_type"];
             assert_eq!(types[0], format!("ENOENT={}", event.0["syscall"]["count"]));
@@ -50,7 +50,7 @@ fn calls_are_counted_exactly_and_selected_ones_reported() {
             }
         }
         let calls = events("syscall.call", state, "rmdir");
-        assert_eq!(told["rmdir"].as_u64(), Some(calls.len() as u64), "{state}");
+        assert_eq!(report["rmdir"].as_u64(), Some(calls.len() as u64), "{state}");
         for event in calls {
             assert_eq!(event.0["process"]["comm"], "workload");
             assert_eq!(event.0["syscall"]["result"], -2);

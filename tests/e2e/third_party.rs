@@ -1,6 +1,5 @@
-//! Handlers of third parties: one that `whalewatch new handler` has just written, and the one in
-//! `examples/geo-handler`. Both are crates outside the workspace, built here, and run as programs
-//! of their own.
+//! Third-party handlers: one from `whalewatch new handler`, and the one in `examples/geo-handler`.
+//! Both are crates outside the workspace, which these tests build and run as programs.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,7 +16,8 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
 }
 
-/// Runs cargo in a crate outside the workspace, with what is built already: what it said.
+/// Runs cargo in a crate outside the workspace, with the workspace's build artifacts. Returns its
+/// output.
 #[track_caller]
 fn cargo(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -33,13 +33,13 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
     said
 }
 
-/// Cargo's target folder: this test stands in it.
+/// Returns cargo's target folder, which this test's program is in.
 fn target() -> PathBuf {
     let here = std::env::current_exe().expect("this program has a path");
     here.ancestors().nth(3).expect("target/debug/deps/e2e").to_owned()
 }
 
-/// Runs a program to its end: whether it succeeded, and its two outputs.
+/// Runs a program to its end. Returns whether it succeeded, and its two outputs.
 #[track_caller]
 fn run(program: &Path, args: &[&str]) -> (bool, String, String) {
     let done = Command::new(program).args(args).output().expect("the program can be started");
@@ -64,9 +64,9 @@ fn a_new_handler_builds_and_works_in_trace() {
         ],
     );
     assert!(done, "{error}");
-    assert!(said.contains("trace --through once"), "the next commands are told: {said}");
+    assert!(said.contains("trace --through once"), "prints the next commands: {said}");
 
-    // As it is formatted elsewhere: below this repository its own settings would hold.
+    // With the default settings: below this repository, its own would apply.
     cargo(&made, &["fmt", "--check", "--", "--config", "use_small_heuristics=Default"]);
     for more in [&["--no-default-features"][..], &[]] {
         let said = cargo(&made, &[&["test", "--offline"], more].concat());
@@ -100,7 +100,7 @@ fn a_new_handler_builds_and_works_in_trace() {
     assert_eq!(number, 1);
     let finished = tracer.stop();
     finished.totals.assert_complete();
-    assert_eq!(finished.events.len(), 1, "only the first goes on: {:?}", finished.events);
+    assert_eq!(finished.events.len(), 1, "only the first passes: {:?}", finished.events);
     assert!(finished.totals.handler("once", "filtered") >= 2);
 }
 
@@ -160,14 +160,14 @@ through = ["container", "places", "far", "out"]
     let mut tracer = Tracer::start(&program, &dir, &config);
     let [near, far, nowhere] = [[127, 7, 1, 2], [127, 7, 8, 9], [127, 9, 0, 1]].map(Ipv4Addr::from);
     let [near, far, nowhere] = [near, far, nowhere].map(connect);
-    tracer.wait_for("all three are told", |events| {
+    tracer.wait_for("all three are reported", |events| {
         wait::when([near, far, nowhere].iter().all(|port| connected(events, *port).is_some()))
     });
     let finished = tracer.stop();
     finished.totals.assert_complete();
     finished.totals.assert_conserved();
     let place = |port| {
-        let event = connected(&finished.events, port).expect("it was told");
+        let event = connected(&finished.events, port).expect("an event");
         event["geo"].clone()
     };
     assert_eq!(

@@ -1,5 +1,4 @@
-//! Throttling real containers: each has an allowance of its own, and what was kept back is told to
-//! the last event.
+//! Throttling real containers: each has its own allowance, and every suppressed event is reported.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -43,13 +42,13 @@ through = ["container", "runs", "calm", "out"]
     Tracer::run(dir, &config)
 }
 
-/// Runs `/bin/true` so many times in a container.
+/// Runs `/bin/true` in a container `times` times.
 fn run(docker: &Docker, container: &str, times: u32) {
     let script = format!("i=0; while [ $i -lt {times} ]; do /bin/true; i=$((i+1)); done");
     docker.ok(&["exec", container, "sh", "-c", &script]);
 }
 
-/// By container: how many went on, and how many were told to be kept back.
+/// Counts events by container: those that passed, and those reported as suppressed.
 fn counts(events: &[Event]) -> BTreeMap<String, (u64, u64)> {
     let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     for event in events {
@@ -58,7 +57,7 @@ fn counts(events: &[Event]) -> BTreeMap<String, (u64, u64)> {
         if event.kind() == "throttle.suppressed" {
             let throttle = &event.0["throttle"];
             counts.1 += throttle["count"].as_u64().expect("a number");
-            // The event stands in the container that it is about.
+            // The report is attributed to the container that it is about.
             assert_eq!(throttle["key"]["container"]["name"].as_str(), event.container_name());
             assert!(throttle["since"].as_str() <= throttle["until"].as_str(), "{throttle}");
         } else {
@@ -69,7 +68,7 @@ fn counts(events: &[Event]) -> BTreeMap<String, (u64, u64)> {
 }
 
 #[track_caller]
-fn assert_all_told(finished: &Finished) {
+fn assert_all_reported(finished: &Finished) {
     let kept_back: u64 = counts(&finished.events).values().map(|(_, kept)| kept).sum();
     assert_eq!(finished.totals.handler("calm", "filtered"), kept_back);
     let printed = u64::try_from(finished.events.len()).expect("fits");
@@ -90,7 +89,7 @@ fn each_container_has_its_own_allowance_counted_exactly() {
         run(&docker, name, times);
         container
     });
-    // What was kept back in the hour that has not ended yet is told at the end.
+    // Events suppressed in the current hour are reported at the stop.
     tracer.wait_for("all have run", |events| {
         wait::when(counts(events).values().map(|(passed, _)| passed).sum::<u64>() == 47)
     });
@@ -100,7 +99,7 @@ fn each_container_has_its_own_allowance_counted_exactly() {
     let want =
         [("throttle-busy", (20, 280)), ("throttle-some", (20, 5)), ("throttle-calm", (7, 0))];
     assert_eq!(got, want.map(|(name, counts)| (name.to_owned(), counts)).into());
-    assert_all_told(&finished);
+    assert_all_reported(&finished);
 }
 
 #[test]
@@ -110,14 +109,14 @@ fn suppressed_events_are_reported_without_a_further_event() {
     let mut tracer = tracer(&dir, "by = [\"container.name\"]\nevents = 5\nper = \"1s\"");
     let _running = docker.start("throttle-over", &environment::image(), &["sleep", "1000"]);
     run(&docker, "throttle-over", 100);
-    tracer.wait_for("it is told of all hundred", |events| {
+    tracer.wait_for("all hundred are accounted for", |events| {
         let (passed, kept) = counts(events).get("throttle-over").copied().unwrap_or_default();
         wait::when(kept > 0 && passed + kept == 100)
     });
     let finished = tracer.stop();
     let (passed, _) = counts(&finished.events)["throttle-over"];
     assert!((5..100).contains(&passed), "{passed}");
-    assert_all_told(&finished);
+    assert_all_reported(&finished);
 }
 
 #[test]
@@ -127,11 +126,11 @@ fn a_stop_reports_all_suppressed_events() {
     let mut tracer = tracer(&dir, "by = [\"container.name\"]\nevents = 1\nper = \"1s\"");
     let endless = "while true; do /bin/true; done";
     let running = docker.start("throttle-stop", &environment::image(), &["sh", "-c", endless]);
-    tracer.wait_for("some have gone on", |events| wait::when(events.len() > 2));
+    tracer.wait_for("some have passed", |events| wait::when(events.len() > 2));
     let finished = tracer.stop();
     drop(running);
     let (passed, kept) = counts(&finished.events)["throttle-stop"];
     assert_eq!(finished.totals.handler("calm", "in"), passed + kept);
     assert!(kept > passed, "{kept} of {}", passed + kept);
-    assert_all_told(&finished);
+    assert_all_reported(&finished);
 }

@@ -1,5 +1,5 @@
-//! Alerts by HTTP: a real server, in Python, gets each, though it fails, hangs, refuses and is gone
-//! in between.
+//! Alerts by HTTP: a real server, in Python, gets each, though it fails, hangs, refuses and is
+//! killed in between.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -16,7 +16,7 @@ use whalewatch_tests::{environment, wait};
 const LIMIT: Duration = Duration::from_secs(30);
 const TOKEN: &str = "whalewatch-e2e";
 
-/// The server as a process of its own.
+/// The server, a process of its own.
 struct Receiver {
     dir: PathBuf,
     port: u16,
@@ -38,9 +38,9 @@ impl Receiver {
         self.dir.join(name)
     }
 
-    /// Says what it does with requests from now on.
+    /// Sets the server's reaction to requests.
     fn set(&self, mode: &str) {
-        // Put in place whole: it is read in between.
+        // Renamed into place, because the server may read it at any time.
         fs::write(self.file("mode.new"), mode).expect("the scratch folder can be written to");
         fs::rename(self.file("mode.new"), self.file("mode")).expect("our own files");
     }
@@ -53,7 +53,7 @@ impl Receiver {
         let mut child = command.stdout(Stdio::piped()).spawn().expect("python3 can be started");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("a pipe");
-        BufReader::new(stdout).read_line(&mut line).expect("it tells its port");
+        BufReader::new(stdout).read_line(&mut line).expect("it prints its port");
         self.port = line.trim().parse().expect("a port");
         self.child = Some(child);
     }
@@ -98,7 +98,7 @@ impl Drop for Receiver {
     }
 }
 
-/// What runs `/bin/true` in a container of ours is an alert; it goes to the receiver and to
+/// Makes an alert of each `/bin/true` in the test's containers, and sends it to the receiver and to
 /// standard output.
 fn config(receiver: &Receiver, options: &str) -> String {
     let when = "kind == 'process.exec' && process.executable.path == '/bin/true'";
@@ -142,15 +142,14 @@ type = "stdout"
     )
 }
 
-/// Runs `/bin/true` so often in a container of that name.
+/// Runs `/bin/true` `count` times in a container of that name.
 fn alerts(name: &str, count: usize) {
     let docker = Docker::at(&environment::docker_socket());
     let script = format!("i=0; while [ $i -lt {count} ]; do i=$((i+1)); /bin/true $i; done");
     docker.ok(&["run", "--rm", "--name", name, &environment::image(), "sh", "-c", &script]);
 }
 
-/// What two outputs may say differently: the manager may hear of a container's new state in
-/// between.
+/// Removes the container's status, which may change between two outputs.
 fn without_status(mut line: Value) -> Value {
     line["container"].as_object_mut().expect("a container").remove("status");
     line
@@ -183,11 +182,11 @@ fn each_alert_arrives_whatever_the_receiver_does() {
     receiver.wait_for_tries("400", 3);
     receiver.set("ok");
     alerts("webhook-end", 5);
-    // What is on its way when it is asked to stop arrives, too.
+    // Events that are queued at the stop arrive, too.
     let finished = tracer.stop();
 
-    assert_eq!(receiver.tried("400"), 3, "what is refused is not tried again");
-    assert_eq!(receiver.tried("wrong"), 0, "each has its token");
+    assert_eq!(receiver.tried("400"), 3, "refused alerts are not retried");
+    assert_eq!(receiver.tried("wrong"), 0, "each request has its token");
     let got: Vec<_> = receiver.got().into_iter().map(without_status).collect();
     let taken = |event: &&Event| event.container_name() != Some("webhook-refused");
     let printed = finished.events.iter().filter(taken);
@@ -216,7 +215,7 @@ body = '{{"text": "{container.name} ran {process.command_args}", "pid": {process
     receiver.set("hang");
     alerts("webhook-first", 1);
     receiver.wait_for_tries("hang", 1);
-    // More than there is room for; all of it is printed while the receiver hangs.
+    // More than the queue has room for. All of it is printed while the receiver hangs.
     alerts("webhook-many", 50);
     tracer.wait_for("all is printed", |events| wait::when(events.len() == 51));
     receiver.set("ok");

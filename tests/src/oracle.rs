@@ -200,7 +200,8 @@ impl Display for Verdict {
         let wrong = wrong.len();
         write!(
             out,
-            "{in_containers} events in containers, {named_at_once} named at once, {on_host} on the host, {wrong} wrong"
+            "{in_containers} events in containers, {named_at_once} named at once, \
+             {on_host} on the host, {wrong} wrong"
         )
     }
 }

@@ -20,7 +20,8 @@ cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
   --runtime  In cases for several runtimes, only runtimes whose name contains WORD
   --write    Write the results into docs/accuracy.md; with --case or --runtime, only their lines
 
-Needs root, BTF and an idle machine. Installs and starts what is missing, as `cargo xtask test` does.
+Needs root, BTF and an idle machine. Installs and starts what is missing, as `cargo xtask test`
+does.
 ";
 
 /// The page with the results.
@@ -93,8 +94,8 @@ fn write_page(results: &Path, all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Merges new lines into a table. A line's key is its first `key` columns, the first of which is the
-/// case. A line with a new key comes after the last line of its case.
+/// Merges new lines into a table. A line's key is its first `key` columns, the first of which is
+/// the case. A line with a new key comes after the last line of its case.
 fn merged(old: &str, new: &str, key: usize) -> String {
     let key = |line: &str| line.split(" | ").take(key).map(str::to_owned).collect::<Vec<_>>();
     let body = old.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
@@ -164,7 +165,8 @@ fn tables(results: &[Value]) -> [String; 2] {
             let mib = |kib: f64| kib / 1024.0;
             let _infallible = writeln!(
                 figures,
-                "| churn | {} | resident memory, mean at first and at last, most | {:.1} MiB, {:.1} MiB, {:.1} MiB |",
+                "| churn | {} | resident memory, mean at first and at last, most \
+                 | {:.1} MiB, {:.1} MiB, {:.1} MiB |",
                 word("runtime"),
                 mib(first),
                 mib(last),
@@ -223,7 +225,8 @@ mod tests {
         let new = "| a | crun | 2 |\n| b | docker | 2 |\n| c | docker | 2 |\n";
         assert_eq!(
             merged(&old, new, 2),
-            "| a | docker | 1 |\n| a | runc | 1 |\n| a | crun | 2 |\n| b | docker | 2 |\n| c | docker | 2 |\n"
+            "| a | docker | 1 |\n| a | runc | 1 |\n| a | crun | 2 |\n\
+             | b | docker | 2 |\n| c | docker | 2 |\n"
         );
         let old = "| measured |\n|---|---|---|---|\n| a | docker | runs | 1 |\n";
         assert_eq!(

@@ -13,8 +13,8 @@ const HELP: &str = "\
 cargo xtask bench [--rounds N] [--only PART]... [--json FILE] [--no-pipeline]
 
   --rounds       How often each workload runs with and without Whalewatch, in turns; default 9
-  --only         Measure only this part; may be given several times: idle, processes, files, calls, events, kernel,
-                 containers, pipeline
+  --only         Measure only this part; may be given several times: idle, processes, files, calls,
+                 events, kernel, containers, pipeline
   --json         Also write the figures to FILE
   --no-pipeline  Skip the throughput from a scripted source, whose benchmark must be built first
 

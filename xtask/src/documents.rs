@@ -4,8 +4,8 @@
 //! begins with
 //!
 //! * ` ```sh ` runs unchanged in the repository's root and must succeed;
-//! * ` ```sh until-interrupted ` runs until it prints `watching: …`, gets an interrupt, and must then
-//!   succeed;
+//! * ` ```sh until-interrupted ` runs until it prints `watching: …`, gets an interrupt, and must
+//!   then succeed;
 //! * ` ```sh in-FOLDER ` runs in that folder below the target folder, which is empty when a page
 //!   first names it. `$WHALEWATCH` is the repository's root, and crates in the folder use the
 //!   workspace's build artifacts;

@@ -51,10 +51,7 @@ pub(crate) fn install_packages(context: &Context<'_>) -> Result<()> {
         return Ok(());
     }
     if paths::find("apt-get").is_none() {
-        bail!(
-            "these Debian packages are missing, and there is no apt-get: install the programs of {}",
-            packages.join(" ")
-        );
+        bail!("no apt-get to install these Debian packages with: {}", packages.join(" "));
     }
     context.output.line(&format!("   {}", packages.join(" ")));
     // The package lists may be missing, or so old that their compiler is too old as well. If they
@@ -83,8 +80,8 @@ fn is_recent() -> bool {
     output.is_ok_and(|done| is_new_enough(&String::from_utf8_lossy(&done.stdout)))
 }
 
-/// Whether the output of `rustc --version` (`rustc 1.95.0 (…)`) names the workspace's `rust-version`
-/// or a newer one.
+/// Whether the output of `rustc --version` (`rustc 1.95.0 (…)`) names the workspace's
+/// `rust-version` or a newer one.
 fn is_new_enough(output: &str) -> bool {
     let release = |version: &str| -> Option<(u32, u32)> {
         let mut numbers = version.split('.').map(str::parse);

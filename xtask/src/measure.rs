@@ -36,7 +36,7 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn prepare() -> Result<Self> {
-        let build = cargo(&["build", "--release", "--package", "whalewatch"]).status()?;
+        let build = cargo(&["build", "--profile", "dist", "--package", "whalewatch"]).status()?;
         ensure!(build.success(), "the program does not build");
         let mut mounts = Mounts::default();
         mounts.mount_missing()?;
@@ -67,7 +67,7 @@ impl Bench {
     }
 
     fn tracer_with(&self, config: &str) -> Tracer {
-        Tracer::start(&paths::program(), &self.dir, config)
+        Tracer::start(&paths::packaged_program(), &self.dir, config)
     }
 
     /// Returns a configuration of one chain with one tracker.
@@ -390,9 +390,8 @@ fn switches(pid: u32) -> Result<u64> {
 /// handler.
 pub(crate) fn pipeline() -> Result<Figure> {
     const CHAIN: &str = "container, filter, null";
-    let mut command =
-        cargo(&["bench", "--quiet", "--package", "whalewatch", "--bench", "pipeline"]);
-    let done = command.args(["--", CHAIN]).output()?;
+    let mut command = cargo(&["bench", "--quiet", "--profile", "dist", "--package", "whalewatch"]);
+    let done = command.args(["--bench", "pipeline", "--", CHAIN]).output()?;
     let output = String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "failed: {}", String::from_utf8_lossy(&done.stderr));
     let rate = output.lines().find_map(throughput);

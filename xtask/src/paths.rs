@@ -19,6 +19,11 @@ pub(crate) fn program() -> PathBuf {
     target().join("release/whalewatch")
 }
 
+/// Returns the path of the program as packages have it, built with the profile `dist`.
+pub(crate) fn packaged_program() -> PathBuf {
+    target().join("dist/whalewatch")
+}
+
 /// Finds a program on the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

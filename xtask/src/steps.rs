@@ -411,7 +411,10 @@ mod tests {
     #[test]
     fn results_of_cargo_test_are_added_up() {
         let mut tests = Tests::default();
-        tests.count("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s");
+        tests.count(
+            "test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; \
+             finished in 0.00s",
+        );
         tests.count("test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured");
         tests.count("running 5 tests");
         assert_eq!(tests, Tests { passed: 5, failed: 1, ignored: 1 });

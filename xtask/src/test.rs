@@ -17,9 +17,9 @@ cargo xtask test [--unit] [--only STEP[,STEP]…] [--serial] [--list]
   --serial  One step at a time, with its output as it comes
   --list    List the steps
 
-Without options, everything: as root, on a machine with BTF. Missing packages, tools, mounts and a dockerd are
-installed or started; mounts and the dockerd are removed again at the end. Steps that do not disturb each other run
-side by side. Each step's output is in target/xtask/logs.
+Without options, everything: as root, on a machine with BTF. Missing packages, tools, mounts and a
+dockerd are installed or started; mounts and the dockerd are removed again at the end. Steps that do
+not disturb each other run side by side. Each step's output is in target/xtask/logs.
 ";
 
 /// The request on the command line.

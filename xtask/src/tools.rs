@@ -17,8 +17,8 @@ struct Tool {
 
 const TOOLS: [Tool; 2] = [
     Tool { name: "bpf-linker", version: "0.10.3", options: &[] },
-    // Without optimisation it builds in a third of the time and still checks in seconds. Its default
-    // features add a TLS stack and git, which only advisories need.
+    // Without optimisation it builds in a third of the time and still checks in seconds. Its
+    // default features add a TLS stack and git, which only advisories need.
     Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug", "--no-default-features"] },
 ];
 
@@ -48,9 +48,9 @@ fn is_installed(tool: &Tool) -> bool {
 
 /// Checks the dependencies' licences, bans and sources.
 ///
-/// Advisories are left out. Their database is on the net and changes by itself: a commit that passes
-/// today could fail tomorrow, and a machine without that net could check nothing. Maintainers run
-/// `cargo deny check advisories` on their own schedule.
+/// Advisories are left out. Their database is on the net and changes by itself: a commit that
+/// passes today could fail tomorrow, and a machine without that net could check nothing.
+/// Maintainers run `cargo deny check advisories` on their own schedule.
 pub(crate) fn deny(context: &Context<'_>) -> Result<()> {
     // The check covers dependencies for other systems, too, so all of them must be there.
     context.quiet(&mut cargo(&["fetch", "--locked"]))?;

@@ -16,7 +16,7 @@ use crate::report::Outcome;
 use crate::run::{Machine, watched};
 
 const CASE: &str = "cgroups";
-/// What a container does that is there for what is done to it.
+/// The command of a container that only waits.
 const STAY: [&str; 3] = ["/bin/sh", "-c", "while :; do sleep 1000; done"];
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
@@ -44,7 +44,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     Ok(outcomes)
 }
 
-/// A cgroup of ours, for as long as this is there. What runs in it must have ended by then.
+/// A cgroup, removed on drop. Its processes must have exited by then.
 struct Made(PathBuf);
 
 impl Made {
@@ -71,7 +71,7 @@ fn take(cgroup: &Path, pid: u32) -> Result<()> {
     fs::write(&file, pid.to_string()).with_context(|| file.display().to_string())
 }
 
-/// A shell on the host that runs this once it is told to.
+/// A shell on the host that runs a script when it is released.
 fn waiting(script: &str) -> Result<Child> {
     let script = format!("read go; {script}");
     let mut command = Command::new("sh");

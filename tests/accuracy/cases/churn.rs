@@ -1,4 +1,4 @@
-//! Loops of `run --rm` of a command that ends at once.
+//! Loops of `run --rm` with a command that exits at once.
 
 use std::sync::Mutex;
 use std::thread;
@@ -12,8 +12,8 @@ use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
 use crate::run::{Machine, true_with, watched};
 
-/// Loops at the same time, for the engine with a daemon and for the others, which do their own work
-/// on our processors.
+/// The number of parallel loops, for Docker, and for the others, which use more of the processors
+/// for each container.
 const LOOPS: [usize; 2] = [12, 4];
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
@@ -29,7 +29,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     })
 }
 
-/// So many loops for so long, and a process on the host beside each container.
+/// Runs `loops` loops for `time`, with a process on the host for each container.
 pub(super) fn churn(
     engine: &dyn Engine,
     ledger: &Ledger,
@@ -63,7 +63,7 @@ pub(super) fn churn(
     failed.into_inner().expect("nobody panicked while holding it").map_or(Ok(()), Err)
 }
 
-/// A marked process on the host.
+/// Runs a marked process on the host.
 pub(super) fn host_true(ledger: &Ledger, case: &str) -> Result<()> {
     let mark = ledger.host(case);
     let [program, argument] = true_with(&mark);

@@ -1,4 +1,4 @@
-//! A dockerd of the case's own: killed, hung, started again, also with its socket elsewhere.
+//! A dockerd for this case alone: killed, hung, started again, also with another socket.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -25,11 +25,10 @@ use crate::run::{Machine, config, watched};
 const CASE: &str = "daemon";
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
-    // A short name: Unix sockets lie below.
+    // A short name: Unix sockets are below.
     let mut daemon = Dockerd::start(&environment::scratch("ad"))?;
     daemon.import(&machine.tar, &machine.image)?;
-    // What everybody is told is a link: a daemon that is replaced may come with its socket
-    // elsewhere.
+    // Whalewatch gets a link, because a restarted daemon may have another socket.
     let link = environment::scratch("al").join("docker.sock");
     symlink(daemon.socket(), &link)?;
     let engine = Cli::docker_at(&link, &machine.image);
@@ -50,7 +49,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     Ok(vec![outcome])
 }
 
-/// A container that goes on, whatever the daemon does.
+/// Starts a container that keeps running, whatever the daemon does.
 fn begin(engine: &Cli, ledger: &Ledger, name: &str) -> Result<()> {
     let mark = ledger.mark(CASE, name);
     let script = format!("while :; do /bin/true {mark}; usleep 50000; done");
@@ -59,7 +58,7 @@ fn begin(engine: &Cli, ledger: &Ledger, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// The daemon hangs, goes on, and dies.
+/// The daemon hangs, continues, and is killed.
 fn faults(daemon: &mut Dockerd, ledger: &Ledger, hung: Duration) -> Result<()> {
     {
         let _hung = Hung::new(daemon)?;
@@ -69,7 +68,7 @@ fn faults(daemon: &mut Dockerd, ledger: &Ledger, hung: Duration) -> Result<()> {
     busy(ledger, Duration::from_millis(500))
 }
 
-/// It comes again: where it was, or with another socket.
+/// Starts the daemon again, with the same socket or another one.
 fn come_again(daemon: &mut Dockerd, link: &Path, round: u32) -> Result<()> {
     if round.is_multiple_of(2) {
         daemon.start_again_at(&format!("{round}.sock"))?;
@@ -81,7 +80,7 @@ fn come_again(daemon: &mut Dockerd, link: &Path, round: u32) -> Result<()> {
     daemon.start_again()
 }
 
-/// Containers that only the daemon that came again can name.
+/// Starts containers that only the restarted daemon can name.
 fn news(engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     for at in 0..3 {
         let name = format!("again-{round}-{at}");
@@ -92,7 +91,7 @@ fn news(engine: &Cli, ledger: &Ledger, round: u32) -> Result<()> {
     Ok(())
 }
 
-/// Marked processes on the host for so long.
+/// Runs marked processes on the host for `time`.
 fn busy(ledger: &Ledger, time: Duration) -> Result<()> {
     let end = Instant::now() + time;
     while Instant::now() < end {
@@ -102,7 +101,7 @@ fn busy(ledger: &Ledger, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A daemon that neither answers nor ends while this is there.
+/// Stops a daemon with SIGSTOP until it is dropped.
 struct Hung(Pid);
 
 impl Hung {
@@ -116,13 +115,13 @@ impl Hung {
 impl Drop for Hung {
     fn drop(&mut self) {
         if let Err(error) = kill_process(self.0, Signal::CONT) {
-            eprintln!("dockerd stays stopped: {error}");
+            eprintln!("cannot continue dockerd: {error}");
         }
     }
 }
 
-/// How late the host's events are printed, with a daemon that answers and with one that hangs, in
-/// turns.
+/// Measures how late the host's events are printed, in turns with a daemon that answers and with
+/// one that hangs.
 fn delays(
     daemon: &Dockerd,
     config: &str,
@@ -145,7 +144,7 @@ fn delays(
     ])
 }
 
-/// The 99.9th percentile of the time between an event and its line, over a run of that length.
+/// Measures the 99.9th percentile of the time from an event to its line, over a run of that length.
 fn delay(config: &str, time: Duration) -> Result<Duration> {
     let dir = environment::scratch("acc-delay");
     let file = dir.join("config.toml");
@@ -168,8 +167,8 @@ fn delay(config: &str, time: Duration) -> Result<Duration> {
     delays.get(at).copied().context("no event was printed")
 }
 
-/// How late the line of a host's event is; nothing for what ran at the start, whose time is not
-/// now.
+/// Returns how late the line of a host's event is; `None` for processes that ran at the start,
+/// whose time is earlier.
 fn late_by(line: &str, now: Timestamp) -> Option<Duration> {
     let event = Event(serde_json::from_str::<Value>(line).ok()?);
     if event.state() != "host" || event.kind() == "process.existing" {

@@ -1,4 +1,4 @@
-//! Events that come after their process has ended.
+//! Events that come after the exit of their process.
 
 use anyhow::{Result, ensure};
 use whalewatch_tests::wait;
@@ -34,7 +34,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     })
 }
 
-/// A process with open files and connections, killed with its container, which is removed at once.
+/// Kills a process with open files and connections by removing its container.
 fn killed(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u64) -> Result<()> {
     let name = format!("late-{round}");
     let mark = ledger.mark(CASE, &name);
@@ -43,6 +43,6 @@ fn killed(machine: &Machine, engine: &Cli, ledger: &Ledger, round: u64) -> Resul
     let id = engine.start_with(&name, &options, &["/workload", "processes", "hold", &mark])?;
     ledger.enter(&mark, Truth::container(&id, &name));
     let holds = || engine.say(&["logs", &name]).ok().filter(|said| said.contains("holds"));
-    ensure!(wait::poll(LIMIT, holds).is_some(), "{name} has not opened what it is to hold");
+    ensure!(wait::poll(LIMIT, holds).is_some(), "{name} has not opened its files");
     engine.remove(&name)
 }

@@ -1,4 +1,4 @@
-//! Everything that can be done to a container while it is there.
+//! Everything that can be done to a container during its life.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::run::{Machine, watched};
 
 const CASE: &str = "lifecycle";
 const LIMIT: Duration = Duration::from_secs(30);
-/// What a container does that is there for what is done to it.
+/// The command of a container that only waits.
 const STAY: &str = "while :; do sleep 1000; done";
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
@@ -44,7 +44,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// A marked process in the container, which may be called one of these.
+    /// Runs a marked process in the container, whose name may be any of `names`.
     fn marked(&self, id: &str, now: &str, names: &[&str]) -> Result<()> {
         let mark = self.ledger.mark(CASE, now);
         self.engine.enter(now, &["/bin/true", &mark])?;
@@ -53,7 +53,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// A container that marks each of its beginnings.
+    /// Starts a container that runs a marked process at each start.
     fn start(&self, name: &str, options: &[&str], then: &str) -> Result<String> {
         let mark = self.ledger.mark(CASE, name);
         let script = format!("/bin/true {mark}; {then}");
@@ -85,15 +85,15 @@ impl Work<'_> {
         self.engine.remove(&name)
     }
 
-    /// The daemon says that a name is another some milliseconds after it is: until then either is
-    /// right.
+    /// The daemon reports a new name some milliseconds late. Until then both names are right.
     fn renamed(&self, round: u32) -> Result<()> {
         let (old, new) = (format!("old-{round}"), format!("new-{round}"));
         let id = self.start(&old, &[], STAY)?;
         self.marked(&id, &old, &[&old])?;
         self.engine.say(&["rename", &old, &new])?;
         self.marked(&id, &new, &[&old, &new])?;
-        // A container that the daemon has told of since: it tells in order.
+        // Once the daemon has reported a later container, it has reported the new name: it reports
+        // in order.
         let after = format!("after-{round}");
         let mark = self.ledger.mark(CASE, &after);
         let after_id = self.engine.run(&after, &["/bin/true", &mark])?;
@@ -113,14 +113,14 @@ impl Work<'_> {
         self.engine.say(&["start", &name])?;
         self.marked(&id, &name, &[&name])?;
         self.engine.remove(&name)?;
-        // One that fails, and that its policy starts again.
+        // A container that fails and that its policy restarts.
         let name = format!("failing-{round}");
         self.start(&name, &["--restart=on-failure:3"], "exit 1")?;
         let ended = || {
             let state = ["inspect", "-f", "{{.RestartCount}} {{.State.Status}}", &name];
             wait::when(self.engine.say(&state).is_ok_and(|state| state == "3 exited"))
         };
-        ensure!(wait::poll(LIMIT, ended).is_some(), "{name} goes on being started");
+        ensure!(wait::poll(LIMIT, ended).is_some(), "{name} is restarted without end");
         self.engine.remove(&name)
     }
 

@@ -11,7 +11,7 @@ use crate::judge::{Ledger, Truth};
 use crate::report::Outcome;
 use crate::run::{Machine, true_with, watched};
 
-/// Namespaces that are no container's, and those of one entered from the host.
+/// Namespaces that belong to no container, and a container's namespaces entered from the host.
 pub(super) fn entered(machine: &Machine) -> Result<Vec<Outcome>> {
     each_like_docker(machine, |engine| {
         let config = machine.config(&engine.container_options(), "", &[]);

@@ -1,4 +1,4 @@
-//! Whalewatch started and stopped while containers come and go.
+//! Whalewatch starts and stops while containers come and go.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ fn restarted(machine: &Machine, engine: &dyn Engine) -> Result<Outcome> {
     }
     let mut figures = vec![("runs".to_owned(), printed.len() as f64, "")];
     if !engine.ids_tell_names() {
-        // Names that were owed when the run ended.
+        // Names that were still missing when the run ended.
         let cut_off = std::mem::take(&mut tally.name_never);
         figures.push(("cut off".to_owned(), cut_off as f64, "events"));
     }

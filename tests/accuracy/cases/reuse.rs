@@ -1,4 +1,4 @@
-//! Process numbers that come again: a map by number alone finds the wrong process then.
+//! Reused process numbers: a map keyed by number alone finds the wrong process.
 
 use std::fs;
 use std::process::Command;
@@ -14,7 +14,7 @@ use crate::run::{Machine, watched};
 
 const CASE: &str = "reuse";
 const PID_MAX: &str = "/proc/sys/kernel/pid_max";
-/// Few enough to come round many times, enough for what else runs.
+/// Few enough for many rounds, enough for the other processes.
 const FEW: u32 = 1500;
 
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
@@ -35,7 +35,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     })
 }
 
-/// Two containers and the host take turns at the numbers.
+/// Two containers and the host share the numbers.
 fn loops(engine: &dyn Engine, ledger: &Ledger, processes: u64) -> Result<()> {
     let script = |mark: &str| {
         format!("i=0; while [ $i -lt {processes} ]; do /bin/true {mark}; i=$((i+1)); done")
@@ -54,7 +54,7 @@ fn loops(engine: &dyn Engine, ledger: &Ledger, processes: u64) -> Result<()> {
     })
 }
 
-/// The machine has few process numbers while this is there.
+/// Limits the machine's process numbers until it is dropped.
 struct FewNumbers(String);
 
 impl FewNumbers {

@@ -1,5 +1,5 @@
-//! Ten thousand containers in a list. No machine of the tests runs so many: a simulated daemon has
-//! them.
+//! Ten thousand containers in a list. A test machine cannot run that many, so a simulated daemon
+//! lists them.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -46,9 +46,9 @@ pub(super) fn run(_: &Machine) -> Result<Vec<Outcome>> {
     Ok(vec![outcome])
 }
 
-/// Speaks as much of Docker's interface as a list of containers takes.
+/// Serves as much of Docker's API as listing containers needs.
 struct SimulatedDaemon {
-    /// When the list was first asked for.
+    /// When the list was first requested.
     asked: Arc<Mutex<Option<Instant>>>,
 }
 
@@ -60,7 +60,7 @@ impl SimulatedDaemon {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let asked = Arc::clone(&asked);
-                // A client that goes away in the middle is its own affair.
+                // A client may disconnect at any time.
                 thread::spawn(move || serve(stream, &asked).unwrap_or_default());
             }
         });

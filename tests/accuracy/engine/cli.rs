@@ -110,7 +110,7 @@ impl Cli {
         command
     }
 
-    /// These, and what it needs besides; one that is given stands for the usual one.
+    /// Adds the options that it needs; a given option replaces the usual one.
     fn options<'a>(&self, given: &[&'a str]) -> Vec<&'a str> {
         let usual = match &self.program {
             Program::Docker(_) => Vec::new(),
@@ -150,7 +150,7 @@ impl Engine for Cli {
 
     fn container_options(&self) -> String {
         match &self.program {
-            // A user's are found without being told where.
+            // A user's containers are found without configuration.
             Program::Podman(podman) if self.name == "podman" => {
                 format!("endpoints = {{ podman = \"{}\" }}", podman.graphroot().display())
             }

@@ -14,7 +14,7 @@ use crate::run::Machine;
 pub(crate) struct Ctr {
     containerd: Containerd,
     image: String,
-    /// Each program in a container that runs has an id of its own.
+    /// Each program in a running container needs an id.
     entered: AtomicU64,
 }
 

@@ -23,7 +23,7 @@ pub(crate) trait Engine: Sync {
     /// Whalewatch has it.
     fn run(&self, name: &str, program: &[&str]) -> Result<String>;
 
-    /// Starts one that goes on.
+    /// Starts a container that keeps running.
     fn start(&self, name: &str, program: &[&str]) -> Result<String>;
 
     /// Runs a program in one that runs.
@@ -32,12 +32,12 @@ pub(crate) trait Engine: Sync {
     /// Kills and removes one.
     fn remove(&self, name: &str) -> Result<()>;
 
-    /// Whether a container's id tells its name, so that no name is ever owed.
+    /// Whether a container's id contains its name, so that no name comes late.
     fn ids_tell_names(&self) -> bool {
         false
     }
 
-    /// What Whalewatch must be told to find it.
+    /// Options with which Whalewatch finds it.
     fn container_options(&self) -> String {
         String::new()
     }

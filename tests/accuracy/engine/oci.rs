@@ -21,7 +21,7 @@ pub(crate) struct Oci {
 }
 
 impl Oci {
-    /// `runc` or `crun`, with a root file system of its own.
+    /// `runc` or `crun`, with a root file system.
     pub(crate) fn new(machine: &Machine, program: &'static str) -> Result<Self> {
         let dir = environment::scratch(&format!("acc-{program}"));
         let root = root_file_system(&dir, machine)?;
@@ -33,7 +33,7 @@ impl Oci {
         write_bundle(&bundle, self.program, &self.root, program, None)?;
         let mut command = self.command(words);
         command.arg("--bundle").arg(&bundle).arg(name);
-        // What goes on keeps these.
+        // A container that keeps running has these open.
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let log = fs::File::create(bundle.join("log"))?;
         let status = command.stderr(log).status().context("it cannot be started")?;
@@ -44,7 +44,7 @@ impl Oci {
 
     fn command(&self, words: &[&str]) -> Command {
         let mut command = if self.program == "crun" {
-            // It refuses to run where cgroups are hybrid, so it is shown those of version 2 alone.
+            // It refuses to run with hybrid cgroups, so it sees only those of version 2.
             let script = format!("{VERSION_2_ALONE} && exec \"$@\"");
             let mut command = Command::new("unshare");
             command.args(["--mount", "/bin/sh", "-c", &script, "sh", self.program]);

@@ -89,7 +89,7 @@ impl Server {
         })
     }
 
-    /// Waits until there are so many at least.
+    /// Waits until there are at least `count` messages.
     #[track_caller]
     pub(crate) fn wait_for(&self, stream: &str, count: u64) {
         wait::until(&format!("{count} messages are in {stream}"), Duration::from_mins(2), || {
@@ -108,7 +108,7 @@ impl Server {
     pub(crate) fn read_as(&self, stream: &str, options: ConnectOptions) -> Vec<Stored> {
         block_on(async {
             let context = self.context(options).await.expect("the server answers");
-            let stream = context.get_stream(stream).await.expect("the stream is there");
+            let stream = context.get_stream(stream).await.expect("the stream exists");
             let count = stream.cached_info().state.messages;
             let config = pull::Config { ack_policy: AckPolicy::None, ..pull::Config::default() };
             let consumer = stream.create_consumer(config).await.expect("a consumer");

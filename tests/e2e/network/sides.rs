@@ -1,4 +1,4 @@
-//! What a workload told of itself against what the events say.
+//! Compares a workload's report of itself with the events.
 
 use serde_json::{Value, json};
 use whalewatch_tests::output::Event;
@@ -11,11 +11,11 @@ pub(crate) enum Place<'a> {
     Container(&'a str),
 }
 
-/// What a workload told, and where it ran.
+/// A workload's report, and the place where it ran.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Side<'a> {
     pub(crate) place: Place<'a>,
-    pub(crate) told: &'a Value,
+    pub(crate) report: &'a Value,
 }
 
 /// The events of a kind that this side's process did. Each has that process, its container and its
@@ -30,14 +30,14 @@ pub(crate) fn of_side<'a>(finished: &'a Finished, side: Side<'_>, kind: &str) ->
     let ours = |event: &&Event| {
         let process = &event.0["process"];
         event.kind() == kind
-            && process[pid] == side.told["pid"]
-            && process["namespaces"]["net"] == side.told["namespace"]
-            && ticks(&process["start_time"]) == side.told["start_time"].as_u64()
+            && process[pid] == side.report["pid"]
+            && process["namespaces"]["net"] == side.report["namespace"]
+            && ticks(&process["start_time"]) == side.report["start_time"].as_u64()
     };
     let events: Vec<&Event> = finished.events.iter().filter(ours).collect();
     for event in &events {
         assert_eq!(event.0["process"]["comm"], "workload", "{}", event.0);
-        assert_eq!(event.0["network"]["namespace"], side.told["namespace"], "{}", event.0);
+        assert_eq!(event.0["network"]["namespace"], side.report["namespace"], "{}", event.0);
         match side.place {
             Place::Host => assert_eq!(event.state(), "host", "{}", event.0),
             Place::Container(name) => {
@@ -68,7 +68,7 @@ pub(crate) fn check(event: &Event, expected: &Value, bounded: &[(&str, &Value)])
     let mut network = event.0["network"].clone();
     for (pointer, most) in bounded {
         let value = network.pointer(pointer).and_then(Value::as_u64);
-        let most = most.as_u64().expect("the workload tells how long it took");
+        let most = most.as_u64().expect("the workload reports how long it took");
         let value = value.unwrap_or_else(|| panic!("no {pointer} in {}", event.0));
         assert!((1..=most).contains(&value), "{pointer} is {value}, not 1 to {most}: {}", event.0);
         take(&mut network, pointer);

@@ -1,4 +1,4 @@
-//! A strict receiver for both protocols, which can be killed and does what it is told.
+//! A strict receiver for both protocols, which can be killed and whose faults can be set.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -38,7 +38,7 @@ pub(crate) enum Reaction {
     Accept,
     /// Not now: after so long, or whenever.
     Later(Option<Duration>),
-    /// All but so many records are accepted.
+    /// Accepts all but this many records.
     Partly(usize),
     Refuse,
     Hang,
@@ -237,7 +237,7 @@ struct GrpcServer {
 impl GrpcServer {
     fn start(address: SocketAddr, shared: Shared, identity: Identity) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, receiver) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
@@ -254,7 +254,11 @@ impl GrpcServer {
                 }
             });
         });
-        Self { address: told.recv().expect("an address"), stop: Some(stop), thread: Some(thread) }
+        Self {
+            address: receiver.recv().expect("an address"),
+            stop: Some(stop),
+            thread: Some(thread),
+        }
     }
 }
 

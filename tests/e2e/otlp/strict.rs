@@ -21,7 +21,7 @@ pub(crate) fn check(request: &ExportLogsServiceRequest) -> Check {
     let mut resources = Vec::new();
     for logs in &request.resource_logs {
         let resource = logs.resource.as_ref().ok_or("a resource is missing")?;
-        want(!resources.contains(&resource), "a resource stands once in a request")?;
+        want(!resources.contains(&resource), "a resource is in a request only once")?;
         resources.push(resource);
         want(resource.dropped_attributes_count == 0, "nothing of a resource is dropped")?;
         let attributes = attributes(&resource.attributes)?;
@@ -44,7 +44,7 @@ fn attributes(pairs: &[KeyValue]) -> Result<Attributes<'_>, String> {
         let value = value.ok_or_else(|| format!("{} has no value", pair.key))?;
         check_value(value).map_err(|why| format!("{}: {why}", pair.key))?;
         if map.insert(&*pair.key, value).is_some() {
-            return Err(format!("{} stands twice", pair.key));
+            return Err(format!("{} is there twice", pair.key));
         }
     }
     Ok(map)
@@ -69,7 +69,7 @@ fn text<'a>(attributes: &Attributes<'a>, name: &str) -> Result<Option<&'a str>, 
     match attributes.get(name) {
         None => Ok(None),
         Some(Any::StringValue(text)) if !text.is_empty() => Ok(Some(text)),
-        Some(other) => Err(format!("{name} is no text: {other:?}")),
+        Some(other) => Err(format!("{name} is not text: {other:?}")),
     }
 }
 
@@ -100,18 +100,18 @@ fn check_resource(attributes: &Attributes<'_>) -> Check {
             want(id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit()), "the id is whole")?;
             want(text("container.runtime.name")? == Some("docker"), "the runtime is named")?;
             let image = text("container.image.name")?;
-            want(image.is_none_or(|image| !image.contains(':')), "the tag stands apart")
+            want(image.is_none_or(|image| !image.contains(':')), "the tag is separate")
         }
     }
 }
 
 fn check_scopes(logs: &ResourceLogs, resource: &Attributes<'_>) -> Check {
-    want(logs.schema_url == SCHEMA, "the conventions' version is told")?;
+    want(logs.schema_url == SCHEMA, "the schema URL names the conventions' version")?;
     want(logs.scope_logs.len() == 1, "there is one scope")?;
     for scope_logs in &logs.scope_logs {
         let scope = scope_logs.scope.as_ref().ok_or("a scope is missing")?;
         want(scope.name == "whalewatch" && !scope.version.is_empty(), "the scope is named")?;
-        want(scope_logs.schema_url == SCHEMA, "the conventions' version is told")?;
+        want(scope_logs.schema_url == SCHEMA, "the schema URL names the conventions' version")?;
         want(!scope_logs.log_records.is_empty(), "no scope is empty")?;
         for record in &scope_logs.log_records {
             check_record(record, resource).map_err(|why| format!("{why}: {record:?}"))?;
@@ -123,7 +123,7 @@ fn check_scopes(logs: &ResourceLogs, resource: &Attributes<'_>) -> Check {
 fn check_record(record: &LogRecord, resource: &Attributes<'_>) -> Check {
     check_times(record)?;
     let severity = SeverityNumber::try_from(record.severity_number);
-    want(severity == Ok(SeverityNumber::Info), "a process event is no alert")?;
+    want(severity == Ok(SeverityNumber::Info), "a process event is not an alert")?;
     want(record.severity_text == "INFO", "the severity's text fits its number")?;
     let (first, second) = record.event_name.split_once('.').unwrap_or_default();
     want(!first.is_empty() && !second.is_empty(), "the event is named")?;
@@ -136,7 +136,7 @@ fn check_record(record: &LogRecord, resource: &Attributes<'_>) -> Check {
 
     let attributes = attributes(&record.attributes)?;
     for elsewhere in ["time", "kind", "host.name", "container.id", "container.name"] {
-        want(!attributes.contains_key(elsewhere), "what stands elsewhere is not said again")?;
+        want(!attributes.contains_key(elsewhere), "a field is not repeated as an attribute")?;
     }
     if first == "process" {
         let pid = attributes.get("process.pid");
@@ -154,7 +154,7 @@ fn check_record(record: &LogRecord, resource: &Attributes<'_>) -> Check {
         Some("host" | "unknown") => id.is_none(),
         _ => false,
     };
-    want(fits, "the resource is the container that the attribution tells of")
+    want(fits, "the resource is the container of the attribution")
 }
 
 fn check_times(record: &LogRecord) -> Check {

@@ -1,5 +1,5 @@
-//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that the objects
-//! there are up to date.
+//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that the
+//! objects there are up to date.
 
 mod build;
 mod manifest;
@@ -19,12 +19,13 @@ use toolchain::Toolchain;
 const HELP: &str = "\
 cargo xtask ebpf [--check]
 
-Compiles the kernel side (trackers-ebpf/) into trackers/objects/, with a manifest of its sources and its compiler.
-Needs a compiler with its library's sources: a nightly with rust-src, or Debian's rustc-web with rust-web-src.
-Builds bpf-linker into target/tools if it is missing.
+Compiles the kernel side (trackers-ebpf/) into trackers/objects/, with a manifest of its sources and
+its compiler. Needs a compiler with its library's sources: a nightly with rust-src, or Debian's
+rustc-web with rust-web-src. Builds bpf-linker into target/tools if it is missing.
 
-  --check  Change nothing; fail if the objects do not fit their sources. With the manifest's compiler, objects are
-           compared byte for byte. With another one, the sources' hash is, and objects compiled here must pass the tests
+  --check  Change nothing; fail if the objects do not fit their sources. With the manifest's
+           compiler, objects are compared byte for byte. With another one, the sources' hash is, and
+           objects compiled here must pass the tests
 ";
 
 /// How to fix an object that no longer fits its sources.

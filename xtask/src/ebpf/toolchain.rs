@@ -42,8 +42,8 @@ impl Toolchain {
             .collect();
         ensure!(
             !found.is_empty(),
-            "no compiler comes with its library's sources: `rustup toolchain install nightly --component rust-src`, or on Debian \
-             `apt-get install rustc-web rust-web-src`"
+            "no compiler comes with its library's sources: run `rustup toolchain install nightly \
+             --component rust-src`, or on Debian `apt-get install rustc-web rust-web-src`"
         );
         let same = manifest.and_then(|m| found.iter().position(|toolchain| toolchain.made(m)));
         Ok(found.swap_remove(same.unwrap_or(0)))

@@ -23,7 +23,8 @@ const WORKS: [(&str, &str, [&str; 3]); 4] = [
         [
             "pid namespace",
             "warning",
-            "not the host's: events have the host's pids, and whalewatch's own events are included",
+            "not the host's: events have the host's pids, and whalewatch's own events are \
+             included",
         ],
     ),
     ("tracefs", "with tracefs", ["tracefs", "ok", "mounted; no tracker needs it"]),

@@ -11,8 +11,8 @@ struct Case {
     id: &'static str,
     name: &'static str,
     boot: &'static str,
-    /// The tracker in the message of `trace`. The container manager needs the `cgroup` tracker first,
-    /// so that one fails, unless it does not need what is missing.
+    /// The tracker in the message of `trace`. The container manager needs the `cgroup` tracker
+    /// first, so that one fails, unless it does not need what is missing.
     tracker: &'static str,
     /// The finding of `doctor` that says so.
     finding: &'static str,
@@ -43,7 +43,8 @@ const CASES: [Case; 8] = [
         tracker: "cgroup",
         finding: "privileges",
         found: "no permission to load programs into the kernel from a user namespace",
-        mend: "run whalewatch as the host's root, not in a rootless container or one with userns-remap",
+        mend: "run whalewatch as the host's root, not in a rootless container or one with \
+               userns-remap",
     },
     Case {
         id: "no-btf",
@@ -52,7 +53,8 @@ const CASES: [Case; 8] = [
         tracker: "cgroup",
         finding: "type information (BTF)",
         found: "this kernel has no type information at /sys/kernel/btf/vmlinux",
-        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of all major distributions have been since 2021)",
+        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of all major \
+               distributions have been since 2021)",
     },
     Case {
         id: "cut-btf",

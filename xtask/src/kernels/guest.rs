@@ -103,7 +103,8 @@ mod tests {
 
     #[test]
     fn libraries_are_found_in_the_output_of_ldd() {
-        let said = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/libc.so.6 (0x7e)\n\t/lib64/ld.so.2 (0x7d)\n";
+        let said = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/libc.so.6 (0x7e)\n\
+                    \t/lib64/ld.so.2 (0x7d)\n";
         assert_eq!(libraries(said).collect::<Vec<_>>(), ["/lib/libc.so.6", "/lib64/ld.so.2"]);
         assert_eq!(libraries("\tstatically linked\n").count(), 0);
     }

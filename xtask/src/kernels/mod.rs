@@ -24,8 +24,8 @@ cargo xtask kernels [--only WORD]
 
   --only   Only kernels whose release contains WORD
 
-Boots Debian's kernels under qemu, runs the program there, and prints a line for each kernel and check. Consoles and
-reports are in target/kernels.
+Boots Debian's kernels under qemu, runs the program there, and prints a line for each kernel and
+check. Consoles and reports are in target/kernels.
 ";
 
 /// A boot: the kernel's options, and the checks that the guest runs.

@@ -8,8 +8,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::run::{Output, Show, run};
 
-/// Metapackages, each of which depends on the newest kernel of its kind. A distribution that lacks one
-/// skips it.
+/// Metapackages, each of which depends on the newest kernel of its kind. A distribution that lacks
+/// one skips it.
 const NEWEST: [&str; 4] = [
     "linux-image-cloud-amd64",
     "linux-image-rt-amd64",

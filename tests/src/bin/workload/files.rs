@@ -26,7 +26,11 @@ pub(crate) fn run(arguments: &[String]) -> Report {
         ["tour", dir] => tour(Path::new(dir)),
         ["chroot", dir] => in_chroot(dir),
         ["io", path] => io(path),
-        _ => Err("files open-close PATH COUNT | open-threads PATH THREADS COUNT | race PATH COUNT | tour DIR | chroot DIR | io PATH".into()),
+        _ => Err(
+            "files open-close PATH COUNT | open-threads PATH THREADS COUNT | race PATH COUNT | \
+                  tour DIR | chroot DIR | io PATH"
+                .into(),
+        ),
     }
 }
 
@@ -99,7 +103,8 @@ impl Done {
     ) -> Result<(), Box<dyn Error>> {
         let stat = rustix::fs::fstat(fd)?;
         let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
-        let known = json!({"source": "kernel", "access": access, "inode": stat.st_ino, "device": [major, minor]});
+        let known = json!({"source": "kernel", "access": access, "inode": stat.st_ino,
+                           "device": [major, minor]});
         self.add("file.open", path, known);
         if let (Some(Value::Object(entry)), Value::Object(more)) = (self.0.last_mut(), more) {
             entry.extend(more);

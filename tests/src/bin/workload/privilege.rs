@@ -40,7 +40,8 @@ pub(crate) fn run(arguments: &[String]) -> Report {
 #[expect(unsafe_code, reason = "these system calls have no safe wrappers")]
 fn call(number: libc::c_long, arguments: &[u64]) -> i64 {
     let argument = |n: usize| arguments.get(n).copied().unwrap_or(0);
-    // SAFETY: with none of the calls that are made here does the kernel write to this process's memory.
+    // SAFETY: with none of the calls that are made here does the kernel write to this process's
+    // memory.
     let result = unsafe {
         libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4))
     };
@@ -140,7 +141,8 @@ impl Done {
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let fd = file.as_raw_fd();
         let number = fs::metadata(format!("/proc/self/fd/{fd}")).map(|stat| inode(&stat)).ok();
-        let expected = json!({"privilege": {"namespaces": [name], "flags": flags, "requested": {"namespace": number}}});
+        let expected = json!({"privilege": {"namespaces": [name], "flags": flags,
+                                            "requested": {"namespace": number}}});
         let call = ("setns", libc::SYS_setns);
         self.change("privilege.setns", call, &[fd as u64, flags as u64], &about, expected);
     }
@@ -343,7 +345,8 @@ fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
         put(&mut map, at, &number.to_ne_bytes());
     }
     put(&mut map, 28, b"privilege_map");
-    let expected = json!({"command": "BPF_MAP_CREATE", "map": {"type": "BPF_MAP_TYPE_ARRAY"}, "name": "privilege_map"});
+    let expected = json!({"command": "BPF_MAP_CREATE", "map": {"type": "BPF_MAP_TYPE_ARRAY"},
+                          "name": "privilege_map"});
     reach(0, &map, expected);
 
     // Returns 0.
@@ -354,7 +357,8 @@ fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
     put(&mut load, 8, &(program.as_ptr() as u64).to_ne_bytes());
     put(&mut load, 16, &(c"GPL".as_ptr() as u64).to_ne_bytes());
     put(&mut load, 48, b"privilege_prog");
-    let expected = json!({"command": "BPF_PROG_LOAD", "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"}, "name": "privilege_prog"});
+    let expected = json!({"command": "BPF_PROG_LOAD", "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"},
+                          "name": "privilege_prog"});
     reach(5, &load, expected);
 
     let path = String::from("/sys/fs/bpf/no-such-thing\0");
