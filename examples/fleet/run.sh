@@ -1,9 +1,10 @@
 #!/bin/sh
-# Three hosts, a NATS cluster of three nodes, one node killed in the middle: nothing is lost. As root, from the repository.
+# Runs three hosts and a NATS cluster of three nodes, kills a node, and checks that nothing is lost.
+# Run it as root in the repository.
 #
 #   WHALEWATCH    the program (default: target/release/whalewatch)
 #   NATS_SERVER   the server's program (default: nats-server, from the PATH)
-#   DIR           where everything goes (default: target/fleet; it is emptied)
+#   DIR           the folder for all files (default: target/fleet; it is emptied)
 #   PORT          the first of six free ports (default: 14222)
 #   OPENS         how many files each host opens (default: 20000)
 set -eu
@@ -58,10 +59,20 @@ for node in $nodes; do
 done
 
 start_node() {
-    "$nats_server" --name "nats-$1" --addr 127.0.0.1 --port $((port + $1 - 1)) --jetstream --store_dir "$dir/nats-$1" \
+    "$nats_server" --name "nats-$1" --addr 127.0.0.1 --port $((port + $1 - 1)) \
+        --jetstream --store_dir "$dir/nats-$1" \
         --cluster_name fleet --cluster "nats://127.0.0.1:$((port + $1 + 2))" --routes "$routes" \
         --log "$dir/nats-$1.log" &
     eval "node_$1=$!"
+    started="$started $!"
+}
+
+# Each host has a separate host name: a UTS namespace represents a machine.
+start_host() {
+    unshare --uts sh -c 'hostname "$1" && exec "$2" run \
+        --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>>"$3/log"' \
+        sh "host-$1" "$whalewatch" "$dir/host-$1" &
+    eval "host_$1=$!"
     started="$started $!"
 }
 
@@ -75,23 +86,24 @@ for node in $nodes; do
 done
 
 echo "== three hosts"
-# Each has a name of its own: a UTS namespace stands for a machine.
 for host in 1 2 3; do
     mkdir -p "$dir/host-$host"
-    sed -e "s|@RUNTIME@|none|" -e "s|@COMM@|job-$host|" -e "s|@SERVERS@|$servers|" -e "s|@DIR@|$dir/host-$host|" \
+    sed -e "s|@RUNTIME@|none|" -e "s|@COMM@|job-$host|" -e "s|@SERVERS@|$servers|" \
+        -e "s|@DIR@|$dir/host-$host|" \
         "$here/host.toml" >"$dir/host-$host/whalewatch.toml"
-    unshare --uts sh -c 'hostname "$1" && exec "$2" run --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>"$3/log"' \
-        sh "host-$host" "$whalewatch" "$dir/host-$host" &
-    eval "host_$host=$!"
-    started="$started $!"
+    start_host "$host"
 done
 for host in 1 2 3; do
     await "host-$host to watch" grep -q '^watching: ' "$dir/host-$host/log"
 done
-await "the stream to have a leader" sh -c 'test -n "$(python3 "$1" --servers "$2" --leader)"' sh "$here/query.py" "$addresses"
+has_leader() {
+    test -n "$(query --leader)"
+}
+await "the stream to have a leader" has_leader
 
 echo "== work on all hosts"
-# A shell that is called job-N, so that N's whalewatch sees it: each redirection opens a file. It goes on until it is told.
+# A shell with the name job-N, for the scope of host N. Each redirection opens a file. It continues
+# until the file "enough" exists.
 work='printf %s "$1" >/proc/self/comm
 part=0
 until [ $part -ge 20 ] && [ -e "$3" ]; do
@@ -113,33 +125,31 @@ more_than() {
 await "the first events" more_than 1000
 leader=$(query --leader)
 before=$(query --count)
-echo "== $leader, which leads the stream, is killed"
+echo "== kill $leader, the leader of the stream"
 eval "kill -9 \$node_${leader#nats-}"
-await "the two nodes that are left to take events" more_than $((before + 1000))
+await "the two other nodes to accept events" more_than $((before + 1000))
 touch "$dir/enough"
 for pid in $workers; do
-    wait "$pid" || fail "the work has failed"
+    wait "$pid" || fail "the work failed"
 done
 
-echo "== the hosts end: what they have is delivered, or in their spools"
+echo "== stop the hosts: each event is delivered or in a spool"
 for host in 1 2 3; do
     eval "pid=\$host_$host"
     kill -TERM "$pid"
     wait "$pid" || fail "host-$host: $(cat "$dir/host-$host/log")"
 done
 
-echo "== $leader comes back, and the hosts once more: what was spooled is sent"
+echo "== restart $leader and the hosts, which send their spools"
 start_node "${leader#nats-}"
 for host in 1 2 3; do
     mv "$dir/host-$host/stats.json" "$dir/host-$host/stats-1.json"
-    unshare --uts sh -c 'hostname "$1" && exec "$2" run --config "$3/whalewatch.toml" --stats-file "$3/stats.json" 2>>"$3/log"' \
-        sh "host-$host" "$whalewatch" "$dir/host-$host" &
-    eval "host_$host=$!"
-    started="$started $!"
+    start_host "$host"
 done
 all_there() {
     for host in 1 2 3; do
-        out=$(python3 -c 'import json,sys; print(json.load(open(sys.argv[1]))["handlers"]["fleet"]["out"])' "$dir/host-$host/stats-1.json")
+        out=$(python3 -c 'import json, sys
+print(json.load(open(sys.argv[1]))["handlers"]["fleet"]["out"])' "$dir/host-$host/stats-1.json")
         test "$(query --filter "fleet.host-$host.>" --count)" -ge "$out" || return 1
     done
 }
@@ -150,7 +160,7 @@ for host in 1 2 3; do
     wait "$pid" || fail "host-$host: $(cat "$dir/host-$host/log")"
 done
 
-echo "== what the stream has"
+echo "== the events in the stream"
 query --check >"$dir/runs.tsv" || fail "see above"
 query --by host.name,kind
 for host in 1 2 3; do
@@ -166,4 +176,4 @@ assert out >= opens, f"{folder}: {out} events of {opens} opens"
 assert got == out, f"{folder}: {got} events are in the stream, {out} were delivered"
 CHECK
 done
-echo "fleet: nothing lost, nothing doubled, all in order"
+echo "fleet: nothing lost, no duplicates, all in order"

@@ -140,7 +140,7 @@ fn three_hosts_lose_nothing_when_a_cluster_loses_its_leader() {
     let done = command.output().expect("the script can be started");
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{out}{err}");
-    assert!(out.contains("nothing lost, nothing doubled, all in order"), "{out}{err}");
+    assert!(out.contains("nothing lost, no duplicates, all in order"), "{out}{err}");
 }
 
 #[test]

@@ -295,5 +295,5 @@ fn check_locates_a_faulty_rule() {
     assert_eq!(done.status.code(), Some(2), "{said}");
     let line = text.lines().position(|line| line.contains("file.pth")).expect("it is there") + 1;
     assert!(said.contains(&format!("config.toml:{line}:4: ")), "{said}");
-    assert!(said.contains("rules[0].when: no event here has a field `file.pth`"), "{said}");
+    assert!(said.contains("rules[0].when: no incoming event has a field `file.pth`"), "{said}");
 }

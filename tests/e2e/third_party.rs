@@ -199,7 +199,7 @@ fn the_example_chain_is_valid_and_mistakes_are_reported() {
     let before = chain.replace(r#""places", "abroad""#, r#""abroad", "places""#);
     let (done, _, error) = check("order.toml", &before);
     assert!(
-        !done && error.contains("no event here has a field `geo.organization.name`"),
+        !done && error.contains("no incoming event has a field `geo.organization.name`"),
         "{error}"
     );
     let (done, _, error) = check(

@@ -239,5 +239,5 @@ body = '{{"text": "{container.name} ran {process.command_args}", "pid": {process
         .collect();
     assert_eq!(got[0], printed[0]);
     assert!(got.iter().all(|body| printed.contains(body)), "{got:#?}");
-    assert!(finished.stderr.contains("no room in the queue"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("queue full"), "{}", finished.stderr);
 }

@@ -11,7 +11,7 @@ use crate::paths;
 use crate::steps::Context;
 
 /// Debian packages that the tests need, each with a program that shows whether it is installed.
-const PROGRAMS: [(&str, &str); 16] = [
+const PROGRAMS: [(&str, &str); 17] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("containerd", "containerd"),
@@ -28,6 +28,7 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("sqlite3", "sqlite3"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("codespell", "codespell"),
 ];
 
 /// The Rust compiler for the kernel side, with the sources of its library, which rustup's stable

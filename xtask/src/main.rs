@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod paths;
 mod programs;
+mod prose;
 mod run;
 mod schedule;
 mod servers;
@@ -34,6 +35,7 @@ cargo xtask COMMAND
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
   kernels   Run the program on other kernels, in emulated machines
+  prose     Check the wording and line width of comments, texts and documents
   workload  Run one of the small programs that `bench` watches
 
 `cargo xtask COMMAND --help` explains a command.
@@ -59,6 +61,7 @@ fn dispatch(args: &[String]) -> Result<()> {
         "docs" => docs::main(rest),
         "ebpf" => ebpf::main(rest),
         "kernels" => kernels::main(rest),
+        "prose" => prose::main(rest),
         "workload" => workload::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");

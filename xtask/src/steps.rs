@@ -11,7 +11,7 @@ use whalewatch_tests::{environment, sweep};
 
 use crate::machine::{self, Mounts};
 use crate::run::{Output, Show, locked, run, run_with};
-use crate::{documents, e2e, examples, format, kernels, paths, servers, tools};
+use crate::{documents, e2e, examples, format, kernels, paths, prose, servers, tools};
 
 /// Name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "whalewatch-test:1";
@@ -49,11 +49,13 @@ pub(crate) enum Place {
 /// by side as `schedule.rs` says.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "rustfmt changes no source file", format_files).unit(),
+    step("prose", "comments, texts and documents keep to the glossary", check_prose).unit(),
     step("clippy", "no lint warns", clippy).unit().at(&[Place::Dev]),
     step("rustdoc", "the API's pages build without a warning", rustdoc).unit().at(&[Place::Dev]),
     step("unit", "unit, integration and documentation tests", unit).unit().at(&[Place::Dev]),
     step("packages", "missing system packages and test servers are installed", packages)
         .at(&[Place::Packages]),
+    step("spelling", "codespell finds no mistake", spelling).after(&["packages"]),
     step("release", "the program builds as users build it", release).at(&[Place::Release]),
     step("tools", "bpf-linker and cargo-deny are built where they are missing", tools)
         .after(&["packages"]),
@@ -328,6 +330,14 @@ fn unit(context: &Context<'_>) -> Result<()> {
 fn packages(context: &Context<'_>) -> Result<()> {
     machine::install_packages(context)?;
     servers::install(context)
+}
+
+fn check_prose(_: &Context<'_>) -> Result<()> {
+    prose::check_all()
+}
+
+fn spelling(context: &Context<'_>) -> Result<()> {
+    context.quiet(&mut prose::spelling()?)
 }
 
 fn tools(context: &Context<'_>) -> Result<()> {

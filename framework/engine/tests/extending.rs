@@ -1,11 +1,12 @@
-//! What a handler adds to events is known behind it, and only there, before anything runs.
+//! Fields that a handler adds to events are known to the handlers after it, and only to those, when
+//! a configuration is checked.
 
 mod common;
 
 use common::{Nothing, registry};
 use whalewatch_core::{
-    Accepts, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError, Never,
-    Problem, Schema, Setup, Type, Value,
+    Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
+    HandlerError, Never, Problem, Schema, Setup, Type, Value,
 };
 use whalewatch_engine::config;
 
@@ -27,54 +28,54 @@ impl Handler for Halves {
     const ABOUT: &'static str = "adds halves";
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().extends(Self::extended_schema);
 
-    fn extends(schema: &Schema) -> Option<Schema> {
-        schema.find("tick.number").map(|_| schema.extended::<Half>())
-    }
-
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         batch.extend(|_| Some(Half(0)));
         cx.emit(batch);
         Ok(())
     }
 }
 
-/// Takes ticks only, and wants halves.
-struct Wants;
+impl Halves {
+    fn extended_schema(schema: &Schema) -> Option<Schema> {
+        schema.find("tick.number").map(|_| schema.extended::<Half>())
+    }
+}
 
-impl Handler for Wants {
-    const ABOUT: &'static str = "wants halves";
-    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
+/// Accepts only ticks, and requires [`Half`].
+struct Requires;
+
+impl Handler for Requires {
+    const ABOUT: &'static str = "requires halves";
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
 
     fn check(_: &Nothing, input: &[Schema]) -> Vec<Problem> {
         let lacking = input.iter().filter(|schema| schema.find("tick.half").is_none());
         lacking.map(|schema| Problem::new("", format!("{} has no half", schema.name))).collect()
     }
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
         Ok(())
     }
 }
 
-/// What is said of a chain through these.
+/// Returns the mistakes of a chain through these handlers.
 fn mistakes(through: &str) -> Vec<String> {
     let mut registry = registry();
-    let added = registry.handler::<Halves>("halves").and_then(|r| r.handler::<Wants>("wants"));
+    let added =
+        registry.handler::<Halves>("halves").and_then(|r| r.handler::<Requires>("requires"));
     added.expect("new names");
     let text = format!(
         "[handlers.out]\ntype = 'collect'\nnote = 'n'\n\n\
@@ -87,8 +88,8 @@ fn mistakes(through: &str) -> Vec<String> {
 }
 
 #[test]
-fn handlers_behind_it_know_its_fields_and_those_before_it_do_not() {
-    assert_eq!(mistakes("'halves', 'wants'"), Vec::<String>::new());
-    assert_eq!(mistakes("'halves', 'even', 'wants'"), Vec::<String>::new());
-    assert_eq!(mistakes("'wants', 'halves'"), ["handler \"wants\": tick has no half"]);
+fn added_fields_are_known_only_to_later_handlers() {
+    assert_eq!(mistakes("'halves', 'requires'"), Vec::<String>::new());
+    assert_eq!(mistakes("'halves', 'even', 'requires'"), Vec::<String>::new());
+    assert_eq!(mistakes("'requires', 'halves'"), ["handler \"requires\": tick has no half"]);
 }

@@ -1,42 +1,47 @@
-//! In which order trackers are opened.
+//! The order in which trackers are opened.
 
 mod common;
 
 use std::time::Duration;
 
 use common::{Manager, Named, Tick, note, notes, ticks};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup, Source};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Never, Observe,
+    Setup, Source,
+};
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Registry, System, config};
 
-/// Shared; lives on `late` before `ticks`.
+/// A shared handler that needs `late` first, and then `ticks`.
 struct Second;
 
 impl Handler for Second {
     const ABOUT: &'static str = "needs what another needs, but not first";
-    const SHARED: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["late", "ticks"]);
 
-    fn needs(_: &Named) -> Vec<&'static str> {
-        vec!["late", "ticks"]
-    }
-
-    fn build(_: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
         Ok(())
     }
 }
 
-/// How long something that is opened at the same time has to show itself.
+impl Observe for Second {
+    fn observe(&mut self, _: &Batch, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+/// How long a tracker waits for `quick` to be opened at the same time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What was opened, and whether `quick` was opened meanwhile: who is opened alone waits for that in
-/// vain.
+/// Returns the trackers in the order in which they were opened, each with whether `quick` was
+/// opened in the meantime.
 fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
     let (quick_opens, quick_opened) = flume::unbounded();
     let beside = move |what: &'static str| {
@@ -78,12 +83,12 @@ fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_a_handler_needs_first_is_open_before_anything_else() {
+fn first_need_of_a_handler_is_opened_before_all_others() {
     assert_eq!(opened("opening-first", &["manager"]), ["ticks alone"]);
 }
 
 #[test]
-fn what_another_handler_needs_first_goes_before() {
+fn tracker_that_is_not_first_in_every_list_is_not_opened_first() {
     let order = opened("opening-second", &["manager", "second"]);
-    assert_eq!(order, ["late alone", "ticks beside quick"], "`ticks` is not first in every list");
+    assert_eq!(order, ["late alone", "ticks beside quick"]);
 }

@@ -1,4 +1,4 @@
-//! Where handlers may stand, and where in the text it is told what is wrong with their options.
+//! Where handlers may be in a chain, and where mistakes in their options are reported.
 
 mod common;
 
@@ -8,22 +8,20 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::{Registry, System, Totals, config};
 
-/// Notes each number and passes it on, if somebody stands behind.
+/// Notes each number, and passes the event on if another handler follows.
 struct Looks;
 
 impl Handler for Looks {
     const ABOUT: &'static str = "looks on";
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
-    const PASSES_ON: bool = true;
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().passive();
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note("looked", tick.0.to_string());
         }
@@ -44,14 +42,14 @@ struct Entry {
     names: Vec<String>,
 }
 
-/// Finds fault with the second name of the second entry of its list, and with that entry.
+/// Reports a problem with the second name of the second entry of its list, and one with that entry.
 struct Picky;
 
 impl Handler for Picky {
     const ABOUT: &'static str = "finds fault";
-    const OUTPUT: bool = true;
     type Options = Listed;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
     fn check(_: &Listed, _: &[Schema]) -> Vec<Problem> {
         vec![
@@ -60,11 +58,11 @@ impl Handler for Picky {
         ]
     }
 
-    fn build(_: &Listed, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Listed, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.delivered(batch.len() as u64);
         Ok(())
     }
@@ -85,7 +83,7 @@ fn totals(text: &str) -> Totals {
 }
 
 #[test]
-fn a_handler_that_only_looks_stands_in_the_middle_of_one_chain_and_at_the_end_of_another() {
+fn output_that_passes_on_may_be_in_the_middle_or_at_the_end() {
     let totals = totals(
         "
         [handlers.out]
@@ -106,7 +104,7 @@ fn a_handler_that_only_looks_stands_in_the_middle_of_one_chain_and_at_the_end_of
 }
 
 #[test]
-fn a_mistake_within_a_list_is_told_where_it_stands() {
+fn mistake_within_a_list_is_reported_at_its_place() {
     let text = "[handlers.p]
 type = 'picky'
 [[handlers.p.list]]
@@ -118,7 +116,7 @@ from = ['ticks']
 through = ['p']
 ";
     let error = config::validate(&with_both(), "test.toml", text).err().expect("two mistakes");
-    let told = error.to_string();
-    assert!(told.contains("test.toml:6:18: handler \"p\", list[1].names[1]: a letter"), "{told}");
-    assert!(told.contains("test.toml:5:1: handler \"p\", list[1]: something"), "{told}");
+    let text = error.to_string();
+    assert!(text.contains("test.toml:6:18: handler \"p\", list[1].names[1]: a letter"), "{text}");
+    assert!(text.contains("test.toml:5:1: handler \"p\", list[1]: something"), "{text}");
 }

@@ -11,9 +11,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, Mailbox, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Mailbox, Problem, Schema, Setup,
 };
-use whalewatch_kit::Json;
+use whalewatch_kit::{Backoff, Json};
 
 mod options;
 mod program;
@@ -47,8 +48,8 @@ pub struct Exec {
     /// Counts the program's runs, so that news of an earlier one are not taken for the present
     /// one's.
     run: u32,
-    /// How long the next pause before a start is.
-    pause: Duration,
+    /// Pauses between starts.
+    backoff: Backoff,
     /// When something was last read, or there was nothing to read.
     progress: Instant,
     /// Events dropped since nothing has been read; none unless something was.
@@ -83,12 +84,10 @@ impl Handler for Exec {
     const ABOUT: &'static str = "writes events as JSON lines to the standard input of a program, started again when it ends";
     type Options = ExecOptions;
     type Message = Message;
-
     // Chains that name the handler share the program.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // A program that reads slowly is waited for.
-    const BLOCKING: bool = true;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &ExecOptions, _: &[Schema]) -> Vec<Problem> {
         options.check()
@@ -103,7 +102,7 @@ impl Handler for Exec {
             queue: Queue::default(),
             state: State::Ended,
             run: 0,
-            pause: options.restart_after.0,
+            backoff: Backoff::new(options.restart_after.0, options.restart_at_most.0),
             progress: Instant::now(),
             dropped: None,
             look: false,
@@ -116,7 +115,11 @@ impl Handler for Exec {
         Ok(exec)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         if matches!(self.state, State::Ended) {
             cx.dropped(batch.len() as u64);
             return Ok(());
@@ -151,12 +154,14 @@ impl Handler for Exec {
         Ok(())
     }
 
-    fn flush(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn flush(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.step(cx);
         self.look_again(cx);
         Ok(())
     }
+}
 
+impl Lifecycle for Exec {
     fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         self.bring_to_its_end(cx);
         Ok(())
@@ -276,7 +281,7 @@ impl Exec {
         }
         let unread = self.queue.rewind();
         if program.started.elapsed() >= self.options.restart_at_most.0 {
-            self.pause = self.options.restart_after.0;
+            self.backoff.reset();
         }
         let pause = self.next_pause(cx);
         let how = buried.map_or_else(|error| error.to_string(), |(status, _)| status.to_string());
@@ -288,8 +293,7 @@ impl Exec {
 
     /// Sets the time of the next start; says how long it is until then.
     fn next_pause(&mut self, cx: &mut Context<'_, Message>) -> Duration {
-        let pause = self.pause;
-        self.pause = (2 * pause).min(self.options.restart_at_most.0);
+        let pause = self.backoff.pause();
         self.state = State::Down(Instant::now() + pause);
         cx.after(pause, Message(What::Start));
         pause

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri};
-use whalewatch_kit::net::{Answered, Backoff, Jobs, Outage, Seldom, server};
+use whalewatch_kit::Backoff;
+use whalewatch_kit::net::{Answered, Jobs, Outage, Seldom, server};
 
 use crate::answer::Outcome;
 use crate::grpc::Grpc;
@@ -90,7 +91,7 @@ impl Sender {
         Self {
             transport,
             handler,
-            backoff: Backoff::new(options.retry_pause.0, options.retry_pause_max.0),
+            backoff: Backoff::new(options.retry_pause.0, options.retry_pause_max.0).with_jitter(),
             give_up: options.give_up.0,
             outage,
             refused: Seldom::default(),

@@ -7,7 +7,8 @@ use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Uri};
 use rustls::ClientConfig;
 use tokio::time::Instant;
-use whalewatch_kit::net::{Answered, Backoff, Http, Jobs, Outage, Reply, Seldom, server};
+use whalewatch_kit::Backoff;
+use whalewatch_kit::net::{Answered, Http, Jobs, Outage, Reply, Seldom, server};
 
 use crate::options::WebhookOptions;
 
@@ -74,7 +75,7 @@ impl Sender {
             outage: Outage::new(&handler, &server(&uri)),
             http: Http::new(tls, options.method.into(), uri, headers, options.timeout.0),
             pace: Pace::new(options.max_per_second),
-            backoff: Backoff::new(options.retry_pause.0, options.retry_pause_max.0),
+            backoff: Backoff::new(options.retry_pause.0, options.retry_pause_max.0).with_jitter(),
             tries: options.tries,
             handler,
             failed: Seldom::default(),

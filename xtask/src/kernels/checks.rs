@@ -9,36 +9,22 @@ use super::{fails, workload};
 /// A check's name and result.
 pub(super) type Outcome = (String, Result<()>);
 
-/// Findings of `doctor` without which watching is impossible.
-const NEEDED: [&str; 14] = [
-    "kernel",
-    "privileges",
-    "lockdown",
-    "type information (BTF)",
-    "tracker process",
-    "tracker cgroup",
-    "tracker files",
-    "tracker network",
-    "tracker syscalls",
-    "tracker signals",
-    "tracker mounts",
-    "tracker oom",
-    "tracker privilege",
-    "attaching",
-];
+/// Findings of `doctor` without which watching is impossible, besides one for each tracker.
+const NEEDED: [&str; 5] =
+    ["kernel", "privileges", "lockdown", "type information (BTF)", "attaching"];
 
 /// Unusual hosts on which everything works: the guest's name of the case, the check's name, and an
 /// additional finding of `doctor` (its name, its state and what it found).
 const WORKS: [(&str, &str, [&str; 3]); 4] = [
-    ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's own"]),
+    ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's"]),
     (
         "pid-namespace",
         "in a pid namespace",
         [
             "pid namespace",
             "warning",
-            "not the host's own: pids in events are the host's, and whalewatch cannot leave \
-             itself out",
+            "not the host's: events have the host's pids, and whalewatch's own events are \
+             included",
         ],
     ),
     ("tracefs", "with tracefs", ["tracefs", "ok", "mounted; no tracker needs it"]),
@@ -48,7 +34,7 @@ const WORKS: [(&str, &str, [&str; 3]); 4] = [
         [
             "cgroups",
             "warning",
-            "there is no version 2 hierarchy, so containers are told by process and namespace only",
+            "no version 2 hierarchy, so containers are recognised by process and namespace only",
         ],
     ),
 ];
@@ -69,7 +55,7 @@ pub(super) fn all(boot: &str, release: &str, report: &Report) -> Vec<Outcome> {
             }
         }
         "integrity" => {
-            let lockdown = ["lockdown", "ok", "the kernel lets programs read its memory"];
+            let lockdown = ["lockdown", "ok", "the kernel allows programs to read its memory"];
             outcomes.push(outcome("lockdown=integrity", works(report, "integrity", lockdown)));
         }
         _ => {}
@@ -83,13 +69,14 @@ fn doctor(report: &Report, release: &str) -> Result<()> {
     has_finding(report, "whole", ["kernel", "ok", &format!("Linux {release}")])?;
     has_finding(report, "whole", ["tracefs", "ok", "not mounted; no tracker needs it"])?;
     has_finding(report, "whole", ["cgroups", "ok", "version 2 at /sys/fs/cgroup"])?;
-    has_finding(report, "whole", ["pid namespace", "ok", "the host's own"])
+    has_finding(report, "whole", ["pid namespace", "ok", "the host's"])
 }
 
 /// Checks that `doctor` finds watching possible.
 fn is_fit(report: &Report, case: &str) -> Result<()> {
     let findings = report.findings(case)?;
-    for name in NEEDED {
+    let trackers = super::trackers()?.into_iter().map(|name| format!("tracker {name}"));
+    for name in NEEDED.map(str::to_owned).into_iter().chain(trackers) {
         let finding = findings.iter().find(|finding| finding.name == name);
         let finding = finding.with_context(|| format!("doctor has no finding {name}"))?;
         ensure!(finding.state == "ok", "doctor: {finding:?}");

@@ -53,8 +53,8 @@ const CASES: [Case; 8] = [
         tracker: "cgroup",
         finding: "type information (BTF)",
         found: "this kernel has no type information at /sys/kernel/btf/vmlinux",
-        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (all big distributions' \
-               kernels since 2021 are)",
+        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of all major \
+               distributions have been since 2021)",
     },
     Case {
         id: "cut-btf",

@@ -1,4 +1,4 @@
-//! Parts to build chains of in tests: an event, and handlers that note what comes to them.
+//! Parts for chains in tests: event types, and handlers that note what they receive.
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses some of it")]
 
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Control, End, Registry, RunError, System, Totals, config};
+use whalewatch_kit::testing::{TestEvent, TestType};
 
 /// An event with a number and nothing else.
 #[derive(Clone, Copy, Debug)]
@@ -37,31 +38,18 @@ impl Event for Tick {
     }
 }
 
-/// Another type of event.
+/// A second type of event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tack;
 
-impl Event for Tack {
+impl TestType for Tack {
     const NAME: &'static str = "tack";
     const KINDS: &'static [&'static str] = &["tack.tack"];
-    const FIELDS: &'static [Field<Self>] = &[];
-
-    fn kind(&self) -> &'static str {
-        "tack.tack"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
 }
 
-/// What handlers have noted, by the name in their options. Tests use names of their own.
+/// The notes of handlers, by the name in their options. Each test uses different names.
 static NOTES: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
-/// Tells that something was noted.
+/// Signals a new note.
 static NOTED: Condvar = Condvar::new();
 
 pub(crate) fn note(name: &str, text: impl Into<String>) {
@@ -73,14 +61,14 @@ pub(crate) fn notes(name: &str) -> Vec<String> {
     NOTES.lock().unwrap().get(name).cloned().unwrap_or_default()
 }
 
-/// Waits until something of that text was noted.
+/// Waits for a note with this text, for at most 30 seconds.
 pub(crate) fn await_note(name: &str, text: &str) {
-    let has = |notes: &mut HashMap<String, Vec<String>>| {
+    let missing = |notes: &mut HashMap<String, Vec<String>>| {
         !notes.get(name).is_some_and(|list| list.iter().any(|note| note == text))
     };
     let (_guard, timeout) =
-        NOTED.wait_timeout_while(NOTES.lock().unwrap(), Duration::from_secs(30), has).unwrap();
-    assert!(!timeout.timed_out(), "nobody noted {text:?} as {name:?}");
+        NOTED.wait_timeout_while(NOTES.lock().unwrap(), Duration::from_secs(30), missing).unwrap();
+    assert!(!timeout.timed_out(), "no note {text:?} under {name:?}");
 }
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -95,20 +83,20 @@ fn numbers(batch: &Batch) -> String {
     ticks.map(|(tick, _)| tick.0.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// An output that notes each number.
+/// An output that notes the number of each event.
 pub(crate) struct Collect(Named);
 
 impl Handler for Collect {
     const ABOUT: &'static str = "notes what comes";
-    const OUTPUT: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note(&self.0.note, tick.0.to_string());
         }
@@ -117,29 +105,30 @@ impl Handler for Collect {
     }
 }
 
-/// An output that blocks its thread until it is let go, by a note `go` under its name.
+/// An output that blocks its thread until there is a note `go` under its name. Then it notes the
+/// numbers of each batch, as `took 0 1 2`.
 pub(crate) struct Block(Named);
 
 impl Handler for Block {
     const ABOUT: &'static str = "blocks";
-    const OUTPUT: bool = true;
-    const BLOCKING: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output().blocking();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         note(&self.0.note, "blocked");
         await_note(&self.0.note, "go");
+        note(&self.0.note, format!("took {}", numbers(&batch)));
         cx.delivered(batch.len() as u64);
         Ok(())
     }
 }
 
-/// Passes even numbers on.
+/// Passes on events with even numbers.
 pub(crate) struct Even;
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -148,19 +137,15 @@ pub(crate) struct Nothing {}
 
 impl Handler for Even {
     const ABOUT: &'static str = "keeps even numbers";
-    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let accessor = batch.schema().find("tick.number").expect("ticks have a number").1;
         let gone = batch.retain(|e| matches!(e.value(accessor), Value::Uint(n) if n % 2 == 0));
         cx.filtered(gone);
@@ -169,30 +154,21 @@ impl Handler for Even {
     }
 }
 
-/// Shared; needs the tracker type `ticks`; notes what it observes and handles; adds nothing.
+/// A shared handler that needs the tracker type `ticks`. It notes what it observes and handles.
 pub(crate) struct Manager(Named);
 
 impl Handler for Manager {
-    const ABOUT: &'static str = "stands in for one that owns a picture of the host";
-    const SHARED: bool = true;
+    const ABOUT: &'static str = "stands for a container manager";
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["ticks"]);
 
-    fn needs(_: &Named) -> Vec<&'static str> {
-        vec!["ticks"]
-    }
-
-    fn build(options: &Named, setup: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, setup: &Setup) -> Result<Self, BuildError> {
         note(&options.note, format!("built for {} chains", setup.chains.len()));
         Ok(Self(options.clone()))
     }
 
-    fn observe(&mut self, batch: &Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
-        note(&self.0.note, format!("observed {}", numbers(batch)));
-        Ok(())
-    }
-
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().is_some() {
             note(&self.0.note, format!("handled {}", numbers(&batch)));
         }
@@ -201,7 +177,14 @@ impl Handler for Manager {
     }
 }
 
-/// Panics at the number 13, every time; `fails` says so by an error instead.
+impl Observe for Manager {
+    fn observe(&mut self, batch: &Batch, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        note(&self.0.note, format!("observed {}", numbers(batch)));
+        Ok(())
+    }
+}
+
+/// Panics at the number 13, every time, or returns an error if the option `fails` is set.
 pub(crate) struct Unlucky {
     options: UnluckyOptions,
     held: Vec<Batch>,
@@ -212,22 +195,23 @@ pub(crate) struct Unlucky {
 pub(crate) struct UnluckyOptions {
     #[serde(default)]
     pub(crate) fails: bool,
-    /// Hold everything back until the end.
+    /// Hold all events until the end.
     #[serde(default)]
     pub(crate) holds: bool,
 }
 
 impl Handler for Unlucky {
     const ABOUT: &'static str = "fails at 13";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = UnluckyOptions;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(options: &UnluckyOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &UnluckyOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self { options: options.clone(), held: Vec::new() })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().expect("ticks").any(|(tick, _)| tick.0 == 13) {
             if self.options.fails {
                 let message = String::from("thirteen");
@@ -243,7 +227,7 @@ impl Handler for Unlucky {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for batch in self.held.drain(..) {
             cx.emit(batch);
         }
@@ -256,38 +240,40 @@ pub(crate) struct Always;
 
 impl Handler for Always {
     const ABOUT: &'static str = "always fails";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         panic!("always");
     }
 }
 
-/// An output whose reader goes after the first batch.
+/// An output whose reader has closed at the first batch.
 pub(crate) struct Closes;
 
 impl Handler for Closes {
     const ABOUT: &'static str = "closes";
-    const OUTPUT: bool = true;
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         Err(HandlerError::Closed)
     }
 }
 
-/// Passes nothing on by itself: a timer does, later; a helper thread says so by the mailbox.
+/// Holds all batches until a timer message, and gets a message from a helper thread for each. Notes
+/// the messages.
 pub(crate) struct Later {
     held: Vec<(ChainId, Batch)>,
     mailbox: Mailbox<&'static str>,
@@ -307,7 +293,7 @@ impl Handler for Later {
     fn handle(
         &mut self,
         batch: Batch,
-        cx: &mut Context<'_, &'static str>,
+        cx: &mut ChainContext<'_, &'static str>,
     ) -> Result<(), HandlerError> {
         self.held.push((cx.chain(), batch));
         let mailbox = self.mailbox.clone();
@@ -336,7 +322,7 @@ impl Handler for Later {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, &'static str>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, &'static str>) -> Result<(), HandlerError> {
         for (chain, batch) in self.held.drain(..) {
             cx.emit_to(chain, batch);
         }
@@ -344,7 +330,7 @@ impl Handler for Later {
     }
 }
 
-/// Passes everything on by one timer, and has nothing else that wakes it.
+/// Holds all batches until a timer message, and is woken by nothing else.
 #[derive(Default)]
 pub(crate) struct Alarm {
     held: Vec<Batch>,
@@ -359,9 +345,14 @@ impl Handler for Alarm {
         Ok(Self::default())
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, ChainId>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, ChainId>,
+    ) -> Result<(), HandlerError> {
         if self.held.is_empty() {
-            cx.after(Duration::from_millis(100), cx.chain());
+            let chain = cx.chain();
+            cx.after(Duration::from_millis(100), chain);
         }
         self.held.push(batch);
         Ok(())
@@ -379,14 +370,14 @@ impl Handler for Alarm {
     }
 }
 
-/// Ticks 0 to `count`, then the end.
+/// Returns a source of `count` ticks that ends. Tick 1000 is reported as existing.
 pub(crate) fn ticks(count: u64) -> Box<dyn Source<Tick>> {
     Box::new(Scripted::new((0..count).map(Tick)).existing(vec![Tick(1000)]))
 }
 
-/// All the handlers, and the tracker types `many` (100,000 events, then nothing until it is told to
-/// stop), `ticks` (1,000 events, then the end), `open` (100 events, then nothing until it is told
-/// to stop) and `tacks`.
+/// Returns a registry of all handlers here and of the tracker types `ticks` (1,000 events, then the
+/// end), `open` (100 events, then open until the stop), `many` (100,000 events, then open until the
+/// stop) and `tacks` (one event of another type).
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::new();
     registry
@@ -402,7 +393,9 @@ pub(crate) fn registry() -> Registry {
             })
         })
         .and_then(|r| {
-            r.source("tacks", || -> Box<dyn Source<Tack>> { Box::new(Scripted::new([Tack])) })
+            r.source("tacks", || -> Box<dyn Source<TestEvent<Tack>>> {
+                Box::new(Scripted::new([TestEvent::of("tack.tack")]))
+            })
         })
         .and_then(|r| r.handler::<Collect>("collect"))
         .and_then(|r| r.handler::<Block>("block"))
@@ -417,7 +410,7 @@ pub(crate) fn registry() -> Registry {
     registry
 }
 
-/// Runs a configuration; `steer` runs on a thread of its own with the means to stop the run.
+/// Runs a configuration. `steer` runs on a separate thread and can stop the run.
 pub(crate) fn run_with(
     text: &str,
     steer: impl FnOnce(flume::Sender<Control>) + Send + 'static,
@@ -431,6 +424,7 @@ pub(crate) fn run_with(
     result
 }
 
+/// Runs a configuration whose sources end, and checks that the totals add up.
 pub(crate) fn run(text: &str) -> (End, Totals) {
     let (end, totals) = run_with(text, |_| {}).unwrap_or_else(|e| panic!("{e}"));
     assert!(totals.add_up(), "{totals}");
