@@ -10,12 +10,8 @@
 //! #     const ABOUT: &'static str = "";
 //! #     type Options = Options;
 //! #     type Message = Never;
-//! #     fn build(_: &Options, _: &Setup<Never>) -> Result<Self, BuildError> { Ok(Self) }
-//! #     fn handle(
-//! #         &mut self,
-//! #         batch: Batch,
-//! #         cx: &mut Context<'_, Never>,
-//! #     ) -> Result<(), HandlerError> {
+//! #     fn build(_: &Options, _: &Setup) -> Result<Self, BuildError> { Ok(Self) }
+//! #     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
 //! #         cx.emit(batch);
 //! #         Ok(())
 //! #     }

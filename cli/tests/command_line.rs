@@ -33,7 +33,7 @@ fn full_standard_error_does_not_change_the_exit_code() {
 }
 
 #[test]
-fn endless_configuration_is_assert_refused() {
+fn endless_configuration_is_refused() {
     assert_refused(&["check", "/dev/zero"], "cannot read /dev/zero: it is larger than 4 MiB");
 }
 
@@ -81,8 +81,8 @@ fn new_handler_refuses_bad_names_and_existing_folders() {
 }
 
 #[test]
-fn invalid_duration_is_assert_refused() {
-    assert_refused(&["trace", "--duration", "-1s"], "is no duration");
+fn invalid_duration_is_refused() {
+    assert_refused(&["trace", "--duration", "-1s"], "is not a duration");
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn configuration(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn container_scope_without_a_container_manager_is_assert_refused() {
+fn container_scope_without_a_container_manager_is_refused() {
     let chain = |scope: &str, through: &str| {
         format!(
             "[trackers.opens]\ntype = \"files\"\nscope = {scope}\n\n\
@@ -135,10 +135,10 @@ fn all_mistakes_in_tracker_options_are_reported() {
                 [[chains]]\nfrom = [\"opens\", \"sent\"]\nthrough = [\"container\", \"null\"]\n";
     let file = configuration("mistakes.toml", text);
     for expected in [
-        "nothing is left to be watched",
+        "all kinds of events are disabled",
         "scope.containers: \"[\": unclosed character class",
-        "budget.burst: a burst is set, but no events_per_second",
-        "\"SIGNOPE\" is no signal",
+        "budget.burst: burst is set, but events_per_second is not",
+        "\"SIGNOPE\" is not a signal",
     ] {
         assert_refused(&["check", &file], expected);
     }

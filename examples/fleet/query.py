@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Asks the stream of a fleet what happened on its hosts. Needs nothing but Python.
+"""Reads the events of all hosts of a fleet from its stream. Needs Python alone.
 
-  query.py --servers 127.0.0.1:4222 --filter 'fleet.*.*.process.exec'     prints these events, as JSON lines
-  query.py --servers 127.0.0.1:4222 --by host.name,container.name         counts them by the fields named
-  query.py --servers 127.0.0.1:4222 --count                               how many events fit the filter
-  query.py --servers 127.0.0.1:4222 --check                               order and duplicates, for each host
+  query.py --servers 127.0.0.1:4222 --filter 'fleet.*.*.process.exec'     print these events as JSON lines
+  query.py --servers 127.0.0.1:4222 --by host.name,container.name         count them by these fields
+  query.py --servers 127.0.0.1:4222 --count                               number of events that match the filter
+  query.py --servers 127.0.0.1:4222 --check                               check order and duplicates of each host
   query.py --servers 127.0.0.1:4222 --leader                              the node that leads the stream
 """
 
@@ -15,12 +15,12 @@ import os
 import socket
 import sys
 
-# Messages that are asked for at a time.
+# Messages requested at a time.
 BATCH = 1000
 
 
 class Nats:
-    """As much of the NATS protocol as reading takes."""
+    """The part of the NATS protocol that reading needs."""
 
     def __init__(self, servers, timeout=10):
         for server in servers:
@@ -31,7 +31,7 @@ class Nats:
             except OSError as error:
                 failure = error
         else:
-            raise SystemExit(f"no server can be reached: {failure}")
+            raise SystemExit(f"no server is reachable: {failure}")
         self.file = self.socket.makefile("rb")
         self.inbox = f"_INBOX.query{os.getpid()}"
         options = {"verbose": False, "headers": True, "no_responders": True, "lang": "python", "version": "1"}
@@ -41,14 +41,14 @@ class Nats:
         self.socket.sendall(data)
 
     def message(self):
-        """The next message: subject, where to answer, headers as bytes, payload."""
+        """Returns the next message: subject, reply subject, headers as bytes, payload."""
         while True:
             try:
                 words = self.file.readline().split()
             except TimeoutError:
-                raise SystemExit("no answer: has the stream a leader?") from None
+                raise SystemExit("no answer: the stream may have no leader") from None
             if not words:
-                raise SystemExit("the server has gone")
+                raise SystemExit("the server closed the connection")
             if words[0] == b"PING":
                 self.send(b"PONG\r\n")
             elif words[0] == b"-ERR":
@@ -62,19 +62,19 @@ class Nats:
                 return words[1].decode(), reply, body[:split], body[split:]
 
     def ask(self, subject, question):
-        """A question to the JetStream API."""
+        """Sends a request to the JetStream API and returns the response."""
         body = json.dumps(question).encode()
         self.send(f"PUB {subject} {self.inbox}.api {len(body)}\r\n".encode() + body + b"\r\n")
         _, _, _, answer = self.message()
         if not answer:
-            raise SystemExit("JetStream does not answer here")
+            raise SystemExit("JetStream is not enabled on this server")
         answer = json.loads(answer)
         if "error" in answer:
             raise SystemExit(f"JetStream says: {answer['error']['description']}")
         return answer
 
     def consumer(self, stream, subjects):
-        """A consumer of its own, which goes with the connection: its name, and how many messages wait for it."""
+        """Creates a consumer that ends with the connection. Returns its name and its pending messages."""
         config = {
             "deliver_policy": "all",
             "ack_policy": "none",
@@ -87,7 +87,7 @@ class Nats:
         return made["name"], made["num_pending"]
 
     def read(self, stream, subjects):
-        """Every message in the stream now: sequence, id, payload."""
+        """Yields every message now in the stream: sequence, id, payload."""
         (consumer, left), asked = self.consumer(stream, subjects), 0
         more = json.dumps({"batch": BATCH, "expires": 5_000_000_000}).encode()
         while left:
@@ -97,11 +97,11 @@ class Nats:
                 asked = BATCH
             _, reply, headers, payload = self.message()
             if not (reply or b"").startswith(b"$JS.ACK."):
-                # Not a message of the stream: the server says that the time is over.
+                # Not a message of the stream: the request has expired.
                 asked = 0
                 continue
             asked -= 1
-            # What comes while we read is for the next time.
+            # Later messages are left for the next run.
             left -= 1
             tokens = reply.decode().split(".")
             ids = [line[12:].strip() for line in headers.split(b"\r\n") if line.lower().startswith(b"nats-msg-id:")]
@@ -125,28 +125,28 @@ def count(messages, fields):
 
 
 def check(messages):
-    """An id is HOST-EPOCH-NUMBER: in each epoch of a host numbers rise by one, from 1."""
+    """Checks ids, HOST-EPOCH-NUMBER: in each epoch of a host numbers increase by one, from 1."""
     runs, bad = {}, 0
     for sequence, message, _ in messages:
         run, _, number = message.rpartition("-")
         expected = runs.get(run, 0) + 1
         if int(number) != expected:
-            print(f"at {sequence}: {message} where {run}-{expected} was to come", file=sys.stderr)
+            print(f"at {sequence}: {message} expected {run}-{expected}", file=sys.stderr)
             bad += 1
         runs[run] = int(number)
     for run, number in sorted(runs.items()):
         print(f"{run}\t{number}")
     if bad:
-        raise SystemExit(f"{bad} events are missing, doubled or out of order")
+        raise SystemExit(f"{bad} events are missing, duplicated or out of order")
 
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--servers", default="127.0.0.1:4222", help="host:port, with commas between them")
+    options.add_argument("--servers", default="127.0.0.1:4222", help="host:port, separated by commas")
     options.add_argument("--stream", default="FLEET")
     options.add_argument("--filter", default=">", help="subjects: fleet.HOST.CONTAINER.KIND with * and >")
-    options.add_argument("--by", help="count by these fields, with commas between them")
-    options.add_argument("--count", action="store_true", help="print how many events there are")
+    options.add_argument("--by", help="count by these fields, separated by commas")
+    options.add_argument("--count", action="store_true", help="print the number of events")
     options.add_argument("--check", action="store_true", help="check order and duplicates")
     options.add_argument("--leader", action="store_true", help="print the node that leads the stream")
     options = options.parse_args()

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Three hosts, a NATS cluster of three nodes, one node killed in the middle: nothing is lost. As root, from the repository.
+# Runs three hosts and a NATS cluster of three nodes, kills a node, and checks that nothing is lost.
+# Run it as root in the repository.
 #
 #   WHALEWATCH    the program (default: target/release/whalewatch)
 #   NATS_SERVER   the server's program (default: nats-server, from the PATH)
-#   DIR           where everything goes (default: target/fleet; it is emptied)
+#   DIR           the folder for all files (default: target/fleet; it is emptied)
 #   PORT          the first of six free ports (default: 14222)
 #   OPENS         how many files each host opens (default: 20000)
 set -eu
@@ -75,7 +76,7 @@ for node in $nodes; do
 done
 
 echo "== three hosts"
-# Each has a name of its own: a UTS namespace stands for a machine.
+# Each has a separate host name: a UTS namespace represents a machine.
 for host in 1 2 3; do
     mkdir -p "$dir/host-$host"
     sed -e "s|@RUNTIME@|none|" -e "s|@COMM@|job-$host|" -e "s|@SERVERS@|$servers|" -e "s|@DIR@|$dir/host-$host|" \
@@ -91,7 +92,8 @@ done
 await "the stream to have a leader" sh -c 'test -n "$(python3 "$1" --servers "$2" --leader)"' sh "$here/query.py" "$addresses"
 
 echo "== work on all hosts"
-# A shell that is called job-N, so that N's whalewatch sees it: each redirection opens a file. It goes on until it is told.
+# A shell with the name job-N, for the scope of host N. Each redirection opens a file. It continues
+# until the file "enough" exists.
 work='printf %s "$1" >/proc/self/comm
 part=0
 until [ $part -ge 20 ] && [ -e "$3" ]; do
@@ -113,22 +115,22 @@ more_than() {
 await "the first events" more_than 1000
 leader=$(query --leader)
 before=$(query --count)
-echo "== $leader, which leads the stream, is killed"
+echo "== kill $leader, the leader of the stream"
 eval "kill -9 \$node_${leader#nats-}"
-await "the two nodes that are left to take events" more_than $((before + 1000))
+await "the two other nodes to accept events" more_than $((before + 1000))
 touch "$dir/enough"
 for pid in $workers; do
-    wait "$pid" || fail "the work has failed"
+    wait "$pid" || fail "the work failed"
 done
 
-echo "== the hosts end: what they have is delivered, or in their spools"
+echo "== stop the hosts: each event is delivered or in a spool"
 for host in 1 2 3; do
     eval "pid=\$host_$host"
     kill -TERM "$pid"
     wait "$pid" || fail "host-$host: $(cat "$dir/host-$host/log")"
 done
 
-echo "== $leader comes back, and the hosts once more: what was spooled is sent"
+echo "== restart $leader and the hosts, which send their spools"
 start_node "${leader#nats-}"
 for host in 1 2 3; do
     mv "$dir/host-$host/stats.json" "$dir/host-$host/stats-1.json"
@@ -150,7 +152,7 @@ for host in 1 2 3; do
     wait "$pid" || fail "host-$host: $(cat "$dir/host-$host/log")"
 done
 
-echo "== what the stream has"
+echo "== the events in the stream"
 query --check >"$dir/runs.tsv" || fail "see above"
 query --by host.name,kind
 for host in 1 2 3; do
@@ -166,4 +168,4 @@ assert out >= opens, f"{folder}: {out} events of {opens} opens"
 assert got == out, f"{folder}: {got} events are in the stream, {out} were delivered"
 CHECK
 done
-echo "fleet: nothing lost, nothing doubled, all in order"
+echo "fleet: nothing lost, no duplicates, all in order"

@@ -16,6 +16,7 @@ mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -26,7 +27,7 @@ use run::{Length, Machine};
 const HELP: &str = "\
 accuracy [--long] [--case WORD] [--runtime WORD] [--results FILE]
 
-  --long     15 minutes of churn instead of one, and more of all else
+  --long     15 minutes of churn instead of 20 s, and more rounds of every other case
   --case     Only cases whose name holds this word
   --runtime  Of cases for several runtimes, only those whose name holds this word
   --results  Write the figures there as JSON
@@ -76,7 +77,9 @@ fn perform(options: &Options) -> Result<bool> {
     let wanted = |case: &&Case| case.name.contains(&options.word);
     for case in CASES.iter().filter(wanted) {
         println!("== {}: {}", case.name, case.about);
+        let begin = Instant::now();
         let outcomes = (case.run)(&machine).with_context(|| format!("case {}", case.name))?;
+        println!("   {}: {:.1} s", case.name, begin.elapsed().as_secs_f64());
         for outcome in outcomes {
             println!("{outcome}");
             results.add(case.name, outcome);

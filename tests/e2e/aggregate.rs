@@ -114,7 +114,7 @@ fn runs_are_counted_exactly_for_each_container() {
 }
 
 #[test]
-fn a_stop_in_the_middle_of_a_window_gives_its_results() {
+fn a_stop_within_a_window_emits_its_results() {
     let docker = docker();
     let dir = environment::scratch("aggregate-stop");
     let handlers = BY_CONTAINER.replace("window = \"1s\"", "window = \"1day\"\npass = true");
@@ -140,7 +140,7 @@ fn a_stop_in_the_middle_of_a_window_gives_its_results() {
 }
 
 #[test]
-fn results_of_different_kinds_go_down_one_chain_and_are_filtered_there() {
+fn results_of_two_aggregates_pass_one_chain_and_a_filter() {
     let docker = docker();
     let dir = environment::scratch("aggregate-chain");
     let handlers = r#"
@@ -174,7 +174,7 @@ when = "aggregate.value.runs >= 30"
 }
 
 #[test]
-fn check_says_where_in_a_computation_the_mistake_is() {
+fn check_locates_a_mistake_in_a_computation() {
     let dir = environment::scratch("aggregate-check");
     let compute = "\n[handlers.sums]\ntype = \"aggregate\"\n[handlers.sums.compute]\na = \"sum(process.pdi)\"\nb = 'smu()'\n";
     let said = check(&dir, &config(compute, &["sums"]));

@@ -26,7 +26,7 @@ fn stderr(done: &Output) -> String {
 }
 
 #[test]
-fn check_reports_five_mistakes_at_once_each_with_its_place_and_a_hint() {
+fn check_reports_all_mistakes_with_places_and_hints() {
     let dir = environment::scratch("five-mistakes");
     let text = r#"[container]
 hold = "100 lightyears"
@@ -62,14 +62,14 @@ through = ["contianer", "out"]
 }
 
 #[test]
-fn check_accepts_a_good_file_in_silence_on_standard_output() {
+fn check_accepts_a_good_file_silently() {
     let dir = environment::scratch("good-file");
     let done = check(&dir, &config::json_chain(""));
     assert!(done.status.success(), "{}", stderr(&done));
 }
 
 #[test]
-fn check_of_a_missing_file_names_it() {
+fn check_names_a_missing_file() {
     let done = whalewatch(&["check", "/nonexistent/chains.toml"]);
     assert_eq!(done.status.code(), Some(2), "{}", stderr(&done));
     assert!(stderr(&done).contains("/nonexistent/chains.toml"), "{}", stderr(&done));
@@ -83,7 +83,7 @@ fn an_unknown_subcommand_is_bad_usage() {
 }
 
 #[test]
-fn without_privileges_trace_fails_and_says_what_it_needs() {
+fn trace_without_privileges_fails_and_says_what_it_needs() {
     // The build folder may be closed to others, so they get a copy of their own.
     let dir = std::env::temp_dir().join(format!("whalewatch-e2e-{}", std::process::id()));
     fs::create_dir_all(&dir).expect("a temporary folder can be made");
@@ -145,14 +145,14 @@ fn a_closed_pipe_ends_trace_quietly() {
 }
 
 #[test]
-fn trace_with_a_duration_ends_by_itself() {
+fn trace_ends_after_its_duration() {
     let done = whalewatch(&["trace", "--format", "json", "--duration", "500ms"]);
     assert!(done.status.success(), "{}", stderr(&done));
     assert!(stderr(&done).lines().any(|line| line.starts_with("watching: ")), "{}", stderr(&done));
 }
 
 #[test]
-fn list_as_json_holds_nothing_but_json_on_standard_output() {
+fn list_as_json_prints_only_json() {
     let done = whalewatch(&["list", "--format", "json"]);
     assert!(done.status.success(), "{}", stderr(&done));
     let list: serde_json::Value = serde_json::from_slice(&done.stdout).expect("JSON");

@@ -112,7 +112,7 @@ fn in_both_namespaces(
 }
 
 #[test]
-fn short_containers_in_two_namespaces_at_once() {
+fn short_containers_in_two_namespaces_are_named() {
     in_both_namespaces("c-short", "ctr-short", |namespace, round| {
         let (id, name) = (long_id(), format!("{namespace}-{round}"));
         (id.clone(), id, Some(name.clone()), name)
@@ -128,7 +128,7 @@ fn one_id_in_two_namespaces_is_two_containers() {
 }
 
 #[test]
-fn programs_that_are_started_in_a_container_later_are_the_container_s() {
+fn programs_started_later_belong_to_the_container() {
     let setup = containerd("c-exec");
     let (id, mut oracle) = (long_id(), Oracle::default());
     setup.start("shop", &id, "execs", &["/bin/sleep", "1000000"]);
@@ -154,7 +154,7 @@ fn wait_until_named(tracer: &mut Tracer, setup: &Setup, id: &str, name: &str) {
 }
 
 #[test]
-fn a_killed_containerd_loses_no_event_and_names_come_right_again() {
+fn a_killed_containerd_loses_no_event_and_names_return() {
     let mut setup = containerd("c-kill");
     let (steady, new, mark) = (long_id(), long_id(), mark("beat"));
     let script = script(&mark);
@@ -179,7 +179,7 @@ fn a_killed_containerd_loses_no_event_and_names_come_right_again() {
 }
 
 #[test]
-fn a_late_containerd_gives_its_names_and_docker_beside_it_its_own() {
+fn a_late_containerd_and_docker_each_give_their_names() {
     let dir = Path::new(&environment::get(environment::SCRATCH)).join("c-late");
     let socket = environment::docker_socket();
     let options = format!(

@@ -48,7 +48,7 @@ fn host_true(oracle: &Mutex<Oracle>) -> String {
 }
 
 #[test]
-fn fifty_short_containers_one_after_another() {
+fn fifty_short_containers_are_named_one_after_another() {
     let tracer = tracer("sequential");
     let oracle = Mutex::new(Oracle::default());
     for round in 0..ROUNDS {
@@ -59,7 +59,7 @@ fn fifty_short_containers_one_after_another() {
 }
 
 #[test]
-fn fifty_times_eight_short_containers_at_once() {
+fn four_hundred_short_containers_are_named_eight_at_once() {
     let tracer = tracer("parallel");
     let oracle = Mutex::new(Oracle::default());
     thread::scope(|scope| {
@@ -79,7 +79,7 @@ fn fifty_times_eight_short_containers_at_once() {
 }
 
 #[test]
-fn fifty_docker_execs() {
+fn fifty_docker_execs_belong_to_the_container() {
     let container = docker().start("execs", &environment::image(), &["sleep", "1000000"]);
     let tracer = tracer("execs");
     let mut oracle = Oracle::default();
@@ -92,7 +92,7 @@ fn fifty_docker_execs() {
 }
 
 #[test]
-fn children_of_a_container_s_processes_are_the_container_s() {
+fn children_belong_to_their_parents_container() {
     const CHILDREN: usize = 20;
     let tracer = tracer("children");
     let marks: Vec<String> = (0..CHILDREN).map(|_| mark("child")).collect();
@@ -168,7 +168,7 @@ fn ends_in(events: &[Event], pid: u32, container: &Container) -> bool {
 }
 
 #[test]
-fn a_renamed_container_has_its_new_name_on_the_next_event() {
+fn a_renamed_container_has_its_new_name_at_once() {
     let container = docker().start("before-rename", &environment::image(), &["sleep", "1000000"]);
     let mut tracer = tracer("rename");
     let exec = |mark: &str| docker().ok(&["exec", &container.id, "/bin/true", mark]);
@@ -188,7 +188,7 @@ fn a_renamed_container_has_its_new_name_on_the_next_event() {
 }
 
 #[test]
-fn containers_come_and_go_as_events_of_their_own() {
+fn containers_have_events_when_they_come_and_go() {
     let mut tracer = tracer("come-and-go");
     let oracle = Mutex::new(Oracle::default());
     let mark = run_true(&oracle, "come-and-go");
@@ -202,7 +202,7 @@ fn containers_come_and_go_as_events_of_their_own() {
 }
 
 #[test]
-fn without_a_runtime_ids_are_told_from_cgroups() {
+fn without_a_runtime_cgroups_give_the_ids() {
     let config = config::json_chain("runtime = \"none\"");
     let mut tracer = Tracer::run(&environment::scratch("no-runtime"), &config);
     let container = docker().start("no-runtime", &environment::image(), &["sleep", "1000000"]);

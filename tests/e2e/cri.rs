@@ -114,29 +114,29 @@ fn pods_are_told(test: &str, options: &str, labels: Labels) -> Result<()> {
 }
 
 #[test]
-fn pods_of_a_kubelet() -> Result<()> {
+fn pods_of_a_kubelet_are_named() -> Result<()> {
     pods_are_told("p-kube", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::Kubelets)
 }
 
 #[test]
-fn pods_without_labels_over_the_interface() -> Result<()> {
+fn pods_without_labels_are_named_over_cri() -> Result<()> {
     pods_are_told("p-cri", "runtime = \"cri\"\nendpoint = \"SOCKET\"", Labels::None)
 }
 
 #[test]
-fn pods_without_labels_over_containerd_s_own_interface() -> Result<()> {
+fn pods_without_labels_are_named_over_containerd() -> Result<()> {
     pods_are_told("p-ctr", "runtime = \"containerd\"\nendpoint = \"SOCKET\"", Labels::None)
 }
 
 #[test]
-fn pods_over_both_at_once() -> Result<()> {
+fn pods_are_named_over_both_interfaces_at_once() -> Result<()> {
     let options = "runtime = [\"containerd\", \"cri\"]\n[container.endpoints]\n\
                    containerd = \"SOCKET\"\ncri = \"SOCKET\"";
     pods_are_told("p-both", options, Labels::None)
 }
 
 #[test]
-fn pods_that_ran_before_are_known_and_a_killed_runtime_gives_names_again() -> Result<()> {
+fn earlier_pods_are_known_and_a_killed_runtime_returns() -> Result<()> {
     let mut setup = setup("p-kill")?;
     let pod = setup.client.run_pod("before", NAMESPACE, &mark("uid"), Labels::Kubelets)?;
     let (id, _) = setup.run_marked(&pod, "nginx")?;

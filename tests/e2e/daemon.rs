@@ -57,7 +57,7 @@ fn wait_until_named(tracer: &mut Tracer, docker: &Docker, container: &str, name:
 }
 
 #[test]
-fn a_late_dockerd_gives_its_names_without_a_restart() {
+fn a_late_dockerd_gives_names_without_a_restart() {
     let dir = daemon_dir("late");
     let config = config::json_chain_with_docker(&dir.join("docker.sock"));
     let mut tracer = Tracer::run(&environment::scratch("late-tracer"), &config);
@@ -74,7 +74,7 @@ fn beating(docker: &Docker, name: &str, mark: &str) -> whalewatch_tests::docker:
 }
 
 #[test]
-fn a_killed_dockerd_loses_no_event_and_names_come_right_again() {
+fn a_killed_dockerd_loses_no_event_and_names_return() {
     let mut daemon = start_dockerd(&daemon_dir("killed"));
     let docker = daemon.client();
     let mark = mark("beat");
@@ -167,7 +167,7 @@ fn a_hung_docker_socket_delays_no_host_event() {
 }
 
 #[test]
-fn a_hung_docker_socket_delays_a_container_s_event_by_no_more_than_hold() {
+fn a_hung_docker_socket_delays_container_events_by_at_most_hold() {
     let dir = environment::scratch("hung-container");
     let socket = dir.join("hung.sock");
     let hung = HungSocket::listen(&socket);
@@ -199,7 +199,7 @@ fn a_hung_docker_socket_delays_a_container_s_event_by_no_more_than_hold() {
 }
 
 #[test]
-fn a_missing_docker_socket_leaves_ids_pending_and_the_host_as_it_is() {
+fn a_missing_docker_socket_leaves_ids_pending() {
     let dir = environment::scratch("missing-socket");
     let config = config::json_chain_with_docker(&dir.join("no-such.sock"));
     let mut tracer = Tracer::run(&dir, &config);

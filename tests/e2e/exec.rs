@@ -114,7 +114,7 @@ fn signal(pid: i32, signal: Signal) {
 }
 
 #[test]
-fn a_program_gets_every_event_and_nothing_else_that_is_open() {
+fn a_program_gets_every_event_and_no_other_descriptor() {
     let dir = environment::scratch("exec-all");
     let tracer = Tracer::run(&dir, &chain(&dir, ""));
     start_marks("exec-all", 1, 1000).finish();
@@ -135,7 +135,7 @@ fn a_program_gets_every_event_and_nothing_else_that_is_open() {
 }
 
 #[test]
-fn killed_in_the_middle_it_is_started_again_and_goes_on() {
+fn a_killed_program_is_started_again() {
     let dir = environment::scratch("exec-killed");
     let tracer =
         Tracer::run(&dir, &chain(&dir, "restart_after = \"50ms\"\nwait_at_most = \"60s\""));
@@ -176,7 +176,7 @@ fn killed_in_the_middle_it_is_started_again_and_goes_on() {
 }
 
 #[test]
-fn one_that_hangs_holds_up_no_other_chain_and_is_told() {
+fn a_hung_program_blocks_no_other_chain_and_is_reported() {
     let dir = environment::scratch("exec-hangs");
     let other = "[handlers.out]\ntype = \"stdout\"\nformat = \"json\"\n\n\
                  [[chains]]\nfrom = [\"procs\"]\nthrough = [\"container\", \"out\"]\n";
@@ -210,7 +210,7 @@ fn one_that_hangs_holds_up_no_other_chain_and_is_told() {
 }
 
 #[test]
-fn the_example_counts_what_happened() {
+fn the_example_counts_every_event() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     let dir = environment::scratch("exec-example");
     let stats = dir.join("stats.json");

@@ -96,7 +96,7 @@ fn wait_for_mark(path: &Path, container: &str, last: u32) {
 }
 
 #[test]
-fn rotated_and_compressed_under_load_the_files_have_every_event_once_and_in_order() {
+fn rotated_and_compressed_files_have_every_event_in_order() {
     let dir = environment::scratch("file-rotation");
     let path = dir.join("events.jsonl");
     let options = "rotate = { size = \"64 KiB\" }\nkeep = 1000\ncompress = \"zstd\"";
@@ -117,7 +117,7 @@ fn rotated_and_compressed_under_load_the_files_have_every_event_once_and_in_orde
 }
 
 #[test]
-fn by_age_files_are_rotated_and_the_oldest_deleted() {
+fn files_are_rotated_by_age_and_the_oldest_deleted() {
     let dir = environment::scratch("file-age");
     let path = dir.join("events.jsonl");
     let tracer = Tracer::run(&dir, &chain(&path, "rotate = { age = \"100ms\" }\nkeep = 2"));
@@ -133,7 +133,7 @@ fn by_age_files_are_rotated_and_the_oldest_deleted() {
 }
 
 #[test]
-fn logrotate_s_rename_and_its_copytruncate_lose_nothing() {
+fn rename_and_copytruncate_of_logrotate_lose_nothing() {
     let dir = environment::scratch("file-logrotate");
     let path = dir.join("events.jsonl");
     let aside = dir.join("renamed");
@@ -234,7 +234,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_that_has_room_again_in_time_loses_nothing() {
+fn a_disk_that_is_full_for_a_short_time_loses_nothing() {
     let dir = environment::scratch("file-full-short");
     let disk = SmallDisk::mount(&dir.join("disk"));
     let path = dir.join("disk/events.jsonl");
@@ -255,7 +255,7 @@ fn a_full_disk_that_has_room_again_in_time_loses_nothing() {
 }
 
 #[test]
-fn a_disk_that_stays_full_has_events_dropped_and_counted_until_there_is_room() {
+fn a_disk_that_stays_full_drops_and_counts_events() {
     let dir = environment::scratch("file-full-long");
     let disk = SmallDisk::mount(&dir.join("disk"));
     let path = dir.join("disk/events.jsonl");
@@ -280,7 +280,7 @@ fn a_disk_that_stays_full_has_events_dropped_and_counted_until_there_is_room() {
 }
 
 #[test]
-fn two_handlers_on_one_file_are_refused_with_the_reason() {
+fn two_handlers_on_one_file_are_refused() {
     let dir = environment::scratch("file-twice");
     let path = dir.join("events.jsonl");
     let twice = chain(&path, "").replace(

@@ -93,7 +93,7 @@ fn check_one(done: &Value, told: &Value) {
 }
 
 #[test]
-fn everything_done_to_files_on_the_host_is_told_as_it_was() {
+fn file_operations_on_the_host_are_reported_exactly() {
     let dir = environment::scratch("files-host");
     let tracer = tracer(&dir, "");
     let done = WORKLOAD.on_host(&["files", "tour", dir.to_str().expect("text")]);
@@ -111,7 +111,7 @@ fn everything_done_to_files_on_the_host_is_told_as_it_was() {
 }
 
 #[test]
-fn paths_in_a_container_are_the_container_s_through_bind_mounts_too() {
+fn paths_are_the_containers_also_through_bind_mounts() {
     let dir = environment::scratch("files-inside");
     let tracer = tracer(&dir, "");
     let data = dir.join("data");
@@ -130,7 +130,7 @@ fn paths_in_a_container_are_the_container_s_through_bind_mounts_too() {
 }
 
 #[test]
-fn a_path_goes_on_above_the_root_of_a_process() {
+fn a_path_continues_above_the_root_of_a_process() {
     let dir = environment::scratch("files-chroot");
     let tracer = tracer(&dir, "");
     let done = WORKLOAD.on_host(&["files", "chroot", dir.to_str().expect("text")]);
@@ -141,7 +141,7 @@ fn a_path_goes_on_above_the_root_of_a_process() {
 }
 
 #[test]
-fn a_hundred_thousand_opens_by_eight_threads_are_all_accounted_for() {
+fn opens_by_eight_threads_are_all_accounted_for() {
     let dir = environment::scratch("files-threads");
     let file = dir.join("opened-by-threads");
     std::fs::write(&file, "").expect("the scratch folder can be written to");
@@ -165,7 +165,7 @@ fn a_hundred_thousand_opens_by_eight_threads_are_all_accounted_for() {
 }
 
 #[test]
-fn a_descriptor_that_is_gone_again_leaves_the_path_that_was_asked_for() {
+fn a_closed_descriptor_leaves_the_requested_path() {
     let dir = environment::scratch("files-race");
     let file = dir.join("raced-for");
     std::fs::write(&file, "").expect("the scratch folder can be written to");

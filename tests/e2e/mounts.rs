@@ -51,18 +51,18 @@ fn check(done: &Value, finished: &Finished, state: &str) -> Vec<Value> {
 }
 
 #[test]
-fn every_mount_on_the_host_is_told_as_it_was() {
+fn mounts_on_the_host_are_reported_exactly() {
     let tracer = tracer("mounts-host");
     let dir = environment::scratch("mounts-host-dir");
     let mut command = Command::new("unshare");
     command.args(["--mount", WORKLOAD.0, "mounts"]).arg(&dir);
-    let done = workload::told(&["mounts"], &command.output().expect("unshare can be started"));
+    let done = workload::report(&["mounts"], &command.output().expect("unshare can be started"));
     let told = check(&done, &tracer.stop(), "host");
     assert!(told.iter().all(|event| event["process"]["pid"] == done["pid"]));
 }
 
 #[test]
-fn every_mount_in_a_container_is_told_as_the_container_s() {
+fn mounts_in_a_container_belong_to_the_container() {
     let tracer = tracer("mounts-inside");
     let options = ["--cap-add=SYS_ADMIN", "--security-opt=seccomp=unconfined"];
     let options = [&options[..], &["--security-opt=apparmor=unconfined"]].concat();

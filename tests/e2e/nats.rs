@@ -1,9 +1,7 @@
 //! NATS: everything arrives, once and in order, whoever is killed in the middle; a real
 //! nats-server, real events.
 
-#[path = "nats/secrets.rs"]
 mod secrets;
-#[path = "nats/server.rs"]
 mod server;
 
 use std::fs;
@@ -102,7 +100,7 @@ fn assert_same(finished: &Finished, stored: &[Stored]) {
 }
 
 #[test]
-fn a_hundred_thousand_events_outlive_a_server_that_is_killed_twice() {
+fn events_survive_a_server_that_is_killed_twice() {
     let dir = environment::scratch("nats-outages");
     let mut server = Server::new(&dir, "");
     server.start();
@@ -130,7 +128,7 @@ fn a_hundred_thousand_events_outlive_a_server_that_is_killed_twice() {
 }
 
 #[test]
-fn three_hosts_and_a_cluster_that_loses_its_leader_lose_nothing() {
+fn three_hosts_lose_nothing_when_a_cluster_loses_its_leader() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the repository");
     let dir = environment::scratch("nats-fleet");
     // Six ports in a row; nobody asks for those of a test machine.
@@ -142,11 +140,11 @@ fn three_hosts_and_a_cluster_that_loses_its_leader_lose_nothing() {
     let done = command.output().expect("the script can be started");
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "{out}{err}");
-    assert!(out.contains("nothing lost, nothing doubled, all in order"), "{out}{err}");
+    assert!(out.contains("nothing lost, no duplicates, all in order"), "{out}{err}");
 }
 
 #[test]
-fn a_server_that_keeps_up_gets_everything_and_nothing_is_left_on_disk() {
+fn a_server_that_keeps_up_leaves_the_spool_empty() {
     let dir = environment::scratch("nats-plain");
     let mut server = Server::new(&dir, "");
     server.start();
@@ -204,14 +202,14 @@ fn overfilled(test: &str, when_full: &str) -> (Finished, Vec<Stored>) {
 }
 
 #[test]
-fn a_full_spool_lets_the_oldest_go() {
+fn a_full_spool_can_drop_the_oldest() {
     let (finished, stored) = overfilled("nats-oldest", "drop_oldest");
     let last = stored.last().map(|last| serde_json::from_str(&last.payload).expect("JSON"));
     assert_eq!(finished.events.last().map(|event| event.0.clone()), last);
 }
 
 #[test]
-fn a_full_spool_refuses_the_newest() {
+fn a_full_spool_can_drop_the_newest() {
     let (finished, stored) = overfilled("nats-newest", "drop_newest");
     let first: Vec<serde_json::Value> =
         stored.iter().map(|s| serde_json::from_str(&s.payload).expect("JSON")).collect();
@@ -222,7 +220,7 @@ fn a_full_spool_refuses_the_newest() {
 }
 
 #[test]
-fn whalewatch_killed_in_an_outage_goes_on_with_its_spool() {
+fn a_spool_survives_a_kill_during_an_outage() {
     let dir = environment::scratch("nats-killed");
     let mut server = Server::new(&dir, "");
     let tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
@@ -257,7 +255,7 @@ fn assert_two_runs(server: &mut Server, tracer: Tracer, before: usize) {
 }
 
 #[test]
-fn whalewatch_killed_while_it_sends_leaves_no_gap_and_no_duplicate() {
+fn a_kill_while_sending_leaves_no_gap_and_no_duplicate() {
     let dir = environment::scratch("nats-killed-sending");
     let mut server = Server::new(&dir, "");
     server.start();
@@ -279,7 +277,7 @@ fn whalewatch_killed_while_it_sends_leaves_no_gap_and_no_duplicate() {
 }
 
 #[test]
-fn without_a_server_the_run_goes_on_and_ends_and_what_was_spooled_counts_as_delivered() {
+fn spooled_events_count_as_delivered_without_a_server() {
     let dir = environment::scratch("nats-nobody");
     let server = Server::new(&dir, "");
     let mut tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
@@ -296,7 +294,7 @@ fn without_a_server_the_run_goes_on_and_ends_and_what_was_spooled_counts_as_deli
 }
 
 #[test]
-fn without_a_spool_what_has_no_room_is_dropped_and_counted() {
+fn events_without_room_and_spool_are_dropped_and_counted() {
     let dir = environment::scratch("nats-memory");
     let server = Server::new(&dir, "");
     let options = "buffer = \"1MiB\"\nstop_timeout = \"100ms\"";
@@ -311,7 +309,7 @@ fn without_a_spool_what_has_no_room_is_dropped_and_counted() {
 }
 
 #[test]
-fn an_event_that_no_server_will_ever_take_holds_nothing_up() {
+fn an_event_too_large_for_the_server_blocks_no_others() {
     let dir = environment::scratch("nats-large");
     let mut server = Server::new(&dir, "max_payload: 1200");
     server.start();
@@ -334,7 +332,7 @@ fn an_event_that_no_server_will_ever_take_holds_nothing_up() {
 }
 
 #[test]
-fn two_whalewatches_do_not_share_a_spool() {
+fn two_whalewatches_cannot_share_a_spool() {
     let dir = environment::scratch("nats-shared");
     let server = Server::new(&dir, "");
     let tracer = Tracer::run(&dir, &config(&server, &spool(&dir, "")));
@@ -348,7 +346,7 @@ fn two_whalewatches_do_not_share_a_spool() {
 }
 
 #[test]
-fn subjects_tell_the_container() {
+fn subjects_name_the_container() {
     let dir = environment::scratch("nats-subjects");
     let mut server = Server::new(&dir, "");
     server.start();
@@ -406,7 +404,7 @@ fn kept_out(dir: &Path, server: &Server, handler: &str) -> String {
 }
 
 #[test]
-fn tls_with_a_client_s_certificate_and_a_password() {
+fn tls_with_a_client_certificate_and_a_password_works() {
     let dir = environment::scratch("nats-tls");
     let certificates = Certificates::make(&dir);
     let users = "authorization: { user: whale, password: \"s3cret!\" }\n";
@@ -434,7 +432,7 @@ fn tls_with_a_client_s_certificate_and_a_password() {
 }
 
 #[test]
-fn a_token_an_nkey_and_a_credentials_file_let_it_in() {
+fn a_token_an_nkey_and_a_credentials_file_authenticate() {
     let dir = environment::scratch("nats-token");
     let file = dir.join("secret");
     fs::write(&file, "t0ken\n").expect("the scratch folder can be written to");

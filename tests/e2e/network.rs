@@ -1,9 +1,7 @@
 //! Connections: both ends as each side sees them, every way to fail, and nothing that did not
 //! happen.
 
-#[path = "network/namespaces.rs"]
 mod namespaces;
-#[path = "network/sides.rs"]
 mod sides;
 
 use std::fs;
@@ -59,7 +57,7 @@ fn told(output: &Output) -> Value {
 }
 
 #[test]
-fn a_server_in_a_container_and_a_client_on_the_host_are_told_as_each_sees_itself() {
+fn both_ends_of_a_connection_report_their_own_view() {
     const CONNECTIONS: usize = 3;
     let docker = docker();
     let dir = environment::scratch("network-both");
@@ -148,7 +146,7 @@ fn a_server_in_a_container_and_a_client_on_the_host_are_told_as_each_sees_itself
 }
 
 #[test]
-fn refused_connections_are_told_once_with_their_error_and_how_long_it_took() {
+fn refused_connections_are_reported_once_with_error_and_latency() {
     let dir = environment::scratch("network-refused");
     let tracer = trace(&dir, "");
     let name = "ww-network-refused";
@@ -185,7 +183,7 @@ fn refused_connections_are_told_once_with_their_error_and_how_long_it_took() {
 }
 
 #[test]
-fn a_connection_that_gets_no_answer_times_out_and_one_that_has_no_way_fails_at_once() {
+fn unanswered_connections_time_out_and_unroutable_ones_fail() {
     let dir = environment::scratch("network-timeout");
     let near = Namespace::new("ww-net-near");
     near.ip(&["link", "set", "lo", "up"]);
@@ -234,7 +232,7 @@ fn a_connection_that_gets_no_answer_times_out_and_one_that_has_no_way_fails_at_o
 }
 
 #[test]
-fn a_connection_that_nobody_waits_for_is_told_once() {
+fn a_nonblocking_connection_is_reported_once() {
     let dir = environment::scratch("network-later");
     let tracer = trace(&dir, "");
     let name = "ww-network-later";
@@ -258,7 +256,7 @@ fn a_connection_that_nobody_waits_for_is_told_once() {
 }
 
 #[test]
-fn udp_sockets_are_told_when_they_are_connected() {
+fn udp_sockets_are_reported_when_connected() {
     let dir = environment::scratch("network-udp");
     let tracer = trace(&dir, "");
     let name = "ww-network-udp";
@@ -277,7 +275,7 @@ fn udp_sockets_are_told_when_they_are_connected() {
 }
 
 #[test]
-fn what_was_not_accepted_does_not_end_and_what_ended_before_is_told_when_accepted() {
+fn connections_closed_before_accept_are_reported_at_accept() {
     let dir = environment::scratch("network-queue");
     let tracer = trace(&dir, "");
     let name = "ww-network-queue";
@@ -314,7 +312,7 @@ fn what_was_not_accepted_does_not_end_and_what_ended_before_is_told_when_accepte
 }
 
 #[test]
-fn only_what_failed_is_told_where_that_is_asked_for() {
+fn failed_only_reports_only_failures() {
     let dir = environment::scratch("network-failed");
     let tracer = trace(&dir, "scope = { results = \"failed\" }");
     let misuse = WORKLOAD.on_host(&["network", "misuse"]);
@@ -337,7 +335,7 @@ fn only_what_failed_is_told_where_that_is_asked_for() {
 }
 
 #[test]
-fn a_connection_older_than_the_watching_ends_with_its_container_and_no_process() {
+fn an_earlier_connection_closes_with_container_but_no_process() {
     let docker = docker();
     let dir = environment::scratch("network-older");
     let name = "ww-network-older";
@@ -375,7 +373,7 @@ fn a_connection_older_than_the_watching_ends_with_its_container_and_no_process()
 }
 
 #[test]
-fn segments_that_are_sent_again_are_told_as_the_senders() {
+fn retransmitted_segments_belong_to_their_sender() {
     const BYTES: usize = 1000;
     let dir = environment::scratch("network-again");
     let (near, far) = (Namespace::new("ww-net-from"), Namespace::new("ww-net-to"));
@@ -432,7 +430,7 @@ fn segments_that_are_sent_again_are_told_as_the_senders() {
 }
 
 #[test]
-fn answers_that_are_sent_again_are_told_as_the_listeners() {
+fn retransmitted_answers_belong_to_the_listener() {
     let dir = environment::scratch("network-answer");
     let (near, far) = (Namespace::new("ww-net-asks"), Namespace::new("ww-net-hears"));
     let link = Link::between("wwnet6", &near, "wwnet7", &far);
@@ -475,7 +473,7 @@ fn answers_that_are_sent_again_are_told_as_the_listeners() {
 }
 
 #[test]
-fn a_scope_of_containers_leaves_the_host_out() {
+fn a_scope_of_containers_excludes_the_host() {
     let dir = environment::scratch("network-scope");
     let name = "ww-network-scope";
     let tracer = trace(&dir, &format!("scope = {{ containers = [\"{name}\"] }}"));

@@ -48,7 +48,7 @@ fn check(event: &Value) {
 }
 
 #[test]
-fn a_container_that_needs_more_than_its_limit_is_told() {
+fn a_container_beyond_its_memory_limit_is_reported() {
     let tracer = tracer("oom-inside");
     let image = environment::image();
     let limit = format!("--memory={LIMIT}");
@@ -63,7 +63,7 @@ fn a_container_that_needs_more_than_its_limit_is_told() {
 }
 
 #[test]
-fn a_process_of_the_host_in_a_cgroup_with_a_limit_is_told() {
+fn a_host_process_beyond_its_memory_limit_is_reported() {
     let tracer = tracer("oom-host");
     let cgroup = Cgroup::make("whalewatch-test-oom", LIMIT).expect("a memory cgroup");
     let mut child = cgroup.hog().spawn().expect("busybox");

@@ -1,11 +1,8 @@
 //! OpenTelemetry logs: a strict receiver gets exactly what standard output gets, over both
 //! protocols, though it is killed, hangs, is full and refuses in between.
 
-#[path = "otlp/line.rs"]
 mod line;
-#[path = "otlp/receiver.rs"]
 mod receiver;
-#[path = "otlp/strict.rs"]
 mod strict;
 
 use std::collections::BTreeMap;
@@ -199,7 +196,7 @@ fn survives(protocol: Protocol, dir: &Path, options: &str, name: &str) {
 }
 
 #[test]
-fn over_grpc_and_tls_everything_arrives_whatever_the_receiver_does() {
+fn grpc_and_tls_deliver_everything_to_a_faulty_receiver() {
     let dir = environment::scratch("otlp-grpc");
     let options = format!(
         "protocol = \"grpc\"\nheaders.authorization = \"{TOKEN}\"\ntls.ca_file = \"{}/ca.pem\"",
@@ -209,7 +206,7 @@ fn over_grpc_and_tls_everything_arrives_whatever_the_receiver_does() {
 }
 
 #[test]
-fn over_http_and_gzip_everything_arrives_whatever_the_receiver_does() {
+fn http_and_gzip_deliver_everything_to_a_faulty_receiver() {
     let dir = environment::scratch("otlp-http");
     let token = dir.join("token");
     std::fs::write(&token, format!("{}\n", TOKEN.trim_start_matches("Bearer "))).expect("a file");
@@ -222,7 +219,7 @@ fn over_http_and_gzip_everything_arrives_whatever_the_receiver_does() {
 }
 
 #[test]
-fn without_a_receiver_it_stops_in_time_and_counts_what_could_not_be_sent() {
+fn without_a_receiver_a_stop_is_quick_and_events_are_counted() {
     let dir = environment::scratch("otlp-nobody");
     // Nobody listens on the discard port.
     let options = "endpoint = \"http://127.0.0.1:9\"";
@@ -234,9 +231,5 @@ fn without_a_receiver_it_stops_in_time_and_counts_what_could_not_be_sent() {
     let totals = &finished.totals;
     assert_eq!(totals.handler("logs", "out"), 0);
     assert_eq!(totals.handler("logs", "dropped"), totals.handler("out", "out"));
-    assert!(
-        finished.stderr.contains("stopped before all events could be sent"),
-        "{}",
-        finished.stderr
-    );
+    assert!(finished.stderr.contains("stop_timeout has passed"), "{}", finished.stderr);
 }

@@ -75,7 +75,7 @@ fn wait_until_gone(tracer: &mut Tracer, id: &str) {
 }
 
 #[test]
-fn short_containers_have_their_names_at_once() {
+fn short_containers_are_named_at_once() {
     let podman = root("podman-short");
     let tracer = tracer("podman-short-tracer", &podman);
     let mut oracle = Oracle::default();
@@ -100,7 +100,7 @@ fn exec_rename_and_removal_are_followed() {
 }
 
 #[test]
-fn containers_that_ran_before_have_their_names() {
+fn earlier_containers_are_named() {
     let podman = root("podman-before");
     let id = podman.start("ran-before", &environment::image(), &["sleep", "1000000"]);
     let mut tracer = tracer("podman-before-tracer", &podman);
@@ -109,7 +109,7 @@ fn containers_that_ran_before_have_their_names() {
 }
 
 #[test]
-fn an_ordinary_user_s_containers_are_found_without_being_told_where() {
+fn rootless_containers_are_found_without_configuration() {
     let podman = with_image(Podman::rootless().unwrap_or_else(|e| panic!("{e:#}")));
     let scratch = environment::scratch("podman-rootless-tracer");
     let tracer = Tracer::run(&scratch, &config::json_chain("runtime = \"podman\""));
@@ -119,7 +119,7 @@ fn an_ordinary_user_s_containers_are_found_without_being_told_where() {
 }
 
 #[test]
-fn podman_s_service_is_spoken_to_in_docker_s_words() {
+fn the_service_of_podman_works_as_a_docker_endpoint() {
     let podman = root("podman-service");
     let service = podman.serve().unwrap_or_else(|e| panic!("{e:#}"));
     let socket = service.socket.display();
@@ -135,7 +135,7 @@ fn podman_s_service_is_spoken_to_in_docker_s_words() {
 }
 
 #[test]
-fn short_containers_without_a_cgroup_have_their_names() {
+fn short_containers_without_a_cgroup_are_named() {
     let podman = Podman::rootless_without_cgroups().unwrap_or_else(|e| panic!("{e:#}"));
     let podman = with_image(podman);
     let scratch = environment::scratch("podman-cgroupless-short-tracer");
@@ -162,7 +162,7 @@ fn short_containers_without_a_cgroup_have_their_names() {
 }
 
 #[test]
-fn a_container_without_a_cgroup_is_found_by_name_and_gone_when_it_ends() {
+fn a_container_without_a_cgroup_is_found_and_gone() {
     let podman = Podman::rootless_without_cgroups().unwrap_or_else(|e| panic!("{e:#}"));
     let podman = with_image(podman);
     let scratch = environment::scratch("podman-cgroupless-tracer");

@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use whalewatch_tests::docker::Docker;
 use whalewatch_tests::tracer::{Finished, Tracer};
-use whalewatch_tests::workload::{Workload, told};
+use whalewatch_tests::workload::{Workload, report};
 use whalewatch_tests::{config, environment};
 
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
@@ -80,7 +80,7 @@ fn assert_told(found: &Value, expected: &Value, event: &Value) {
 fn assert_step(event: &Value, step: &Value) {
     let privilege = &event["privilege"];
     assert_eq!((&event["kind"], &privilege["call"]), (&step["kind"], &step["call"]), "{event}");
-    assert_told(event, &step["told"], event);
+    assert_told(event, &step["expected"], event);
     let result = step["result"].as_i64().expect("a result");
     // `setfsuid` gives what was before.
     if result < 0 {
@@ -167,7 +167,7 @@ fn result(done: &Value, call: &str) -> i64 {
 }
 
 #[test]
-fn every_call_is_told_with_what_was_before_and_after_on_the_host_and_in_containers() {
+fn privilege_calls_report_before_and_after_everywhere() {
     let (docker, image) = (docker(), environment::image());
     let tracer = tracer("privilege-tour", "");
     let host = WORKLOAD.on_host(&["privilege", "tour"]);
@@ -191,11 +191,11 @@ fn every_call_is_told_with_what_was_before_and_after_on_the_host_and_in_containe
 }
 
 #[test]
-fn a_user_namespace_gives_every_capability_in_it() {
+fn a_user_namespace_grants_every_capability_in_it() {
     let tracer = tracer("privilege-user", "credentials = false");
     let mut command = WORKLOAD.command(&["privilege", "user-namespace"]);
     let output = command.uid(1000).gid(1000).output().expect("the workload can be started");
-    let done = told(&["privilege", "user-namespace"], &output);
+    let done = report(&["privilege", "user-namespace"], &output);
     let finished = tracer.stop();
     let events = events_of(&finished, &done, None);
     assert_eq!(events.len(), 1, "{events:?}");
@@ -219,7 +219,7 @@ fn a_user_namespace_gives_every_capability_in_it() {
 }
 
 #[test]
-fn whoever_enters_a_container_from_the_host_stays_the_host_s() {
+fn a_host_process_that_enters_a_container_stays_on_the_host() {
     let container = docker().start("privilege-entered", &environment::image(), &["sleep", "600"]);
     let pid = container.first_pid();
     let tracer = tracer("privilege-enter", "");
@@ -239,7 +239,7 @@ fn whoever_enters_a_container_from_the_host_stays_the_host_s() {
 }
 
 #[test]
-fn a_program_that_runs_as_its_owner_is_told_when_it_is_run() {
+fn a_setuid_program_is_reported_when_it_runs() {
     let tracer = tracer("privilege-exec", "namespaces = false");
     // Where every user may go.
     let dir = environment::scratch("privilege-program");
@@ -249,7 +249,7 @@ fn a_program_that_runs_as_its_owner_is_told_when_it_is_run() {
     fs::set_permissions(&program, owner).expect("its permissions can be set");
     fs::set_permissions(&dir, all).expect("its folder's permissions can be set");
     let output = Command::new(&program).args(["privilege", "state"]).uid(1000).gid(1000).output();
-    let done = told(&["privilege", "state"], &output.expect("the program can be run"));
+    let done = report(&["privilege", "state"], &output.expect("the program can be run"));
     let finished = tracer.stop();
     assert_eq!((&done["state"]["uid"], &done["state"]["euid"]), (&json!(1000), &json!(0)));
     let mut runs = finished.events.iter().filter(|event| {
@@ -274,7 +274,7 @@ fn a_program_that_runs_as_its_owner_is_told_when_it_is_run() {
 }
 
 #[test]
-fn only_what_is_asked_for_is_told() {
+fn only_selected_kinds_are_reported() {
     let options = "namespaces = false\ncredentials = false\nmodules = false\nptrace = \"attach\"\nbpf = \"none\"\n\
                    scope.results = \"failed\"";
     let tracer = tracer("privilege-options", options);

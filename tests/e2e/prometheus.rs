@@ -1,6 +1,5 @@
 //! A real Prometheus scrapes what containers do, and its answers are compared with what they did.
 
-#[path = "prometheus/server.rs"]
 mod server;
 
 use std::collections::BTreeMap;
@@ -81,7 +80,7 @@ fn programs(container: &str, mark: &str) -> String {
 }
 
 #[test]
-fn what_containers_do_is_counted_exactly_by_two_scrapers_also_when_one_was_killed() {
+fn two_scrapers_count_exactly_also_after_a_kill() {
     let (dir, port) = (environment::scratch("prometheus-exact"), free_port());
     let mut tracer = Tracer::run(&dir, &config(port, METRICS));
     let mut first = Prometheus::start(&dir.join("first"), port);
@@ -147,7 +146,7 @@ fn what_containers_do_is_counted_exactly_by_two_scrapers_also_when_one_was_kille
 }
 
 #[test]
-fn hostile_arguments_reach_prometheus_as_they_are_and_break_nothing() {
+fn hostile_arguments_reach_prometheus_unchanged() {
     let (dir, port) = (environment::scratch("prometheus-hostile"), free_port());
     let tracer = Tracer::run(&dir, &config(port, METRICS));
     let scraper = Prometheus::start(&dir.join("data"), port);
@@ -187,7 +186,7 @@ fn hostile_arguments_reach_prometheus_as_they_are_and_break_nothing() {
 }
 
 #[test]
-fn many_short_containers_reach_the_cap_which_is_told_and_frees_itself() {
+fn the_series_cap_is_reported_and_frees_itself() {
     let (dir, port) = (environment::scratch("prometheus-cap"), free_port());
     let metrics = r#"
 max_series = 4
@@ -243,7 +242,7 @@ labels = ["container.name"]
 }
 
 #[test]
-fn whalewatch_tells_what_it_is_and_that_it_is_well() {
+fn build_and_health_are_exported() {
     let (dir, port) = (environment::scratch("prometheus-own"), free_port());
     let config = config(port, "").replace(", \"out\"]", "]");
     let config = config.replace("[handlers.out]\ntype = \"stdout\"\nformat = \"json\"\n", "");
@@ -270,7 +269,7 @@ fn whalewatch_tells_what_it_is_and_that_it_is_well() {
 }
 
 #[test]
-fn a_port_that_is_taken_ends_the_start_with_a_word_on_how_to_mend_it() {
+fn a_taken_port_fails_the_start_with_a_remedy() {
     let dir = environment::scratch("prometheus-port");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
     let port = taken.local_addr().expect("a bound socket has an address").port();

@@ -66,7 +66,7 @@ fn record(dir: &Path, config: &Path, containers: u32) -> (PathBuf, Vec<u8>) {
 }
 
 #[test]
-fn a_replay_prints_what_was_printed_each_time_and_without_privileges() {
+fn a_replay_prints_the_same_events_without_privileges() {
     let dir = environment::scratch("recording-replay");
     let config = config_in(&dir, "");
     let (recording, printed) = record(&dir, &config, 5);
@@ -159,7 +159,7 @@ expect = [{ "container.name" = "recorded-7" }]
 }
 
 #[test]
-fn a_recording_with_a_mistake_is_refused_with_its_line() {
+fn a_malformed_recording_is_refused_with_its_line() {
     let dir = environment::scratch("recording-mistakes");
     let config = config_in(&dir, "");
     let recording = dir.join("recording.jsonl");

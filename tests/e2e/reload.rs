@@ -85,7 +85,7 @@ fn a_hundred_reloads_under_load_lose_no_event() {
 }
 
 #[test]
-fn a_configuration_with_mistakes_is_refused_and_the_old_one_goes_on() {
+fn a_faulty_configuration_is_refused_and_the_old_one_runs_on() {
     let dir = environment::scratch("reload-refused");
     let mut tracer = Tracer::run(&dir, &config(0));
     replace(&dir, &config(1).replace("process.pid >", "proces.pid >"));
@@ -102,7 +102,7 @@ fn a_configuration_with_mistakes_is_refused_and_the_old_one_goes_on() {
 }
 
 #[test]
-fn whoever_asks_a_process_that_is_not_there_is_told() {
+fn a_reload_of_a_missing_process_fails() {
     let done = reload(u32::MAX);
     assert_eq!(done.status.code(), Some(1));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();

@@ -80,7 +80,7 @@ fn server(dir: &Path) -> String {
 }
 
 #[test]
-fn what_containers_do_out_of_the_ordinary_is_told_and_nothing_else() {
+fn unusual_actions_raise_their_alerts_and_no_others() {
     let dir = environment::scratch("rules-told");
     let mut tracer = Tracer::run(&dir, &config(""));
     let volume = server(&dir);
@@ -190,7 +190,7 @@ fn assert_alerts_are_whole(finished: &Finished) {
 }
 
 #[test]
-fn ordinary_life_is_not_told() {
+fn ordinary_actions_raise_no_alert() {
     let dir = environment::scratch("rules-ordinary");
     let tracer = Tracer::run(&dir, &config(""));
     let image = environment::image();
@@ -218,7 +218,7 @@ fn ordinary_life_is_not_told() {
 }
 
 #[test]
-fn rules_of_a_file_are_told_beside_the_events_which_pass_on() {
+fn rules_of_a_file_raise_alerts_beside_the_events() {
     let dir = environment::scratch("rules-file");
     let file = dir.join("own.toml");
     let own = r#"
@@ -262,7 +262,7 @@ cooldown = "0s"
 }
 
 #[test]
-fn a_wrong_file_of_rules_stops_the_start_and_says_where() {
+fn a_faulty_rules_file_fails_the_start_with_its_place() {
     let dir = environment::scratch("rules-wrong");
     let (rules, file) = (dir.join("own.toml"), dir.join("config.toml"));
     fs::write(&rules, "[[rules]]\nname = 'a'\nwhen = \"file.pth == 'x'\"\n").expect("a file");
@@ -282,7 +282,7 @@ fn a_wrong_file_of_rules_stops_the_start_and_says_where() {
 }
 
 #[test]
-fn a_wrong_rule_is_told_at_its_place() {
+fn check_locates_a_faulty_rule() {
     let dir = environment::scratch("rules-place");
     let file = dir.join("config.toml");
     let wrong = "[[handlers.detect.rules]]\nname = 'a'\nwhen = \"\"\"\nkind == 'file.open'\n&& file.pth == 'x'\"\"\"";
@@ -294,5 +294,5 @@ fn a_wrong_rule_is_told_at_its_place() {
     assert_eq!(done.status.code(), Some(2), "{said}");
     let line = text.lines().position(|line| line.contains("file.pth")).expect("it is there") + 1;
     assert!(said.contains(&format!("config.toml:{line}:4: ")), "{said}");
-    assert!(said.contains("rules[0].when: no event here has a field `file.pth`"), "{said}");
+    assert!(said.contains("rules[0].when: no incoming event has a field `file.pth`"), "{said}");
 }

@@ -45,7 +45,7 @@ fn opens_of(finished: &Finished, container: &str) -> u64 {
 }
 
 #[test]
-fn only_the_containers_in_scope_are_watched_from_their_first_process_on() {
+fn containers_in_scope_are_watched_from_their_first_process() {
     let tracer = tracer("scope", "scope = { containers = [\"quiet*\", \"!quiet-not\"] }");
     open_in("loud-neighbour", 1_000_000);
     open_in("quiet-1", 7);
@@ -86,7 +86,7 @@ fn a_renamed_container_enters_the_scope() {
 }
 
 #[test]
-fn users_commands_and_results_are_left_out_in_the_kernel() {
+fn users_commands_and_results_are_filtered_in_the_kernel() {
     let scope = "scope = { uids = [0], comms = [\"workload\"], results = \"failed\" }";
     let tracer = tracer("scope-failed", scope);
     WORKLOAD.on_host(&["files", "open-close", FILE, "3"]);
@@ -104,7 +104,7 @@ fn users_commands_and_results_are_left_out_in_the_kernel() {
 }
 
 #[test]
-fn a_flood_is_refused_beyond_its_budget_and_counted_and_others_lose_nothing() {
+fn a_flood_beyond_its_budget_costs_others_nothing() {
     const FLOOD: u64 = 300_000;
     let tracer = tracer("budget", "budget = { events_per_second = 1000 }\ninterval = \"200ms\"");
     std::thread::scope(|scope| {

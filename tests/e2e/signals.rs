@@ -63,7 +63,7 @@ fn started(pid: u32) -> u64 {
 }
 
 #[test]
-fn a_signal_from_the_host_into_a_container_tells_both() {
+fn a_signal_into_a_container_names_both_sides() {
     let container = sleeper("signal-target");
     let pid = container.first_pid();
     let mut tracer = tracer("signals-host", "");
@@ -102,7 +102,7 @@ fn a_signal_from_the_host_into_a_container_tells_both() {
 }
 
 #[test]
-fn a_signal_within_a_container_is_the_container_s_on_both_sides() {
+fn a_signal_within_a_container_belongs_to_it_on_both_sides() {
     let container = sleeper("signal-inside");
     let tracer = tracer("signals-inside", "signals = [\"SIGUSR1\"]");
     let done = WORKLOAD.exec(&docker(), "signal-inside", &["signals", "send", "1", "10"]);
@@ -116,7 +116,7 @@ fn a_signal_within_a_container_is_the_container_s_on_both_sides() {
 }
 
 #[test]
-fn what_the_kernel_sends_is_told_when_it_is_asked_for() {
+fn signals_of_the_kernel_are_reported_if_selected() {
     let tracer = tracer("signals-kernel", "kernel = true\nsignals = [\"SIGCHLD\"]");
     let done = WORKLOAD.on_host(&["files", "open-close", "/dev/null", "1"]);
     let finished = tracer.stop();

@@ -195,7 +195,7 @@ impl Drop for Shell {
 }
 
 #[test]
-fn what_containers_did_is_read_by_others_while_it_is_written_and_is_what_was_printed() {
+fn the_history_is_readable_while_written_and_complete() {
     let dir = environment::scratch("sqlite-history");
     let database = dir.join("history.db");
     let tracer = Tracer::run(&dir, &configuration(&database, ""));
@@ -287,7 +287,7 @@ fn a_lock_held_by_another_program_costs_no_event() {
 }
 
 #[test]
-fn a_kill_loses_no_committed_event_and_the_next_run_goes_on() {
+fn a_kill_loses_no_committed_event() {
     let dir = environment::scratch("sqlite-kill");
     let database = dir.join("history.db");
     let tracer = Tracer::run(&dir, &configuration(&database, ""));
@@ -337,7 +337,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_is_told_and_when_it_has_room_again_all_is_written() {
+fn a_full_disk_is_reported_and_costs_no_event() {
     let dir = environment::scratch("sqlite-full");
     let disk = SmallDisk::new(dir.join("disk"), 16);
     let database = disk.0.join("history.db");
@@ -372,7 +372,7 @@ fn size(database: &Path) -> u64 {
 }
 
 #[test]
-fn under_load_it_never_has_more_than_max_size_on_disk() {
+fn the_database_stays_within_max_size_under_load() {
     const MAX: u64 = 4 << 20;
     let dir = environment::scratch("sqlite-size");
     let database = dir.join("history.db");

@@ -48,7 +48,7 @@ fn assert_all_accounted_for(finished: &Finished) {
 }
 
 #[test]
-fn sigterm_in_an_exec_storm_prints_all_that_was_read_and_the_totals_add_up() {
+fn sigterm_in_an_exec_storm_loses_nothing() {
     let mut tracer = tracer("storm");
     let finished = in_an_exec_storm(|| {
         tracer.wait_for("the storm is on", |events| wait::when(events.len() > 5_000));
@@ -71,7 +71,7 @@ fn sigint_stops_as_sigterm_does() {
 }
 
 #[test]
-fn the_totals_are_told_on_standard_error() {
+fn totals_are_printed_on_standard_error() {
     let finished = tracer("totals").stop();
     let said = &finished.stderr;
     assert!(said.lines().any(|line| line.starts_with("watching: ")), "{said}");

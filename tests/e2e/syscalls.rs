@@ -15,7 +15,7 @@ use whalewatch_tests::{config, environment, wait};
 const WORKLOAD: Workload = Workload(env!("CARGO_BIN_EXE_workload"));
 
 #[test]
-fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
+fn calls_are_counted_exactly_and_selected_ones_reported() {
     let docker = Docker::at(&environment::docker_socket());
     let trackers = "[trackers.syscalls]\ntype = \"syscalls\"\ncalls = [\"rmdir\"]\n\
                     scope = { comms = [\"workload\"] }\n";
@@ -71,7 +71,7 @@ fn a_containers_calls_are_counted_exactly_and_chosen_ones_told_one_by_one() {
 /// The workload stops in a cgroup of its own before watching begins, and `strace` takes hold of it
 /// there: both see the same calls.
 #[test]
-fn counts_and_errors_are_those_of_strace() {
+fn counts_and_errors_equal_those_of_strace() {
     let docker = Docker::at(&environment::docker_socket());
     let root = whalewatch_tests::cgroup::mount_point().expect("a cgroup2 mount");
     let cgroup = root.join(format!("syscalls-e2e-{}", std::process::id()));

@@ -17,18 +17,12 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
 }
 
-/// What cargo's profile for development has for a debugger. What is built already has it all, where
-/// nobody says otherwise.
-const DEBUG: &str = "CARGO_PROFILE_DEV_DEBUG";
-
 /// Runs cargo in a crate outside the workspace, with what is built already: what it said.
 #[track_caller]
 fn cargo(dir: &Path, args: &[&str]) -> String {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(dir).args(args).env("CARGO_TARGET_DIR", target());
-    if std::env::var_os(DEBUG).is_none() {
-        command.env(DEBUG, "true");
-    }
+    environment::use_profile_of_workspace(&mut command);
     let done = command.output().expect("cargo can be started");
     let said = format!(
         "{}{}",
@@ -42,7 +36,7 @@ fn cargo(dir: &Path, args: &[&str]) -> String {
 /// Cargo's target folder: this test stands in it.
 fn target() -> PathBuf {
     let here = std::env::current_exe().expect("this program has a path");
-    here.ancestors().nth(3).expect("target/debug/deps/third_party").to_owned()
+    here.ancestors().nth(3).expect("target/debug/deps/e2e").to_owned()
 }
 
 /// Runs a program to its end: whether it succeeded, and its two outputs.
@@ -54,7 +48,7 @@ fn run(program: &Path, args: &[&str]) -> (bool, String, String) {
 }
 
 #[test]
-fn a_new_handler_builds_passes_its_tests_and_is_seen_in_trace() {
+fn a_new_handler_builds_and_works_in_trace() {
     let dir = environment::scratch("new-handler");
     let made = dir.join("whalewatch-once");
     let (done, said, error) = run(
@@ -136,7 +130,7 @@ fn geo_program() -> PathBuf {
 }
 
 #[test]
-fn connections_are_located_by_a_third_party_s_handler() {
+fn a_third_party_handler_locates_connections() {
     let program = geo_program();
     let dir = environment::scratch("geo");
     let table = dir.join("table.csv");
@@ -188,7 +182,7 @@ through = ["container", "places", "far", "out"]
 }
 
 #[test]
-fn the_example_s_chain_is_valid_and_mistakes_in_it_are_told() {
+fn the_example_chain_is_valid_and_mistakes_are_reported() {
     let program = geo_program();
     let dir = environment::scratch("geo-mistakes");
     let chain = fs::read_to_string(root().join("examples/geo-handler/geo.toml")).expect("a chain");
@@ -205,7 +199,7 @@ fn the_example_s_chain_is_valid_and_mistakes_in_it_are_told() {
     let before = chain.replace(r#""places", "abroad""#, r#""abroad", "places""#);
     let (done, _, error) = check("order.toml", &before);
     assert!(
-        !done && error.contains("no event here has a field `geo.organization.name`"),
+        !done && error.contains("no incoming event has a field `geo.organization.name`"),
         "{error}"
     );
     let (done, _, error) = check(

@@ -79,7 +79,7 @@ fn assert_all_told(finished: &Finished) {
 }
 
 #[test]
-fn each_container_has_its_own_allowance_and_what_is_kept_back_is_counted_exactly() {
+fn each_container_has_its_own_allowance_counted_exactly() {
     let docker = docker();
     let image = environment::image();
     let dir = environment::scratch("throttle-containers");
@@ -104,7 +104,7 @@ fn each_container_has_its_own_allowance_and_what_is_kept_back_is_counted_exactly
 }
 
 #[test]
-fn what_was_kept_back_is_told_when_it_is_over_though_nothing_more_comes() {
+fn suppressed_events_are_reported_without_a_further_event() {
     let docker = docker();
     let dir = environment::scratch("throttle-over");
     let mut tracer = tracer(&dir, "by = [\"container.name\"]\nevents = 5\nper = \"1s\"");
@@ -121,7 +121,7 @@ fn what_was_kept_back_is_told_when_it_is_over_though_nothing_more_comes() {
 }
 
 #[test]
-fn a_stop_in_the_middle_tells_of_all_that_was_kept_back() {
+fn a_stop_reports_all_suppressed_events() {
     let docker = docker();
     let dir = environment::scratch("throttle-stop");
     let mut tracer = tracer(&dir, "by = [\"container.name\"]\nevents = 1\nper = \"1s\"");

@@ -205,7 +205,7 @@ fn each_alert_arrives_whatever_the_receiver_does() {
 }
 
 #[test]
-fn a_body_of_ones_own_is_filled_in_and_what_finds_no_room_holds_nothing_up() {
+fn a_custom_body_is_filled_in_and_a_full_queue_blocks_nothing() {
     let dir = environment::scratch("webhook-body");
     let receiver = Receiver::start(&dir);
     let options = r#"
@@ -240,5 +240,5 @@ body = '{{"text": "{container.name} ran {process.command_args}", "pid": {process
         .collect();
     assert_eq!(got[0], printed[0]);
     assert!(got.iter().all(|body| printed.contains(body)), "{got:#?}");
-    assert!(finished.stderr.contains("no room in the queue"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("queue full"), "{}", finished.stderr);
 }

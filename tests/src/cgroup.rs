@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// For a shell in a mount namespace of its own: it sees cgroups of version 2 alone, whatever the
-/// machine has.
+/// A shell command that, in a mount namespace of its own, shows cgroups of version 2 alone,
+/// whatever the machine has.
 pub const VERSION_2_ALONE: &str = "mount -t cgroup2 none /sys/fs/cgroup";
 
-/// Where it is mounted.
+/// Returns the hierarchy's mount point.
 ///
 /// # Errors
-/// When it is not.
+/// If it is not mounted.
 pub fn mount_point() -> Result<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts")?;
     let mut points = mounts.lines().filter_map(|line| {
@@ -23,10 +23,10 @@ pub fn mount_point() -> Result<PathBuf> {
     points.next().context("no cgroup2 is mounted")
 }
 
-/// The cgroup of a process, given as `/proc` has it: a number or `self`.
+/// Returns the cgroup of a process, which is named as in `/proc`: by a number or `self`.
 ///
 /// # Errors
-/// When there is no such process, or the hierarchy is not mounted.
+/// If there is no such process, or the hierarchy is not mounted.
 pub fn of_process(process: &str) -> Result<PathBuf> {
     let text = fs::read_to_string(Path::new("/proc").join(process).join("cgroup"))?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::/")).context("no v2 cgroup")?;

@@ -1,8 +1,9 @@
-//! Configuration files for the tests.
+//! Configurations for the tests.
 
 use std::path::Path;
 
-/// One chain: process events, through the container manager, as JSON lines to standard output.
+/// Returns one chain: process events, through the container manager, as JSON lines to standard
+/// output.
 pub fn json_chain(container_options: &str) -> String {
     format!(
         r#"[container]
@@ -22,9 +23,9 @@ through = ["container", "out"]
     )
 }
 
-/// One chain: what these trackers' tables declare (`[trackers.NAME]` and so on), with a dockerd at
-/// `socket`, as JSON lines. Names are waited for as long as it takes: what is tested is what
-/// trackers tell, not how fast a machine is.
+/// Returns one chain of the given trackers (their tables, `[trackers.NAME]` and so on), with a
+/// dockerd at `socket`, as JSON lines. Events wait long for names: these tests check what trackers
+/// report, not how fast a machine is.
 pub fn chain_of(socket: &Path, trackers: &str, names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
     format!(
@@ -47,7 +48,7 @@ through = ["container", "out"]
     )
 }
 
-/// That chain, with a dockerd at `socket`.
+/// Returns the chain of [`json_chain`], with a dockerd at `socket`.
 pub fn json_chain_with_docker(socket: &Path) -> String {
     json_chain(&format!("endpoint = \"unix://{}\"", socket.display()))
 }

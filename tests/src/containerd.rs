@@ -1,5 +1,4 @@
-//! A containerd of our own, with everything that it writes under one folder, so that no test
-//! touches the system's.
+//! A containerd that writes everything below one folder, so that no test touches the system's.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use crate::{daemon, sweep};
 const SOCKET: &str = "c.sock";
 const LONGEST_SOCKET: usize = "/c.sock.ttrpc".len();
 
-/// A running containerd. When it goes, so do its containers, its mounts and its folder.
+/// A running containerd. Dropping it removes its containers, its mounts and its folder.
 #[derive(Debug)]
 pub struct Containerd {
     dir: PathBuf,
@@ -22,12 +21,12 @@ pub struct Containerd {
 }
 
 impl Containerd {
-    /// Starts one with everything under `dir`, and waits until it answers. What an earlier run left
-    /// there is cleared away. With `pods` it speaks the container runtime interface, and pods have
-    /// the sandbox `pods` for an image.
+    /// Starts a containerd with everything below `dir`, and waits until it answers. First removes
+    /// what an earlier run left there. With `pods` it serves the container runtime interface, and
+    /// `pods` is the image of a pod's sandbox.
     ///
     /// # Errors
-    /// When it cannot be started or does not answer: with the end of its log.
+    /// If it cannot be started or does not answer: with the end of its log.
     pub fn start(dir: &Path, pods: Option<&str>) -> Result<Self> {
         ensure!(
             dir.as_os_str().len() + LONGEST_SOCKET <= 107,
@@ -43,15 +42,15 @@ impl Containerd {
         Ok(daemon)
     }
 
-    /// Its socket.
+    /// Returns its socket.
     pub fn socket(&self) -> PathBuf {
         self.dir.join(SOCKET)
     }
 
-    /// Makes a docker image known in a namespace; gives its name there.
+    /// Imports a docker image into a namespace. Returns its name there.
     ///
     /// # Errors
-    /// When docker does not give it, or containerd refuses it.
+    /// If docker cannot export it, or containerd refuses it.
     pub fn import(&self, docker: &Docker, image: &str, namespace: &str) -> Result<String> {
         let tar = self.dir.join("image.tar");
         let tar = tar.to_str().context("the folder's path is not UTF-8")?;
@@ -60,7 +59,7 @@ impl Containerd {
         Ok(format!("docker.io/library/{image}"))
     }
 
-    /// The `ctr` command, in that namespace.
+    /// Returns the `ctr` command for a namespace.
     pub fn command(&self, namespace: &str) -> Command {
         let mut command = Command::new("ctr");
         command.env_remove("CONTAINERD_ADDRESS").env_remove("CONTAINERD_NAMESPACE");
@@ -68,10 +67,10 @@ impl Containerd {
         command
     }
 
-    /// Runs it and gives what it printed, without the last newline.
+    /// Runs `ctr`. Returns its output without the last newline.
     ///
     /// # Errors
-    /// When it cannot be started, or fails: with what it said.
+    /// If it cannot be started or fails: with its messages.
     pub fn ctr(&self, namespace: &str, args: &[&str]) -> Result<String> {
         let done = self.command(namespace).args(args).output().context("cannot start `ctr`")?;
         if !done.status.success() {
@@ -81,31 +80,32 @@ impl Containerd {
         Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
     }
 
-    /// As [`Containerd::ctr`], but a failure fails the test.
+    /// Runs `ctr` as [`Containerd::ctr`] does, and fails the test if it fails.
     ///
     /// # Panics
-    /// When the command fails.
+    /// If the command fails.
     #[track_caller]
     pub fn ok(&self, namespace: &str, args: &[&str]) -> String {
         self.ctr(namespace, args).unwrap_or_else(|e| panic!("{e:#}"))
     }
 
-    /// Options for `ctr run` and `ctr tasks exec` that keep what they write in our folder.
+    /// Returns an option for `ctr run` and `ctr tasks exec` that keeps their files below the
+    /// folder.
     pub fn fifos(&self) -> String {
         format!("--fifo-dir={}", self.dir.join("fifo").display())
     }
 
-    /// Ends it with SIGKILL, as a crash would. Its containers go on running.
+    /// Kills it, as a crash would. Its containers keep running.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// If it cannot be killed.
     pub fn crash(&mut self) -> Result<()> {
         self.child.kill().context("cannot kill containerd")?;
         self.child.wait().context("cannot wait for containerd")?;
         Ok(())
     }
 
-    /// Starts it again on what it left behind.
+    /// Starts it again with the state that it left.
     ///
     /// # Errors
     /// As [`Containerd::start`].
@@ -124,7 +124,7 @@ impl Containerd {
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // The containers go first: the daemon leaves them running.
+        // The containers first: the daemon leaves them running.
         sweep::end_containers(&self.dir);
         daemon::end(&mut self.child);
         if let Err(error) = sweep::sweep_containerd(&self.dir) {
@@ -162,12 +162,12 @@ path = "{dir}/opt"
         disabled = if pods.is_none() { r#""io.containerd.grpc.v1.cri""# } else { "" },
     );
     let Some(image) = pods else { return common };
-    // Pods here have the host's network, so there is nothing for a network plugin to do.
+    // These pods use the host's network, so they need no network plugin.
     format!(
         r#"{common}
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = "{image}"
-# Not everywhere may a process have a better chance to survive than who starts it.
+# Some machines do not let a process lower its OOM score below its parent's.
 restrict_oom_score_adj = true
 
 [plugins."io.containerd.grpc.v1.cri".cni]

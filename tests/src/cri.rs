@@ -1,5 +1,5 @@
-//! A kubelet's part: making pods and their containers over the container runtime interface.
-//! Messages have the fields that are used; numbers as in Kubernetes'
+//! A client that makes pods and their containers over the container runtime interface, as a kubelet
+//! does. Messages have only the fields in use, numbered as in Kubernetes'
 //! `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`.
 
 use std::collections::HashMap;
@@ -21,12 +21,12 @@ use crate::{environment, wait};
 /// How long containerd may take until it is ready.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Where containerd's part for the interface has its containers and images.
+/// The namespace of the interface's containers and images in containerd.
 pub const CONTAINERD_NAMESPACE: &str = "k8s.io";
 
-/// The host's, in `NamespaceMode`.
+/// The host's namespace, in `NamespaceMode`.
 const NODE: i32 = 2;
-/// In `ContainerState`.
+/// A stopped container, in `ContainerState`.
 const EXITED: i32 = 2;
 
 #[derive(Clone, PartialEq, Message)]
@@ -129,7 +129,7 @@ struct CreateContainer {
     pod_config: Option<PodConfig>,
 }
 
-/// Questions and answers of which the id is all that is used.
+/// Requests and responses of which only the id is used.
 #[derive(Clone, PartialEq, Message)]
 struct Id {
     #[prost(string, tag = "1")]
@@ -199,11 +199,11 @@ pub enum Labels {
     None,
 }
 
-/// The name of an image that sleeps if it is not told otherwise, as the pause program does: what a
-/// pod's sandbox runs.
+/// Makes an image that sleeps by default, as the pause program does, for a pod's sandbox. Returns
+/// its name.
 ///
 /// # Errors
-/// When docker cannot make it.
+/// If docker cannot make it.
 pub fn sandbox_image(docker: &Docker) -> Result<String> {
     let image = "whalewatch-pause:1".to_owned();
     if docker.run(&["image", "inspect", &image]).is_err() {
@@ -214,10 +214,10 @@ pub fn sandbox_image(docker: &Docker) -> Result<String> {
 }
 
 impl Client {
-    /// Of who listens at `socket`.
+    /// Connects to the runtime at `socket`.
     ///
     /// # Errors
-    /// When nobody does.
+    /// If nothing listens there.
     pub fn of(socket: &Path) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let endpoint = Endpoint::from_shared(format!("unix://{}", socket.display()))?;
@@ -225,7 +225,7 @@ impl Client {
         Ok(Self { runtime, channel })
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "it is made for this one question")]
+    #[expect(clippy::needless_pass_by_value, reason = "each request is made for one call")]
     fn ask<Q, A>(&self, method: &str, question: Q) -> Result<A>
     where
         Q: Message + Clone + 'static,
@@ -240,7 +240,7 @@ impl Client {
                 client.unary(Request::new(question.clone()), path.clone(), codec).await
             })
         };
-        // containerd answers some time before the part of it that is asked here is ready.
+        // containerd answers before its CRI plugin is ready.
         let ready = wait::poll(LIMIT, || match answer() {
             Err(status) if status.message().contains("not initialized yet") => None,
             other => Some(other),
@@ -249,10 +249,10 @@ impl Client {
         Ok(answer.context(method.to_owned())?.into_inner())
     }
 
-    /// Makes a pod on the host's network, its cgroup where a kubelet has those of its least pods.
+    /// Makes a pod on the host's network, with its cgroup among a kubelet's best-effort pods.
     ///
     /// # Errors
-    /// When the runtime refuses.
+    /// If the runtime refuses.
     pub fn run_pod(&self, name: &str, namespace: &str, uid: &str, labels: Labels) -> Result<Pod> {
         let labels = match labels {
             Labels::Kubelets => pod_labels(name, namespace, uid),
@@ -275,10 +275,10 @@ impl Client {
         Ok(Pod { id: self.ask::<_, Id>("RunPodSandbox", question)?.id, config })
     }
 
-    /// Makes a container in a pod; gives its id.
+    /// Makes a container in a pod. Returns its id.
     ///
     /// # Errors
-    /// When the runtime refuses.
+    /// If the runtime refuses.
     pub fn create(&self, pod: &Pod, name: &str, image: &str, command: &[&str]) -> Result<String> {
         let mut labels = pod.config.labels.clone();
         if !labels.is_empty() {
@@ -305,27 +305,27 @@ impl Client {
     /// Starts a container.
     ///
     /// # Errors
-    /// When the runtime refuses.
+    /// If the runtime refuses.
     pub fn start(&self, id: &str) -> Result<()> {
         self.ask::<_, Id>("StartContainer", Id { id: id.to_owned() }).map(drop)
     }
 
-    /// Runs a program in a container, to its end.
+    /// Runs a program in a container to its end.
     ///
     /// # Errors
-    /// When the runtime refuses, or the program fails.
+    /// If the runtime refuses, or the program fails.
     pub fn exec(&self, id: &str, command: &[&str]) -> Result<()> {
         let command = command.iter().map(|&word| word.to_owned()).collect();
         let question = ExecSync { container: id.to_owned(), command, timeout: 60 };
         let answer: ExecSyncResponse = self.ask("ExecSync", question)?;
-        ensure!(answer.exit_code == 0, "the program ends with {}", answer.exit_code);
+        ensure!(answer.exit_code == 0, "the program exited with {}", answer.exit_code);
         Ok(())
     }
 
-    /// With which code a container's first process has ended, if it has.
+    /// Returns the exit code of a container's first process, if it has ended.
     ///
     /// # Errors
-    /// When the runtime knows of no such container.
+    /// If the runtime knows no such container.
     pub fn exit_code(&self, id: &str) -> Result<Option<i32>> {
         let answer: StatusResponse = self.ask("ContainerStatus", Id { id: id.to_owned() })?;
         let status = answer.status.context("ContainerStatus: it has none")?;
@@ -335,16 +335,16 @@ impl Client {
     /// Kills a container and removes it.
     ///
     /// # Errors
-    /// When the runtime refuses.
+    /// If the runtime refuses.
     pub fn remove(&self, id: &str) -> Result<()> {
         self.ask::<_, Id>("StopContainer", Stop { container: id.to_owned(), timeout: 0 })?;
         self.ask::<_, Id>("RemoveContainer", Id { id: id.to_owned() }).map(drop)
     }
 
-    /// Takes a pod down, with all that is in it.
+    /// Removes a pod with its containers.
     ///
     /// # Errors
-    /// When the runtime refuses.
+    /// If the runtime refuses.
     pub fn remove_pod(&self, pod: &Pod) -> Result<()> {
         self.ask::<_, Id>("StopPodSandbox", Id { id: pod.id.clone() })?;
         self.ask::<_, Id>("RemovePodSandbox", Id { id: pod.id.clone() }).map(drop)

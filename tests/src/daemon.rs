@@ -1,4 +1,4 @@
-//! What the daemons that tests start have in common: they are waited for, and they are ended.
+//! Starting and stopping daemons.
 
 use std::fs;
 use std::path::Path;
@@ -10,15 +10,15 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// How long one may take until it answers.
+/// How long a daemon may take until it answers.
 const START_LIMIT: Duration = Duration::from_mins(1);
-/// How long one may take to end when asked to.
+/// How long a daemon may take to stop.
 pub(crate) const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// Waits until a daemon answers.
 ///
 /// # Errors
-/// When it ends at once, or does not answer: with the end of its log.
+/// If it stops, or does not answer in time: with the end of its log.
 pub(crate) fn wait_until_it_answers(
     name: &str,
     child: &mut Child,
@@ -33,12 +33,12 @@ pub(crate) fn wait_until_it_answers(
     });
     match answer {
         Some(Ok(())) => Ok(()),
-        Some(Err(status)) => bail!("{name} ended at once: {status}\n{}", end_of(log)),
+        Some(Err(status)) => bail!("{name} stopped at once: {status}\n{}", end_of(log)),
         None => bail!("{name} does not answer after {START_LIMIT:?}\n{}", end_of(log)),
     }
 }
 
-/// Asks it to end, and kills it if it does not.
+/// Asks a daemon to stop, and kills it if it does not.
 pub(crate) fn end(child: &mut Child) {
     if let Some(pid) = Pid::from_raw(child.id().cast_signed()) {
         let _gone = kill_process(pid, Signal::TERM);

@@ -12,17 +12,17 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Of the daemon at `socket`.
+    /// A client of the daemon at `socket`.
     pub fn at(socket: &Path) -> Self {
         Self { socket: socket.to_owned() }
     }
 
-    /// The daemon's socket.
+    /// Returns the daemon's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// The command, with the daemon's address set and none of the caller's own settings.
+    /// Returns the command with the daemon's address, and without settings from the environment.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
         command.env_remove("DOCKER_HOST").env_remove("DOCKER_CONTEXT");
@@ -30,31 +30,31 @@ impl Docker {
         command
     }
 
-    /// Runs it and gives what it printed, without the last newline.
+    /// Runs the command. Returns its output without the last newline.
     ///
     /// # Errors
-    /// When it cannot be started, or fails: with what it said.
+    /// If it cannot be started or fails: with its messages.
     pub fn run(&self, args: &[&str]) -> Result<String> {
         let done = self.command().args(args).output().context("cannot start `docker`")?;
         printed(args, &done)
     }
 
-    /// As [`Docker::run`], but a failure fails the test.
+    /// Runs the command as [`Docker::run`] does, and fails the test if it fails.
     ///
     /// # Panics
-    /// When the command fails.
+    /// If the command fails.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         self.run(args).unwrap_or_else(|e| panic!("{e:#}"))
     }
 
-    /// Starts a container in the background that is killed and removed when the guard goes.
+    /// Starts a container in the background. Dropping the guard kills and removes it.
     #[track_caller]
     pub fn start(&self, name: &str, image: &str, command: &[&str]) -> Container {
         self.start_with(name, &[], image, command)
     }
 
-    /// As [`Docker::start`], with options for `docker run`.
+    /// Starts a container as [`Docker::start`] does, with options for `docker run`.
     #[track_caller]
     pub fn start_with(
         &self,
@@ -83,25 +83,25 @@ pub struct Container {
     docker: Docker,
     /// Its id, all 64 digits.
     pub id: String,
-    /// The name that it was started with.
+    /// The name at its start.
     pub name: String,
 }
 
 impl Container {
-    /// The host's pids of its processes, as the daemon tells them.
+    /// Asks the daemon for the host pids of its processes.
     ///
     /// # Panics
-    /// When the daemon does not answer.
+    /// If the daemon does not answer.
     #[track_caller]
     pub fn pids(&self) -> Vec<u32> {
         let table = self.docker.ok(&["top", &self.id, "-eo", "pid"]);
         table.lines().skip(1).filter_map(|line| line.trim().parse().ok()).collect()
     }
 
-    /// The host's pid of its first process.
+    /// Asks the daemon for the host pid of its first process.
     ///
     /// # Panics
-    /// When the daemon does not answer.
+    /// If the daemon does not answer.
     #[track_caller]
     pub fn first_pid(&self) -> u32 {
         let pid = self.docker.ok(&["inspect", "-f", "{{.State.Pid}}", &self.id]);
@@ -111,7 +111,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // A container that is gone already is as good as one that could be removed.
+        // It may be gone already.
         let _gone = self.docker.run(&["rm", "-f", &self.id]);
     }
 }

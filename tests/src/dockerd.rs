@@ -1,5 +1,4 @@
-//! A dockerd of our own, with everything that it writes under one folder, so that no test touches
-//! the system's.
+//! A dockerd that writes everything below one folder, so that no test touches the system's.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use crate::{daemon, sweep, wait};
 /// length under its folder.
 const LONGEST_SOCKET: usize = "/exec/containerd/containerd.sock.ttrpc".len();
 
-/// A running dockerd. When it goes, so do its containers, its mounts and its folder.
+/// A running dockerd. Dropping it removes its containers, its mounts and its folder.
 #[derive(Debug)]
 pub struct Dockerd {
     dir: PathBuf,
@@ -23,10 +22,10 @@ pub struct Dockerd {
 }
 
 impl Dockerd {
-    /// Starts one with everything under `dir`, and waits until it answers.
+    /// Starts a dockerd with everything below `dir`, and waits until it answers.
     ///
     /// # Errors
-    /// When it cannot be started or does not answer: with the end of its log.
+    /// If it cannot be started or does not answer: with the end of its log.
     pub fn start(dir: &Path) -> Result<Self> {
         ensure!(
             dir.as_os_str().len() + LONGEST_SOCKET <= 107,
@@ -41,32 +40,32 @@ impl Dockerd {
         Ok(daemon)
     }
 
-    /// Its process.
+    /// Returns its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its socket.
+    /// Returns its socket.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
     }
 
-    /// A client of it.
+    /// Returns a client of it.
     pub fn client(&self) -> Docker {
         Docker::at(&self.socket())
     }
 
-    /// Ends it with SIGKILL, as a crash would. Its containers go on running.
+    /// Kills it, as a crash would. Its containers keep running.
     ///
     /// # Errors
-    /// When it cannot be killed.
+    /// If it cannot be killed.
     pub fn crash(&mut self) -> Result<()> {
         self.child.kill().context("cannot kill dockerd")?;
         self.child.wait().context("cannot wait for dockerd")?;
         Ok(())
     }
 
-    /// As [`Dockerd::start_again`], with a socket of another name.
+    /// Starts it again as [`Dockerd::start_again`] does, with another socket.
     ///
     /// # Errors
     /// As [`Dockerd::start`].
@@ -75,19 +74,19 @@ impl Dockerd {
         self.start_again()
     }
 
-    /// Starts it again on what it left behind.
+    /// Starts it again with the state that it left.
     ///
     /// # Errors
     /// As [`Dockerd::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        // A killed daemon leaves its pid file, and refuses to start if another process has that pid
-        // by now. The containerd that it managed ends with it, and must be gone before the next one
-        // takes over its folder.
+        // A killed daemon leaves its pid file, and the next one refuses to start if another process
+        // has that pid by now. Its containerd stops with it, and must be gone before the next one
+        // uses its folder.
         let _missing = fs::remove_file(self.dir.join("dockerd.pid"));
         let containerd = self.dir.join("exec/containerd/containerd.pid");
         if let Some(pid) = sweep::read_pid(&containerd) {
             wait::poll(daemon::STOP_LIMIT, || wait::when(!sweep::is_running(pid)));
-            // Where nobody has taken note of its end yet, it would be taken for running.
+            // Without this, a containerd that has no one to reap it would count as running.
             let _missing = fs::remove_file(&containerd);
         }
         self.child = spawn(&self.dir, &self.socket)?;
@@ -97,7 +96,7 @@ impl Dockerd {
     /// Makes an image from a tar of its root.
     ///
     /// # Errors
-    /// When dockerd refuses it.
+    /// If dockerd refuses it.
     pub fn import(&self, tar: &Path, image: &str) -> Result<()> {
         let tar = tar.to_str().context("the tar's path is not UTF-8")?;
         self.client().run(&["import", tar, image])?;
@@ -137,9 +136,9 @@ fn spawn(dir: &Path, socket: &Path) -> Result<Child> {
     command.arg("--data-root").arg(path("data"));
     command.arg("--exec-root").arg(path("exec"));
     command.arg("--pidfile").arg(path("dockerd.pid"));
-    // No network: containers need none here, and two daemons would quarrel over one bridge.
+    // No network: these containers need none, and two daemons would fight over one bridge.
     command.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"]);
-    // Containers outlive a daemon that is killed.
+    // Containers survive when the daemon is killed.
     command.args(["--live-restore", "--storage-driver=overlay2"]);
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     command.spawn().context("cannot start `dockerd`: is docker.io installed?")

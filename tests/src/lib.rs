@@ -1,11 +1,10 @@
-//! What the end-to-end tests stand on: Whalewatch as a child process, a dockerd or a containerd of
-//! their own, the lines that came out, and an oracle that knows which container did what without
-//! asking Whalewatch.
+//! The base of the end-to-end tests: Whalewatch as a child process, container runtimes that a test
+//! starts for itself, the events that were printed, and an oracle that knows which container did
+//! what without asking Whalewatch.
 //!
-//! The tests themselves are in `e2e/` and run with `cargo xtask test`, which prepares the machine
-//! and tells them by [`environment`] variables what it prepared. Nothing here sleeps for a fixed
-//! time in the hope that something has happened: every wait is for a condition, with a deadline
-//! ([`wait`]).
+//! The tests are in `e2e/` and run with `cargo xtask test`, which sets the machine up and passes
+//! the set-up in [`environment`] variables. Nothing here sleeps for a fixed time in the hope that
+//! something has happened: every wait is for a condition, with a deadline ([`wait`]).
 
 pub mod beats;
 pub mod cgroup;
@@ -28,7 +27,7 @@ pub mod tracer;
 pub mod wait;
 pub mod workload;
 
-/// The code in the documents is compiled and run as documentation tests.
+/// Code in the documents, compiled and run as documentation tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../docs/writing-a-handler.md")]
 pub struct WritingAHandler;

@@ -1,12 +1,12 @@
-//! Marks: a container runs one program after the other, each with the next number as its argument,
-//! so that it can be told whether every event came through, once and in order.
+//! Marks: a container runs one program after another, each with the next number as its argument, so
+//! that a test can check that every event came through, once and in order.
 
 use std::process::{Child, Command};
 
 use crate::docker::Docker;
 use crate::output::Event;
 
-/// What the program that makes the marks is called with.
+/// The command that makes a mark, without its number.
 const MARK: [&str; 2] = ["/bin/busybox", "true"];
 
 /// A container that makes marks, in the background.
@@ -16,10 +16,10 @@ pub struct Marks {
 }
 
 impl Marks {
-    /// Starts a container of that name, which makes the marks from `first` to `last` and ends.
+    /// Starts a container of that name, which makes the marks from `first` to `last` and exits.
     ///
     /// # Panics
-    /// When docker cannot be started.
+    /// If docker cannot be started.
     #[track_caller]
     pub fn start(docker: &Docker, image: &str, name: &str, first: u32, last: u32) -> Self {
         let [program, applet] = MARK;
@@ -34,7 +34,7 @@ impl Marks {
     /// Waits until all are made.
     ///
     /// # Panics
-    /// When the container fails.
+    /// If the container fails.
     #[track_caller]
     pub fn finish(mut self) {
         let status = self.child.wait().expect("our own child");
@@ -42,7 +42,7 @@ impl Marks {
     }
 }
 
-/// The mark that an event is, if it is one of the container of that name.
+/// Returns the number of an event that is a mark of the container of that name.
 pub fn mark(event: &Event, container: &str) -> Option<u32> {
     let args = event.args();
     let ours = event.kind() == "process.exec"
@@ -51,7 +51,7 @@ pub fn mark(event: &Event, container: &str) -> Option<u32> {
     ours.then(|| args.get(2)?.parse().ok()).flatten()
 }
 
-/// All marks of a container, in the order that they came.
+/// Returns all marks of a container, in the order in which they came.
 pub fn marks<'a>(events: impl IntoIterator<Item = &'a Event>, container: &str) -> Vec<u32> {
     events.into_iter().filter_map(|event| mark(event, container)).collect()
 }

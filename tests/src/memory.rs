@@ -1,19 +1,19 @@
-//! Memory that runs out on purpose.
+//! A cgroup whose memory runs out.
 
 use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A memory cgroup with a limit, version 1 or 2, until it is dropped.
+/// A memory cgroup with a limit, of version 1 or 2. Dropping it removes it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// Makes it, with a limit in bytes.
+    /// Makes a cgroup with a limit in bytes.
     ///
     /// # Errors
-    /// If this host has no memory controller, or lets us make none.
+    /// If this host has no memory controller, or refuses the cgroup.
     pub fn make(name: &str, limit: u64) -> io::Result<Self> {
         let mounts = fs::read_to_string("/proc/mounts")?;
         let mount = |kind: &str, option: &str| {
@@ -36,7 +36,8 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    /// A program in it that takes memory until it is killed: what `tail` reads it keeps.
+    /// Returns a command that uses memory in the cgroup until it is killed: `tail` keeps what it
+    /// reads.
     pub fn hog(&self) -> Command {
         let mut command = Command::new("busybox");
         let script = format!("echo $$ >{}/cgroup.procs && exec tail /dev/zero", self.0.display());
@@ -47,7 +48,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Another run would find it in its way.
+        // The next run makes a cgroup of the same name.
         fs::remove_dir(&self.0).unwrap_or_else(|e| eprintln!("{}: {e}", self.0.display()));
     }
 }

@@ -1,9 +1,8 @@
 //! An oracle that knows which container did what without asking Whalewatch.
 //!
-//! Every process that a test starts carries an argument that no other process has, so its exec can
-//! be told from all others on the machine, and with it the cgroup of its container. From then on
-//! the kernel's own cgroup id, which is in every event, tells what the container must be. What
-//! other programs on the machine do is left alone.
+//! Every process that a test starts carries an argument that no other process has (its *mark*). Its
+//! exec identifies the cgroup of its container. From then on the kernel's cgroup id, which is in
+//! every event, decides which container is right. Events of other programs are not judged.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Display, Formatter};
@@ -16,17 +15,17 @@ use crate::output::Event;
 use crate::tracer::{Finished, Tracer};
 use crate::wait;
 
-/// How long the last marked process may take to be printed and named.
+/// How long it may take until the last marked process is printed and named.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A number that no other call gives, in this run or another.
+/// Returns a number that no other call returns, in this run or another.
 pub fn unique() -> u128 {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_nanos();
     now * 1000 + u128::from(NUMBER.fetch_add(1, Relaxed) % 1000)
 }
 
-/// A mark that is unlike all others.
+/// Returns a mark that no other process has.
 pub fn mark(words: &str) -> String {
     format!("{words}-{}", unique())
 }
@@ -40,48 +39,47 @@ pub struct Known {
     pub name: String,
 }
 
-/// What a test knows.
+/// What a test knows about its own processes.
 #[derive(Debug, Default)]
 pub struct Oracle {
     by_mark: HashMap<String, Known>,
     host_marks: HashSet<String>,
 }
 
-/// What Whalewatch said, against that.
+/// Whalewatch's output, compared with the oracle.
 #[derive(Debug, Default)]
 pub struct Verdict {
     /// Events of the containers, from their first marked exec on.
     pub in_containers: usize,
-    /// Of these, how many had the right name when they were first printed.
+    /// Those of them that had the right name when they were first printed.
     pub named_at_once: usize,
     /// Events of marked host processes and of the test's own cgroup.
     pub on_host: usize,
-    /// Attributed to a container that it was not, to the host though it was in a container, or the
-    /// reverse.
+    /// Events attributed to another container, to the host instead of a container, or the reverse.
     pub wrong: Vec<String>,
-    /// Containers with events that never got their name.
+    /// Containers that never got their name.
     pub never_named: Vec<String>,
-    /// Marks whose exec or exit was not seen.
+    /// Marks without an exec or an exit.
     pub missing: Vec<String>,
 }
 
 impl Oracle {
-    /// A process with `mark` as its second argument runs in a container.
+    /// Records that a process with `mark` as its second argument runs in a container.
     pub fn in_container(&mut self, mark: &str, id: &str, name: &str) {
         let known = Known { id: id.to_owned(), name: name.to_owned() };
         self.by_mark.insert(mark.to_owned(), known);
     }
 
-    /// A process with `mark` as its second argument runs on the host.
+    /// Records that a process with `mark` as its second argument runs on the host.
     pub fn on_host(&mut self, mark: &str) {
         self.host_marks.insert(mark.to_owned());
     }
 
-    /// Stops the tracer when all marked processes have ended in its output and all are named, and
-    /// judges.
+    /// Waits until all marked processes have exited in the tracer's output and are named, stops it,
+    /// and judges its events.
     ///
     /// # Panics
-    /// When anything was wrong, came only at the end, or was lost on the way through the chain.
+    /// If an event was wrong, came only at the end, or was lost in the chain.
     #[track_caller]
     pub fn see_out(&self, mut tracer: Tracer) -> Finished {
         let seen = wait::poll(LIMIT, || {
@@ -92,20 +90,20 @@ impl Oracle {
         let verdict = self.judge(&finished.events);
         println!("{verdict}");
         verdict.assert_right();
-        assert!(seen.is_some(), "all was seen, but only at the end");
+        assert!(seen.is_some(), "events came only when Whalewatch was stopped");
         assert!(verdict.in_containers > 0 || verdict.on_host > 0, "nothing was judged");
         finished.totals.assert_complete();
         finished.totals.assert_nothing_vanished("procs", &["container", "out"]);
         finished
     }
 
-    /// Looks at all that was printed.
+    /// Judges all events.
     pub fn judge(&self, events: &[Event]) -> Verdict {
         let mut verdict = Verdict { missing: self.missing(events), ..Verdict::default() };
         let cgroups = self.cgroups(events);
         let own_cgroup = own_cgroup();
         let mut host_keys = HashSet::new();
-        let mut begun = HashSet::new();
+        let mut started = HashSet::new();
         let mut unnamed: HashMap<&str, &Known> = HashMap::new();
         for event in events {
             if event.kind().starts_with("container.") {
@@ -121,10 +119,10 @@ impl Oracle {
             let in_cgroup = event.cgroup().and_then(|cgroup| cgroups.get(&cgroup).copied());
             if let Some(known) = in_cgroup {
                 if mark.is_some_and(|mark| self.by_mark.contains_key(mark)) {
-                    begun.insert(known.id.as_str());
+                    started.insert(known.id.as_str());
                 }
                 verdict.judge_contained(event, known);
-                if begun.contains(known.id.as_str()) && !verdict.count_name(event, known) {
+                if started.contains(known.id.as_str()) && !verdict.count_name(event, known) {
                     unnamed.insert(&known.id, known);
                 }
             } else {
@@ -137,7 +135,7 @@ impl Oracle {
         verdict
     }
 
-    /// Which cgroup is which container's, from the marked execs.
+    /// Returns each container's cgroup, from the marked execs.
     fn cgroups(&self, events: &[Event]) -> HashMap<u64, &Known> {
         let known = |event: &Event| Some((event.cgroup()?, self.by_mark.get(mark_of(event)?)?));
         events.iter().filter_map(known).collect()
@@ -183,14 +181,14 @@ impl Verdict {
         named
     }
 
-    /// Nothing wrong, nothing missing, everything named in the end, and 99 % named at once.
+    /// Checks that nothing is wrong or missing, everything is named in the end, and 99 % at once.
     ///
     /// # Panics
-    /// When it is not so.
+    /// If not.
     #[track_caller]
     pub fn assert_right(&self) {
         assert!(self.wrong.is_empty(), "{} wrong, the first: {}", self.wrong.len(), self.wrong[0]);
-        assert!(self.missing.is_empty(), "no exec and exit seen of {:?}", self.missing);
+        assert!(self.missing.is_empty(), "no exec or no exit of {:?}", self.missing);
         assert!(self.never_named.is_empty(), "never named: {:?}", self.never_named);
         assert!(self.named_at_once * 100 >= self.in_containers * 99, "named too late: {self}");
     }
@@ -207,7 +205,7 @@ impl Display for Verdict {
     }
 }
 
-/// The mark of a marked exec: the second argument of `/bin/true`.
+/// Returns the mark of a marked exec, the second argument of `/bin/true`.
 fn mark_of(event: &Event) -> Option<&str> {
     match event.args()[..] {
         ["/bin/true", _] => event.0["process"]["command_args"][1].as_str(),
@@ -215,7 +213,7 @@ fn mark_of(event: &Event) -> Option<&str> {
     }
 }
 
-/// The v2 cgroup of the test itself: what happens in there is on the host.
+/// Returns the id of the test's own v2 cgroup, in which every process is on the host.
 fn own_cgroup() -> Option<u64> {
     Some(fs::metadata(crate::cgroup::of_process("self").ok()?).ok()?.ino())
 }
@@ -237,7 +235,7 @@ mod tests {
         event
     }
 
-    /// A container `c` with the process 1 in cgroup 7, and a host process 2 in cgroup 9.
+    /// Knows a container `c` with process 1 in cgroup 7, and a host process 2 in cgroup 9.
     fn oracle() -> Oracle {
         let mut oracle = Oracle::default();
         oracle.in_container("in", "c", "name");
@@ -256,21 +254,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_right_is_right() {
+    fn right_events_are_right() {
         let verdict = oracle().judge(&all_right());
         verdict.assert_right();
         assert_eq!((verdict.in_containers, verdict.named_at_once, verdict.on_host), (2, 2, 2));
     }
 
     #[test]
-    fn a_container_s_event_shown_as_the_host_s_is_wrong() {
+    fn container_events_attributed_to_the_host_are_wrong() {
         let mut events = all_right();
         events[2] = process("process.exit", 1, 7, &Value::Null, "host");
         assert_eq!(oracle().judge(&events).wrong.len(), 1);
     }
 
     #[test]
-    fn a_host_s_event_shown_as_a_container_s_is_wrong() {
+    fn host_events_attributed_to_a_container_are_wrong() {
         let mut events = all_right();
         for (id, state) in [("c", "resolved"), ("another", "pending")] {
             events[3] = process("process.exit", 2, 9, &json!({"id": id}), state);
@@ -290,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_exit_is_missed() {
+    fn a_missing_exit_is_reported() {
         let mut events = all_right();
         events.pop();
         assert_eq!(oracle().judge(&events).missing, ["out"]);

@@ -1,4 +1,4 @@
-//! The JSON lines that came out.
+//! The JSON lines that Whalewatch prints.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
@@ -6,52 +6,52 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// A process for good: its pid and when it started.
+/// Identifies a process for good: its pid and its start time.
 pub type Key = (u64, u64);
 
-/// One line.
+/// One line, parsed.
 #[derive(Clone, Debug)]
 pub struct Event(pub Value);
 
 impl Event {
-    /// `process.exec`, …
+    /// Returns its kind: `process.exec`, …
     pub fn kind(&self) -> &str {
         self.0["kind"].as_str().unwrap_or_default()
     }
 
-    /// When it happened, as it was printed.
+    /// Returns its time as printed.
     pub fn time(&self) -> &str {
         self.0["time"].as_str().unwrap_or_default()
     }
 
-    /// Whose event it is; `None` for an event of no process.
+    /// Returns its process; `None` for an event without one.
     pub fn key(&self) -> Option<Key> {
         let process = &self.0["process"];
         Some((process["pid"].as_u64()?, process["start_time"].as_u64()?))
     }
 
-    /// Id of the cgroup it happened in; `None` where not known.
+    /// Returns the id of its cgroup; `None` if unknown.
     pub fn cgroup(&self) -> Option<u64> {
         self.0["process"]["cgroup_id"].as_u64().filter(|&id| id != 0)
     }
 
-    /// The command line of an exec.
+    /// Returns the command line of an exec.
     pub fn args(&self) -> Vec<&str> {
         let args = self.0["process"]["command_args"].as_array();
         args.into_iter().flatten().filter_map(Value::as_str).collect()
     }
 
-    /// Id of the container that it is shown as.
+    /// Returns the id of the container that it is attributed to.
     pub fn container_id(&self) -> Option<&str> {
         self.0["container"]["id"].as_str()
     }
 
-    /// Name of the container that it is shown as.
+    /// Returns the name of the container that it is attributed to.
     pub fn container_name(&self) -> Option<&str> {
         self.0["container"]["name"].as_str()
     }
 
-    /// `resolved`, `pending`, `unknown` or `host`.
+    /// Returns the state of its attribution: `resolved`, `pending`, `unknown` or `host`.
     pub fn state(&self) -> &str {
         self.0["attribution"]["state"].as_str().unwrap_or_default()
     }
@@ -66,7 +66,7 @@ impl Event {
 #[derive(Debug)]
 pub struct Output {
     file: BufReader<File>,
-    /// The beginning of a line whose end has not been written yet.
+    /// The beginning of a line that is not complete yet.
     partial: String,
     events: Vec<Event>,
 }
@@ -75,7 +75,7 @@ impl Output {
     /// Opens the file.
     ///
     /// # Panics
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     #[track_caller]
     pub fn open(path: &Path) -> Self {
         let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -83,10 +83,10 @@ impl Output {
         Self { file: BufReader::new(file), partial: String::new(), events: Vec::new() }
     }
 
-    /// Everything so far: what was read before and what has come since.
+    /// Returns all events so far, those read before and new ones.
     ///
     /// # Panics
-    /// On a line that is no JSON.
+    /// On a line that is not JSON.
     #[track_caller]
     pub fn events(&mut self) -> &[Event] {
         loop {
@@ -99,10 +99,10 @@ impl Output {
         }
     }
 
-    /// Everything, when the writer has ended: nothing may be left over.
+    /// Returns all events, once the writer has exited.
     ///
     /// # Panics
-    /// When the last line has no end.
+    /// If the last line is not complete.
     #[track_caller]
     pub fn finish(mut self) -> Vec<Event> {
         self.events();
@@ -113,5 +113,5 @@ impl Output {
 
 #[track_caller]
 fn parse(line: &str) -> Value {
-    serde_json::from_str(line).unwrap_or_else(|e| panic!("a line that is no JSON: {e}: {line}"))
+    serde_json::from_str(line).unwrap_or_else(|e| panic!("a line is not JSON: {e}: {line}"))
 }

@@ -1,5 +1,5 @@
-//! The `podman` command, with everything that it writes under one folder: as root, or as an
-//! ordinary user made for that.
+//! The `podman` command, which writes everything below one folder: as root, or as an ordinary user
+//! that is created for it.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -16,13 +16,14 @@ use crate::{cgroup, sweep, wait};
 
 /// The user that rootless containers run as.
 const USER: &str = "whalewatch-test";
-/// Its cgroup, where it may make others, and the one in there that its commands run in.
+/// The user's cgroup, in which it may make others, and the cgroup in there that its commands run
+/// in.
 const DELEGATED: &str = "whalewatch-test";
 const COMMANDS: &str = "commands";
-/// How long a service may take until it listens, and a process until it has ended.
+/// How long a service may take until it listens, and a process until it exits.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// What of the machine's podman a test uses. When it goes, so do its containers and its folder.
+/// A test's podman. Dropping it removes its containers and its folder, and its user.
 #[derive(Debug)]
 pub struct Podman {
     dir: PathBuf,
@@ -35,15 +36,15 @@ struct User {
     uid: u32,
     gid: u32,
     home: PathBuf,
-    /// Whether podman sees cgroup v2 alone, and may make cgroups.
+    /// Whether podman sees only cgroup v2 and may make cgroups.
     delegated: bool,
 }
 
 impl Podman {
-    /// As root, with everything under `dir`.
+    /// Runs as root, with everything below `dir`.
     ///
     /// # Errors
-    /// When what an earlier run left cannot be cleared.
+    /// If the files of an earlier run cannot be removed.
     pub fn root(dir: &Path) -> Result<Self> {
         let podman = Self { dir: dir.to_owned(), user: None };
         podman.clear()?;
@@ -51,27 +52,27 @@ impl Podman {
         Ok(podman)
     }
 
-    /// As an ordinary user who may make cgroups of their own, as systemd would let them.
+    /// Runs as an ordinary user who may make cgroups, as with systemd's delegation.
     ///
     /// # Errors
-    /// When there cannot be such a user.
+    /// If the user cannot be created.
     pub fn rootless() -> Result<Self> {
         Self::of_user(true)
     }
 
-    /// As an ordinary user who may not make cgroups: containers stay in theirs.
+    /// Runs as an ordinary user who may not make cgroups, so that containers stay in the user's.
     ///
     /// # Errors
-    /// When there cannot be such a user.
+    /// If the user cannot be created.
     pub fn rootless_without_cgroups() -> Result<Self> {
         Self::of_user(false)
     }
 
     fn of_user(delegated: bool) -> Result<Self> {
         if let Ok(user) = find_user() {
-            // An earlier run was cut short.
+            // An earlier run was interrupted.
             drop(Self { dir: user.home.clone(), user: Some(user) });
-            ensure!(find_user().is_err(), "{USER} is still there");
+            ensure!(find_user().is_err(), "cannot remove the user {USER}");
         }
         admin("useradd", &["--create-home", "--shell", "/bin/sh", USER])?;
         admin(
@@ -88,7 +89,7 @@ impl Podman {
         Ok(Self { dir: user.home.clone(), user: Some(user) })
     }
 
-    /// The folder of its records; a user's is where podman has it by itself.
+    /// Returns the folder of its records; a user's is podman's default.
     pub fn graphroot(&self) -> PathBuf {
         match &self.user {
             Some(user) => user.home.join(".local/share/containers/storage"),
@@ -96,12 +97,12 @@ impl Podman {
         }
     }
 
-    /// Where whoever its containers are of may write.
+    /// Returns the folder that the containers' owner may write to.
     pub fn folder(&self) -> &Path {
         &self.dir
     }
 
-    /// The command, with none of the caller's own settings.
+    /// Returns the command, without settings from the environment.
     pub fn command(&self) -> Command {
         let path = |name: &str| self.dir.join(name).into_os_string();
         let mut words: Vec<OsString> = vec!["podman".into()];
@@ -111,7 +112,7 @@ impl Podman {
         } else {
             words.push("--storage-driver=vfs".into());
         }
-        // What works without systemd, and where cgroups are hybrid.
+        // These work without systemd and with hybrid cgroups.
         let common = ["--cgroup-manager=cgroupfs", "--events-backend=file", "--runtime=runc"];
         words.extend(common.map(Into::into));
         let mut command = match &self.user {
@@ -125,7 +126,7 @@ impl Podman {
         command
     }
 
-    /// Options for `podman run` without which it wants more of the machine than a test may ask.
+    /// Returns options for `podman run` that keep its demands on the machine small.
     pub fn options(&self) -> Vec<&'static str> {
         let mut options = vec!["--network=none", "--ulimit=nofile=1024:1024"];
         options.extend(["--ulimit=nproc=1024:1024", "--pids-limit=-1"]);
@@ -135,10 +136,10 @@ impl Podman {
         options
     }
 
-    /// Runs it and gives what it printed, without the last newline.
+    /// Runs the command. Returns its output without the last newline.
     ///
     /// # Errors
-    /// When it cannot be started, or fails: with what it said.
+    /// If it cannot be started or fails: with its messages.
     pub fn run(&self, args: &[&str]) -> Result<String> {
         let done = self.command().args(args).stdin(Stdio::null()).output();
         let done = done.context("cannot start `podman`")?;
@@ -149,10 +150,10 @@ impl Podman {
         Ok(String::from_utf8_lossy(&done.stdout).trim_end().to_owned())
     }
 
-    /// As [`Podman::run`], but a failure fails the test.
+    /// Runs the command as [`Podman::run`] does, and fails the test if it fails.
     ///
     /// # Panics
-    /// When the command fails.
+    /// If the command fails.
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         self.run(args).unwrap_or_else(|e| panic!("{e:#}"))
@@ -161,9 +162,9 @@ impl Podman {
     /// Makes an image from a tar of its root.
     ///
     /// # Errors
-    /// When podman refuses it.
+    /// If podman refuses it.
     pub fn import(&self, tar: &Path, image: &str) -> Result<()> {
-        // The user may not be allowed to look where the tar lies.
+        // The user may have no access to the tar's folder.
         let mut command = self.command();
         command.args(["import", "-", image]).stdin(File::open(tar)?);
         let done = command.output().context("cannot start `podman`")?;
@@ -171,14 +172,14 @@ impl Podman {
         Ok(())
     }
 
-    /// Runs a command in a new container in the background, and gives the container's id.
+    /// Runs a command in a new container in the background. Returns the container's id.
     #[track_caller]
     pub fn start(&self, name: &str, image: &str, command: &[&str]) -> String {
         let head = [&["run", "-d", "--name", name][..], &self.options(), &[image]].concat();
         self.ok(&[&head, command].concat())
     }
 
-    /// Runs a command in a new container to its end, and gives the container's id.
+    /// Runs a command in a new container to its end. Returns the container's id.
     #[track_caller]
     pub fn run_to_end(&self, name: &str, image: &str, command: &[&str]) -> String {
         let file = self.dir.join(format!("cid-{name}"));
@@ -188,10 +189,10 @@ impl Podman {
         fs::read_to_string(&file).expect("podman wrote the container's id").trim().to_owned()
     }
 
-    /// Starts its service, which speaks Docker's words on a socket.
+    /// Starts its service, which serves Docker's API on a socket.
     ///
     /// # Errors
-    /// When it does not come to listen.
+    /// If it does not listen in time.
     pub fn serve(&self) -> Result<Service> {
         let socket = self.dir.join("podman.sock");
         let mut command = self.command();
@@ -205,8 +206,7 @@ impl Podman {
         Ok(service)
     }
 
-    /// Ends what runs in the folder, takes down what is mounted there, and removes it; with its
-    /// user, if it has one.
+    /// Removes the containers, the mounts and the folder, and the user if there is one.
     fn clear(&self) -> Result<()> {
         if self.dir.exists() {
             self.run(&["rm", "-a", "-f", "-t", "0"])?;
@@ -231,11 +231,11 @@ impl Drop for Podman {
     }
 }
 
-/// A podman that listens.
+/// A running podman service.
 #[derive(Debug)]
 pub struct Service {
     child: Child,
-    /// Where.
+    /// Its socket.
     pub socket: PathBuf,
 }
 
@@ -247,7 +247,7 @@ impl Drop for Service {
 }
 
 impl User {
-    /// A command of the user's: what is to be run follows.
+    /// Returns a command that runs `podman` as the user; its arguments follow.
     fn command(&self) -> Command {
         let script = if self.delegated {
             format!(
@@ -265,7 +265,7 @@ impl User {
         command
     }
 
-    /// Podman leaves a process that keeps the user's namespaces.
+    /// Kills the process that podman leaves to keep the user's namespaces.
     fn end_all(&self) {
         let file = self.home.join("runtime/libpod/tmp/pause.pid");
         let Some(pid) = sweep::read_pid(&file) else { return };
@@ -278,7 +278,7 @@ impl User {
     }
 }
 
-/// Gives the user a cgroup to make others in.
+/// Makes a cgroup in which the user may make others.
 fn delegate() -> Result<()> {
     let own = cgroup::mount_point()?.join(DELEGATED);
     for folder in [COMMANDS, "containers"] {
@@ -291,7 +291,7 @@ fn delegate() -> Result<()> {
 
 fn take_back() {
     let Ok(root) = cgroup::mount_point() else { return };
-    // They can be removed once the last process in them has been waited for.
+    // They can be removed once the last process in them has been reaped.
     wait::poll(LIMIT, || {
         let own = root.join(DELEGATED);
         for folder in [own.join(COMMANDS), own.join("containers"), own.clone()] {
@@ -306,7 +306,7 @@ fn find_user() -> Result<User> {
     let line = passwd.lines().find_map(|line| line.strip_prefix(USER)?.strip_prefix(':'));
     let fields: Vec<&str> = line.context("no such user")?.split(':').collect();
     let [_, uid, gid, _, home, ..] = fields[..] else { bail!("a short line in /etc/passwd") };
-    ensure!(home.ends_with(USER), "{home} is no home of the tests' user");
+    ensure!(home.ends_with(USER), "{home} is not the home of {USER}");
     let delegated = cgroup::mount_point()?.join(DELEGATED).join(COMMANDS).exists();
     Ok(User { uid: uid.parse()?, gid: gid.parse()?, home: home.into(), delegated })
 }

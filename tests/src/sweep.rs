@@ -1,6 +1,6 @@
-//! Clearing what a dockerd or a containerd leaves behind, also one of an earlier run that was cut
-//! short: processes, cgroups, mounts, files. Everything is recognised by the folder that the daemon
-//! was given, so nothing else on the machine is touched.
+//! Removes what a dockerd or a containerd leaves, also one of an earlier, interrupted run:
+//! processes, cgroups, mounts, files. All of it is recognised by the daemon's folder, so nothing
+//! else on the machine is touched.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::wait;
 
-/// How long killed processes may take until they are gone.
+/// How long killed processes may take to exit.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Where a containerd of ours keeps its state, in its folder.
+/// The folder of a containerd's state, below its own.
 pub const CONTAINERD_STATE: &str = "state";
-/// Programs that a dockerd consists of; each has the daemon's folder in its command line.
+/// The programs of a dockerd, each of which has the daemon's folder in its command line.
 const PROGRAMS: [&str; 4] = ["dockerd", "containerd", "containerd-shim", "containerd-shim-runc-v2"];
 
-/// Ends what runs out of `dir`, takes down what is mounted there, and removes it.
+/// Kills the daemons of `dir` and their containers, unmounts what is mounted there, and removes it.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn sweep(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
@@ -34,10 +34,10 @@ pub fn sweep(dir: &Path) -> Result<()> {
     remove(dir)
 }
 
-/// Takes down what is mounted in `dir`, and removes it.
+/// Unmounts what is mounted in `dir`, and removes it.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn remove(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
@@ -46,24 +46,23 @@ pub fn remove(dir: &Path) -> Result<()> {
     fs::remove_dir_all(dir).with_context(|| format!("cannot remove {}", dir.display()))
 }
 
-/// As [`sweep`], for what a containerd left in its folder.
+/// Does the same as [`sweep`] for a containerd's folder.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn sweep_containerd(dir: &Path) -> Result<()> {
     if !dir.exists() {
         return Ok(());
     }
     let cgroups = end_containers(dir);
     kill_all(|pid| is_daemon_of(pid, dir));
-    // A shim that was killed just now has left its container to nobody.
+    // The container of a shim that was killed just now has no parent any more.
     kill_all(|pid| is_in_container(pid, &cgroups));
     remove_cgroups_called(&cgroups);
     remove(dir)
 }
 
-/// Ends all processes in the containers of a containerd; gives what the containers' cgroups are
-/// called.
+/// Kills all processes in a containerd's containers. Returns the ends of their cgroups' paths.
 pub fn end_containers(dir: &Path) -> Vec<String> {
     let tasks = dir.join(CONTAINERD_STATE).join("io.containerd.runtime.v2.task");
     let names = |dir: &Path| -> Vec<String> {
@@ -83,7 +82,7 @@ pub fn end_containers(dir: &Path) -> Vec<String> {
     cgroups
 }
 
-/// Removes the cgroups whose paths end so, and then those above them that are empty by now.
+/// Removes the cgroups whose paths have these ends, and then those above them that are empty.
 fn remove_cgroups_called(ends: &[String]) {
     if ends.is_empty() {
         return;
@@ -97,22 +96,22 @@ fn remove_cgroups_called(ends: &[String]) {
             let path = dir.strip_prefix(&root).map(|path| format!("/{}", path.display()));
             if path.is_ok_and(|path| ends.iter().any(|end| path.ends_with(end.as_str()))) {
                 let above = dir.ancestors().take_while(|above| *above != root);
-                // What is in use refuses to go.
+                // A cgroup in use cannot be removed.
                 let _in_use = above.map(fs::remove_dir).take_while(Result::is_ok).count();
             }
         }
     }
 }
 
-/// The pid in a pid file.
+/// Reads the pid in a pid file.
 pub fn read_pid(file: &Path) -> Option<u32> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }
 
-/// Whether a process is there and has not ended.
+/// Whether a process exists and has not exited.
 pub fn is_running(pid: u32) -> bool {
     let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { return false };
-    // The state stands behind the command name, which may itself hold brackets.
+    // The state comes after the command name, which may contain brackets.
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     state.is_some_and(|state| state != 'Z' && state != 'X')
 }
@@ -123,7 +122,7 @@ fn pids() -> Vec<u32> {
 }
 
 fn kill_all(wanted: impl Fn(u32) -> bool) {
-    // Killing one may let another appear (a shim starts a clean-up), so look until there are none.
+    // Killing one may start another (a shim starts a clean-up), so repeat until there are none.
     wait::poll(LIMIT, || {
         let found: Vec<u32> =
             pids().into_iter().filter(|&pid| is_running(pid) && wanted(pid)).collect();
@@ -138,7 +137,7 @@ fn is_daemon_of(pid: u32, dir: &Path) -> bool {
     let Ok(line) = fs::read(format!("/proc/{pid}/cmdline")) else { return false };
     let line = String::from_utf8_lossy(&line);
     let program = line.split('\0').next().and_then(|path| path.rsplit('/').next());
-    // With the slash, so that a folder whose name begins with this one's is another one.
+    // With the slash, so that a folder whose name begins with this one's does not match.
     let inside = format!("{}/", dir.display());
     program.is_some_and(|program| PROGRAMS.contains(&program)) && line.contains(&inside)
 }
@@ -153,7 +152,7 @@ fn container_ids(dir: &Path) -> Vec<String> {
     entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Mount points, with the file system's type, in the order they were mounted.
+/// Lists mount points and their file systems' types, in the order of mounting.
 fn mounts() -> Vec<(PathBuf, String)> {
     let table = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     let line = |line: &str| {
@@ -175,7 +174,7 @@ fn remove_cgroups(containers: &[String]) {
     let hierarchies = mounts().into_iter().filter(|(_, kind)| kind.starts_with("cgroup"));
     for (root, _) in hierarchies {
         for id in containers {
-            // Mostly gone already: runc removes them when it ends in peace.
+            // Usually gone already: runc removes them when a container exits.
             let _gone = fs::remove_dir(root.join("docker").join(id));
         }
     }

@@ -1,11 +1,11 @@
-//! The totals that Whalewatch writes with `--stats-file`, and what must be true of them.
+//! The totals that Whalewatch writes with `--stats-file`, and checks of them.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// What was written.
+/// A file of totals, parsed.
 #[derive(Debug)]
 pub struct Totals(Value);
 
@@ -13,24 +13,24 @@ impl Totals {
     /// Reads the file.
     ///
     /// # Panics
-    /// When it is missing or no JSON.
+    /// If it is missing or not JSON.
     #[track_caller]
     pub fn read(path: &Path) -> Self {
         let text = fs::read_to_string(path)
             .unwrap_or_else(|e| panic!("no totals at {}: {e}", path.display()));
         Self(
             serde_json::from_str(&text)
-                .unwrap_or_else(|e| panic!("totals are no JSON: {e}: {text}")),
+                .unwrap_or_else(|e| panic!("totals are not JSON: {e}: {text}")),
         )
     }
 
-    /// One counter of a tracker.
+    /// Returns a counter of a tracker.
     #[track_caller]
     pub fn tracker(&self, name: &str, counter: &str) -> u64 {
         self.counter("trackers", name, counter)
     }
 
-    /// One counter of a handler.
+    /// Returns a counter of a handler.
     #[track_caller]
     pub fn handler(&self, name: &str, counter: &str) -> u64 {
         self.counter("handlers", name, counter)
@@ -49,10 +49,10 @@ impl Totals {
         table.keys().map(String::as_str).collect()
     }
 
-    /// Every event is accounted for, at every tracker and at every handler.
+    /// Checks that every tracker and every handler accounts for every event.
     ///
     /// # Panics
-    /// When the sums do not add up.
+    /// If the sums do not add up.
     #[track_caller]
     pub fn assert_conserved(&self) {
         for name in self.names("trackers") {
@@ -75,10 +75,10 @@ impl Totals {
         }
     }
 
-    /// What one stage gave is what the next one got, along a single chain.
+    /// Checks, along a single chain, that each part received what the one before it passed on.
     ///
     /// # Panics
-    /// When something vanished in between.
+    /// If events vanished in between.
     #[track_caller]
     pub fn assert_nothing_vanished(&self, tracker: &str, handlers: &[&str]) {
         let mut given = self.tracker(tracker, "delivered");
@@ -91,10 +91,10 @@ impl Totals {
         }
     }
 
-    /// The kernel could hand over every event, and nothing was refused on the way.
+    /// Checks that no tracker lost events and no handler dropped any.
     ///
     /// # Panics
-    /// When something was lost or dropped.
+    /// If events were lost or dropped.
     #[track_caller]
     pub fn assert_complete(&self) {
         for name in self.names("trackers") {

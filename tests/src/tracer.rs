@@ -15,12 +15,12 @@ use crate::output::{Event, Output};
 use crate::totals::Totals;
 use crate::wait;
 
-/// How long it may take until it says that it is watching. Its own aim is 0.2 s; a test machine may
-/// be busy.
+/// How long it may take until it prints that it is watching. The goal is 0.2 s, but a test machine
+/// may be busy.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long it may take to drain and end.
+/// How long it may take to drain and exit.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// How long an event may take from the kernel to the file when a test waits for it.
+/// How long an event may take from the kernel to the file.
 const EVENT_LIMIT: Duration = Duration::from_secs(30);
 
 /// A running Whalewatch that writes JSON lines to a file.
@@ -33,14 +33,14 @@ pub struct Tracer {
     stats: PathBuf,
 }
 
-/// A Whalewatch that has ended in peace.
+/// A Whalewatch that has exited without an error.
 #[derive(Debug)]
 pub struct Finished {
-    /// All that it printed.
+    /// All events that it printed.
     pub events: Vec<Event>,
     /// Its totals.
     pub totals: Totals,
-    /// What it said on standard error.
+    /// Its standard error.
     pub stderr: String,
 }
 
@@ -48,16 +48,16 @@ impl Tracer {
     /// Runs a configuration, and waits until it is watching.
     ///
     /// # Panics
-    /// When it does not come to watch.
+    /// If it does not begin to watch in time.
     #[track_caller]
     pub fn run(dir: &Path, config: &str) -> Self {
         Self::start(&environment::program(), dir, config)
     }
 
-    /// As [`Tracer::run`], with a given program.
+    /// Runs a configuration as [`Tracer::run`] does, with a given program.
     ///
     /// # Panics
-    /// When it does not come to watch.
+    /// If it does not begin to watch in time.
     #[track_caller]
     pub fn start(program: &Path, dir: &Path, config: &str) -> Self {
         let file = dir.join("config.toml");
@@ -91,38 +91,39 @@ impl Tracer {
         }
     }
 
-    /// Its pid.
+    /// Returns its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it has printed so far.
+    /// Returns the events that it has printed so far.
     #[track_caller]
     pub fn events(&mut self) -> &[Event] {
         self.output.events()
     }
 
-    /// How many bytes it has printed so far.
+    /// Returns how many bytes it has printed so far.
     pub fn printed(&self) -> u64 {
         fs::metadata(&self.out).map_or(0, |file| file.len())
     }
 
-    /// What it has said on standard error so far.
+    /// Returns its standard error so far.
     pub fn said(&self) -> String {
         self.stderr.text()
     }
 
-    /// Waits until what it printed satisfies `condition`.
+    /// Waits until its events satisfy `condition`. `what` completes the sentence "still waiting
+    /// until".
     ///
     /// # Panics
-    /// When it does not come to that, or ends.
+    /// If they do not in time.
     #[track_caller]
     pub fn wait_for<T>(&mut self, what: &str, condition: impl Fn(&[Event]) -> Option<T>) -> T {
         let found = wait::poll(EVENT_LIMIT, || condition(self.output.events()));
         match found {
             Some(found) => found,
             None => {
-                panic!("after {EVENT_LIMIT:?} still waiting until {what}: {}", self.stderr.text())
+                panic!("{EVENT_LIMIT:?} passed, still waiting until {what}: {}", self.stderr.text())
             }
         }
     }
@@ -139,39 +140,40 @@ impl Tracer {
         });
     }
 
-    /// Asks it to stop, without waiting.
+    /// Sends SIGTERM, without waiting.
     pub fn terminate(&self) {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             kill_process(pid, Signal::TERM).expect("our own child can be signalled");
         }
     }
 
-    /// Sends it SIGHUP: it reads its configuration again.
+    /// Sends SIGHUP, which makes it read its configuration again.
     pub fn hang_up(&self) {
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             kill_process(pid, Signal::HUP).expect("our own child can be signalled");
         }
     }
 
-    /// How often it has said that it reads another configuration now.
+    /// Returns how often it has reported a reload.
     pub fn reloads(&self) -> usize {
         self.stderr.text().lines().filter(|line| line.starts_with("reloaded: ")).count()
     }
 
-    /// Stops it and takes what it leaves. It must end in peace.
+    /// Stops it. Returns its events, totals and messages.
     ///
     /// # Panics
-    /// When it does not end, fails, or its totals do not add up.
+    /// If it does not exit in time, fails, or its totals do not add up.
     #[track_caller]
     pub fn stop(self) -> Finished {
         self.terminate();
         self.finish()
     }
 
-    /// Waits until it has ended, which someone must have asked it for, and takes what it leaves.
+    /// Waits until it exits, and returns what [`Tracer::stop`] returns. Something else must stop
+    /// it.
     ///
     /// # Panics
-    /// As [`Tracer::stop`].
+    /// As [`Tracer::stop`] does.
     #[track_caller]
     pub fn finish(mut self) -> Finished {
         let status = self.wait();
@@ -194,14 +196,13 @@ impl Tracer {
 
 impl Drop for Tracer {
     fn drop(&mut self) {
-        // Only a test that failed leaves it running.
+        // It runs still only if the test failed, or wants it killed.
         let _gone = self.child.kill();
         let _status = self.child.wait();
     }
 }
 
-/// Standard error of a child, collected line by line by a thread, so that the child never waits for
-/// us to read.
+/// Standard error of a child. A thread collects it, so that the child never blocks on its pipe.
 #[derive(Debug)]
 pub struct Stderr {
     text: Arc<Mutex<String>>,
@@ -209,7 +210,7 @@ pub struct Stderr {
 }
 
 impl Stderr {
-    /// Begins to collect.
+    /// Starts to collect.
     pub fn collect(pipe: ChildStderr) -> Self {
         let text = Arc::new(Mutex::new(String::new()));
         let shared = Arc::clone(&text);
@@ -223,15 +224,15 @@ impl Stderr {
         Self { text, reader: Some(reader) }
     }
 
-    /// What has come so far.
+    /// Returns the text so far.
     ///
     /// # Panics
-    /// Never: no one panics while holding the lock.
+    /// Never: no thread panics while it holds the lock.
     pub fn text(&self) -> String {
         self.text.lock().expect("no one panics while holding it").clone()
     }
 
-    /// All of it, once the child has ended.
+    /// Returns the whole text, once the child has exited.
     pub fn all(&mut self) -> String {
         if let Some(reader) = self.reader.take() {
             let _panicked = reader.join();

@@ -1,12 +1,12 @@
-//! Waiting for a condition, never for a time.
+//! Waits for conditions, never for a time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// The interval at which a condition is checked.
 const STEP: Duration = Duration::from_millis(10);
 
-/// Looks at `condition` until it gives something or `limit` is over.
+/// Calls `condition` until it returns a value, or `None` when `limit` has passed.
 pub fn poll<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + limit;
     loop {
@@ -20,19 +20,19 @@ pub fn poll<T>(limit: Duration, mut condition: impl FnMut() -> Option<T>) -> Opt
     }
 }
 
-/// As [`poll`], but fails the test when the time is over.
+/// Waits as [`poll`] does, and fails the test at the deadline.
 ///
 /// # Panics
-/// When `limit` is over.
+/// When `limit` has passed.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, condition: impl FnMut() -> Option<T>) -> T {
     match poll(limit, condition) {
         Some(found) => found,
-        None => panic!("after {limit:?} still waiting until {what}"),
+        None => panic!("{limit:?} passed, still waiting until {what}"),
     }
 }
 
-/// `Some(())` when true: for conditions that have nothing to give.
+/// Returns `Some(())` if true: for conditions without a value.
 pub fn when(condition: bool) -> Option<()> {
     condition.then_some(())
 }

@@ -1,4 +1,4 @@
-//! Running the workload program, on the host or in a container, and what it tells of itself.
+//! Runs the workload program, on the host or in a container, and reads its report of itself.
 
 use std::process::{Command, Output};
 
@@ -6,38 +6,38 @@ use serde_json::Value;
 
 use crate::docker::Docker;
 
-/// A workload program at a path: tests have it as `env!("CARGO_BIN_EXE_workload")`.
+/// A workload program at a path. Tests use `env!("CARGO_BIN_EXE_workload")`.
 #[derive(Clone, Copy, Debug)]
 pub struct Workload(pub &'static str);
 
-/// Where the program stands in containers.
+/// The program's path in containers.
 const IN_CONTAINER: &str = "/workload";
-/// The host's libraries, which the program needs in containers too.
+/// The host's libraries, which the program needs in containers as well.
 const LIBRARIES: [&str; 3] = ["/lib", "/lib64", "/usr/lib"];
 
 impl Workload {
-    /// Runs it on the host, to its end.
+    /// Runs it on the host to its end. Returns its report.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     #[track_caller]
     pub fn on_host(self, arguments: &[&str]) -> Value {
-        told(arguments, &self.command(arguments).output().expect("the workload can be started"))
+        report(arguments, &self.command(arguments).output().expect("the workload can be started"))
     }
 
-    /// It, to be run on the host.
+    /// Returns a command that runs it on the host.
     pub fn command(self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.0);
-        // Cargo has its own loader look into a folder for each library that was ever built: opens
-        // that are not the workload's.
+        // Cargo sets a search path for libraries, and the loader's lookups in it are opens that are
+        // not the workload's.
         command.args(arguments).env_remove("LD_LIBRARY_PATH");
         command
     }
 
-    /// Runs it in a container of that name, to its end. `options` are for `docker run`.
+    /// Runs it to its end in a new container. `options` are for `docker run`. Returns its report.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     #[track_caller]
     pub fn in_container(
         self,
@@ -50,22 +50,22 @@ impl Workload {
         let mut command = docker.command();
         command.args(["run", "--rm", "--name", name]).args(self.mounts()).args(options);
         command.args([image, IN_CONTAINER]).args(arguments);
-        told(arguments, &command.output().expect("docker can be started"))
+        report(arguments, &command.output().expect("docker can be started"))
     }
 
-    /// Runs it in a container that runs already, which must have been started with
-    /// [`Workload::mounts`].
+    /// Runs it to its end in a running container, which must have been started with
+    /// [`Workload::mounts`]. Returns its report.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     #[track_caller]
     pub fn exec(self, docker: &Docker, container: &str, arguments: &[&str]) -> Value {
         let mut command = docker.command();
         command.args(["exec", container, IN_CONTAINER]).args(arguments);
-        told(arguments, &command.output().expect("docker can be started"))
+        report(arguments, &command.output().expect("docker can be started"))
     }
 
-    /// Options for `docker run` that put the program into a container.
+    /// Returns options for `docker run` that make the program available in a container.
     pub fn mounts(self) -> Vec<String> {
         let there = LIBRARIES.iter().filter(|path| std::path::Path::new(path).exists());
         let libraries = there.map(|path| format!("--volume={path}:{path}:ro"));
@@ -73,12 +73,12 @@ impl Workload {
     }
 }
 
-/// What the workload told of itself.
+/// Parses the workload's report of itself.
 ///
 /// # Panics
-/// When it failed.
+/// If it failed.
 #[track_caller]
-pub fn told(arguments: &[&str], output: &Output) -> Value {
+pub fn report(arguments: &[&str], output: &Output) -> Value {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "workload {arguments:?}: {}: {said}", output.status);
     let text = String::from_utf8_lossy(&output.stdout);

@@ -1,8 +1,8 @@
-//! Adding atomically. The standard library has it only for targets that can compare and exchange.
+//! Atomic addition. The standard library offers it only for targets with compare-and-exchange.
 
 use core::arch::asm;
 
-/// Adds, and gives what was there before.
+/// Adds `amount` and returns the previous value.
 ///
 /// # Safety
 ///
@@ -10,21 +10,25 @@ use core::arch::asm;
 #[inline(always)]
 pub unsafe fn fetch_add(to: *mut u64, amount: u64) -> u64 {
     let mut value = amount;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
-        asm!("{value} = atomic_fetch_add((u64 *)({to} + 0), {value})", to = in(reg) to, value = inout(reg) value);
+        asm!(
+            "{value} = atomic_fetch_add((u64 *)({to} + 0), {value})",
+            to = in(reg) to,
+            value = inout(reg) value,
+        );
     }
     value
 }
 
-/// Adds.
+/// Adds `amount`.
 ///
 /// # Safety
 ///
 /// `to` must be writable and aligned.
 #[inline(always)]
 pub unsafe fn add(to: *mut u64, amount: u64) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         asm!("lock *(u64 *)({to} + 0) += {amount}", to = in(reg) to, amount = in(reg) amount);
     }

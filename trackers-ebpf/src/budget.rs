@@ -1,4 +1,4 @@
-//! How many events each cgroup may have.
+//! Budgets: how many events each cgroup may cause.
 
 use aya_ebpf::{
     bindings::BPF_NOEXIST, helpers::bpf_ktime_get_boot_ns, macros::map, maps::LruHashMap,
@@ -11,15 +11,15 @@ use crate::{
     kernel::global,
 };
 
-/// Each cgroup's token bucket. The loader makes it larger where there is a budget.
+/// The token bucket of each cgroup. The loader enlarges the map if there is a budget.
 #[map]
 static BUDGETS: LruHashMap<u64, Budget> = LruHashMap::with_max_entries(1, 0);
 
-/// Takes a token out of the cgroup's bucket; says, and counts, if there was none.
+/// Takes a token from the cgroup's bucket. If there is none, counts the refusal and returns true.
 ///
-/// The bucket is the time at which it will be full again: each token puts that off by its cost, and
-/// a bucket that would be full later than a burst takes has none left. Several CPUs may take at
-/// once; what one finds too late it gives back.
+/// The bucket is stored as the time at which it will be full again. Each token postpones that time
+/// by its cost; a bucket is empty if the time is further away than a burst. Several CPUs may take
+/// tokens at once; one that takes too many gives its token back.
 ///
 /// # Safety
 ///
@@ -34,11 +34,10 @@ pub unsafe fn refuses(cgroup_id: u64) -> bool {
     // SAFETY: it takes nothing.
     let now = unsafe { bpf_ktime_get_boot_ns() };
     if BUDGETS.get_ptr_mut(cgroup_id).is_none() {
-        // Another CPU may have been quicker.
+        // Another CPU may have inserted it first.
         let _ = BUDGETS.insert(cgroup_id, Budget { full_at: now, refused: 0 }, BPF_NOEXIST.into());
     }
-    // No memory for a bucket, which only the kernel's own shortage can bring about: nothing is
-    // refused.
+    // The kernel has no memory for a bucket: refuse nothing.
     let Some(bucket) = BUDGETS.get_ptr_mut(cgroup_id) else { return false };
     // SAFETY: the map's memory; all access to it is atomic.
     unsafe {

@@ -1,35 +1,36 @@
-//! Reading the kernel's structs.
+//! Reading kernel structs.
 
 use core::ffi::c_void;
 
 use aya_ebpf::{EbpfContext as _, programs::BtfTracePointContext};
 
-/// A pointer to some struct of the kernel's; the verifier knows which.
+/// A pointer to a kernel struct, whose type the verifier knows.
 pub type Kernel = *const u8;
 
-/// Reads a read-only global. Volatile, since the value in the object is not the one that the loader
-/// sets.
+/// Reads a read-only global. The read is volatile because the loader replaces the value in the
+/// object.
 ///
 /// # Safety
 ///
 /// `global` must point into a global of this object.
 #[inline(always)]
 pub unsafe fn global<T: Copy>(global: *const T) -> T {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { global.read_volatile() }
 }
 
 /// Loads the member at `offset` (a read-only global) of the struct that `base` points to.
 ///
-/// A stale or null pointer reads as zeroes: the kernel guards such loads. Volatile keeps the
-/// compiler from merging loads of two types into one that the verifier cannot check.
+/// A stale or null pointer reads as zeroes, because the kernel guards such loads. The load is
+/// volatile so that the compiler does not merge loads from two types into one that the verifier
+/// cannot check.
 ///
 /// # Safety
 ///
 /// `base` must be a pointer that the verifier knows the type of.
 #[inline(always)]
 pub unsafe fn load<T: Copy>(base: Kernel, offset: *const u32) -> T {
-    // SAFETY: the caller's; the verifier refuses offsets that are not a member's.
+    // SAFETY: guaranteed by the caller; the verifier refuses offsets that are not a member's.
     unsafe { base.add(global(offset) as usize).cast::<T>().read_volatile() }
 }
 
@@ -42,13 +43,14 @@ pub fn argument(ctx: &BtfTracePointContext, n: usize) -> Kernel {
 /// The `n`th argument of a tracepoint, as a number.
 #[inline(always)]
 pub fn number(ctx: &BtfTracePointContext, n: usize) -> u64 {
-    // SAFETY: the context is an array of 64-bit arguments; the verifier knows how many. Volatile,
-    // or the compiler reads an argument before it is known to exist.
+    // SAFETY: the context is an array of 64-bit arguments, whose number the verifier knows. The
+    // read is volatile so that the compiler does not move it before the check that the argument
+    // exists.
     unsafe { ctx.as_ptr().cast::<u64>().add(n).read_volatile() }
 }
 
-/// The same number, of which the compiler knows nothing any more: so that it checks a bound on the
-/// very number that it uses then, as the verifier wants to see it.
+/// Returns the same number, but hides its value from the compiler. The compiler then checks bounds
+/// on the register that it uses afterwards, as the verifier requires.
 #[inline(always)]
 pub fn opaque(mut number: u64) -> u64 {
     // SAFETY: it copies a register to itself.
@@ -56,7 +58,7 @@ pub fn opaque(mut number: u64) -> u64 {
     number
 }
 
-/// A map's address as helpers want it.
+/// The address of a map, for helpers.
 #[inline(always)]
 pub fn map_address<T>(map: &T) -> *mut c_void {
     core::ptr::from_ref(map).cast_mut().cast()

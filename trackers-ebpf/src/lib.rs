@@ -1,12 +1,13 @@
-//! What Whalewatch's kernel programs share: reading the kernel's structs, the header of a process
-//! record, and handing records to user space.
+//! Parts that Whalewatch's kernel programs share: reading kernel structs, writing the header of a
+//! process record, and submitting records to user space.
 //!
-//! The programs carry no CO-RE relocations. The loader looks member offsets up in the running
-//! kernel's type information and sets them as read-only globals, which the verifier knows as
-//! constants: `pointer + offset` is then a direct load that it checks against the kernel's types,
-//! with no helper call.
+//! The programs have no CO-RE relocations. The loader looks up member offsets in the running
+//! kernel's type information and sets them as read-only globals, which the verifier treats as
+//! constants. So `pointer + offset` is a direct load, without a helper call, that the verifier
+//! checks against the kernel's types.
 #![no_std]
-#![feature(asm_experimental_arch)] // For atomic adding: the compiler has it for this target in no other way.
+// For atomic additions, which the compiler does not offer for this target.
+#![feature(asm_experimental_arch)]
 #![expect(
     unsafe_code,
     reason = "kernel programs read through raw pointers; the verifier checks every one"
@@ -28,19 +29,19 @@ pub mod syscall;
 
 use whalewatch_trackers_common::{CommonSettings, TaskOffsets};
 
-/// Set by the loader: what every tracker's programs are told.
+/// Set by the loader: the settings that every tracker's programs read.
 #[unsafe(no_mangle)]
 pub static COMMON: CommonSettings = CommonSettings::UNSET;
 
-/// Where the kernel keeps what is common to all processes.
+/// Offsets of kernel members for every process.
 pub const TASK: *const TaskOffsets = &raw const COMMON.task;
 
-/// The kernel checks this when a program uses helpers that it keeps for GPL-compatible programs.
+/// The kernel checks the license of programs that use GPL-only helpers.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 pub static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// Never runs: the programs have no path that panics, and the verifier would refuse one that loops.
+/// Never runs: no program can panic, and the verifier would refuse an endless loop.
 #[cfg(target_arch = "bpf")]
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {

@@ -1,4 +1,4 @@
-//! Handing records to user space, and counting those that it could not take.
+//! Submitting records to user space, and counting those for which there is no room.
 
 use core::ffi::c_void;
 
@@ -23,16 +23,17 @@ use crate::{
 #[map]
 pub static RECORDS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
-/// Where a record with a variable tail is put together: its fixed part first, then the pieces of
+/// A buffer in which a record with a variable tail is assembled: its fixed part, then the pieces of
 /// its tail.
 #[repr(C, align(8))]
 pub struct Scratch(pub [u8; SCRATCH_BYTES]);
 
-/// One for each CPU. Only programs that run in processes use it: none of them interrupts another.
+/// One scratch buffer per CPU. Only programs that run in process context use it, since these do not
+/// interrupt each other.
 #[map]
 pub static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// What happened to the records, by CPU.
+/// Counts of records, by CPU.
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
@@ -41,7 +42,7 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 static LOST_BY_CGROUP: PerCpuHashMap<u64, u64> =
     PerCpuHashMap::with_max_entries(4096, BPF_F_NO_PREALLOC);
 
-/// Counts a record that is about to be made.
+/// Counts a record that is about to be written.
 #[inline(always)]
 pub fn count_generated() {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
@@ -59,7 +60,7 @@ pub fn count_refused() {
     }
 }
 
-/// Counts a record that the ring buffer, or a table, had no room for.
+/// Counts a record for which the ring buffer or a table has no room.
 #[inline(never)]
 pub fn count_lost(cgroup_id: u64) -> u32 {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
@@ -67,7 +68,7 @@ pub fn count_lost(cgroup_id: u64) -> u32 {
         unsafe { add(&raw mut (*counters).lost, 1) };
     }
     if LOST_BY_CGROUP.get_ptr_mut(cgroup_id).is_none() {
-        // Another CPU may have been quicker; a full map leaves the loss in the total alone.
+        // Another CPU may have inserted it first. With a full map only the total counts the loss.
         let _ = LOST_BY_CGROUP.insert(cgroup_id, 0, u64::from(BPF_NOEXIST));
     }
     if let Some(lost) = LOST_BY_CGROUP.get_ptr_mut(cgroup_id) {
@@ -77,8 +78,8 @@ pub fn count_lost(cgroup_id: u64) -> u32 {
     0
 }
 
-/// Whether a record of this cgroup may be made: what a budget refuses is counted. To be asked last,
-/// when the record will be made if this says so.
+/// Counts a record of this cgroup and takes a token from its budget. Returns whether to write the
+/// record. Call it last: if it returns true, submit the record or count it as lost.
 #[inline(always)]
 pub fn begin(cgroup_id: u64) -> bool {
     count_generated();
@@ -90,18 +91,19 @@ pub fn begin(cgroup_id: u64) -> bool {
     true
 }
 
-/// Submits a record that was put together in the scratch.
+/// Submits a record from the scratch buffer.
 ///
 /// # Safety
 ///
 /// `record` must point to `length` initialised bytes.
 #[inline(always)]
 pub unsafe fn submit(record: *mut c_void, length: u32, cgroup_id: u64) -> u32 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     if unsafe { submit_note(record, length) } { 0 } else { count_lost(cgroup_id) }
 }
 
-/// As [`submit`], of what is no event and so is not counted; whether there was room.
+/// Like [`submit`], for a note, which is not an event and not counted. Returns whether there was
+/// room.
 ///
 /// # Safety
 ///
@@ -110,16 +112,16 @@ pub unsafe fn submit(record: *mut c_void, length: u32, cgroup_id: u64) -> u32 {
 pub unsafe fn submit_note(record: *mut c_void, length: u32) -> bool {
     let length = opaque(length.into());
     if length > SCRATCH_BYTES as u64 {
-        return false; // It cannot be; the verifier wants to see it.
+        return false; // Impossible, but the verifier requires the check.
     }
-    // SAFETY: the caller's, and a map of this object.
+    // SAFETY: guaranteed by the caller; the map is one of this object's.
     let result =
         unsafe { bpf_ringbuf_output(map_address(&RECORDS), record, length, submit_flags()) };
     result == 0
 }
 
-/// The flags to submit a record with: wake user space only past the fill mark, and not for every
-/// record there.
+/// The flags to submit a record with. They wake user space while the fill level is between two
+/// marks, so that it is not woken for every record.
 #[inline(always)]
 pub fn submit_flags() -> u64 {
     // SAFETY: a map of this object, and its globals.
@@ -137,14 +139,14 @@ pub fn submit_flags() -> u64 {
     }
 }
 
-/// Fills in what every record begins with.
+/// Writes the header of a record.
 ///
 /// # Safety
 ///
 /// `record` must be writable.
 #[inline(always)]
 pub unsafe fn write_header(record: *mut RecordHeader, length: u32, kind: u16, flags: u16) {
-    // SAFETY: the caller's; the helper only reads the clock.
+    // SAFETY: guaranteed by the caller; the helper only reads the clock.
     unsafe {
         (*record).length = length;
         (*record).kind = kind;

@@ -1,9 +1,9 @@
 //! Paths as the kernel resolved them: from a file or a directory up to the root of its mount
 //! namespace.
 //!
-//! A path is written leaf first, each name closed by a NUL byte; user space turns it round.
-//! Descriptors are arrays of pointers, whose types the verifier does not follow, so everything here
-//! is read with a helper.
+//! A path is written leaf first, each name followed by a NUL byte; user space reverses it. The
+//! table of descriptors is an array of pointers, whose types the verifier does not track, so most
+//! reads here need a helper.
 
 use core::{ffi::c_void, mem::size_of};
 
@@ -28,8 +28,8 @@ use crate::{
 
 /// The longest name of a file or directory (`NAME_MAX`).
 const NAME_MAX: u32 = 255;
-/// Steps of a walk: a name has at least one byte, and is closed by another; mounts can be crossed,
-/// too.
+/// The most steps of a walk: a name has at least one byte and a NUL byte, and crossing a mount is a
+/// step too.
 const MOST_STEPS: u32 = PIECE_MAX / 2 + 64;
 /// `AT_FDCWD`
 const WORKING_DIRECTORY: i32 = -100;
@@ -39,46 +39,46 @@ const WORKING_DIRECTORY: i32 = -100;
 pub struct Place {
     /// The `struct vfsmount`.
     pub mnt: u64,
-    /// The `struct dentry`; 0 for nowhere.
+    /// The `struct dentry`; 0 for none.
     pub dentry: u64,
 }
 
 /// A piece of a record's tail.
 #[derive(Clone, Copy)]
 pub struct Piece {
-    /// Where it ends in the scratch.
+    /// Its end in the scratch buffer.
     pub end: u32,
-    /// Whether it is only a part of what there was.
+    /// Whether it is cut.
     pub truncated: bool,
 }
 
-/// The state of a walk. It is in a map, so that the verifier takes what a step leaves there for any
-/// number, and looks at one step only.
+/// The state of a walk. It is in a map: the verifier assumes nothing about a map's values, so it
+/// checks a single step instead of every sequence of steps.
 #[repr(C)]
 struct Walk {
     dentry: u64,
-    /// The root of the mount that the entry is in.
+    /// The root of the entry's mount.
     root: u64,
     mnt: u64,
     at: u32,
     limit: u32,
-    /// Whether it has come to the root.
+    /// Whether the walk has reached the root of the mount namespace.
     arrived: u32,
     padding: u32,
 }
 
-/// One for each CPU.
+/// One walk per CPU.
 #[map]
 static WALK: PerCpuArray<Walk> = PerCpuArray::with_max_entries(1, 0);
 
-/// Set by the loader: where the kernel keeps what leads to a path.
+/// Set by the loader: offsets of the members that lead to a path.
 #[unsafe(no_mangle)]
 static PATH_OFFSETS: PathOffsets = PathOffsets::UNSET;
 
-/// Where the kernel keeps what leads to a path.
+/// Offsets of the members that lead to a path.
 pub const PATHS: *const PathOffsets = &raw const PATH_OFFSETS;
 
-/// Reads from the kernel's memory; zeroes where there is nothing.
+/// Reads kernel memory; an unreadable address yields zeroes.
 ///
 /// # Safety
 ///
@@ -97,14 +97,14 @@ pub unsafe fn read<T: Copy>(from: u64) -> T {
     }
 }
 
-/// As [`read`], of the member at `offset`, which is a global.
+/// Like [`read`], for the member at `offset`, which is a global.
 ///
 /// # Safety
 ///
 /// As [`read`].
 #[inline(always)]
 pub unsafe fn member<T: Copy>(of: u64, offset: *const u32) -> T {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { read(of.wrapping_add(u64::from(global(offset)))) }
 }
 
@@ -112,7 +112,7 @@ pub unsafe fn member<T: Copy>(of: u64, offset: *const u32) -> T {
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn file(fd: i32) -> u64 {
     // SAFETY: the task is known to the verifier.
@@ -128,17 +128,17 @@ pub unsafe fn file(fd: i32) -> u64 {
     }
 }
 
-/// Where a file is.
+/// The place of an open file.
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn place(file: u64) -> Place {
     if file == 0 {
         return Place { mnt: 0, dentry: 0 };
     }
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         Place {
             mnt: member(file, &raw const (*PATHS).file_mnt),
@@ -147,22 +147,22 @@ pub unsafe fn place(file: u64) -> Place {
     }
 }
 
-/// Which file it is.
+/// Identifies a file.
 #[derive(Clone, Copy)]
 pub struct Identity {
-    /// Number of the inode.
+    /// The inode number.
     pub inode: u64,
-    /// The device, as the kernel writes it.
+    /// The device, as the kernel encodes it.
     pub device: u32,
-    /// Type and permissions.
+    /// The file's type and permissions.
     pub mode: u32,
 }
 
-/// Which file an open file is; all zeroes for none.
+/// Identifies an open file; all zeroes for none.
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn identity(file: u64) -> Identity {
     // SAFETY: the helpers check what they read.
@@ -180,11 +180,11 @@ pub unsafe fn identity(file: u64) -> Identity {
     }
 }
 
-/// Whether the entry's name was taken away.
+/// Whether the entry's name has been deleted: the kernel then has unhashed it.
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn is_deleted(place: Place) -> bool {
     // SAFETY: the helper checks what it reads.
@@ -192,11 +192,11 @@ pub unsafe fn is_deleted(place: Place) -> bool {
         && unsafe { member::<u64>(place.dentry, &raw const (*PATHS).dentry_hash) } == 0
 }
 
-/// Where a path begins that is relative to this descriptor of the current process.
+/// The directory of a path that is relative to this descriptor of the current process.
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn base(fd: i32) -> Place {
     // SAFETY: the task is known to the verifier.
@@ -212,12 +212,12 @@ pub unsafe fn base(fd: i32) -> Place {
     }
 }
 
-/// Writes the names from a place up to the root of its mount namespace into the scratch, from
-/// `start` on.
+/// Writes the names from a place up to the root of its mount namespace into the scratch buffer,
+/// from `start` on.
 ///
 /// # Safety
 ///
-/// None: what is read is checked.
+/// None: the kernel checks every read.
 #[inline(always)]
 pub unsafe fn walk(start: u32, place: Place) -> Piece {
     if place.dentry == 0 || start as usize > SCRATCH_MASK {
@@ -239,7 +239,7 @@ pub unsafe fn walk(start: u32, place: Place) -> Piece {
     }
 }
 
-/// One step up. Not zero ends the walk.
+/// Takes one step up. A result other than zero ends the walk.
 extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
     let Some(walk) = WALK.get_ptr_mut(0) else { return 1 };
     // SAFETY: the walk is this CPU's alone; the helpers check what they read.
@@ -248,7 +248,7 @@ extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
         if dentry == (*walk).root {
             return climb(walk);
         }
-        // A parent, a length with its hash, and a name: they stand in this order, which the loader
+        // The parent, the name's hash and length, and the name are adjacent, which the loader
         // checks.
         let [parent, length, name]: [u64; 3] = member(dentry, &raw const (*PATHS).dentry_parent);
         if parent == dentry || parent == 0 {
@@ -277,7 +277,7 @@ extern "C" fn step(_: u64, _: *mut c_void) -> i64 {
     }
 }
 
-/// From the root of a mount to where it is mounted. Not zero at the root of all.
+/// Goes from the root of a mount to its mount point. Returns 1 at the root of the mount namespace.
 #[inline(always)]
 unsafe fn climb(walk: *mut Walk) -> i64 {
     // SAFETY: as for `step`.
@@ -296,7 +296,8 @@ unsafe fn climb(walk: *mut Walk) -> i64 {
     }
 }
 
-/// Copies a text of the current process into the scratch, from `start` on, without its NUL byte.
+/// Copies a text of the current process into the scratch buffer, from `start` on, without its NUL
+/// byte.
 ///
 /// # Safety
 ///
@@ -309,7 +310,7 @@ pub unsafe fn copy_text(start: u32, from: u64) -> Piece {
         return nothing;
     }
     let at = opaque(start.into()) as usize & SCRATCH_MASK;
-    // SAFETY: the scratch has the room behind every masked offset.
+    // SAFETY: the scratch buffer has room for a piece after every masked offset.
     let read = unsafe {
         bpf_probe_read_user_str(
             scratch.cast::<u8>().add(at).cast(),
@@ -324,7 +325,7 @@ pub unsafe fn copy_text(start: u32, from: u64) -> Piece {
     Piece { end: start + (read as u32 - 1), truncated: read as u32 >= PIECE_MAX }
 }
 
-/// As [`copy_text`], of a short text of the kernel's own: a name.
+/// Like [`copy_text`], for a short text in kernel memory, such as a name.
 ///
 /// # Safety
 ///
@@ -337,7 +338,7 @@ pub unsafe fn copy_kernel_text(start: u32, from: u64) -> Piece {
         return nothing;
     }
     let at = opaque(start.into()) as usize & SCRATCH_MASK;
-    // SAFETY: the scratch has the room behind every masked offset.
+    // SAFETY: the scratch buffer has room for a piece after every masked offset.
     let read = unsafe {
         let to = scratch.cast::<u8>().add(at).cast();
         bpf_probe_read_kernel_str(to, NAME_MAX + 1, from as *const c_void)
@@ -348,7 +349,7 @@ pub unsafe fn copy_kernel_text(start: u32, from: u64) -> Piece {
     Piece { end: start + (read as u32 - 1), truncated: false }
 }
 
-/// Reads from the current process's memory; zeroes where there is nothing.
+/// Reads the current process's memory; an unreadable address yields zeroes.
 ///
 /// # Safety
 ///

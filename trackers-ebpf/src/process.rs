@@ -1,4 +1,4 @@
-//! The header of a process record, from a task.
+//! Writes the header of a process record from a task.
 
 use core::mem::size_of;
 
@@ -13,7 +13,8 @@ use crate::{
 
 /// `PF_KTHREAD`.
 const KERNEL_THREAD: u32 = 0x0020_0000;
-/// The inode number of the initial pid namespace, the same on every kernel (`PROC_PID_INIT_INO`).
+/// The inode number of the initial pid namespace on every kernel (`PROC_PID_INIT_INO` in
+/// `include/linux/proc_ns.h`, Linux 6.1).
 const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 
 /// The cgroup of a task in the default hierarchy.
@@ -23,7 +24,7 @@ const INITIAL_PID_NAMESPACE: u32 = 0xefff_fffc;
 /// `task` must be a task that the verifier knows.
 #[inline(always)]
 pub unsafe fn cgroup_id(task: Kernel) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let css_set: Kernel = load(task, &raw const (*TASK).cgroups);
         let cgroup: Kernel = load(css_set, &raw const (*TASK).css_set_cgroup);
@@ -32,30 +33,30 @@ pub unsafe fn cgroup_id(task: Kernel) -> u64 {
     }
 }
 
-/// The task that runs now, as the verifier knows it.
+/// The current task, as a pointer whose type the verifier knows.
 #[inline(always)]
 pub fn current() -> Kernel {
     // SAFETY: it takes nothing.
     unsafe { bpf_get_current_task_btf().cast_const().cast() }
 }
 
-/// What a process header is made from.
+/// The tasks and the cgroup that a process header describes.
 pub struct Subject {
     /// The task that acts.
     pub task: Kernel,
-    /// The first thread of its process: the task itself, where that is known. Each pointer that is
-    /// followed costs the verifier a millisecond at start, since it looks every one up by name.
+    /// The first thread of its process; the task itself if that is known. Every pointer to follow
+    /// costs the verifier about a millisecond at load time, because it looks up the type by name.
     pub leader: Kernel,
     /// Its [`cgroup_id`].
     pub cgroup_id: u64,
 }
 
 impl Subject {
-    /// The task that runs now.
+    /// The current task.
     ///
     /// # Safety
     ///
-    /// Only where a task runs: not in an interrupt, whose task is any.
+    /// Only in process context: in an interrupt, the current task is unrelated.
     #[inline(always)]
     pub unsafe fn current() -> Self {
         let task = current();
@@ -67,7 +68,7 @@ impl Subject {
     }
 }
 
-/// Fills in a whole process header.
+/// Writes a process header.
 ///
 /// # Safety
 ///
@@ -75,7 +76,7 @@ impl Subject {
 #[inline(always)]
 pub unsafe fn write_process(out: *mut ProcessHeader, subject: &Subject, length: usize, kind: u16) {
     let &Subject { task, leader, cgroup_id } = subject;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let flags: u32 = load(leader, &raw const (*TASK).flags);
         let flags = if flags & KERNEL_THREAD == 0 { 0 } else { FLAG_KERNEL_THREAD };
@@ -122,8 +123,8 @@ unsafe fn write_namespaces(out: *mut ProcessHeader, task: Kernel) {
         let net_ns: Kernel = load(nsproxy, &raw const (*TASK).nsproxy_net_ns);
         (*out).net_namespace = load(net_ns, &raw const (*TASK).net_ns_inum);
 
-        // The pid of the whole process is the second of the kinds that the kernel keeps
-        // (PIDTYPE_TGID).
+        // `signal.pids[PIDTYPE_TGID]`, the second element, is the pid of the whole process (`enum
+        // pid_type`).
         let signal: Kernel = load(task, &raw const (*TASK).signal);
         let pids = signal.add(global(&raw const (*TASK).signal_pids) as usize);
         let pid: Kernel = pids.cast::<Kernel>().add(1).read_volatile();
@@ -137,8 +138,8 @@ unsafe fn write_namespaces(out: *mut ProcessHeader, task: Kernel) {
     }
 }
 
-/// Of the numbers that a process has, one a nested pid namespace, takes the innermost. The array's
-/// length varies, which is more than the verifier follows, hence the helper calls.
+/// Writes the innermost of a process's pids, which has one per nested pid namespace. They are in an
+/// array of variable length, which the verifier does not track, hence the helper calls.
 #[inline(always)]
 unsafe fn write_nested_pid(out: *mut ProcessHeader, pid: Kernel, level: u32) {
     /// `struct upid { int nr; struct pid_namespace *ns; }`, which the loader checks.

@@ -1,4 +1,4 @@
-//! What is watched: decided before anything is read or written for an event.
+//! The scope: decides what to report before anything is read or written for an event.
 
 use aya_ebpf::{bindings::BPF_F_NO_PREALLOC, macros::map, maps::HashMap};
 use whalewatch_trackers_common::SCOPE_LIST;
@@ -9,22 +9,22 @@ use crate::{
     process::Subject,
 };
 
-/// Cgroups that are watched (1) or not (0), by id. User space keeps it; the loader makes it larger
-/// where it is used.
+/// Which cgroups are watched (1) or not (0), by id. User space maintains the map; the loader
+/// enlarges it if it is used.
 #[map]
 static SCOPE: HashMap<u64, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
-/// How far above a cgroup is looked for one that user space has told of.
+/// How many levels above a cgroup to search for one that is in the map.
 const MOST_LEVELS: usize = 8;
 
-/// Whether something that this task does is watched. `failed`: whether it failed, where it can.
+/// Whether to report an action of this task. `failed` says whether the action failed.
 ///
 /// # Safety
 ///
 /// The subject's tasks must be known to the verifier.
 #[inline(always)]
 pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
-    // SAFETY: the caller's, and globals of this object.
+    // SAFETY: guaranteed by the caller; the globals are this object's.
     unsafe {
         if !watches_result(failed) {
             return false;
@@ -36,22 +36,22 @@ pub unsafe fn watches(subject: &Subject, failed: bool) -> bool {
     }
 }
 
-/// Whether what failed, or did not, is watched: for programs that learn the result after they asked
-/// [`watches`].
+/// Whether to report a failure or a success, for programs that learn the result after they have
+/// called [`watches`].
 #[inline(always)]
 pub fn watches_result(failed: bool) -> bool {
     // SAFETY: a global of this object.
     failed || unsafe { global(&raw const COMMON.scope.failed_only) } == 0
 }
 
-/// Whether something is watched that is known to have happened in this cgroup, and not who did it.
+/// Whether to report an event of this cgroup whose process is not known.
 ///
 /// # Safety
 ///
 /// `cgroup` must be a cgroup that the verifier knows.
 #[inline(always)]
 pub unsafe fn watches_unowned(cgroup: Kernel, failed: bool) -> bool {
-    // SAFETY: the caller's, and globals of this object.
+    // SAFETY: guaranteed by the caller; the globals are this object's.
     unsafe {
         let by_process = global(&raw const COMMON.scope.uid_count) != 0
             || global(&raw const COMMON.scope.comm_count) != 0;
@@ -70,7 +70,7 @@ pub unsafe fn watches_unowned(cgroup: Kernel, failed: bool) -> bool {
     }
 }
 
-/// Whether a task is of the process to pass over, or a child of it.
+/// Whether a task belongs to the process to skip, or to a child of it.
 ///
 /// # Safety
 ///
@@ -102,8 +102,8 @@ unsafe fn watches_cgroup(subject: &Subject) -> bool {
     }
 }
 
-/// A cgroup that is new, or was made by a container within its own, is watched as those above it
-/// are.
+/// Whether the nearest ancestor in the map is watched: for cgroups that are new, or that a
+/// container created inside its own.
 #[inline(never)]
 unsafe fn watches_above(mut cgroup: Kernel) -> bool {
     // SAFETY: as for `watches`.

@@ -1,8 +1,8 @@
-//! Sums in two tables: programs add to one while user space reads and empties the other.
+//! Sums in two tables: the programs add to one while user space reads and empties the other.
 
 use aya_ebpf::{macros::map, maps::Array};
 
-/// The table to add to: 0 or 1. User space turns it.
+/// The table to add to: 0 or 1. User space switches it.
 #[map]
 static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -10,8 +10,7 @@ static EPOCH: Array<u32> = Array::with_max_entries(1, 0);
 #[inline(always)]
 pub fn table() -> u32 {
     EPOCH.get(0).map_or(0, |epoch| {
-        // SAFETY: the map's own memory, which user space writes to: so it must not be read once for
-        // all.
+        // SAFETY: the map's memory. The read is volatile because user space writes to it.
         unsafe { core::ptr::from_ref(epoch).read_volatile() }
     })
 }

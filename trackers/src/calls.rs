@@ -1,11 +1,11 @@
-//! System calls by their numbers on this architecture, and where the kernel keeps what they are
-//! made with.
+//! System calls by their numbers on this architecture, and the offsets of their numbers and
+//! arguments in the kernel's structs.
 
 use whalewatch_trackers_common::{SYSCALLS, SyscallOffsets};
 
 use crate::{Kernel, LoadError};
 
-/// Where a system call's number and arguments are when it returns.
+/// The offsets of a system call's number and arguments at its return.
 pub(crate) fn offsets(kernel: &Kernel) -> Result<SyscallOffsets, LoadError> {
     let of = |of: &str, path: &str| kernel.btf().offset(of, path).map_err(LoadError::from);
     #[cfg(target_arch = "x86_64")]
@@ -31,7 +31,7 @@ pub(crate) fn offsets(kernel: &Kernel) -> Result<SyscallOffsets, LoadError> {
         for (offset, number) in arguments.iter_mut().zip(0..) {
             *offset = registers + 8 * number;
         }
-        // The first register holds the result by then.
+        // At the return the first register holds the result.
         arguments[0] = of("pt_regs", "orig_x0")?;
         Ok(SyscallOffsets {
             number: of("pt_regs", "syscallno")?,
@@ -44,10 +44,10 @@ pub(crate) fn offsets(kernel: &Kernel) -> Result<SyscallOffsets, LoadError> {
     compile_error!("whalewatch knows the system calls of x86-64 and aarch64 only");
 }
 
-/// What the programs know system calls by: for each number the place of its description in a list,
-/// from 1 on.
+/// Builds the table by which programs look up system calls: for each number, the index of its
+/// description in a list, from 1 on.
 ///
-/// Calls whose number does not fit are left out; no architecture has such.
+/// Calls whose number does not fit are left out; no architecture has any.
 pub(crate) fn table<T: Copy, const N: usize>(
     calls: impl IntoIterator<Item = (libc::c_long, T)>,
     none: T,
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_call_has_a_place_of_its_own() {
+    fn each_call_has_its_own_index() {
         let calls = [(libc::SYS_openat, 'o'), (libc::SYS_close, 'c')];
         let (actions, list) = table::<_, 4>(calls, ' ');
         assert_eq!(list, [' ', 'o', 'c', ' ']);

@@ -1,14 +1,15 @@
-//! From the kernel's clock to the wall clock.
+//! Converts the kernel's clock to the wall clock.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 use whalewatch_core::Timestamp;
 
-/// The wall clock at boot. One for all trackers, so that their events can be ordered by time.
+/// The wall clock at boot. All trackers share it, so that their events can be ordered by time.
 static BOOTED_AT: AtomicU64 = AtomicU64::new(0);
 
-/// Two readings of the clocks differ by their own noise; only a clock that was set differs by more.
+/// Two readings of both clocks differ by less than this, in nanoseconds, unless the wall clock was
+/// set.
 const NOISE: u64 = 1_000_000;
 
 /// Turns nanoseconds since boot into points in time.
@@ -18,8 +19,8 @@ pub(crate) struct BootClock {
 }
 
 impl BootClock {
-    /// The clock as of now. It is the same as before unless the wall clock was set: were each
-    /// reading taken as it is, their noise would put events out of order.
+    /// Reads the clocks. The result is the same as before unless the wall clock was set: the noise
+    /// of separate readings would put events out of order.
     pub(crate) fn now() -> Self {
         let wall = nanoseconds(clock_gettime(ClockId::Realtime));
         let read = wall.saturating_sub(nanoseconds(clock_gettime(ClockId::Boottime)));
@@ -31,7 +32,7 @@ impl BootClock {
         Self { booted_at: read }
     }
 
-    /// The point in time that is so many nanoseconds after boot.
+    /// Converts nanoseconds since boot into a point in time.
     pub(crate) fn at(self, since_boot: u64) -> Timestamp {
         Timestamp(self.booted_at.saturating_add(since_boot))
     }
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn now_since_boot_is_now_on_the_wall() {
+    fn time_since_boot_becomes_wall_clock_time() {
         let since_boot = nanoseconds(clock_gettime(ClockId::Boottime));
         let clock = BootClock::now();
         let wall = Timestamp::now();

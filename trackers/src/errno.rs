@@ -1,7 +1,7 @@
-//! Names of error numbers, the same on x86-64 and aarch64: `asm-generic/errno.h`, and those that
-//! the kernel keeps to itself where a call is started again (`linux/errno.h`).
+//! Names of error numbers, the same on x86-64 and aarch64: `include/uapi/asm-generic/errno.h`, and
+//! those with which the kernel restarts a call (`include/linux/errno.h`).
 
-/// Numbers in their order, with their names.
+/// Error numbers in ascending order, with their names.
 const NAMES: &[(u32, &str)] = &[
     (1, "EPERM"),
     (2, "ENOENT"),
@@ -147,9 +147,9 @@ pub(crate) fn name(number: u32) -> Option<&'static str> {
     Some(NAMES[found].1)
 }
 
-/// The error in what a system call gave.
+/// The error number in a system call's result.
 pub(crate) fn of(result: i64) -> Option<u32> {
-    // The kernel's own bound (MAX_ERRNO): what is below is an address.
+    // Below -MAX_ERRNO (`include/linux/err.h`) the result is an address.
     (-4095..0).contains(&result).then(|| result.unsigned_abs() as u32)
 }
 
@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_c_library() {
+    fn names_agree_with_the_c_library() {
         let known =
             [(libc::ENOENT, "ENOENT"), (libc::ETIMEDOUT, "ETIMEDOUT"), (libc::EAGAIN, "EAGAIN")];
         for (number, expected) in known {

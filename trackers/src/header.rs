@@ -1,9 +1,9 @@
-//! The part that all records of processes' doings have.
+//! The header that all records of processes have.
 
 use whalewatch_core::{Namespaces, Process};
 use whalewatch_trackers_common::ProcessHeader;
 
-/// The common data of a process, from the header that every tracker's process records have.
+/// The common data of a process, from the header of a record.
 pub(crate) fn process(header: &ProcessHeader) -> Process {
     Process {
         pid: header.pid,

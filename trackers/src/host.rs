@@ -1,5 +1,5 @@
-//! What this host allows. Asked before anything is loaded: the kernel's own errors do not say what
-//! is wrong.
+//! What this host permits. Checked before anything is loaded, because the kernel's own errors do
+//! not say what is wrong.
 
 use std::fs;
 
@@ -17,11 +17,12 @@ const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 /// [`LoadError::NoPrivileges`] or [`LoadError::UserNamespace`] if it may not.
 pub fn check_privileges() -> Result<(), LoadError> {
     if is_elsewhere("/proc/self/ns/user", "user:[4026531837]") {
-        // Root of such a namespace has all capabilities, but none that counts here.
+        // Root of such a namespace has all capabilities there, but bpf(2) requires them in the
+        // initial one.
         return Err(LoadError::UserNamespace);
     }
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    // Without /proc nothing is known: then the kernel's answer decides.
+    // Without /proc nothing is known; loading will show.
     match effective_capabilities(&status) {
         Some(capabilities) if !may_load(capabilities) => Err(LoadError::NoPrivileges),
         _ => Ok(()),
@@ -33,25 +34,25 @@ pub fn check_privileges() -> Result<(), LoadError> {
 /// # Errors
 /// [`LoadError::Lockdown`] if it does not.
 pub fn check_lockdown() -> Result<(), LoadError> {
-    // Where it cannot be read, the verifier's answer tells (see `Program::load`).
+    // If it cannot be read, the verifier's log shows it (see `Program::load`).
     let text = fs::read_to_string(LOCKDOWN).unwrap_or_default();
     if is_confidential(&text) { Err(LoadError::Lockdown) } else { Ok(()) }
 }
 
-/// Whether this host says if its kernel is locked down: securityfs may not be mounted.
-pub fn tells_lockdown() -> bool {
+/// Whether the state of the kernel's lockdown can be read: securityfs may not be mounted.
+pub fn shows_lockdown() -> bool {
     fs::read_to_string(LOCKDOWN).is_ok()
 }
 
-/// Whether this process runs in the kernel's first pid namespace, so that its own pid is the one
-/// that programs see.
+/// Whether this process runs in the initial pid namespace, so that its own pid is the one that the
+/// kernel programs see.
 pub fn in_initial_pid_namespace() -> bool {
     fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }
 
-/// Whether a link to a namespace is there and does not point to the kernel's first one of its kind.
-fn is_elsewhere(link: &str, first: &str) -> bool {
-    fs::read_link(link).is_ok_and(|found| found.as_os_str() != first)
+/// Whether a link to a namespace exists and points to another one than the initial one.
+fn is_elsewhere(link: &str, initial: &str) -> bool {
+    fs::read_link(link).is_ok_and(|found| found.as_os_str() != initial)
 }
 
 fn effective_capabilities(status: &str) -> Option<u64> {
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn only_confidentiality_is_too_much_lockdown() {
+    fn only_confidentiality_forbids_reading() {
         assert!(is_confidential("none integrity [confidentiality]\n"));
         assert!(!is_confidential("none [integrity] confidentiality\n"));
         assert!(!is_confidential("[none] integrity confidentiality\n"));

@@ -1,4 +1,4 @@
-//! The running kernel: its type information, read once and shared by the trackers that are opened
+//! The running kernel: its type information, read once and shared by trackers that are opened
 //! together.
 
 use std::io;
@@ -12,21 +12,21 @@ use whalewatch_trackers_common::Member;
 use crate::btf::{Btf, BtfError, KERNEL_BTF};
 use crate::{LoadError, host};
 
-/// Whoever opens trackers keeps a [`Kernel`] meanwhile, so that it is read once for all of them and
-/// freed afterwards.
+/// The kernel that is in use. A caller that opens several trackers holds an [`Arc`] of it
+/// meanwhile, so that it is read once for all of them and freed afterwards.
 static SHARED: Mutex<Weak<Kernel>> = Mutex::new(Weak::new());
 
 /// The running kernel's type information, and a loader for programs.
 ///
-/// It takes some 30 ms to read and 8 MB to keep. Hold one while opening several trackers, and drop
-/// it when they watch.
+/// Reading it takes about 30 ms, keeping it 8 MB. Hold one while opening several trackers, and drop
+/// it afterwards.
 pub struct Kernel {
     btf: Btf,
     loader: Mutex<EbpfLoader<'static>>,
 }
 
 impl Kernel {
-    /// The one that somebody holds already, or a new one.
+    /// Returns the kernel that another caller holds, or reads it.
     ///
     /// # Errors
     /// If this process may not load programs, the kernel is locked down, or has no usable type
@@ -51,9 +51,8 @@ impl Kernel {
             }
             error => LoadError::Btf(error),
         })?;
-        // A new loader reads all type information into 18 MB of its own, which only CO-RE
-        // relocations need: the objects here have none. Giving that back at once keeps the program
-        // small.
+        // A new loader reads all type information into 18 MB, for CO-RE relocations, which our
+        // objects do not have. Freeing it at once keeps the program small.
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         give_memory_back();
@@ -65,7 +64,7 @@ impl Kernel {
         &self.btf
     }
 
-    /// The offsets of members, in order, as a struct of offsets.
+    /// Looks up the offsets of members, and returns them in order as a struct of offsets.
     pub(crate) fn offsets<T: Pod>(&self, members: &[Member]) -> Result<T, LoadError> {
         let mut offsets = T::zeroed();
         let words = bytemuck::cast_slice_mut::<T, u32>(std::slice::from_mut(&mut offsets));
@@ -81,23 +80,22 @@ impl Kernel {
     }
 }
 
-/// Type information in the loader's own form that holds nothing but the types to attach to, each at
-/// its true id.
+/// Builds type information for the loader that has only the types to attach to, each at its id in
+/// the kernel.
 ///
-/// The loader looks types up by name to learn their ids. From the kernel's own file that takes 18
-/// ms and 18 MB; all else in it is of no use, so it is left out: every other id is a forward
-/// declaration without a name.
+/// The loader looks types up by name to learn their ids. With the kernel's own file that takes 18
+/// ms and 18 MB. Here every other id is a forward declaration without a name.
 pub(crate) fn types_to_attach(types: &[AttachType]) -> Result<AyaBtf, aya::BtfError> {
     const FORWARD: u32 = 7 << 24;
-    let last = types.iter().map(|wanted| wanted.id).max().unwrap_or(0);
+    let last = types.iter().map(|attach| attach.id).max().unwrap_or(0);
     let mut words = vec![[0, FORWARD, 0]; last as usize];
     let mut strings = vec![0];
-    for wanted in types {
+    for attach in types {
         let name = strings.len() as u32;
-        strings.extend_from_slice(wanted.name.as_bytes());
+        strings.extend_from_slice(attach.name.as_bytes());
         strings.push(0);
-        if let Some(at) = (wanted.id as usize).checked_sub(1) {
-            words[at] = [name, wanted.kind, 0];
+        if let Some(at) = (attach.id as usize).checked_sub(1) {
+            words[at] = [name, attach.kind, 0];
         }
     }
     let length = words.len() as u32 * 12;
@@ -126,16 +124,16 @@ impl AttachType {
     pub(crate) const FUNCTION: u32 = 12 << 24;
 }
 
-/// Has the C library map large pieces of memory by themselves, so that they go back to the system
-/// when they are freed.
+/// Makes the C library map each large allocation separately, so that freeing it returns the memory
+/// to the system.
 ///
-/// Left alone, it raises the size from which it does so to the largest piece that was freed; what
-/// is read after that stays with the program for good. Measured: 8.4 MB resident without this, 1.1
-/// MB with it.
+/// By default the library raises its threshold to the largest allocation freed so far
+/// (`mallopt(3)`, `M_MMAP_THRESHOLD`); later allocations below it would then stay with the program.
+/// Measured: 8.4 MB resident without this call, 1.1 MB with it.
 fn keep_large_memory_apart() {
     #[cfg(target_env = "gnu")]
     {
-        const FROM_BYTES: libc::c_int = 128 * 1024; // The library's own default.
+        const FROM_BYTES: libc::c_int = 128 * 1024; // The library's default.
         #[expect(unsafe_code, reason = "the C library's function, which has no safe wrapper")]
         // SAFETY: it takes no pointers, and the allocator locks itself.
         unsafe {
@@ -144,7 +142,7 @@ fn keep_large_memory_apart() {
     }
 }
 
-/// Has the allocator return what was freed to the system: it keeps some 20 MB otherwise.
+/// Makes the allocator return freed memory to the system; otherwise it keeps about 20 MB.
 fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     {

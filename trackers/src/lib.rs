@@ -1,16 +1,18 @@
-//! Whalewatch's trackers: what happens on a Linux host, as events, from programs in the kernel.
+//! Whalewatch's trackers: programs in the kernel that report what happens on a Linux host, as
+//! events.
 //!
-//! A tracker is one program file in the kernel (`trackers-ebpf/src/bin/`), with one file of records
-//! that both sides compile (`trackers/common/`), one module here with its events, options and the
-//! decoding of its records, and one line in [`Trackers`] where it is listed.
-//! `docs/writing-a-tracker.md` tells how. What trackers share is here too:
+//! A tracker consists of a program file for the kernel (`trackers-ebpf/src/bin/`), a file of
+//! records that both sides compile (`trackers/common/`), a module here with its options, events and
+//! decoder, and a line in `trackers!` below. `docs/writing-a-tracker.md` explains how to add one.
+//! Trackers share:
 //!
-//! * [`btf`]: where the running kernel keeps what the programs read;
-//! * [`Kernel`]: type information, read once and shared while trackers are opened;
-//! * [`Program`]: one compiled object: what it needs, and how it is loaded and attached;
-//! * [`RingSource`]: records from a ring buffer, decoded into events, with every loss counted;
-//! * [`options`]: scope and budget, which the kernel keeps to;
-//! * [`host`]: what this host allows, for clear errors.
+//! * [`btf`]: the layout of the running kernel's structs, which the programs need;
+//! * [`Kernel`]: the kernel's type information, read once and shared while trackers are opened;
+//! * [`KernelTracker`]: what a tracker states about itself;
+//! * [`Program`]: a compiled object, its needs, and how it is loaded and attached;
+//! * [`RingSource`]: reads records from a ring buffer, decodes them, and counts every loss;
+//! * [`options`]: scope and budget, which the programs enforce;
+//! * [`host`]: what this host permits, for clear errors.
 
 mod budget;
 mod calls;
@@ -20,12 +22,14 @@ mod error;
 mod header;
 mod kernel;
 mod objects;
-mod open;
 mod path;
 mod program;
 mod ring;
 mod scope;
 mod sums;
+#[cfg(test)]
+mod testing;
+mod tracker;
 
 pub mod btf;
 pub mod cgroup;
@@ -46,26 +50,34 @@ pub use path::FilePath;
 pub use program::{Attached, Program, Uses};
 pub use ring::{Arena, Decode, DecodeError, RingSource};
 pub use sums::Epochs;
+pub use tracker::{FromKernel, KernelTracker, open};
 
 use objects::object;
+use whalewatch_trackers_common as common;
 
-/// Takes each of the built-in trackers in turn: a registry is one.
+/// Receives each of the built-in trackers in turn, as a registry does.
 pub trait Trackers {
-    /// Takes one, under the name that configurations know it by.
+    /// Receives one tracker, with its name in configurations.
     fn take<T: whalewatch_core::TrackerSpec>(&mut self, name: &'static str);
 }
 
 /// Lists the built-in trackers: one line each, with the module and its type.
 macro_rules! trackers {
-    ($($module:ident: $spec:ident,)+) => {
-        /// The programs of each built-in tracker, by its name: for whoever wants to know what a
-        /// host lacks for them.
-        pub const PROGRAMS: &[(&str, &Program)] =
-            &[$((stringify!($module), &$module::PROGRAM),)+];
+    ($($module:ident: $tracker:ident,)+) => {
+        /// The programs of each built-in tracker, by its name. [`Program::missing`] says what a
+        /// kernel lacks for them.
+        pub const PROGRAMS: &[(&str, &Program)] = &[
+            $((stringify!($module), <$module::$tracker as KernelTracker>::PROGRAM),)+
+        ];
 
-        /// Gives each built-in tracker to `trackers`.
+        /// The layouts of each built-in tracker's records and settings, by its name: a test
+        /// compares them with the compiled objects.
+        pub const LAYOUTS: &[(&str, &[common::Layout])] =
+            &[$((stringify!($module), common::$module::LAYOUTS),)+];
+
+        /// Passes each built-in tracker to `trackers`.
         pub fn each(trackers: &mut impl Trackers) {
-            $(trackers.take::<$module::$spec>(stringify!($module));)+
+            $(trackers.take::<FromKernel<$module::$tracker>>(stringify!($module));)+
         }
     };
 }

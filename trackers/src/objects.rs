@@ -1,10 +1,10 @@
-//! The compiled programs. `cargo xtask ebpf` makes them from `trackers-ebpf/`.
+//! The compiled programs. `cargo xtask ebpf` builds them from `trackers-ebpf/`.
 
-/// Bytes where the loader wants them: it reads them as a file header.
+/// Bytes with the alignment of an ELF header, which the loader requires.
 #[repr(C, align(32))]
 pub(crate) struct Aligned<Bytes: ?Sized>(pub(crate) Bytes);
 
-/// The object that `trackers-ebpf/src/bin/` has the source of, by its name.
+/// The compiled object of `trackers-ebpf/src/bin/NAME.rs`.
 macro_rules! object {
     ($name:literal) => {{
         static ALIGNED: &$crate::objects::Aligned<[u8]> = &$crate::objects::Aligned(

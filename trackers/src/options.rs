@@ -1,4 +1,4 @@
-//! Options that every tracker of processes' doings has, and what they are to the kernel.
+//! The options that trackers share, and the form in which their programs read them.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -10,76 +10,90 @@ use whalewatch_trackers_common::{BudgetSettings, RingSettings, SCOPE_LIST, Scope
 
 use crate::host;
 
-/// What a ring buffer may take.
+/// Sizes that a ring buffer may have, in KiB.
 const RING_KIB: RangeInclusive<u32> = 64..=1 << 20;
-/// How often it may be drained.
+/// Intervals at which a ring buffer may be read.
 const DRAIN: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(1);
-/// How often sums may be reported.
+/// Intervals at which sums may be reported.
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
-/// Most events that a budget may let through in a second: one in two nanoseconds would be no
-/// budget.
+/// The largest budget: beyond this rate, the cost of an event rounds to a few nanoseconds and the
+/// budget becomes meaningless.
 const MOST_PER_SECOND: u32 = 100_000_000;
 
-/// Which results are watched.
+/// Which results to report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Results {
-    /// Success and failure.
+    /// Successes and failures.
     #[default]
     All,
-    /// Failure only.
+    /// Failures only.
     Failed,
 }
 
-/// What is watched; what is not costs next to nothing, since the kernel leaves it out.
+/// What to watch. Everything else costs next to nothing, because the kernel side skips it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScopeOptions {
-    /// Containers that are watched, by patterns: `web*` for a name or an id, `image:nginx*`,
-    /// `label:tier` or `label:tier=front*`; those that begin with `!` leave out. Empty for all.
+    /// Containers to watch, as patterns: `web*` matches a name or an id; `image:nginx*`,
+    /// `label:tier` and `label:tier=front*` match images and labels; a leading `!` excludes.
+    /// Empty: all containers.
     pub containers: Vec<String>,
-    /// Whether what is in no container is watched. Not set: where `containers` is empty.
+    /// Whether to watch processes outside containers. Default: yes, unless `containers` is set.
     pub host: Option<bool>,
-    /// Effective user ids that are watched, in the host's numbers; at most 16. Empty for all.
+    /// Effective user ids to watch, as the host numbers them; at most 16. Empty: all users.
     pub uids: Vec<u32>,
-    /// Command names that are watched, as the kernel keeps them (at most 15 bytes); at most 16.
-    /// Empty for all.
+    /// Command names to watch, as the kernel stores them (1 to 15 bytes); at most 16. Empty: all
+    /// commands.
     pub comms: Vec<String>,
-    /// Watch everything, or only what failed.
+    /// Whether to report all results (`all`) or only failures (`failed`).
     pub results: Results,
 }
 
-/// How many events each container may have: what is beyond is refused in the kernel, counted, and
-/// told of by the events `budget.exceeded`, `budget.refused` and `budget.ended`.
+/// How many events each container may cause. The kernel side refuses and counts the excess; the
+/// events `budget.exceeded`, `budget.refused` and `budget.ended` report it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BudgetOptions {
-    /// Events each second for each container (and each cgroup of the host); 0 for no budget.
+    /// Events per second for each container, and for each cgroup outside containers; 0: no budget.
     pub events_per_second: u32,
-    /// Events that may come at once after a quiet time; 0 for as many as in a second.
+    /// Events that may arrive at once after a quiet period; 0: as many as in one second.
     pub burst: u32,
 }
 
-/// What every tracker with these options has; implemented by `tracker_options!`.
+/// Access to the options that trackers share; implemented by `tracker_options!`.
 pub trait TrackerOptions {
-    /// Whether its events can have failed.
-    const HAS_RESULTS: bool;
-
-    /// Room for events on their way from the kernel, in KiB.
-    fn ring_kib(&self) -> u32;
-    /// How often events are taken from the kernel.
-    fn drain_interval(&self) -> HumanDuration;
-    /// How often sums are reported.
-    fn interval(&self) -> HumanDuration;
-    /// Whether Whalewatch's own doings are reported.
-    fn include_own(&self) -> bool;
-    /// What is watched.
-    fn scope(&self) -> &ScopeOptions;
-    /// How many events each container may have.
-    fn budget(&self) -> &BudgetOptions;
+    /// Returns the options that trackers share.
+    fn shared(&self) -> SharedOptions<'_>;
 }
 
-/// Declares a tracker's options: those that all have, and its own with their defaults.
+/// The options that trackers share.
+#[derive(Clone, Copy, Debug)]
+pub struct SharedOptions<'a> {
+    /// Size of the ring buffer, in KiB.
+    pub ring_kib: u32,
+    /// How often the ring buffer is read.
+    pub drain_interval: HumanDuration,
+    /// What to report and what to leave out; `None` for a tracker that always reports everything.
+    pub limits: Option<Limits<'a>>,
+}
+
+/// What a tracker of processes' actions reports and what it leaves out.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits<'a> {
+    /// What to watch.
+    pub scope: &'a ScopeOptions,
+    /// How many events each container may cause.
+    pub budget: &'a BudgetOptions,
+    /// How often to report sums and refused events.
+    pub interval: HumanDuration,
+    /// Whether to report Whalewatch's own actions.
+    pub include_own: bool,
+    /// Whether the actions that the tracker reports can fail.
+    pub has_results: bool,
+}
+
+/// Declares a tracker's options: the shared ones, and its own with their defaults.
 macro_rules! tracker_options {
     (
         $(#[$attribute:meta])*
@@ -88,66 +102,56 @@ macro_rules! tracker_options {
         }
     ) => {
         $(#[$attribute])*
-        #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        #[derive(serde::Deserialize, serde::Serialize, schemars::JsonSchema)]
         #[serde(default, deny_unknown_fields)]
         pub struct $name {
             $($(#[$own_attribute])* pub $own: $own_type,)*
-            /// What is watched.
+            /// What to watch.
             pub scope: $crate::options::ScopeOptions,
-            /// How many events each container may have.
+            /// How many events each container may cause.
             pub budget: $crate::options::BudgetOptions,
-            /// How often sums, and what a budget refused, are reported. From 100ms to 1h.
+            /// How often to report sums and refused events, from 100ms to 1h.
             pub interval: whalewatch_core::HumanDuration,
-            /// Room for events on their way from the kernel, in KiB: a power of two from 64 to
-            /// 1048576.
+            /// Size of the ring buffer between kernel and user space, in KiB: a power of two from
+            /// 64 to 1048576.
             pub ring_kib: u32,
-            /// How often events are taken from the kernel, from 1ms to 1s; sooner when the room is
+            /// How often to read the ring buffer, from 1ms to 1s. It is read earlier when it is
             /// half full.
             pub drain_interval: whalewatch_core::HumanDuration,
-            /// Report Whalewatch's own process and its children too.
+            /// Also report Whalewatch's own process and its children.
             pub include_own: bool,
         }
 
         impl Default for $name {
             fn default() -> Self {
-                let interval = |ms| whalewatch_core::HumanDuration(std::time::Duration::from_millis(ms));
+                let milliseconds =
+                    |ms| whalewatch_core::HumanDuration(std::time::Duration::from_millis(ms));
                 Self {
                     $($own: $own_default,)*
                     scope: Default::default(),
                     budget: Default::default(),
-                    interval: interval(1000),
+                    interval: milliseconds(1000),
                     ring_kib: $ring_kib,
-                    drain_interval: interval(10),
+                    drain_interval: milliseconds(10),
                     include_own: false,
                 }
             }
         }
 
         impl $crate::options::TrackerOptions for $name {
-            const HAS_RESULTS: bool = $results;
-
-            fn ring_kib(&self) -> u32 {
-                self.ring_kib
-            }
-
-            fn drain_interval(&self) -> whalewatch_core::HumanDuration {
-                self.drain_interval
-            }
-
-            fn interval(&self) -> whalewatch_core::HumanDuration {
-                self.interval
-            }
-
-            fn include_own(&self) -> bool {
-                self.include_own
-            }
-
-            fn scope(&self) -> &$crate::options::ScopeOptions {
-                &self.scope
-            }
-
-            fn budget(&self) -> &$crate::options::BudgetOptions {
-                &self.budget
+            fn shared(&self) -> $crate::options::SharedOptions<'_> {
+                $crate::options::SharedOptions {
+                    ring_kib: self.ring_kib,
+                    drain_interval: self.drain_interval,
+                    limits: Some($crate::options::Limits {
+                        scope: &self.scope,
+                        budget: &self.budget,
+                        interval: self.interval,
+                        include_own: self.include_own,
+                        has_results: $results,
+                    }),
+                }
             }
         }
     };
@@ -155,7 +159,7 @@ macro_rules! tracker_options {
 pub(crate) use tracker_options;
 
 impl ScopeOptions {
-    /// Whether it depends on who lives in which cgroup.
+    /// Whether the scope depends on which container a cgroup belongs to.
     pub fn by_cgroup(&self) -> bool {
         !self.containers.is_empty() || self.host == Some(false)
     }
@@ -165,12 +169,12 @@ impl ScopeOptions {
         !self.by_cgroup() && *self == Self { host: self.host, ..Self::default() }
     }
 
-    /// Whether what is in no container is watched.
+    /// Whether processes outside containers are watched.
     pub(crate) fn host(&self) -> bool {
         self.host.unwrap_or(self.containers.is_empty())
     }
 
-    /// The patterns; none where they are wrong, which [`check`] tells.
+    /// The patterns of containers; none if they are invalid, which [`check`] reports.
     pub(crate) fn patterns(&self) -> ContainerPatterns {
         ContainerPatterns::new("scope.containers", &self.containers).unwrap_or_default()
     }
@@ -206,25 +210,26 @@ impl ScopeOptions {
         );
         for (key, count) in [("scope.uids", self.uids.len()), ("scope.comms", self.comms.len())] {
             if count > SCOPE_LIST {
-                let message = format!("{count} are listed, and at most {SCOPE_LIST} can be");
+                let message = format!("{count} entries, but at most {SCOPE_LIST} are allowed");
                 problems.push(Problem::new(key, message).hint("use the filter handler for more"));
             }
         }
         for comm in self.comms.iter().filter(|comm| comm.is_empty() || comm.len() > 15) {
-            let message = format!("{comm:?} is no command name: the kernel keeps 1 to 15 bytes");
+            let message =
+                format!("{comm:?} is not a command name: the kernel stores 1 to 15 bytes");
             let short: String = comm.chars().take(15).collect();
             problems.push(Problem::new("scope.comms", message).hint(format!("write {short:?}")));
         }
         if self.results == Results::Failed && !has_results {
-            let message = "what this tracker tells of does not fail";
-            problems.push(Problem::new("scope.results", message).hint("leave it out"));
+            let message = "the events of this tracker cannot fail";
+            problems.push(Problem::new("scope.results", message).hint("remove the option"));
         }
         problems
     }
 }
 
 impl BudgetOptions {
-    /// Whether there is one.
+    /// Whether there is a budget.
     pub fn is_set(&self) -> bool {
         self.events_per_second > 0
     }
@@ -247,34 +252,32 @@ impl BudgetOptions {
             );
         }
         if self.burst > 0 && !self.is_set() {
-            let message = "a burst is set, but no events_per_second";
-            let hint = "set events_per_second, too";
+            let message = "burst is set, but events_per_second is not";
+            let hint = "set events_per_second too";
             problems.push(Problem::new("budget.burst", message).hint(hint));
         }
         problems
     }
 }
 
-/// Checks the options that every tracker has.
-pub(crate) fn check(options: &impl TrackerOptions) -> Vec<Problem> {
-    fn has_results<O: TrackerOptions>(_: &O) -> bool {
-        O::HAS_RESULTS
-    }
-    let mut problems = check_ring(options.ring_kib(), options.drain_interval());
-    if !INTERVAL.contains(&options.interval().0) {
-        let message = format!("{} is not between 100ms and 1h", options.interval());
+/// Checks the options that trackers share.
+pub(crate) fn check(shared: &SharedOptions<'_>) -> Vec<Problem> {
+    let mut problems = check_ring(shared.ring_kib, shared.drain_interval);
+    let Some(limits) = &shared.limits else { return problems };
+    if !INTERVAL.contains(&limits.interval.0) {
+        let message = format!("{} is not between 100ms and 1h", limits.interval);
         problems.push(Problem::new("interval", message).hint("write \"1s\""));
     }
-    problems.extend(options.scope().problems(has_results(options)));
-    problems.extend(options.budget().problems());
+    problems.extend(limits.scope.problems(limits.has_results));
+    problems.extend(limits.budget.problems());
     problems
 }
 
-/// Checks the options that every ring buffer has.
-pub(crate) fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
+/// Checks the options of the ring buffer.
+fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !kib.is_power_of_two() || !RING_KIB.contains(&kib) {
-        let message = format!("{kib} is no power of two from 64 to 1048576");
+        let message = format!("{kib} is not a power of two from 64 to 1048576");
         let nearest = kib.clamp(*RING_KIB.start(), *RING_KIB.end()).next_power_of_two();
         problems.push(Problem::new("ring_kib", message).hint(format!("write {nearest}")));
     }
@@ -285,21 +288,24 @@ pub(crate) fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
     problems
 }
 
-/// How to use a ring buffer of so many bytes: wake user space from half full, and tell it for a
-/// sixteenth more.
+/// Returns when to wake user space for a ring buffer of `kib` KiB: from half full on, until a
+/// sixteenth more is waiting. By then user space has been woken.
 pub(crate) fn ring_settings(kib: u32) -> RingSettings {
     let bytes = u64::from(kib) * 1024;
     let (half, window) = (bytes / 2, bytes / 16);
     RingSettings { wake_from: half, wake_to: half + window }
 }
 
-/// What scope and budget are to the kernel.
-pub(crate) fn settings(options: &impl TrackerOptions) -> (ScopeSettings, BudgetSettings) {
-    // In a pid namespace of its own Whalewatch does not know the pid that the programs see.
-    let hide_own = !options.include_own() && host::in_initial_pid_namespace();
-    let mut scope = options.scope().settings();
+/// Returns scope and budget in the form that the programs read.
+pub(crate) fn settings(shared: &SharedOptions<'_>) -> (ScopeSettings, BudgetSettings) {
+    let Some(limits) = &shared.limits else {
+        return (ScopeSettings::default(), BudgetSettings::default());
+    };
+    // In another pid namespace Whalewatch does not know the pid that the programs see.
+    let hide_own = !limits.include_own && host::in_initial_pid_namespace();
+    let mut scope = limits.scope.settings();
     scope.own_pid = if hide_own { std::process::id() } else { 0 };
-    (scope, options.budget().settings())
+    (scope, limits.budget.settings())
 }
 
 #[cfg(test)]
@@ -307,40 +313,40 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bad_ring_options_are_found_with_a_hint() {
+    fn wrong_ring_options_are_reported_with_a_hint() {
         let check = |kib, ms| check_ring(kib, HumanDuration(Duration::from_millis(ms)));
         assert_eq!(check(4096, 10), []);
         assert_eq!(check(1 << 20, 1), []);
         let problems = check(5000, 0);
-        assert_eq!(problems[0].message, "5000 is no power of two from 64 to 1048576");
+        assert_eq!(problems[0].message, "5000 is not a power of two from 64 to 1048576");
         assert_eq!(problems[0].hint.as_deref(), Some("write 8192"));
         assert_eq!(problems[1].message, "0s is not between 1ms and 1s");
         assert_eq!(check(u32::MAX, 10)[0].hint.as_deref(), Some("write 1048576"));
     }
 
     #[test]
-    fn a_scope_of_containers_leaves_the_host_out_unless_it_is_asked_for() {
+    fn a_scope_of_containers_excludes_the_host_by_default() {
         let scope = |containers: &[&str], host| ScopeOptions {
             containers: containers.iter().map(ToString::to_string).collect(),
             host,
             ..ScopeOptions::default()
         };
-        let told = |scope: ScopeOptions| {
+        let seen = |scope: ScopeOptions| {
             let settings = scope.settings();
             (settings.by_cgroup, settings.unlisted, scope.host())
         };
-        assert_eq!(told(scope(&[], None)), (0, 1, true));
-        assert_eq!(told(scope(&[], Some(false))), (1, 1, false));
-        assert_eq!(told(scope(&["web*"], None)), (1, 0, false));
-        assert_eq!(told(scope(&["web*"], Some(true))), (1, 0, true));
-        assert_eq!(told(scope(&["!web*"], None)), (1, 1, false));
+        assert_eq!(seen(scope(&[], None)), (0, 1, true));
+        assert_eq!(seen(scope(&[], Some(false))), (1, 1, false));
+        assert_eq!(seen(scope(&["web*"], None)), (1, 0, false));
+        assert_eq!(seen(scope(&["web*"], Some(true))), (1, 0, true));
+        assert_eq!(seen(scope(&["!web*"], None)), (1, 1, false));
         assert!(scope(&[], Some(true)).is_everything());
         assert!(!scope(&[], Some(false)).is_everything());
         assert!(!ScopeOptions { uids: vec![0], ..ScopeOptions::default() }.is_everything());
     }
 
     #[test]
-    fn every_mistake_in_a_scope_is_told() {
+    fn every_mistake_in_a_scope_is_reported() {
         let scope = ScopeOptions {
             containers: vec!["[".into()],
             uids: vec![0; 17],
@@ -348,14 +354,14 @@ mod tests {
             results: Results::Failed,
             ..ScopeOptions::default()
         };
-        let told: Vec<_> = scope.problems(false).into_iter().map(|p| p.key).collect();
+        let keys: Vec<_> = scope.problems(false).into_iter().map(|p| p.key).collect();
         let comms = "scope.comms";
-        assert_eq!(told, ["scope.containers", "scope.uids", comms, comms, "scope.results"]);
+        assert_eq!(keys, ["scope.containers", "scope.uids", comms, comms, "scope.results"]);
         assert_eq!(ScopeOptions::default().problems(false), []);
     }
 
     #[test]
-    fn a_budget_is_a_cost_and_a_room() {
+    fn a_budget_becomes_a_cost_and_a_room() {
         let settings = |events_per_second, burst| {
             let settings = BudgetOptions { events_per_second, burst }.settings();
             (settings.cost, settings.room)

@@ -1,4 +1,5 @@
-//! Paths from the pieces that the kernel side writes, and where in the kernel they come from.
+//! Assembles paths from the pieces that the kernel side writes, and looks up what it needs for
+//! them.
 
 use bytes::Bytes;
 use whalewatch_trackers_common::PathOffsets;
@@ -7,33 +8,32 @@ use crate::btf::BtfError;
 use crate::ring::Arena;
 use crate::{Kernel, LoadError};
 
-/// Where the running kernel keeps what leads to a path.
+/// The offsets of the members that lead to a path.
 pub(crate) fn offsets(kernel: &Kernel) -> Result<PathOffsets, LoadError> {
     let offsets: PathOffsets = kernel.offsets(PathOffsets::MEMBERS)?;
-    // The programs read a directory entry's parent and name at once.
+    // The programs read a directory entry's parent and name in one go.
     let (length, name) = (offsets.dentry_parent + 12, offsets.dentry_parent + 16);
     if (offsets.dentry_name_length, offsets.dentry_name) != (length, name) {
-        let name = String::from("dentry.d_name right behind dentry.d_parent");
+        let name = String::from("dentry.d_name right after dentry.d_parent");
         return Err(BtfError::MissingMember { name }.into());
     }
     Ok(offsets)
 }
 
-/// A path as it is known.
+/// A path, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FilePath {
-    /// The path: from the root of the mount namespace where it is absolute.
+    /// The path. If absolute, it starts at the root of the mount namespace.
     pub bytes: Bytes,
-    /// Whether it is what the kernel resolved; else it is what was asked for, links and `..` in it
-    /// as they were.
+    /// Whether the kernel resolved it; otherwise the process gave it, and it may contain links and
+    /// `..`.
     pub resolved: bool,
-    /// Whether it is only a part of the true one: its end where it was resolved, else its
-    /// beginning.
+    /// Whether it is cut: a resolved path lacks its beginning, any other its end.
     pub truncated: bool,
 }
 
-/// Puts a path together: of the names up from a file; or of those up from the directory that a path
-/// begins at, and the path as it was asked for.
+/// Assembles a path. `names` go up from a file, or from the directory that a path is relative to;
+/// `asked` is the path that the process gave, if it is needed.
 pub(crate) fn join(arena: &mut Arena, names: &[u8], asked: &[u8]) -> Bytes {
     if asked.first() == Some(&b'/') {
         return arena.keep(asked);
@@ -60,14 +60,14 @@ mod tests {
     }
 
     #[test]
-    fn names_are_turned_round() {
+    fn names_are_reversed() {
         assert_eq!(joined(b"passwd\0etc\0", b""), b"/etc/passwd");
         assert_eq!(joined(b"", b""), b"/");
         assert_eq!(joined(b"a\nb\0\xff\0", b""), b"/\xff/a\nb");
     }
 
     #[test]
-    fn what_was_asked_for_begins_at_its_directory_unless_it_is_absolute() {
+    fn relative_paths_follow_their_directory() {
         assert_eq!(joined(b"b\0a\0", b"../c"), b"/a/b/../c");
         assert_eq!(joined(b"", b"c"), b"/c");
         assert_eq!(joined(b"b\0a\0", b"/c/d"), b"/c/d");

@@ -1,4 +1,4 @@
-//! One compiled object: what it needs of the kernel, and how it is loaded and attached.
+//! A compiled object: what it needs from the kernel, and how it is loaded and attached.
 
 use std::fs::File;
 use std::io;
@@ -15,28 +15,28 @@ use whalewatch_trackers_common::{
 use crate::kernel::{AttachType, Kernel, types_to_attach};
 use crate::{LoadError, calls, host, options, path};
 
-/// Lines of the verifier's log that an error shows.
+/// Lines of the verifier's log to show in an error.
 const LOG_LINES: usize = 8;
 
-/// How often loading a program is tried again when a signal interrupts it.
+/// How often to retry loading a program when a signal interrupts it.
 const INTERRUPTIONS: u32 = 100;
 
-/// A compiled object: its programs and what they need.
+/// A compiled object, its programs and their needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Program {
     /// The object file.
     pub object: &'static [u8],
-    /// Each program with the tracepoint that it watches.
+    /// Each program with the tracepoint that it attaches to.
     pub tracepoints: &'static [(&'static str, &'static str)],
-    /// The program that lists the tasks which are there already, if there is one.
+    /// The iterator program that lists existing tasks, if the object has one.
     pub iterator: Option<&'static str>,
-    /// Members of the kernel's structs that the programs read.
+    /// Members of kernel structs that the programs read.
     pub members: &'static [&'static [Member]],
-    /// What the programs use of what all programs share.
+    /// The shared parts that the programs use.
     pub uses: Uses,
 }
 
-/// What programs use of what all programs share, beyond the process.
+/// Shared parts of the kernel side that a program uses, apart from the process header.
 #[derive(Clone, Copy, Debug)]
 pub struct Uses {
     /// Paths of files (`trackers-ebpf/src/path.rs`).
@@ -52,7 +52,7 @@ impl Uses {
 
 /// A loaded object whose programs are attached.
 pub struct Attached {
-    /// Programs and links: they end with it.
+    /// Programs and links: dropping them detaches and unloads.
     ebpf: Option<Ebpf>,
     iterator: Option<&'static str>,
     pub(crate) records: RingBuf<MapData>,
@@ -60,7 +60,7 @@ pub struct Attached {
     pub(crate) lost_by_cgroup: PerCpuHashMap<MapData, u64, u64>,
 }
 
-/// What all trackers' programs are told, and how large their maps are.
+/// Settings that all trackers' programs read, and the sizes of their maps.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setup {
     pub(crate) ring_kib: u32,
@@ -69,13 +69,13 @@ pub(crate) struct Setup {
 }
 
 impl Program {
-    /// Where in the kernel it attaches.
+    /// The hooks in the kernel that it attaches to.
     pub fn attaches(&self) -> Vec<&'static str> {
         let tracepoints = self.tracepoints.iter().map(|(_, tracepoint)| *tracepoint);
         tracepoints.chain(self.iterator.map(|_| "iter/task")).collect()
     }
 
-    /// What of its needs this kernel lacks, all at once.
+    /// Everything that this kernel lacks for it.
     pub fn missing(&self, kernel: &Kernel) -> Vec<LoadError> {
         let tracepoints = self
             .tracepoints
@@ -93,11 +93,10 @@ impl Program {
         tracepoints.chain(members).chain(iterator).chain(shared.into_iter().flatten()).collect()
     }
 
-    /// Loads the object with its settings (as the programs' `SETTINGS` has them) and attaches its
-    /// programs.
+    /// Loads the object with its settings (the programs' `SETTINGS`) and attaches its programs.
     ///
     /// # Errors
-    /// If the kernel lacks something or refuses; the text says what to do.
+    /// If the kernel lacks something or refuses a program.
     pub(crate) fn load<S: NoUninit>(
         &self,
         kernel: &Kernel,
@@ -113,8 +112,8 @@ impl Program {
             task: kernel.offsets(TaskOffsets::MEMBERS)?,
             padding: 0,
         };
-        // The loader that trackers share keeps settings by reference: about a kilobyte, once a
-        // tracker.
+        // The shared loader borrows the settings for as long as it lives. The leak is about a
+        // kilobyte per tracker.
         let settings: &'static [u8] = bytemuck::bytes_of(settings).to_vec().leak();
         let common: &'static [u8] = bytemuck::bytes_of(&common).to_vec().leak();
         let paths = self.uses.paths.then(|| path::offsets(kernel)).transpose()?;
@@ -184,7 +183,7 @@ fn load_iterator(ebpf: &mut Ebpf, name: &'static str, types: &AyaBtf) -> Result<
     verify(name, || program.load("task", types))
 }
 
-/// The program of that name. The object is our own, so it is there.
+/// The program of that name. Objects and names are built together, so it exists.
 fn find<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LoadError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
@@ -195,8 +194,8 @@ where
         .map_err(|error| LoadError::failed(format!("find program {name}"), error))
 }
 
-/// Loads a program: again where a signal to this process (a child that ends, say) has interrupted
-/// the verifier.
+/// Loads a program, and retries if a signal to this process interrupted the verifier: the kernel
+/// then returns `EAGAIN` (`do_check` in `kernel/bpf/verifier.c`, Linux 6.1).
 fn verify(
     program: &'static str,
     mut load: impl FnMut() -> Result<(), ProgramError>,
@@ -212,7 +211,7 @@ fn verify(
     load().map_err(|error| refusal(program, error))
 }
 
-/// What the kernel means by refusing a program.
+/// The reason for the kernel's refusal of a program.
 fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     let ProgramError::LoadError { io_error, verifier_log } = error else {
         return LoadError::failed(format!("load program {program}"), error);
@@ -227,12 +226,13 @@ fn refusal(program: &'static str, error: ProgramError) -> LoadError {
     LoadError::Refused { program, log: last_lines(&log, LOG_LINES), source: io_error }
 }
 
-/// Whether the verifier refuses to read the kernel's memory, which it lets programs of our kinds do
-/// but under lockdown. Linux 6.1 says `unknown func bpf_probe_read#4` then, and 6.12
+/// Whether the verifier refused a helper that reads kernel memory. It allows these to our types of
+/// programs, except under lockdown. Linux 6.1 then says `unknown func bpf_probe_read#4`, and 6.12
 /// `program of this type cannot use helper bpf_probe_read#4`.
 fn is_lockdown(log: &str) -> bool {
-    let told = |line: &str| line.contains("unknown func ") || line.contains("cannot use helper ");
-    log.lines().any(|line| told(line) && line.contains("bpf_probe_read"))
+    let refused =
+        |line: &str| line.contains("unknown func ") || line.contains("cannot use helper ");
+    log.lines().any(|line| refused(line) && line.contains("bpf_probe_read"))
 }
 
 /// The last lines of a log, without the verifier's closing statistics.
@@ -256,7 +256,7 @@ impl Attached {
         })
     }
 
-    /// One of the object's maps; each can be had once.
+    /// Takes one of the object's maps out of it, which works once per map.
     pub(crate) fn map<T: TryFrom<Map, Error = MapError>>(
         &mut self,
         name: &str,
@@ -265,19 +265,19 @@ impl Attached {
         take_map(self.ebpf.as_mut().ok_or_else(missing)?, name)
     }
 
-    /// Detaches and unloads the programs, and waits until none is at work any more (some 10 ms).
-    /// What they submitted stays to be read.
+    /// Detaches and unloads the programs, and waits until none is running any more (about 10 ms).
+    /// Submitted records can still be read.
     pub(crate) fn detach(&mut self) {
         self.ebpf = None;
         wait_for_running_programs();
     }
 
-    /// Whether the programs are gone.
+    /// Whether the programs are detached.
     pub(crate) fn is_detached(&self) -> bool {
         self.ebpf.is_none()
     }
 
-    /// A file with one record for each process that is there now.
+    /// Opens a file with one record for each existing process.
     pub(crate) fn snapshot(&mut self) -> Result<File, LoadError> {
         let name = self.iterator.ok_or(LoadError::MissingIterator)?;
         let ebpf = self.ebpf.as_mut().ok_or(LoadError::MissingIterator)?;
@@ -296,14 +296,14 @@ fn take_map<T: TryFrom<Map, Error = MapError>>(
     map.and_then(T::try_from).map_err(|error| LoadError::failed(format!("open map {name}"), error))
 }
 
-/// Waits for an RCU grace period. A detached program may still be at work on another CPU, or just
-/// about to be: were the counts read now, they could be short by its record.
+/// Waits for an RCU grace period. A detached program may still be running on another CPU: counts
+/// read before it finishes could miss its record.
 pub(crate) fn wait_for_running_programs() {
     #[expect(unsafe_code, reason = "a system call that has no safe wrapper")]
     // SAFETY: it takes no pointers.
     let waited = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if waited != 0 {
-        // Refused with `nohz_full`: then longer than any program takes.
+        // The kernel refuses this with `nohz_full`; sleep for longer than any program runs.
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }
@@ -314,14 +314,15 @@ mod tests {
 
     #[test]
     fn an_error_shows_the_end_of_the_verifiers_log() {
-        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nverification time 9 usec\nstack depth 32+0\nprocessed 2 insns (limit 1000000)\n\n";
+        let log = "0: r1 = 1\n1: r2 = 2\ninvalid mem access\nverification time 9 usec\n\
+                   stack depth 32+0\nprocessed 2 insns (limit 1000000)\n\n";
         assert_eq!(last_lines(log, 2), "1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines(log, 9), "0: r1 = 1\n1: r2 = 2\ninvalid mem access");
         assert_eq!(last_lines("", 3), "");
     }
 
     #[test]
-    fn every_kernels_word_for_lockdown_is_known() {
+    fn lockdown_is_recognised_in_every_kernels_log() {
         let log =
             |last: &str| format!("188: (b7) r2 = 16\n189: (85) call bpf_probe_read#4\n{last}\n");
         assert!(is_lockdown(&log("unknown func bpf_probe_read#4")));

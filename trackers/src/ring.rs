@@ -1,4 +1,4 @@
-//! Records from a ring buffer, decoded into events.
+//! Reads records from a ring buffer and decodes them into events.
 
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -13,37 +13,36 @@ use crate::clock::BootClock;
 use crate::program::Attached;
 use crate::sums::Epochs;
 
-/// Bytes that an arena asks for at a time.
+/// Bytes that an arena allocates at a time.
 const ARENA_BYTES: usize = 32 * 1024;
-/// How long after the programs are gone what they counted is waited for, should the counts not add
-/// up.
+/// How long to wait after detaching for records that were counted but have not arrived.
 const LAST_RECORDS: Duration = Duration::from_millis(100);
 
-/// How a tracker's records become events.
+/// Turns a tracker's records into events.
 pub trait Decode: Send + 'static {
-    /// The events.
+    /// The tracker's events.
     type Event: Event;
 
-    /// Turns one record into an event. Must not panic on any bytes, and must not allocate: variable
-    /// parts go into the arena.
+    /// Turns one record into an event. It must not panic on any bytes, and must not allocate:
+    /// variable parts go into the arena.
     ///
     /// # Errors
     /// If the record is too short or of an unknown kind.
     fn decode(&mut self, record: &[u8], arena: &mut Arena) -> Result<Self::Event, DecodeError>;
 
-    /// Takes a record that is no event but something to know (the name of what is summed, say),
-    /// which the programs do not count. Says whether it was one.
+    /// Takes a record that is not an event but a note (such as the name of a summed file), and says
+    /// whether it was one. The programs do not count notes.
     fn note(&mut self, record: &[u8]) -> bool {
         let _ = record;
         false
     }
 
-    /// The tables of sums that the programs keep, if they keep any.
+    /// The switch between the two tables of sums, if the programs keep sums.
     fn epochs(&mut self) -> Option<&mut Epochs> {
         None
     }
 
-    /// Appends what was summed in a table, 0 or 1, and empties it.
+    /// Appends the sums of table 0 or 1 as events, and empties the table.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -57,7 +56,7 @@ pub trait Decode: Send + 'static {
         Ok(())
     }
 
-    /// Appends what was there before the programs were attached.
+    /// Appends what existed before the programs were attached.
     ///
     /// # Errors
     /// If it cannot be read.
@@ -77,10 +76,10 @@ pub trait Decode: Send + 'static {
 #[error("a record is too short or of an unknown kind")]
 pub struct DecodeError;
 
-/// Where the variable parts of a batch's events live: one allocation for hundreds of them.
+/// Memory for the variable parts of events: one allocation serves hundreds of events.
 pub struct Arena {
     bytes: BytesMut,
-    /// Where a piece is put together.
+    /// Buffer in which a piece is assembled.
     scratch: Vec<u8>,
     clock: BootClock,
 }
@@ -92,7 +91,7 @@ impl Default for Arena {
 }
 
 impl Arena {
-    /// Copies bytes in; the event keeps what is returned.
+    /// Copies bytes into the arena and returns the copy, for the event to keep.
     pub fn keep(&mut self, bytes: &[u8]) -> Bytes {
         if bytes.is_empty() {
             return Bytes::new();
@@ -104,7 +103,7 @@ impl Arena {
         self.bytes.split().freeze()
     }
 
-    /// Keeps what `write` appends to an empty piece.
+    /// Keeps the bytes that `write` appends to an empty buffer.
     pub(crate) fn build(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
         self.scratch.clear();
         write(&mut self.scratch);
@@ -114,7 +113,7 @@ impl Arena {
         kept
     }
 
-    /// The point in time that is so many nanoseconds after boot.
+    /// Converts nanoseconds since boot into a point in time.
     pub fn time(&self, since_boot: u64) -> Timestamp {
         self.clock.at(since_boot)
     }
@@ -125,12 +124,12 @@ pub(crate) fn read<T: AnyBitPattern>(record: &[u8]) -> Result<T, DecodeError> {
     record.get(..size_of::<T>()).map(bytemuck::pod_read_unaligned).ok_or(DecodeError)
 }
 
-/// So many bytes after the fixed part of a record.
+/// The `length` bytes after the fixed part of a record.
 pub(crate) fn tail<T>(record: &[u8], length: usize) -> Result<&[u8], DecodeError> {
     record.get(size_of::<T>()..).and_then(|tail| tail.get(..length)).ok_or(DecodeError)
 }
 
-/// The pieces behind the fixed part of a record.
+/// The pieces after the fixed part of a record.
 pub(crate) fn pieces<T, const N: usize>(
     record: &[u8],
     lengths: [u32; N],
@@ -144,7 +143,7 @@ pub(crate) fn pieces<T, const N: usize>(
     Ok(pieces)
 }
 
-/// A source of events from a ring buffer, and of what is summed beside it.
+/// A source of events from a ring buffer, and from sums that the programs keep.
 pub struct RingSource<D: Decode> {
     attached: Attached,
     decoder: D,
@@ -155,7 +154,7 @@ pub struct RingSource<D: Decode> {
     /// Records taken from the ring buffer.
     taken: u64,
     invalid: u64,
-    /// Events made from sums: those that wait to be drained, and how many there ever were.
+    /// Events made from sums that wait to be drained, and the number of all that were made.
     sums: VecDeque<D::Event>,
     summed: u64,
     reported_at: Instant,
@@ -164,13 +163,14 @@ pub struct RingSource<D: Decode> {
 }
 
 impl<D: Decode> RingSource<D> {
-    /// A source of what attached programs report, to be drained every `drain_interval`; sums are
-    /// reported every `report_interval`.
+    /// A source of what attached programs report, to be drained every `drain_interval`. It reports
+    /// sums every `report_interval`, and what the budgets refused.
     pub(crate) fn new(
         attached: Attached,
         decoder: D,
         drain_interval: Duration,
         report_interval: Duration,
+        budgets: Option<Budgets>,
     ) -> Self {
         Self {
             attached,
@@ -178,7 +178,7 @@ impl<D: Decode> RingSource<D> {
             arena: Arena::default(),
             drain_interval,
             report_interval,
-            budgets: None,
+            budgets,
             taken: 0,
             invalid: 0,
             sums: VecDeque::new(),
@@ -189,13 +189,7 @@ impl<D: Decode> RingSource<D> {
         }
     }
 
-    /// Has it tell what budgets refuse.
-    pub(crate) fn with_budgets(mut self, budgets: Budgets) -> Self {
-        self.budgets = Some(budgets);
-        self
-    }
-
-    /// Records made, lost and refused, over all CPUs.
+    /// Records generated, lost and refused, over all CPUs.
     fn totals(&self) -> [u64; 3] {
         let mut totals = [0; 3];
         let Ok(by_cpu) = self.attached.counters.get(&0, 0) else { return totals };
@@ -205,26 +199,26 @@ impl<D: Decode> RingSource<D> {
         totals
     }
 
-    /// An empty ring buffer is at its end once the programs are gone and all that they made has
-    /// been taken.
+    /// Whether an empty ring buffer stays empty: the programs are detached, and all their records
+    /// have been taken.
     fn is_over(&self) -> bool {
         let Some(detached_at) = self.detached_at else { return false };
-        let [made, lost, refused] = self.totals();
-        self.taken + lost + refused >= made || detached_at.elapsed() > LAST_RECORDS
+        let [generated, lost, refused] = self.totals();
+        self.taken + lost + refused >= generated || detached_at.elapsed() > LAST_RECORDS
     }
 
-    /// With nothing more in the ring buffer: what was summed, in its time and at the end.
+    /// Reports sums when they are due and at the end. The ring buffer is empty.
     fn when_empty(&mut self) -> Result<Drain, SourceError> {
         if self.is_over() && !self.ended {
             self.ended = true;
             if self.decoder.epochs().is_some() {
-                // The programs are gone, so both tables are still.
+                // The programs are detached, so neither table changes.
                 for table in [0, 1] {
                     self.report(table)?;
                 }
             }
         } else if !self.ended {
-            self.turn()?;
+            self.switch_tables()?;
         }
         Ok(if !self.sums.is_empty() {
             Drain::More
@@ -235,14 +229,14 @@ impl<D: Decode> RingSource<D> {
         })
     }
 
-    fn turn(&mut self) -> Result<(), SourceError> {
+    fn switch_tables(&mut self) -> Result<(), SourceError> {
         let due = self.reported_at.elapsed() >= self.report_interval;
         let Some(epochs) = self.decoder.epochs() else { return Ok(()) };
         if let Some(table) = epochs.take_settled() {
             return self.report(table);
         }
-        if due && !epochs.is_turning() && self.detached_at.is_none() {
-            epochs.turn();
+        if due && !epochs.is_switching() && self.detached_at.is_none() {
+            epochs.switch();
             self.reported_at = Instant::now();
         }
         Ok(())
@@ -287,7 +281,7 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
     fn budgets(&mut self, out: &mut Vec<BudgetEvent>) {
         let [_, _, refused] = if self.budgets.is_some() { self.totals() } else { return };
         if let Some(budgets) = &mut self.budgets {
-            budgets.tell(refused, self.ended && self.sums.is_empty(), out);
+            budgets.report(refused, self.ended && self.sums.is_empty(), out);
         }
     }
 
@@ -300,7 +294,7 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
     }
 
     fn counts(&self) -> SourceCounts {
-        let [made, lost, refused] = self.totals();
+        let [generated, lost, refused] = self.totals();
         let mut lost_by_cgroup = HashMap::new();
         if lost > 0 {
             for (cgroup, by_cpu) in self.attached.lost_by_cgroup.iter().flatten() {
@@ -308,10 +302,10 @@ impl<D: Decode> Source<D::Event> for RingSource<D> {
             }
         }
         let budgets = self.budgets.as_ref();
-        // What waits to be drained has not been handed over yet.
+        // Events that wait to be drained have not been delivered yet.
         let summed = self.summed - self.sums.len() as u64;
         SourceCounts {
-            generated: made + summed + budgets.map_or(0, |budgets| budgets.events),
+            generated: generated + summed + budgets.map_or(0, |budgets| budgets.events),
             lost,
             refused,
             invalid: self.invalid,
@@ -333,13 +327,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_arena_keeps_what_it_is_given_in_few_allocations() {
+    fn an_arena_keeps_bytes_in_few_allocations() {
         let mut arena = Arena::default();
         let kept: Vec<Bytes> = (0..2000_u16).map(|i| arena.keep(&i.to_le_bytes())).collect();
         assert!(kept.iter().zip(0_u16..).all(|(bytes, i)| bytes[..] == i.to_le_bytes()));
         let joined =
             kept.windows(2).filter(|pair| pair[0].as_ptr().wrapping_add(2) == pair[1].as_ptr());
-        assert!(joined.count() > 1900, "neighbours lie side by side");
+        assert!(joined.count() > 1900, "consecutive pieces are adjacent");
         assert_eq!(arena.keep(&vec![7; ARENA_BYTES * 2]).len(), ARENA_BYTES * 2);
         assert!(arena.keep(b"").is_empty());
     }

@@ -1,22 +1,22 @@
-//! Keeps the kernel's map of watched cgroups as the directory has it.
+//! Keeps the programs' map of watched cgroups up to date with the directory.
 
 use aya::maps::{HashMap, MapData};
 use whalewatch_core::{Directory, Resident};
 
 use crate::options::ScopeOptions;
 
-/// Has the programs watch the cgroups that the scope means, from now on.
+/// Makes the programs watch the cgroups that the scope selects, from now on.
 pub(crate) fn follow(
     scope: &ScopeOptions,
     mut map: HashMap<MapData, u64, u32>,
     directory: &Directory,
 ) {
     let (patterns, host) = (scope.patterns(), scope.host());
-    let mut told = false;
+    let mut has_warned = false;
     directory.subscribe(move |cgroup, resident| {
         let result = match resident {
             None => {
-                // It may never have been there: a full map has refused it.
+                // A full map may have refused the cgroup before.
                 map.remove(&cgroup).ok();
                 Ok(())
             }
@@ -26,10 +26,13 @@ pub(crate) fn follow(
             }
         };
         if let Err(error) = result
-            && !told
+            && !has_warned
         {
-            told = true;
-            tracing::warn!(%error, cgroup, "the scope cannot be kept: what is watched is as for cgroups that are not known");
+            has_warned = true;
+            tracing::warn!(
+                %error, cgroup,
+                "cannot add a cgroup to the scope; it is watched as its parent is",
+            );
         }
     });
 }

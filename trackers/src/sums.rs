@@ -1,5 +1,5 @@
-//! Sums that the kernel keeps in two tables: while the programs add to one, the other is read and
-//! emptied, so that nothing is counted twice or falls between.
+//! Sums that the programs keep in two tables: while they add to one, the other is read and emptied,
+//! so that nothing is counted twice or missed.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
@@ -10,32 +10,33 @@ use aya::maps::{Array, MapData};
 use crate::LoadError;
 use crate::program::{Attached, wait_for_running_programs};
 
-/// Says which of two tables the programs add to.
+/// The switch that says which of two tables the programs add to.
 pub struct Epochs {
     epoch: Array<MapData, u32>,
     current: u32,
-    /// Set once no program is left that adds to the table before.
+    /// After a switch: set once no program adds to the previous table any more.
     settled: Option<Arc<AtomicBool>>,
 }
 
 impl Epochs {
-    /// Those of an object whose programs ask `EPOCH`.
+    /// Takes the map `EPOCH` from the object.
     pub(crate) fn new(attached: &mut Attached) -> Result<Self, LoadError> {
         Ok(Self { epoch: attached.map("EPOCH")?, current: 0, settled: None })
     }
 
-    /// Has the programs add to the other table from now on.
-    pub(crate) fn turn(&mut self) {
+    /// Makes the programs add to the other table from now on.
+    pub(crate) fn switch(&mut self) {
         self.current ^= 1;
         if self.epoch.set(0, self.current, 0).is_err() {
-            // Cannot be for a map of one element; the sums would only come with the next turn.
+            // Setting the only element of an array cannot fail. If it did, the sums would be
+            // reported after the next switch.
             self.current ^= 1;
             return;
         }
         let settled = Arc::new(AtomicBool::new(false));
         self.settled = Some(Arc::clone(&settled));
-        // A program may still be adding to the other one: waiting for that takes some 10 ms, which
-        // no actor may.
+        // A program may still be adding to the other table. Waiting for it takes about 10 ms, for
+        // which an actor must not block.
         let wait = move || {
             wait_for_running_programs();
             settled.store(true, Release);
@@ -47,12 +48,12 @@ impl Epochs {
         }
     }
 
-    /// Whether a turn has been made whose table has not been read.
-    pub(crate) fn is_turning(&self) -> bool {
+    /// Whether the table of the last switch has not been read yet.
+    pub(crate) fn is_switching(&self) -> bool {
         self.settled.is_some()
     }
 
-    /// The table that is ready to be read, if one is; once for each turn.
+    /// Returns the table to read once it no longer changes, once per switch.
     pub(crate) fn take_settled(&mut self) -> Option<usize> {
         let settled = self.settled.as_ref().is_some_and(|settled| settled.load(Acquire));
         settled.then(|| self.settled = None)?;

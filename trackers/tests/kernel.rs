@@ -1,4 +1,4 @@
-//! The programs in the running kernel. Needs root, and fails without it:
+//! Loads the programs into the running kernel. The tests need root and fail without it:
 //! `cargo test -p whalewatch-trackers --features kernel-tests --test kernel`.
 #![cfg(feature = "kernel-tests")]
 
@@ -13,21 +13,24 @@ use std::time::{Duration, Instant};
 use whalewatch_core::{Directory, Drain, Event, Namespaces, Source, Texts};
 use whalewatch_trackers::process::What;
 use whalewatch_trackers::{
-    CgroupEvent, CgroupOptions, Kernel, LoadError, ProcessEvent, ProcessOptions, cgroup, process,
+    CgroupEvent, CgroupOptions, CgroupTracker, Kernel, LoadError, ProcessEvent, ProcessOptions,
+    ProcessTracker, open,
 };
 
-fn open() -> Box<dyn Source<ProcessEvent>> {
+fn open_processes() -> Box<dyn Source<ProcessEvent>> {
     let options = ProcessOptions { include_own: true, ..ProcessOptions::default() };
-    Box::new(process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}")))
+    Box::new(
+        open::<ProcessTracker>(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}")),
+    )
 }
 
-/// Detaches, takes all there is, and checks that the counts add up.
+/// Detaches, drains all events, and checks that the counts add up.
 fn finish<E: Event>(mut source: Box<dyn Source<E>>) -> Vec<E> {
     source.detach();
     let mut events = Vec::new();
     let begun = Instant::now();
-    while source.drain(&mut events, 256).expect("a sound source") != Drain::Ended {
-        assert!(begun.elapsed() < Duration::from_secs(5), "a detached source comes to an end");
+    while source.drain(&mut events, 256).expect("the source is intact") != Drain::Ended {
+        assert!(begun.elapsed() < Duration::from_secs(5), "a detached source ends");
     }
     let counts = source.counts();
     assert_eq!((counts.lost, counts.invalid), (0, 0));
@@ -49,8 +52,8 @@ fn run(command: &str) -> u32 {
 }
 
 #[test]
-fn a_process_is_told_from_fork_to_exit() {
-    let source = open();
+fn a_process_is_reported_from_fork_to_exit() {
+    let source = open_processes();
     let pid = run("exit 3");
     let events = finish(source);
     let events = of(&events, pid);
@@ -71,17 +74,17 @@ fn a_process_is_told_from_fork_to_exit() {
 }
 
 #[test]
-fn a_signal_that_ends_a_process_is_told() {
-    let source = open();
+fn an_exit_by_a_signal_is_reported() {
+    let source = open_processes();
     let pid = run("kill -9 $$");
     let events = finish(source);
-    let last = of(&events, pid).last().copied().expect("it ended");
+    let last = of(&events, pid).last().copied().expect("the process exited");
     assert_eq!((last.exit_signal(), last.exit_code()), (Some(9), None));
 }
 
 #[test]
 fn long_arguments_are_cut_and_flagged() {
-    let source = open();
+    let source = open_processes();
     let long = "x".repeat(10_000);
     let pid = wait(Command::new("/bin/true").arg(&long).spawn().expect("/bin/true is there"));
     let events = finish(source);
@@ -89,39 +92,41 @@ fn long_arguments_are_cut_and_flagged() {
         What::Executed(executed) => Some(executed.clone()),
         _ => None,
     });
-    let exec = exec.expect("it was executed");
+    let exec = exec.expect("the program was executed");
     assert!(exec.args_truncated && !exec.path_truncated);
     assert_eq!((exec.args.len(), exec.args_total), (4096, 10_000 + 11));
 }
 
 #[test]
 fn threads_are_not_processes() {
-    let source = open();
+    let source = open_processes();
     let own = std::process::id();
     for _ in 0..20 {
         thread::spawn(|| ()).join().expect("it does nothing");
     }
+    let child = run("exit 0");
     let events = finish(source);
-    assert!(of(&events, own).is_empty(), "no thread of ours is told as a process");
+    assert!(!of(&events, child).is_empty(), "children of this process are reported");
+    assert!(of(&events, own).is_empty(), "threads are not reported as processes");
 }
 
 #[test]
-fn processes_that_run_already_are_listed_as_proc_tells() {
+fn existing_processes_are_listed_as_in_proc() {
     let child = Command::new("/bin/sleep").arg("30").spawn().expect("/bin/sleep is there");
     let mut child = Kill(child);
     let pid = child.0.id();
-    // The child has its name once it runs its program.
+    // The child has this name from its exec on.
     while fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm != "sleep\n") {
         thread::sleep(Duration::from_millis(1));
     }
-    let mut source = open();
+    let mut source = open_processes();
     let mut events = Vec::new();
     source.existing(&mut events).expect("root can list");
     let found = of(&events, pid);
     assert_eq!(found.len(), 1);
     let process = found[0].process;
     let namespace = |name: &str| {
-        fs::metadata(format!("/proc/{pid}/ns/{name}")).expect("ours to see").ino() as u32
+        fs::metadata(format!("/proc/{pid}/ns/{name}")).expect("/proc is readable").ino() as u32
     };
     let namespaces = Namespaces {
         user: namespace("user"),
@@ -132,10 +137,10 @@ fn processes_that_run_already_are_listed_as_proc_tells() {
     assert_eq!(process.namespaces, namespaces);
     assert_eq!((process.parent_pid, process.comm()), (std::process::id(), &b"sleep"[..]));
     assert_eq!(process.cgroup_id, cgroup_of(pid));
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("ours to see");
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("/proc is readable");
     let ticks: u64 = stat.split(' ').nth(21).and_then(|t| t.parse().ok()).expect("a number");
     assert_eq!(process.start_time / 10_000_000, ticks);
-    child.0.kill().expect("ours to kill");
+    child.0.kill().expect("a child can be killed");
 }
 
 struct Kill(Child);
@@ -155,16 +160,18 @@ fn cgroup_root() -> String {
 }
 
 fn cgroup_of(pid: u32) -> u64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("ours to see");
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("/proc is readable");
     let path = text.lines().find_map(|line| line.strip_prefix("0::")).expect("a default hierarchy");
     fs::metadata(format!("{}{path}", cgroup_root())).expect("it is there").ino()
 }
 
 #[test]
-fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
-    let source: Box<dyn Source<CgroupEvent>> =
-        Box::new(cgroup::open(&CgroupOptions::default()).unwrap_or_else(|e| panic!("{e}")));
-    let processes = open();
+fn a_cgroup_is_reported_from_mkdir_to_rmdir() {
+    let source: Box<dyn Source<CgroupEvent>> = Box::new(
+        open::<CgroupTracker>(&CgroupOptions::default(), &Directory::default())
+            .unwrap_or_else(|e| panic!("{e}")),
+    );
+    let processes = open_processes();
     let name = format!("whalewatch-test-{}", std::process::id());
     let folder = format!("{}/{name}", cgroup_root());
     fs::create_dir(&folder).expect("root can make cgroups");
@@ -176,15 +183,15 @@ fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
     });
     assert!(removed, "an empty cgroup can be removed");
     let events = finish(source);
-    let told: HashMap<_, _> =
+    let found: HashMap<_, _> =
         events.iter().filter(|event| event.id == id).map(|event| (event.kind(), event)).collect();
-    assert_eq!(told.len(), 3, "{told:?}");
-    assert_eq!(&told["cgroup.mkdir"].path[..], format!("/{name}").as_bytes());
-    assert_eq!(told["cgroup.rmdir"].level, 1);
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert_eq!(&found["cgroup.mkdir"].path[..], format!("/{name}").as_bytes());
+    assert_eq!(found["cgroup.rmdir"].level, 1);
     let processes = finish(processes);
-    let last = of(&processes, pid).last().copied().expect("it ended");
+    let last = of(&processes, pid).last().copied().expect("the process exited");
     let moved = whalewatch_core::Change::Moved { process: last.process.key(), to: id };
-    assert_eq!(told["cgroup.attach"].change(), Some(moved));
+    assert_eq!(found["cgroup.attach"].change(), Some(moved));
     assert_eq!(last.process.cgroup_id, id);
 }
 
@@ -192,29 +199,28 @@ fn a_cgroup_is_told_from_mkdir_to_rmdir_with_who_moved_to_it() {
 fn a_full_ring_counts_every_loss() {
     let options = ProcessOptions { ring_kib: 64, include_own: true, ..ProcessOptions::default() };
     let mut source =
-        process::open(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}"));
+        open::<ProcessTracker>(&options, &Directory::default()).unwrap_or_else(|e| panic!("{e}"));
     for _ in 0..400 {
         wait(Command::new("/bin/true").spawn().expect("/bin/true is there"));
     }
     source.detach();
     let mut events = Vec::new();
-    while source.drain(&mut events, 256).expect("a sound source") != Drain::Ended {}
+    while source.drain(&mut events, 256).expect("the source is intact") != Drain::Ended {}
     let counts = source.counts();
-    assert!(counts.lost > 0, "64 KiB are not enough for 1200 records");
+    assert!(counts.lost > 0, "64 KiB is too small for 1200 records");
     assert_eq!(counts.generated, events.len() as u64 + counts.lost);
     assert_eq!(counts.lost_by_cgroup.values().sum::<u64>(), counts.lost);
 }
 
 #[test]
-fn both_trackers_watch_soon() {
+fn two_trackers_open_quickly() {
     let begun = Instant::now();
     let kernel: Result<Arc<Kernel>, LoadError> = Kernel::shared();
-    let process = process::open(&ProcessOptions::default(), &Directory::default());
-    let cgroup = cgroup::open(&CgroupOptions::default());
+    let process = open::<ProcessTracker>(&ProcessOptions::default(), &Directory::default());
+    let cgroup = open::<CgroupTracker>(&CgroupOptions::default(), &Directory::default());
     let took = begun.elapsed();
     let errors = [kernel.err(), process.err(), cgroup.err()];
     assert!(errors.iter().all(Option::is_none), "{errors:?}");
-    // A release build takes a tenth of a second; this one is slower, and shares the machine with
-    // the other tests.
+    // A release build takes a tenth of a second. A test build is slower, and other tests may run.
     assert!(took < Duration::from_secs(3), "{took:?}");
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask accuracy`: how often the right container is named, measured against an oracle.
+//! `cargo xtask accuracy`: measures how often the right container is named, against an oracle.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,29 +7,28 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
-use whalewatch_tests::environment;
 
+use crate::paths;
 use crate::run::{Show, run};
-use crate::steps::{Context, IMAGE, STEPS, cargo};
-use crate::{machine, paths, servers};
+use crate::steps::{Context, STEPS, Setup};
 
 const HELP: &str = "\
 cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
 
-  --long     15 minutes of churn instead of one, and more of all else
-  --case     Only cases whose name holds this word
-  --runtime  Of cases for several runtimes, only those whose name holds this word
-  --write    Write results into docs/accuracy.md: all of them, or the lines of those cases and runtimes that were run
+  --long     15 minutes of churn instead of 20 s, and more rounds of every other case
+  --case     Only cases whose name contains WORD
+  --runtime  In cases for several runtimes, only runtimes whose name contains WORD
+  --write    Write the results into docs/accuracy.md; with --case or --runtime, only their lines
 
-As root, on a machine with BTF and nothing else to do. What is missing is installed or started, as for `cargo xtask test`.
+Needs root, BTF and an idle machine. Installs and starts what is missing, as `cargo xtask test` does.
 ";
 
-/// Where the table stands.
+/// The page with the results.
 const PAGE: &str = "docs/accuracy.md";
 const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --write -->";
 const END: &str = "<!-- results: end -->";
-/// What the harness needs beforehand.
-const STEPS_BEFORE: [&str; 3] = ["packages", "mounts", "release"];
+/// The steps that set the machine up for the harness.
+const STEPS_BEFORE: [&str; 4] = ["packages", "mounts", "release", "harness"];
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
     let (mut write, mut passed_on) = (false, Vec::new());
@@ -46,40 +45,33 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
                 print!("{HELP}");
                 return Ok(());
             }
-            other => bail!("no option `{other}`\n\n{HELP}"),
+            other => bail!("unknown option `{other}`\n\n{HELP}"),
         }
     }
-    ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
-    let mut context = Context::of_machine()?;
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "watching the kernel needs root: run this command as root"
+    );
+    let setup = Setup::of_machine()?;
     for step in STEPS.iter().filter(|step| STEPS_BEFORE.contains(&step.name)) {
-        (step.run)(&mut context)?;
+        (step.run)(&Context::new(step.name, &setup, true)?)?;
     }
-    let results = measure(&mut context, &passed_on)?;
+    let results = measure(&Context::new("accuracy", &setup, true)?, &passed_on)?;
     let all = !passed_on.iter().any(|option| ["--case", "--runtime"].contains(option));
     if write { write_page(&results, all) } else { Ok(()) }
 }
 
-/// Runs the harness on a machine that is set up. Fails where anything is not as it must be.
-pub(crate) fn measure(context: &mut Context, options: &[&str]) -> Result<PathBuf> {
-    let socket = context.docker_socket()?;
-    let mut build = cargo(&["build", "--locked", "--package", "whalewatch-tests", "--bins"]);
-    build.args(["--features", "pods"]);
-    context.quiet(&mut build)?;
+/// Runs the harness on a machine that is set up. Fails if any attribution is wrong or missing.
+pub(crate) fn measure(context: &Context<'_>, options: &[&str]) -> Result<PathBuf> {
     let results = paths::target().join("xtask/accuracy.json");
     let mut command = Command::new(paths::target().join("debug/accuracy"));
     command.args(options).arg("--results").arg(&results);
-    command.env(environment::PROGRAM, paths::program());
-    command.env(environment::DOCKER_SOCKET, socket);
-    command.env(environment::IMAGE, IMAGE);
-    command.env(environment::IMAGE_TAR, machine::image_tar(context.scratch())?);
-    command.env(environment::SERVERS, servers::dir());
-    command.env(environment::SCRATCH, context.scratch().join("t"));
-    run(&mut command, &context.log, Show::Always)
-        .context("attribution is not as accurate as it must be, or could not be measured")?;
+    context.prepare(&mut command)?;
+    run(&mut command, &context.output, Show::Always).context("the accuracy check failed")?;
     Ok(results)
 }
 
-/// Writes the tables: `all` of them anew, or only the lines that there are results for.
+/// Writes the tables: whole if `all`, else only the lines that have results.
 fn write_page(results: &Path, all: bool) -> Result<()> {
     let page = paths::root().join(PAGE);
     let text = fs::read_to_string(&page).with_context(|| page.display().to_string())?;
@@ -101,8 +93,8 @@ fn write_page(results: &Path, all: bool) -> Result<()> {
     Ok(())
 }
 
-/// Lines of a table, with those of the old one that have another key: the first columns, of which
-/// the first is the case. A new line stands behind the last of its case.
+/// Merges new lines into a table. A line's key is its first `key` columns, the first of which is the
+/// case. A line with a new key comes after the last line of its case.
 fn merged(old: &str, new: &str, key: usize) -> String {
     let key = |line: &str| line.split(" | ").take(key).map(str::to_owned).collect::<Vec<_>>();
     let body = old.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
@@ -119,7 +111,7 @@ fn merged(old: &str, new: &str, key: usize) -> String {
     lines.iter().flat_map(|line| [*line, "\n"]).collect()
 }
 
-/// The heads of the tables.
+/// The heads of the two tables.
 const LINES: &str = "\
 | case | runtime | processes | events | wrong | unknown | missing | right id | named at once | named later |
 |---|---|---|---|---|---|---|---|---|---|
@@ -129,7 +121,7 @@ const FIGURES: &str = "\
 |---|---|---|---|
 ";
 
-/// The lines of the table by case and runtime, and of what else was measured.
+/// Returns the lines of both tables: attributions by case and runtime, and other measurements.
 fn tables(results: &[Value]) -> [String; 2] {
     let (mut text, mut figures) = (String::new(), String::new());
     for result in results {
@@ -160,7 +152,7 @@ fn tables(results: &[Value]) -> [String; 2] {
                 "| {} | {} | {name} | {} |",
                 word("case"),
                 word("runtime"),
-                // What has no unit of measure is a count.
+                // A figure without a unit is a count.
                 if unit == "ms" { format!("{value:.1} ms") } else { format!("{value} {unit}") }
                     .trim()
             );
@@ -190,7 +182,7 @@ fn percent(part: u64, whole: u64) -> String {
     if part == whole {
         return "100 %".to_owned();
     }
-    // Never rounded up to what it is not.
+    // Rounded down: 100 % means all.
     let percent = (part as f64 / whole as f64 * 1e5).floor() / 1e3;
     format!("{percent:.3} %")
 }
@@ -202,14 +194,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_all_is_never_shown_as_all() {
+    fn percentages_are_never_rounded_up() {
         assert_eq!(percent(10, 10), "100 %");
         assert_eq!(percent(9_999_999, 10_000_000), "99.999 %");
         assert_eq!(percent(0, 0), "none owed");
     }
 
     #[test]
-    fn each_case_has_a_line_and_each_figure() {
+    fn cases_and_figures_have_a_line_each() {
         let result = json!({
             "case": "churn", "runtime": "docker", "processes": 2, "events": 6, "wrong": 0, "unknown": 0,
             "missing": 0, "id_right": 6, "name_at_once": 2, "name_late": 1, "name_never": 0,
@@ -226,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_run_keeps_its_lines() {
+    fn cases_that_did_not_run_keep_their_lines() {
         let old = format!("\n\n{LINES}| a | docker | 1 |\n| a | runc | 1 |\n| b | docker | 1 |\n");
         let new = "| a | crun | 2 |\n| b | docker | 2 |\n| c | docker | 2 |\n";
         assert_eq!(

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: what watching costs, measured against not watching.
+//! `cargo xtask bench`: measures what watching costs, against not watching.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,35 +13,35 @@ const HELP: &str = "\
 cargo xtask bench [--rounds N] [--only PART]... [--json FILE] [--no-pipeline]
 
   --rounds       How often each workload runs with and without Whalewatch, in turns; default 9
-  --only         Measure this alone; may be given several times: idle, processes, files, calls, events, kernel,
+  --only         Measure only this part; may be given several times: idle, processes, files, calls, events, kernel,
                  containers, pipeline
-  --json         Write the figures there too
-  --no-pipeline  Leave out the throughput from a scripted source, which is built first
+  --json         Also write the figures to FILE
+  --no-pipeline  Skip the throughput from a scripted source, whose benchmark must be built first
 
-Run it as root on a machine that does nothing else.
+Needs root and an idle machine.
 ";
 
 /// One figure.
 #[derive(Debug)]
 pub(crate) struct Figure {
-    /// What is measured.
+    /// The quantity.
     pub(crate) name: &'static str,
     /// The value.
     pub(crate) value: f64,
     /// Its unit.
     pub(crate) unit: &'static str,
-    /// What it should be.
+    /// The goal.
     pub(crate) aim: Aim,
 }
 
-/// What a figure should be.
+/// The goal of a figure.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
-    /// Not more than this.
+    /// At most this.
     AtMost(f64),
-    /// Not less than this.
+    /// At least this.
     AtLeast(f64),
-    /// It is told for comparison only.
+    /// None: the figure is for comparison.
     None,
 }
 
@@ -63,14 +63,14 @@ impl Aim {
     }
 }
 
-/// What can be measured alone.
+/// The parts that can be measured separately.
 const PARTS: [&str; 8] =
     ["idle", "processes", "files", "calls", "events", "kernel", "containers", "pipeline"];
 
 #[derive(Debug)]
 struct Options {
     rounds: usize,
-    /// Parts. Empty for all.
+    /// The parts to measure. Empty for all.
     only: Vec<String>,
     json: Option<PathBuf>,
     pipeline: bool,
@@ -82,7 +82,10 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         return Ok(());
     }
     let options = parse(args)?;
-    ensure!(rustix::process::geteuid().is_root(), "watching needs root: run it as root");
+    ensure!(
+        rustix::process::geteuid().is_root(),
+        "watching the kernel needs root: run this command as root"
+    );
     let bench = Bench::prepare()?;
     let mut figures = Vec::new();
     for part in PARTS.into_iter().filter(|part| options.wants(part)) {
@@ -119,17 +122,18 @@ fn parse(args: &[String]) -> Result<Options> {
         match arg.as_str() {
             "--rounds" => {
                 let number = args.next().context("--rounds needs a number")?;
-                options.rounds = number.parse().with_context(|| format!("no number: {number}"))?;
+                options.rounds =
+                    number.parse().with_context(|| format!("not a number: {number}"))?;
                 ensure!(options.rounds > 0, "at least one round is needed");
             }
             "--only" => {
                 let part = args.next().context("--only needs a part")?;
-                ensure!(PARTS.contains(&&**part), "no part `{part}`\n\n{HELP}");
+                ensure!(PARTS.contains(&&**part), "unknown part `{part}`\n\n{HELP}");
                 options.only.push(part.clone());
             }
             "--json" => options.json = Some(args.next().context("--json needs a file")?.into()),
             "--no-pipeline" => options.pipeline = false,
-            other => bail!("no option `{other}`\n\n{HELP}"),
+            other => bail!("unknown option `{other}`\n\n{HELP}"),
         }
     }
     Ok(options)
@@ -160,7 +164,7 @@ fn to_json(figures: &[Figure]) -> Value {
     Value::Array(figures.iter().map(figure).collect())
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// Returns the middle value, or the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -199,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_says_what_was_missed() {
+    fn missed_goals_are_marked_in_the_table() {
         let figure = |value, aim| Figure { name: "x", value, unit: "ratio", aim };
         let text = table(&[figure(1.2, Aim::AtMost(1.05)), figure(1.0, Aim::AtMost(1.05))]);
         let lines: Vec<&str> = text.lines().collect();

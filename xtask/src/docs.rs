@@ -1,5 +1,4 @@
-//! `cargo xtask docs`: pages that are generated from the program, so that they cannot lag behind
-//! it.
+//! `cargo xtask docs`: generates pages from the program, so that they always describe it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -13,7 +12,7 @@ use crate::steps::cargo;
 const HELP: &str = "\
 cargo xtask docs [--check]
 
-Writes docs/configuration.md from what `whalewatch list` says. With --check, only tells whether that page is as it should be.
+Writes docs/configuration.md from the output of `whalewatch list`. --check only compares, and fails if they differ.
 ";
 
 const PAGE: &str = "docs/configuration.md";
@@ -23,10 +22,11 @@ const INTRODUCTION: &str = "\
 
 # Configuration reference
 
-A configuration is one TOML file. `[trackers.NAME]` says what is watched, `[handlers.NAME]` what can become of events; each has
-a `type` and the options of that type, below. `[[chains]]` joins them: `from` names trackers, `through` names handlers in
-their order, and more than one chain may name the same. A part that needs no options needs no table: chains can name its type.
-The container manager has a table of its own, `[container]`, and is named `container` in chains. `whalewatch check FILE` tells every mistake with its line and column, and what was expected.
+A configuration is one TOML file. `[trackers.NAME]` declares what is watched, and `[handlers.NAME]` what happens with events. Each
+table has a `type` and the options of that type, which this page lists. `[[chains]]` connects them: `from` names trackers,
+`through` names handlers in their order, and several chains may name the same part. A part without options needs no table:
+chains can name its type. The container manager's table is `[container]`, and its name in chains is `container`. `whalewatch
+check FILE` reports every mistake with its line, its column, and what was expected.
 
 ```toml
 [trackers.procs]
@@ -44,10 +44,11 @@ through = [\"container\", \"out\"]
 const EVERY_HANDLER: &str = "
 ## Every handler
 
-Before each handler stands a queue in each chain; these options, beside its own, say how long it is and what becomes of what
-finds it full. What is dropped is counted as `dropped` of that handler, and by container in `dropped_by_container` of the totals.
-A chain that waits holds up no other: where one tracker serves several, what the waiting one has no room for (some 16,000 events
-beyond its queue) is dropped on its account while the others go on. A chain alone loses nothing before the kernel's buffer is full.
+Each handler has a queue in each chain. These options, which every handler has beside its own, set the queue's length and what
+happens with events that find it full. Dropped events are counted in `dropped` of that handler, and by container in
+`dropped_by_container` of the totals. A chain that waits does not block others: if one tracker serves several chains, events that
+a waiting chain has no room for (about 16,000 beyond its queue) are dropped and counted for that chain while the others continue.
+A single chain loses nothing before the kernel's buffer is full.
 ";
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
@@ -61,7 +62,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             print!("{HELP}");
             Ok(())
         }
-        _ => bail!("no such options\n\n{HELP}"),
+        _ => bail!("unknown options\n\n{HELP}"),
     }
 }
 
@@ -69,18 +70,18 @@ fn check() -> Result<()> {
     let found = fs::read_to_string(paths::root().join(PAGE)).unwrap_or_default();
     ensure!(
         found == page(&list()?)?,
-        "{PAGE} is not what the program says: run `cargo xtask docs`"
+        "{PAGE} differs from the output of the program: run `cargo xtask docs`"
     );
     Ok(())
 }
 
-/// What the program says of itself.
+/// Returns the program's description of its parts.
 fn list() -> Result<Value> {
     let mut command = cargo(&["run", "--quiet", "--release", "--package", "whalewatch", "--"]);
     let done = command.args(["list", "--format", "json"]).output()?;
-    let said = String::from_utf8_lossy(&done.stderr);
-    ensure!(done.status.success(), "`whalewatch list` failed: {said}");
-    serde_json::from_slice(&done.stdout).context("`whalewatch list` gave no JSON")
+    let errors = String::from_utf8_lossy(&done.stderr);
+    ensure!(done.status.success(), "`whalewatch list` failed: {errors}");
+    serde_json::from_slice(&done.stdout).context("`whalewatch list` did not print JSON")
 }
 
 fn page(list: &Value) -> Result<String> {
@@ -101,7 +102,7 @@ fn write_part(text: &mut String, part: &Value) -> Result<()> {
     write!(text, "\n### `{}`\n\n{}.\n", word(part, "name"), about(part).trim_end_matches('.'))?;
     let options = rows(part, "options");
     if options.is_empty() {
-        text.push_str("\nIt has no options.\n");
+        text.push_str("\nNo options.\n");
     } else {
         write_options(text, options)?;
     }
@@ -156,7 +157,7 @@ fn default(option: &Value) -> String {
     }
 }
 
-/// As the text of a table's cell: on one line, and without what would end the cell.
+/// Makes text fit a table's cell: on one line, with bars escaped.
 fn cell(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }

@@ -1,15 +1,15 @@
-//! Running the commands that the documents tell people to type.
+//! Runs the commands in the documents.
 //!
 //! In README.md, CONTRIBUTING.md, `docs/`, `docs/handlers/` and `examples/`, a code block that
 //! begins with
 //!
-//! * ` ```sh ` is run as it stands, from the repository's root, and must succeed;
-//! * ` ```sh until-interrupted ` is run until it says that it is watching, gets an interrupt, and
-//!   must then succeed;
-//! * ` ```sh in-FOLDER ` is run in that folder below the target folder, which is empty when a page
-//!   first names it. `$WHALEWATCH` is the repository's root, and crates that are made there build
-//!   on what is built already;
-//! * ` ```console ` and everything else is for reading only.
+//! * ` ```sh ` runs unchanged in the repository's root and must succeed;
+//! * ` ```sh until-interrupted ` runs until it prints `watching: …`, gets an interrupt, and must then
+//!   succeed;
+//! * ` ```sh in-FOLDER ` runs in that folder below the target folder, which is empty when a page
+//!   first names it. `$WHALEWATCH` is the repository's root, and crates in the folder use the
+//!   workspace's build artifacts;
+//! * ` ```console ` and everything else does not run.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -18,6 +18,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Signal, kill_process_group};
+use whalewatch_tests::environment;
 
 use crate::paths;
 use crate::run::{Show, run_with};
@@ -28,16 +29,15 @@ use crate::steps::Context;
 struct Block {
     /// The line it begins in, counted from 1.
     line: usize,
-    /// Whether it goes on until it is interrupted.
+    /// Whether it runs until it is interrupted.
     interrupted: bool,
-    /// The folder that it is run in, below the target folder; the repository's root where there is
-    /// none.
+    /// The folder that it runs in, below the target folder; `None` for the repository's root.
     folder: Option<String>,
     commands: String,
 }
 
-/// Runs them all.
-pub(crate) fn run_all(context: &mut Context) -> Result<()> {
+/// Runs the blocks of all documents.
+pub(crate) fn run_all(context: &Context<'_>) -> Result<()> {
     let programs = programs()?;
     let socket = context.docker_socket()?;
     for file in documents()? {
@@ -70,8 +70,8 @@ fn documents() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A folder with what people have on their search path: `whalewatch`, and a `sudo` also where root
-/// needs none.
+/// Makes a folder for the search path, with `whalewatch` and a `sudo` that only runs its command:
+/// root may have none.
 fn programs() -> Result<PathBuf> {
     let dir = paths::target().join("xtask/programs");
     fs::create_dir_all(&dir)?;
@@ -93,7 +93,7 @@ fn empty(folder: &Path) -> Result<()> {
     Ok(fs::create_dir_all(folder)?)
 }
 
-/// Has the crates in a folder build on what is built already.
+/// Lets the crates in a folder use the workspace's build artifacts.
 fn share_target(folder: &Path) -> Result<()> {
     for dir in fs::read_dir(folder)?.flatten().map(|entry| entry.path()) {
         let target = dir.join("target");
@@ -104,7 +104,7 @@ fn share_target(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
+fn run_block(context: &Context<'_>, block: &Block, programs: &Path, socket: &Path) -> Result<()> {
     let mut path = programs.as_os_str().to_owned();
     path.push(":");
     path.push(std::env::var_os("PATH").unwrap_or_default());
@@ -114,20 +114,20 @@ fn run_block(context: &Context, block: &Block, programs: &Path, socket: &Path) -
     if let Some(folder) = &folder {
         share_target(folder)?;
         command.env_remove("CARGO_TARGET_DIR").env("WHALEWATCH", paths::root());
-        // What is built already has this, where nobody says otherwise.
-        let debug = std::env::var("CARGO_PROFILE_DEV_DEBUG").unwrap_or_else(|_| "true".to_owned());
-        command.env("CARGO_PROFILE_DEV_DEBUG", debug);
+        environment::use_profile_of_workspace(&mut command);
+        // Newer versions of dependencies than the workspace's would be built again.
+        command.env("CARGO_NET_OFFLINE", "true");
     }
     command.current_dir(folder.unwrap_or_else(paths::root)).env("PATH", path);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
-    run_with(&mut command, &context.log, Show::OnFailure, &mut |line, group| {
+    run_with(&mut command, &context.output, Show::OnFailure, &mut |line, group| {
         if block.interrupted && line.starts_with("watching: ") {
             let _gone = kill_process_group(group, Signal::INT);
         }
     })
 }
 
-/// The blocks of a page that are to be run.
+/// Returns the blocks of a page that must run.
 fn blocks(text: &str) -> Vec<Block> {
     let mut blocks = Vec::new();
     let mut lines = text.lines().enumerate();
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_marked_blocks_are_run() {
+    fn only_marked_blocks_run() {
         let text = "Type\n\n```sh\necho 1\necho 2\n```\n\n```console\n$ rm -r /\n```\n\n\
                     ```sh until-interrupted\nsudo whalewatch trace\n```\n\n```toml\n[a]\n```\n\n\
                     ```sh in-new\nls\n```\n";

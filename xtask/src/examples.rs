@@ -1,4 +1,4 @@
-//! Running every example as it is.
+//! Runs every example unchanged.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, ensure};
 use crate::paths;
 use crate::steps::Context;
 
-/// How long each one watches.
+/// How long each example watches.
 const DURATION: &str = "1s";
 
-/// The chains in `examples/`, by name.
+/// Lists the configurations in `examples/`, sorted by name.
 fn chains() -> Result<Vec<PathBuf>> {
     let dir = paths::root().join("examples");
     let entries = fs::read_dir(&dir).with_context(|| format!("cannot read {}", dir.display()))?;
@@ -22,8 +22,8 @@ fn chains() -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Runs each one for a moment.
-pub(crate) fn run_all(context: &mut Context) -> Result<()> {
+/// Runs each example for [`DURATION`].
+pub(crate) fn run_all(context: &Context<'_>) -> Result<()> {
     let chains = chains()?;
     ensure!(!chains.is_empty(), "there are no examples");
     let text = fs::read_to_string(paths::root().join("examples/README.md"));

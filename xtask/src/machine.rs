@@ -1,4 +1,4 @@
-//! What the full tests need of the machine: packages, mounts, a root for containers.
+//! The machine's set-up for the full tests: packages, mounts, a root file system for containers.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,8 +10,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use crate::paths;
 use crate::steps::Context;
 
-/// Debian's packages that the tests need, each with a program by which it is known to be there.
-const PROGRAMS: [(&str, &str); 16] = [
+/// Debian packages that the tests need, each with a program that shows whether it is installed.
+const PROGRAMS: [(&str, &str); 17] = [
     ("docker.io", "dockerd"),
     ("docker.io", "docker"),
     ("containerd", "containerd"),
@@ -28,14 +28,15 @@ const PROGRAMS: [(&str, &str); 16] = [
     ("sqlite3", "sqlite3"),
     ("runc", "runc"),
     ("crun", "crun"),
+    ("codespell", "codespell"),
 ];
 
-/// The Rust compiler that builds the kernel side, with the sources of its library: rustup's stable
-/// toolchain comes without.
+/// The Rust compiler for the kernel side, with the sources of its library, which rustup's stable
+/// toolchain lacks.
 const KERNEL_SIDE: [&str; 2] = ["rustc-web", "rust-web-src"];
 
-/// Installs what is missing.
-pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
+/// Installs the packages that are missing.
+pub(crate) fn install_packages(context: &Context<'_>) -> Result<()> {
     let missing = |(_, program): &&(&str, &str)| paths::find(program).is_none();
     let mut packages: Vec<&str> = PROGRAMS.iter().filter(missing).map(|(name, _)| *name).collect();
     let has_compiler = || KERNEL_SIDE.iter().all(|package| is_installed(package)) && is_recent();
@@ -51,15 +52,15 @@ pub(crate) fn install_packages(context: &mut Context) -> Result<()> {
     }
     if paths::find("apt-get").is_none() {
         bail!(
-            "install what Debian calls {}: without apt-get that is up to you",
+            "these Debian packages are missing, and there is no apt-get: install the programs of {}",
             packages.join(" ")
         );
     }
-    println!("   {}", packages.join(" "));
-    // The lists of what there is may be missing, or so old that they name a compiler that is too
-    // old as well. Where they cannot be had anew, those that are there may do.
+    context.output.line(&format!("   {}", packages.join(" ")));
+    // The package lists may be missing, or so old that their compiler is too old as well. If they
+    // cannot be refreshed, the present ones may do.
     if let Err(error) = context.quiet(Command::new("apt-get").args(["-q", "update"])) {
-        println!("   {error:#}: what is known of packages may be old");
+        context.output.line(&format!("   {error:#}: the package lists may be old"));
     }
     context.quiet(&mut install(&packages))
 }
@@ -76,21 +77,21 @@ fn is_installed(package: &str) -> bool {
     query.is_ok_and(|done| String::from_utf8_lossy(&done.stdout).ends_with(" installed"))
 }
 
-/// Whether the system's compiler is one that the kernel side's crates take.
+/// Whether the system's compiler is new enough for the kernel side's crates.
 fn is_recent() -> bool {
-    let said = Command::new("/usr/bin/rustc").arg("--version").output();
-    said.is_ok_and(|done| is_new_enough(&String::from_utf8_lossy(&done.stdout)))
+    let output = Command::new("/usr/bin/rustc").arg("--version").output();
+    output.is_ok_and(|done| is_new_enough(&String::from_utf8_lossy(&done.stdout)))
 }
 
-/// Whether a compiler's word for itself, like `rustc 1.95.0 (…)`, is the workspace's `rust-version`
-/// or newer.
-fn is_new_enough(said: &str) -> bool {
+/// Whether the output of `rustc --version` (`rustc 1.95.0 (…)`) names the workspace's `rust-version`
+/// or a newer one.
+fn is_new_enough(output: &str) -> bool {
     let release = |version: &str| -> Option<(u32, u32)> {
         let mut numbers = version.split('.').map(str::parse);
         Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
     };
-    let told = said.split(' ').nth(1).and_then(release);
-    told.is_some_and(|told| Some(told) >= release(env!("CARGO_PKG_RUST_VERSION")))
+    let found = output.split(' ').nth(1).and_then(release);
+    found.is_some_and(|found| Some(found) >= release(env!("CARGO_PKG_RUST_VERSION")))
 }
 
 /// Whether rustup has a nightly toolchain with the library's sources, as on many developers'
@@ -107,26 +108,26 @@ pub(crate) fn busybox() -> Option<PathBuf> {
     paths::find("busybox")
 }
 
-/// Whether a program asks for no loader, and so runs in a root that has nothing else.
+/// Whether a program needs no loader, and so runs in a root file system without libraries.
 fn is_static(program: &Path) -> bool {
     let Ok(bytes) = fs::read(program) else { return false };
     let start = &bytes[..bytes.len().min(4096)];
     !start.windows(4).any(|word| word == b"/ld-")
 }
 
-/// The kernel's file systems that Whalewatch looks at: type and place.
+/// Kernel file systems that Whalewatch reads: type and mount point.
 const FILE_SYSTEMS: [(&str, &str); 3] = [
     ("tracefs", "/sys/kernel/tracing"),
     ("bpf", "/sys/fs/bpf"),
     ("securityfs", "/sys/kernel/security"),
 ];
 
-/// What we mounted. It is taken down when this goes.
+/// File systems that this process mounted. Dropping it unmounts them.
 #[derive(Debug, Default)]
 pub(crate) struct Mounts(Vec<&'static str>);
 
 impl Mounts {
-    /// Mounts what is missing.
+    /// Mounts the file systems that are missing.
     pub(crate) fn mount_missing(&mut self) -> Result<()> {
         let mounted = fs::read_to_string("/proc/self/mounts").context("no /proc")?;
         for (kind, place) in FILE_SYSTEMS {
@@ -146,13 +147,14 @@ impl Drop for Mounts {
     fn drop(&mut self) {
         for place in self.0.iter().rev() {
             if !Command::new("umount").arg(place).status().is_ok_and(|status| status.success()) {
-                eprintln!("{place} stays mounted: someone uses it");
+                eprintln!("cannot unmount {place}: another process uses it");
             }
         }
     }
 }
 
-/// A tar of a root for containers: busybox under all of its names. No registry is asked.
+/// Makes a tar of a root file system for containers: busybox under all of its names. No registry is
+/// needed.
 pub(crate) fn image_tar(dir: &Path) -> Result<PathBuf> {
     let tar = dir.join("image.tar");
     if tar.exists() {
@@ -178,8 +180,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compiler_of_an_older_release_is_not_enough() {
-        for (said, enough) in [
+    fn older_compilers_are_not_enough() {
+        for (output, enough) in [
             ("rustc 1.85.0 (4d91de4e4 2025-02-17) (built from a source tarball)", false),
             ("rustc 1.100.1", true),
             ("rustc 2.0.0-nightly (x)", true),
@@ -187,7 +189,7 @@ mod tests {
             ("rustc", false),
             ("", false),
         ] {
-            assert_eq!(is_new_enough(said), enough, "{said}");
+            assert_eq!(is_new_enough(output), enough, "{output}");
         }
     }
 }

@@ -1,17 +1,21 @@
-//! Build and check commands of the repository: `cargo xtask help` lists them.
+//! The repository's build and check commands. `cargo xtask help` lists them.
 
 mod accuracy;
 mod bench;
 mod docs;
 mod documents;
+mod e2e;
 mod ebpf;
 mod examples;
+mod format;
 mod kernels;
 mod machine;
 mod measure;
 mod paths;
 mod programs;
+mod prose;
 mod run;
+mod schedule;
 mod servers;
 mod steps;
 mod test;
@@ -25,13 +29,16 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  test      Everything that CI checks, with all set-up (`cargo xtask test --help`)
-  accuracy  How often the right container is named, against an oracle (`cargo xtask accuracy --help`)
-  bench     What watching costs, measured against not watching (`cargo xtask bench --help`)
+  test      Run every check that CI runs, and set the machine up for it
+  accuracy  Measure how often the right container is named, against an oracle
+  bench     Measure what watching costs
   docs      Generate the reference pages from the program; --check only compares
   ebpf      Compile the kernel side into trackers/objects/; --check only compares
-  kernels   The program on other kernels, each in an emulated machine
-  workload  Small programs to be watched, used by `bench`
+  kernels   Run the program on other kernels, in emulated machines
+  prose     Check the wording and line width of comments, texts and documents
+  workload  Run one of the small programs that `bench` watches
+
+`cargo xtask COMMAND --help` explains a command.
 ";
 
 fn main() -> ExitCode {
@@ -54,11 +61,12 @@ fn dispatch(args: &[String]) -> Result<()> {
         "docs" => docs::main(rest),
         "ebpf" => ebpf::main(rest),
         "kernels" => kernels::main(rest),
+        "prose" => prose::main(rest),
         "workload" => workload::main(rest),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
             Ok(())
         }
-        other => bail!("no command `{other}`\n\n{HELP}"),
+        other => bail!("unknown command `{other}`\n\n{HELP}"),
     }
 }

@@ -18,14 +18,14 @@ use crate::paths;
 use crate::programs::{Counting, Ran};
 use crate::steps::{IMAGE, cargo};
 
-/// How long nothing is done when wake-ups are counted.
+/// How long wake-ups are counted while nothing happens.
 const IDLE: Duration = Duration::from_secs(5);
-/// How often the start is timed.
+/// How many starts are timed.
 const STARTS: usize = 11;
-/// The default of the drain timer, which alone may wake an idle Whalewatch: 10 ms.
+/// The drain timer's default, 10 ms. No other timer may wake an idle Whalewatch.
 const DRAINS_PER_SECOND: f64 = 100.0;
 
-/// What is set up for measuring, and taken down when this goes.
+/// The set-up for measuring. Dropping it removes what it started.
 #[derive(Debug)]
 pub(crate) struct Bench {
     config: String,
@@ -43,7 +43,7 @@ impl Bench {
         let scratch = paths::target().join("bench");
         sweep::sweep(&scratch.join("d"))?;
         let dockerd = Dockerd::start(&scratch.join("d"))
-            .context("`cargo xtask test --only packages` installs what is missing")?;
+            .context("`cargo xtask test --only packages` installs missing packages")?;
         dockerd.import(&machine::image_tar(&scratch)?, IMAGE)?;
         let dir = scratch.join("t");
         fs::create_dir_all(&dir)?;
@@ -51,7 +51,7 @@ impl Bench {
         Ok(Self { config, dir, dockerd, _mounts: mounts })
     }
 
-    /// Runs so many short containers, 8 at once.
+    /// Runs `count` short containers, 8 at once.
     fn run_containers(&self, count: usize) -> Result<()> {
         const LANES: usize = 8;
         let client = self.dockerd.client();
@@ -70,7 +70,7 @@ impl Bench {
         Tracer::start(&paths::program(), &self.dir, config)
     }
 
-    /// One chain with one tracker of that type and these options.
+    /// Returns a configuration of one chain with one tracker.
     fn config_of(&self, tracker: &str, options: &str) -> String {
         let table = format!("[trackers.{tracker}]\ntype = \"{tracker}\"\n{options}\n");
         config::chain_of(&self.dockerd.socket(), &table, &[tracker])
@@ -81,7 +81,7 @@ fn run_true(client: &Docker) -> Result<()> {
     client.run(&["run", "--rm", IMAGE, "/bin/true"]).map(drop)
 }
 
-/// From start to watching.
+/// Measures the time from start to watching.
 pub(crate) fn starting(bench: &Bench) -> Figure {
     let mut seconds = Vec::new();
     for _ in 0..STARTS {
@@ -94,7 +94,7 @@ pub(crate) fn starting(bench: &Bench) -> Figure {
     Figure { name: "start to watching", value, unit: "s", aim: Aim::AtMost(0.2) }
 }
 
-/// Memory and wake-ups when nothing happens.
+/// Measures wake-ups while nothing happens.
 pub(crate) fn idling(bench: &Bench) -> Result<Figure> {
     let tracer = bench.tracer();
     let before = switches(tracer.pid())?;
@@ -102,13 +102,12 @@ pub(crate) fn idling(bench: &Bench) -> Result<Figure> {
     thread::sleep(IDLE);
     let wakeups = (switches(tracer.pid())? - before) as f64 / begin.elapsed().as_secs_f64();
     tracer.stop();
-    // Each drain is one wake-up; a twentieth is left for what other programs on the machine do
-    // meanwhile.
+    // Each drain is one wake-up. A twentieth more is allowed for other programs on the machine.
     let aim = Aim::AtMost(DRAINS_PER_SECOND * 1.05);
     Ok(Figure { name: "wake-ups when idle", value: wakeups, unit: "per s", aim })
 }
 
-/// What short-lived containers leave in memory: nothing, so more of them need no more.
+/// Measures the memory that short-lived containers leave. It must not grow with their number.
 pub(crate) fn containers_come_and_go(bench: &Bench) -> Result<Vec<Figure>> {
     const FIRST: usize = 24;
     const MORE: usize = 400;
@@ -123,19 +122,19 @@ pub(crate) fn containers_come_and_go(bench: &Bench) -> Result<Vec<Figure>> {
     let figure = |name, value, aim| Figure { name, value, unit: "MB", aim };
     Ok(vec![
         figure("memory after 424 short containers", after, Aim::AtMost(25.0)),
-        // What is gone lingers for a while, so that late events still find it: that much may stay.
+        // Removed containers are remembered for a while, for late events.
         figure("of that, grown over the last 400", after - before, Aim::AtMost(4.0)),
     ])
 }
 
-/// A workload, and what watches it.
+/// A workload and the tracker that watches it.
 struct Watched<'a> {
     workload: &'a str,
     tracker: &'a str,
     config: String,
 }
 
-/// What a workload's rounds told.
+/// The measurements of a workload's rounds.
 #[derive(Debug, Default)]
 struct Rounds {
     bare: Vec<f64>,
@@ -146,7 +145,7 @@ struct Rounds {
     resident: Memory,
 }
 
-/// Memory in MB: now, and the most there ever was.
+/// Memory in MB: now, and its peak.
 #[derive(Clone, Copy, Debug, Default)]
 struct Memory {
     now: f64,
@@ -169,11 +168,10 @@ impl Rounds {
     fn run(bench: &Bench, watched: &Watched<'_>, count: &str, rounds: usize) -> Result<Self> {
         let workload = watched.workload;
         let mut all = Self::default();
-        // The first runs of all warm caches, and are not counted.
+        // The first run warms caches and is not counted.
         time(workload, count)?;
         for round in 0..rounds {
-            // Each is first in every other round, so that neither profits from what the other
-            // leaves.
+            // They take turns at being first, so that neither profits from the other's caches.
             let (bare, traced) = if round % 2 == 0 {
                 let bare = time(workload, count)?;
                 (bare, all.traced(bench, watched, count)?)
@@ -201,7 +199,7 @@ impl Rounds {
     }
 }
 
-/// What watching costs the watched, and Whalewatch itself.
+/// Measures what watching processes costs them and Whalewatch.
 pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
     let by = |workload| Watched { workload, tracker: "procs", config: bench.config.clone() };
     let spawn = Rounds::run(bench, &by("spawn"), "3000", rounds)?;
@@ -227,7 +225,7 @@ pub(crate) fn paired_workloads(bench: &Bench, rounds: usize) -> Result<Vec<Figur
     ])
 }
 
-/// What watching files costs those who open them, in scope and out of it.
+/// Measures what watching files costs processes that open them, in scope and out of it.
 pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
     const COUNT: &str = "300000";
     let by = |options| Watched {
@@ -238,7 +236,7 @@ pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>>
     let watched = Rounds::run(bench, &by(""), COUNT, rounds)?;
     let outside =
         Rounds::run(bench, &by("scope = { containers = [\"no-such-name\"] }"), COUNT, rounds)?;
-    // The same program, which turns back at the first look: no call that it knows is made.
+    // The same kernel program, which returns at once: none of the calls that it handles is made.
     let elsewhere = Rounds::run(bench, &by("opens = false"), COUNT, rounds)?;
     let figure = |name, value, unit, aim| Figure { name, value, unit, aim };
     let cpu = watched.cpu * 1e6 / watched.delivered as f64;
@@ -246,7 +244,7 @@ pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>>
     Ok(vec![
         figure("300,000 × open and close, bare", median(watched.bare), "s", Aim::None),
         figure(
-            "the same, each told with its true path",
+            "the same, each reported with its true path",
             median(watched.ratios),
             "× bare",
             Aim::AtMost(1.6),
@@ -263,7 +261,7 @@ pub(crate) fn opening_files(bench: &Bench, rounds: usize) -> Result<Vec<Figure>>
     ])
 }
 
-/// What watching connections and system calls costs those who make them.
+/// Measures what watching connections and system calls costs the processes that make them.
 pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
     let by =
         |workload, tracker| Watched { workload, tracker, config: bench.config_of(tracker, "") };
@@ -273,7 +271,7 @@ pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec
     let cpu = tcp.cpu * 1e6 / tcp.delivered as f64;
     Ok(vec![
         figure("20,000 × connect, accept and close, bare", median(tcp.bare), "s", Aim::None),
-        figure("the same, each end told", median(tcp.ratios), "× bare", Aim::AtMost(1.15)),
+        figure("the same, each end reported", median(tcp.ratios), "× bare", Aim::AtMost(1.15)),
         figure("own CPU for a million network events", cpu, "s", Aim::AtMost(5.0)),
         figure("network events lost", tcp.lost as f64, "", Aim::AtMost(0.0)),
         figure(
@@ -286,7 +284,7 @@ pub(crate) fn connecting_and_calling(bench: &Bench, rounds: usize) -> Result<Vec
     ])
 }
 
-/// What Whalewatch itself needs for events that need not come fast.
+/// Measures Whalewatch's own CPU time for events whose rate does not matter.
 pub(crate) fn telling(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
     const CALLS: &str = "stats = false\ncalls = [\"getppid\"]";
     [
@@ -308,10 +306,10 @@ pub(crate) fn telling(bench: &Bench, rounds: usize) -> Result<Vec<Figure>> {
     .collect()
 }
 
-/// What the programs cost whose events are seldom.
+/// Measures kernel programs whose events are rare.
 pub(crate) fn in_the_kernel(bench: &Bench) -> Result<Vec<Figure>> {
     let _counting = Counting::begin()?;
-    // So many runs of the program while the workload ran, and so many events of it.
+    // Returns the kernel program's runs during the workload, and the events delivered.
     let ran = |tracker, program, workload, count| {
         let mut tracer = bench.tracer_with(&bench.config_of(tracker, ""));
         let before = Ran::of(tracer.pid(), program)?;
@@ -322,19 +320,22 @@ pub(crate) fn in_the_kernel(bench: &Bench) -> Result<Vec<Figure>> {
         Ok::<_, anyhow::Error>((ran, delivered))
     };
     let (others, _) = ran("mounts", "mounts_exit", "calls", "1000000")?;
-    let (mounts, told) = ran("mounts", "mounts_exit", "mounts", "10000")?;
-    // The program runs at every system call: what the others cost is taken off.
-    let of_others = (mounts.calls - told) as f64 * others.mean();
+    let (mounts, reported) = ran("mounts", "mounts_exit", "mounts", "10000")?;
+    // The kernel program runs at every system call: the cost of other calls is subtracted.
+    let of_others = (mounts.calls - reported) as f64 * others.mean();
     let (kills, _) = ran("oom", "oom_kill", "oom", "20")?;
     let figure = |name, value| Figure { name, value, unit: "ns a call", aim: Aim::None };
     Ok(vec![
-        figure("mounts: a call that is none of its", others.mean()),
-        figure("mounts: a mount or umount", (mounts.nanoseconds as f64 - of_others) / told as f64),
+        figure("mounts: any other call", others.mean()),
+        figure(
+            "mounts: a mount or umount",
+            (mounts.nanoseconds as f64 - of_others) / reported as f64,
+        ),
         figure("oom: a kill", kills.mean()),
     ])
 }
 
-/// Runs a workload in a process of its own, and gives the seconds that it took.
+/// Runs a workload in a process of its own. Returns its time in seconds.
 fn time(workload: &str, count: &str) -> Result<f64> {
     let mut command = Command::new(std::env::current_exe()?);
     let done = command.args(["workload", workload, count]).output()?;
@@ -343,7 +344,7 @@ fn time(workload: &str, count: &str) -> Result<f64> {
     Ok(nanoseconds / 1e9)
 }
 
-/// Waits until nothing more is printed: all that the workload did has been dealt with.
+/// Waits until nothing more is printed, so that all events of the workload are handled.
 fn wait_until_calm(tracer: &mut Tracer) {
     const CALM: Duration = Duration::from_millis(200);
     let mut printed = tracer.printed();
@@ -357,11 +358,11 @@ fn wait_until_calm(tracer: &mut Tracer) {
     });
 }
 
-/// User and system time that a process has had.
+/// Returns the user and system time of a process, in seconds.
 fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    // Behind the command name, which may itself hold blanks: fields 3 and on; utime and stime are
-    // the 14th and 15th.
+    // Fields 3 and on come after the command name, which may contain blanks; utime and stime are
+    // fields 14 and 15.
     let (_, rest) = stat.rsplit_once(')').context("no command name in stat")?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks: u64 = fields[11].parse::<u64>()? + fields[12].parse::<u64>()?;
@@ -375,7 +376,7 @@ fn status_number(file: &str, name: &str) -> Result<u64> {
     number.and_then(|number| number.parse().ok()).with_context(|| format!("no {name} in {file}"))
 }
 
-/// How often any of its threads has gone to sleep of its own will, and so was woken.
+/// Returns how often a process's threads went to sleep voluntarily, and so were woken.
 fn switches(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -385,22 +386,24 @@ fn switches(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// From a scripted source through the container manager and a filter to a null handler.
+/// Measures throughput from a scripted source through the container manager and a filter to a null
+/// handler.
 pub(crate) fn pipeline() -> Result<Figure> {
     const CHAIN: &str = "container, filter, null";
     let mut command =
         cargo(&["bench", "--quiet", "--package", "whalewatch", "--bench", "pipeline"]);
     let done = command.args(["--", CHAIN]).output()?;
-    let said = String::from_utf8_lossy(&done.stdout);
+    let output = String::from_utf8_lossy(&done.stdout);
     ensure!(done.status.success(), "failed: {}", String::from_utf8_lossy(&done.stderr));
-    let rate = said.lines().find_map(throughput);
-    let value = rate.with_context(|| format!("the benchmark tells no throughput: {said}"))? / 1e6;
+    let rate = output.lines().find_map(throughput);
+    let rate = rate.with_context(|| format!("the benchmark prints no throughput: {output}"))?;
+    let value = rate / 1e6;
     let aim = Aim::AtLeast(5.0);
     Ok(Figure { name: "scripted source to null", value, unit: "M events/s", aim })
 }
 
-/// The middle estimate of a line like `thrpt: [4.1 Melem/s 4.2 Melem/s 4.3 Melem/s]`, in elements a
-/// second.
+/// Returns the middle estimate of a line such as `thrpt: [4.1 Melem/s 4.2 Melem/s 4.3 Melem/s]`, in
+/// elements a second.
 fn throughput(line: &str) -> Option<f64> {
     let words = line.trim().strip_prefix("thrpt:")?.trim().trim_matches(['[', ']']);
     let words: Vec<&str> = words.split_whitespace().collect();

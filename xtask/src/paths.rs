@@ -1,28 +1,28 @@
-//! Where things are.
+//! Paths in the repository and on the machine.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The repository's root.
+/// Returns the repository's root.
 pub(crate) fn root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().expect("xtask lies in the repository's root").to_owned()
+    here.parent().expect("xtask is in the repository's root").to_owned()
 }
 
-/// Cargo's target folder.
+/// Returns cargo's target folder.
 pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// The program that the checks run.
+/// Returns the path of the program that the checks run.
 pub(crate) fn program() -> PathBuf {
     target().join("release/whalewatch")
 }
 
-/// A program on the search path.
+/// Finds a program on the search path.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    // Daemons live in `sbin`, which is not on everyone's path.
+    // Daemons are in `sbin`, which is not on every user's path.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|file| file.is_file())
 }

@@ -1,6 +1,6 @@
-//! What kernel programs cost, as the kernel counts it.
+//! The kernel's own statistics of BPF programs: runs and their time.
 
-#![expect(unsafe_code, reason = "nothing safe asks the kernel about its programs")]
+#![expect(unsafe_code, reason = "no safe interface reports on BPF programs")]
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,14 +16,14 @@ const ENABLE_STATS: libc::c_int = 32;
 /// `BPF_STATS_RUN_TIME`.
 const RUN_TIME: u32 = 0;
 
-/// Places in `struct bpf_prog_info`, and how much of it is asked for.
+/// Offsets in `struct bpf_prog_info`, and the length that is read.
 const NAME: usize = 64;
 const NAME_LENGTH: usize = 16;
 const NANOSECONDS: usize = 192;
 const CALLS: usize = 200;
 const INFO_LENGTH: usize = 208;
 
-/// The kernel counts while this is held.
+/// Makes the kernel count until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Counting(#[expect(dead_code, reason = "held until it is dropped")] OwnedFd);
 
@@ -41,7 +41,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// The program of this name that the process `pid` has loaded, since counting began.
+    /// Reads the statistics of the program of that name that the process `pid` has loaded.
     pub(crate) fn of(pid: u32, name: &str) -> Result<Self> {
         for id in programs(pid)? {
             let program = open(GET_BY_ID, id)?;
@@ -57,7 +57,7 @@ impl Ran {
         bail!("{pid} has no program {name}")
     }
 
-    /// Since then.
+    /// Returns the difference to earlier statistics.
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             calls: self.calls - before.calls,
@@ -65,17 +65,17 @@ impl Ran {
         }
     }
 
-    /// Nanoseconds a call.
+    /// Returns the mean time of a run, in nanoseconds.
     pub(crate) fn mean(self) -> f64 {
         self.nanoseconds as f64 / self.calls as f64
     }
 }
 
-/// Ids of the programs that a process has loaded.
+/// Lists the ids of the programs that a process has loaded.
 fn programs(pid: u32) -> Result<BTreeSet<u32>> {
     let mut ids = BTreeSet::new();
     for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        // One that is closed meanwhile is none of them.
+        // A descriptor that has been closed meanwhile is none of a program.
         let text = fs::read_to_string(entry?.path()).unwrap_or_default();
         let id = text.lines().find_map(|line| line.strip_prefix("prog_id:"));
         ids.extend(id.and_then(|id| id.trim().parse::<u32>().ok()));
@@ -99,11 +99,11 @@ fn info(program: &OwnedFd) -> io::Result<[u8; INFO_LENGTH]> {
     Ok(info)
 }
 
-/// The descriptor that a command gives whose only attribute is a number.
+/// Runs a command whose only attribute is a number. Returns its descriptor.
 fn open(command: libc::c_int, attribute: u32) -> io::Result<OwnedFd> {
-    // SAFETY: there is no address in it.
+    // SAFETY: the attributes contain no address.
     let descriptor = unsafe { bpf(command, &attribute.to_ne_bytes())? };
-    // SAFETY: it is new, and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as i32) })
 }
 
@@ -111,9 +111,9 @@ fn open(command: libc::c_int, attribute: u32) -> io::Result<OwnedFd> {
 ///
 /// # Safety
 ///
-/// What the kernel is told to write to must be ours, and long enough.
+/// Addresses in the attributes must be valid for the kernel's writes, in their full length.
 unsafe fn bpf(command: libc::c_int, attributes: &[u8]) -> io::Result<libc::c_long> {
-    // SAFETY: the attributes are readable in this length; the rest is the caller's.
+    // SAFETY: the attributes are readable in this length; the caller vouches for addresses in them.
     let done =
         unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), attributes.len()) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }

@@ -1,6 +1,5 @@
-//! Servers that end-to-end tests talk to, out of Debian's packages. They are unpacked and not
-//! installed: an installed one would be started with the machine, on the port that others expect it
-//! on.
+//! Servers for the end-to-end tests, from Debian's packages. They are unpacked, not installed: an
+//! installed server would start with the machine and take its usual port.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,48 +7,48 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::run::{Show, run};
+use crate::run::{Output, Show, run};
 use crate::steps::Context;
 use crate::tools;
 
-/// Packages, each with the path of its program in it.
+/// Packages, each with the path of its program.
 const SERVERS: [(&str, &str); 2] =
     [("nats-server", "usr/sbin/nats-server"), ("prometheus", "usr/bin/prometheus")];
 
-/// Where their programs are, by the names of their packages.
+/// Returns the folder of the servers' programs, which are named after their packages.
 pub(crate) fn dir() -> PathBuf {
     tools::dir().join("servers")
 }
 
-/// Fetches what is not there yet.
-pub(crate) fn install(context: &mut Context) -> Result<()> {
+/// Fetches the servers that are missing.
+pub(crate) fn install(context: &Context<'_>) -> Result<()> {
     for (package, program) in SERVERS {
         let target = dir().join(package);
         if target.exists() {
             continue;
         }
-        println!("   {package}");
+        context.output.line(&format!("   {package}"));
         let unpacked = dir().join(format!("{package}.unpacked"));
         fs::create_dir_all(&unpacked)?;
-        if download(&unpacked, package, &context.log).is_err() {
-            // The lists of what there is may be missing or old.
-            run(Command::new("apt-get").args(["-q", "update"]), &context.log, Show::OnFailure)?;
-            download(&unpacked, package, &context.log)?;
+        if download(&unpacked, package, &context.output).is_err() {
+            // The package lists may be missing or old.
+            run(Command::new("apt-get").args(["-q", "update"]), &context.output, Show::OnFailure)?;
+            download(&unpacked, package, &context.output)?;
         }
-        unpack(&unpacked, program, &target, &context.log)
-            .with_context(|| format!("{package} has no {program}"))?;
+        unpack(&unpacked, program, &target, &context.output)
+            .with_context(|| format!("cannot unpack {program} from the package {package}"))?;
         fs::remove_dir_all(&unpacked)?;
     }
     Ok(())
 }
 
-fn download(dir: &Path, package: &str, log: &Path) -> Result<()> {
+fn download(dir: &Path, package: &str, output: &Output) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.current_dir(dir).args(["-q", "download", package]);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }
 
-fn unpack(dir: &Path, program: &str, target: &Path, log: &Path) -> Result<()> {
+fn unpack(dir: &Path, program: &str, target: &Path, output: &Output) -> Result<()> {
     const SCRIPT: &str = "set -e
         dpkg-deb --fsys-tarfile *.deb | tar -xO \"./$1\" >part
         test -s part
@@ -57,5 +56,5 @@ fn unpack(dir: &Path, program: &str, target: &Path, log: &Path) -> Result<()> {
         mv part \"$2\"";
     let mut command = Command::new("sh");
     command.current_dir(dir).args(["-c", SCRIPT, "sh", program]).arg(target);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }

@@ -3,76 +3,113 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use whalewatch_tests::dockerd::Dockerd;
 use whalewatch_tests::{environment, sweep};
 
 use crate::machine::{self, Mounts};
-use crate::run::{Show, run, run_with};
-use crate::{documents, examples, kernels, paths, servers, tools};
+use crate::run::{Output, Show, locked, run, run_with};
+use crate::{documents, e2e, examples, format, kernels, paths, prose, servers, tools};
 
 /// Name of the image that the tests' containers are made from.
 pub(crate) const IMAGE: &str = "whalewatch-test:1";
 
-/// One step.
+/// A step of `cargo xtask test`.
 #[derive(Debug)]
 pub(crate) struct Step {
-    /// What it is called by.
     pub(crate) name: &'static str,
-    /// What it does.
+    /// What passes when it passes, or what it does.
     pub(crate) about: &'static str,
     /// Whether stable Rust is all that it needs.
     pub(crate) unit: bool,
-    /// Steps that must have been before it.
+    /// Whether no other step may run meanwhile: it watches the whole machine and judges what it
+    /// sees, or measures time.
+    pub(crate) alone: bool,
+    /// What no two steps may use at once.
+    pub(crate) places: &'static [Place],
+    /// The steps that must have passed before.
     pub(crate) after: &'static [&'static str],
-    /// Does it.
-    pub(crate) run: fn(&mut Context) -> Result<()>,
+    pub(crate) run: fn(&Context<'_>) -> Result<()>,
 }
 
-/// All of them, in their order: first what fails fast, last what takes long.
+/// What only one step at a time can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Cargo's folder for the `dev` profile: a second cargo would wait for its lock.
+    Dev,
+    /// Cargo's folder for the `release` profile.
+    Release,
+    /// The system's package manager.
+    Packages,
+}
+
+/// All steps, in their order: first those that fail fast, last those that take long. Steps run side
+/// by side as `schedule.rs` says.
 pub(crate) const STEPS: &[Step] = &[
-    step("format", "rustfmt finds nothing to change", &[], format).unit(),
-    step("clippy", "no lint warns", &[], clippy).unit(),
-    step("rustdoc", "the API's pages build without a warning", &[], rustdoc).unit(),
-    step("unit", "unit, integration and documentation tests", &[], unit).unit(),
-    step(
-        "packages",
-        "install what is missing of the system's packages, fetch servers for the tests",
-        &[],
-        packages,
-    ),
-    step("tools", "build what is missing of bpf-linker and cargo-deny", &["packages"], tools),
-    step("mounts", "mount what is missing of the kernel's file systems", &[], mounts),
-    step("deny", "licences, bans and sources of all dependencies", &["tools"], deny),
-    step("ebpf", "the kernel side's objects fit their sources", &["tools"], ebpf),
-    step("release", "build the program as users get it", &[], release),
-    step("kernel", "the kernel side runs in this kernel", &["mounts"], kernel),
-    step("reference", "the generated pages are what the program says", &["release"], reference),
-    step("examples", "every example runs", &["mounts", "release"], run_examples),
-    step("kernels", "other kernels, in emulated machines", &["packages", "release"], run_kernels),
-    step("readme", "commands in the documents run", &["packages", "mounts", "release"], readme),
-    step("e2e", "end to end: this kernel, a real dockerd", &["packages", "mounts", "release"], e2e),
-    step(
-        "accuracy",
-        "the right container is named, case by case",
-        &["packages", "mounts", "release"],
-        accuracy,
-    ),
+    step("format", "rustfmt changes no source file", format_files).unit(),
+    step("prose", "comments, texts and documents keep to the glossary", check_prose).unit(),
+    step("clippy", "no lint warns", clippy).unit().at(&[Place::Dev]),
+    step("rustdoc", "the API's pages build without a warning", rustdoc).unit().at(&[Place::Dev]),
+    step("unit", "unit, integration and documentation tests", unit).unit().at(&[Place::Dev]),
+    step("packages", "missing system packages and test servers are installed", packages)
+        .at(&[Place::Packages]),
+    step("spelling", "codespell finds no mistake", spelling).after(&["packages"]),
+    step("release", "the program builds as users build it", release).at(&[Place::Release]),
+    step("tools", "bpf-linker and cargo-deny are built where they are missing", tools)
+        .after(&["packages"]),
+    step("mounts", "missing kernel file systems are mounted", mounts),
+    step("deny", "licences, bans and sources of all dependencies", deny).after(&["tools"]),
+    step("ebpf", "the kernel objects fit their sources", ebpf).after(&["tools"]),
+    step("reference", "the generated pages are up to date", reference)
+        .at(&[Place::Release])
+        .after(&["release"]),
+    step("kernels", "other kernels, in emulated machines", run_kernels)
+        .at(&[Place::Packages])
+        .after(&["packages", "release"]),
+    step("harness", "the end-to-end tests build", harness).at(&[Place::Dev]),
+    step("examples", "every example runs", run_examples).after(&["mounts", "release"]),
+    step("readme", "the commands in the documents run", readme)
+        .at(&[Place::Dev, Place::Release])
+        .after(&["packages", "mounts", "release"]),
+    step("kernel", "the kernel side runs in this kernel", kernel)
+        .alone()
+        .after(&["mounts", "harness"]),
+    step("e2e", "end to end: this kernel, real container runtimes", run_e2e)
+        .alone()
+        .after(&["packages", "mounts", "release", "harness"]),
+    step("accuracy", "the right container is named, case by case", accuracy)
+        .alone()
+        .after(&["packages", "mounts", "release", "harness"]),
 ];
 
 const fn step(
     name: &'static str,
     about: &'static str,
-    after: &'static [&'static str],
-    run: fn(&mut Context) -> Result<()>,
+    run: fn(&Context<'_>) -> Result<()>,
 ) -> Step {
-    Step { name, about, unit: false, after, run }
+    Step { name, about, unit: false, alone: false, places: &[], after: &[], run }
 }
 
 impl Step {
     const fn unit(mut self) -> Self {
         self.unit = true;
+        self
+    }
+
+    const fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
+    const fn at(mut self, places: &'static [Place]) -> Self {
+        self.places = places;
+        self
+    }
+
+    const fn after(mut self, after: &'static [&'static str]) -> Self {
+        self.after = after;
         self
     }
 }
@@ -86,7 +123,7 @@ pub(crate) struct Tests {
 }
 
 impl Tests {
-    /// Counts what a line like `test result: ok. 3 passed; 0 failed; 1 ignored; …` tells.
+    /// Adds a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     fn count(&mut self, line: &str) {
         let Some(result) = line.strip_prefix("test result: ") else { return };
         let counts = result.split([';', '.']).filter_map(|part| part.trim().split_once(' '));
@@ -102,86 +139,52 @@ impl Tests {
     }
 }
 
-/// What the steps share. When it goes, what they started and mounted goes too.
+/// The setup that steps share. Dropping it removes what the steps started and mounted.
 #[derive(Debug)]
-pub(crate) struct Context {
-    /// Where the running step's output goes.
-    pub(crate) log: PathBuf,
-    tests: Tests,
-    mounts: Mounts,
-    dockerd: Option<Dockerd>,
+pub(crate) struct Setup {
+    tests: Mutex<Tests>,
+    mounts: Mutex<Mounts>,
+    dockerd: Mutex<Option<Dockerd>>,
     scratch: PathBuf,
-    /// Held while the scratch folder is ours.
+    /// Held while the scratch folder is in use.
     lock: Option<File>,
 }
 
-impl Context {
+impl Setup {
     /// For steps that need nothing of the machine.
     pub(crate) fn of_units() -> Self {
         Self {
-            log: paths::target().join("xtask.log"),
-            tests: Tests::default(),
-            mounts: Mounts::default(),
-            dockerd: None,
-            // Short names: Unix sockets lie below, and their paths have 107 bytes at most.
+            tests: Mutex::default(),
+            mounts: Mutex::default(),
+            dockerd: Mutex::default(),
+            // A short name: Unix sockets are below, and their paths have at most 107 bytes.
             scratch: paths::target().join("e2e"),
             lock: None,
         }
     }
 
-    /// For all steps. What an earlier run left when it was cut short is cleared first.
+    /// For all steps. Clears first what an earlier, interrupted run left.
     pub(crate) fn of_machine() -> Result<Self> {
-        let mut context = Self::of_units();
+        let mut setup = Self::of_units();
         fs::create_dir_all(paths::target())?;
         let lock = File::create(paths::target().join("e2e.lock"))?;
-        // Two at once would clear each other's daemons.
-        lock.try_lock().context("another `cargo xtask test` is at work in this folder")?;
-        context.lock = Some(lock);
-        clear(&context.scratch)?;
-        fs::create_dir_all(&context.scratch)?;
-        Ok(context)
+        // Two runs at once would clear each other's daemons.
+        lock.try_lock().context("another `cargo xtask test` runs in this folder")?;
+        setup.lock = Some(lock);
+        clear(&setup.scratch)?;
+        fs::create_dir_all(&setup.scratch)?;
+        Ok(setup)
     }
 
-    /// Takes down what was set up, and tells how many tests there were.
+    /// Removes what the steps started and mounted, and returns how many tests there were.
     pub(crate) fn finish(self) -> Tests {
-        self.tests
-    }
-
-    /// Runs a command whose output matters only if it fails.
-    pub(crate) fn quiet(&self, command: &mut Command) -> Result<()> {
-        run(command, &self.log, Show::OnFailure)
-    }
-
-    /// Runs a command that runs tests, and counts them.
-    fn tests(&mut self, command: &mut Command) -> Result<()> {
-        let mut tests = self.tests;
-        let result = run_with(command, &self.log, Show::Always, &mut |line, _| tests.count(line));
-        self.tests = tests;
-        result
-    }
-
-    /// Where tests may write.
-    pub(crate) fn scratch(&self) -> &Path {
-        &self.scratch
-    }
-
-    /// A dockerd with the tests' image, started when it is first asked for.
-    pub(crate) fn docker_socket(&mut self) -> Result<PathBuf> {
-        if let Some(daemon) = &self.dockerd {
-            return Ok(daemon.socket());
-        }
-        let daemon = Dockerd::start(&self.scratch.join("d"))?;
-        let tar = machine::image_tar(&self.scratch)?;
-        daemon.import(&tar, IMAGE)?;
-        let socket = daemon.socket();
-        self.dockerd = Some(daemon);
-        Ok(socket)
+        *locked(&self.tests)
     }
 }
 
-impl Drop for Context {
+impl Drop for Setup {
     fn drop(&mut self) {
-        self.dockerd = None;
+        *locked(&self.dockerd) = None;
         if self.lock.is_none() {
             return;
         }
@@ -191,7 +194,75 @@ impl Drop for Context {
     }
 }
 
-/// Removes the scratch folder with all daemons that tests may have left running in it.
+/// What a running step has: its output and the setup that all share.
+#[derive(Debug)]
+pub(crate) struct Context<'a> {
+    pub(crate) output: Output,
+    setup: &'a Setup,
+}
+
+impl<'a> Context<'a> {
+    /// For the step of that name. It prints at once if `live`, and when it has ended if not.
+    pub(crate) fn new(step: &str, setup: &'a Setup, live: bool) -> Result<Self> {
+        let log = paths::target().join("xtask/logs").join(step).with_extension("log");
+        let output = if live { Output::live(&log)? } else { Output::held(&log)? };
+        Ok(Self { output, setup })
+    }
+
+    /// Runs a command whose output matters only if it fails.
+    pub(crate) fn quiet(&self, command: &mut Command) -> Result<()> {
+        run(command, &self.output, Show::OnFailure)
+    }
+
+    /// Runs a command that runs tests, and counts them.
+    pub(crate) fn tests(&self, command: &mut Command) -> Result<()> {
+        self.tests_with(command, &mut |_| {})
+    }
+
+    /// Runs a command that runs tests, counts them, and calls `on_line` with each line.
+    pub(crate) fn tests_with(
+        &self,
+        command: &mut Command,
+        on_line: &mut dyn FnMut(&str),
+    ) -> Result<()> {
+        run_with(command, &self.output, Show::Always, &mut |line, _| {
+            locked(&self.setup.tests).count(line);
+            on_line(line);
+        })
+    }
+
+    /// The folder that tests may write to.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.setup.scratch
+    }
+
+    /// The socket of a dockerd that has the tests' image. The first call starts it.
+    pub(crate) fn docker_socket(&self) -> Result<PathBuf> {
+        let mut dockerd = locked(&self.setup.dockerd);
+        if let Some(daemon) = &*dockerd {
+            return Ok(daemon.socket());
+        }
+        let daemon = Dockerd::start(&self.scratch().join("d"))?;
+        let tar = machine::image_tar(self.scratch())?;
+        daemon.import(&tar, IMAGE)?;
+        let socket = daemon.socket();
+        *dockerd = Some(daemon);
+        Ok(socket)
+    }
+
+    /// Sets the variables by which the end-to-end tests and the accuracy harness find their setup.
+    pub(crate) fn prepare<'c>(&self, command: &'c mut Command) -> Result<&'c mut Command> {
+        let socket = self.docker_socket()?;
+        command.env(environment::PROGRAM, paths::program());
+        command.env(environment::DOCKER_SOCKET, socket);
+        command.env(environment::IMAGE, IMAGE);
+        command.env(environment::IMAGE_TAR, machine::image_tar(self.scratch())?);
+        command.env(environment::SERVERS, servers::dir());
+        Ok(command.env(environment::SCRATCH, self.scratch().join("t")))
+    }
+}
+
+/// Removes the scratch folder, and ends the daemons that tests may have left running in it.
 fn clear(scratch: &Path) -> Result<()> {
     let Ok(entries) = fs::read_dir(scratch) else { return Ok(()) };
     for dir in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()) {
@@ -207,113 +278,129 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Cargo, for the crate of a third party's that stands outside the workspace. What is built already
-/// serves it, too.
+/// Cargo, for the third-party crate outside the workspace, with the artifacts of the workspace.
 fn cargo_outside(args: &[&str]) -> Command {
     let mut command = cargo(args);
     command.current_dir(paths::root().join("examples/geo-handler"));
     command.env("CARGO_TARGET_DIR", paths::target());
+    environment::use_profile_of_workspace(&mut command);
     command
 }
 
-/// What is said where a crate outside the workspace does not build any more.
+/// What to do when a crate outside the workspace no longer builds.
 const OUTSIDE: &str =
     "examples/geo-handler: if its Cargo.lock is out of date, run `cargo check` in it";
 
-fn format(context: &mut Context) -> Result<()> {
-    context.quiet(&mut cargo(&["fmt", "--all", "--check"]))?;
-    context.quiet(&mut cargo_outside(&["fmt", "--check"]))
+/// Turn on the tests that need root. No command selects them by `--package`: cargo would resolve
+/// other features of the dependencies and build them again.
+pub(crate) const E2E: [&str; 4] = ["--features", "whalewatch-tests/e2e", "--test", "e2e"];
+const KERNEL: [&str; 4] = ["--features", "whalewatch-trackers/kernel-tests", "--test", "kernel"];
+const ALL_FEATURES: [&str; 2] =
+    ["--features", "whalewatch-tests/e2e,whalewatch-trackers/kernel-tests"];
+
+fn format_files(context: &Context<'_>) -> Result<()> {
+    format::check(&context.output)
 }
 
-fn clippy(context: &mut Context) -> Result<()> {
+fn clippy(context: &Context<'_>) -> Result<()> {
     let mut command = cargo(&["clippy", "--locked", "--all-targets"]);
-    command.args(["--features", "whalewatch-tests/e2e,whalewatch-trackers/kernel-tests"]);
-    command.args(["--", "-D", "warnings"]);
-    context.quiet(&mut command)?;
+    context.quiet(command.args(ALL_FEATURES).args(["--", "-D", "warnings"]))?;
+    // By itself, with the features that its own build has.
+    let mut command = cargo(&["clippy", "--locked", "--all-targets", "--package", "xtask"]);
+    context.quiet(command.args(["--", "-D", "warnings"]))?;
     let mut command =
         cargo_outside(&["clippy", "--locked", "--all-targets", "--", "-D", "warnings"]);
     context.quiet(&mut command).context(OUTSIDE)
 }
 
-fn rustdoc(context: &mut Context) -> Result<()> {
-    let mut command = cargo(&["doc", "--locked", "--no-deps"]);
-    context.quiet(command.env("RUSTDOCFLAGS", "-D warnings"))
+fn rustdoc(context: &Context<'_>) -> Result<()> {
+    for packages in [&[][..], &["--package", "xtask"]] {
+        let mut command = cargo(&["doc", "--locked", "--no-deps"]);
+        context.quiet(command.args(packages).env("RUSTDOCFLAGS", "-D warnings"))?;
+    }
+    Ok(())
 }
 
-fn unit(context: &mut Context) -> Result<()> {
+fn unit(context: &Context<'_>) -> Result<()> {
     context.tests(&mut cargo(&["test", "--locked"]))?;
+    context.tests(&mut cargo(&["test", "--locked", "--package", "xtask"]))?;
     context.tests(&mut cargo_outside(&["test", "--locked"])).context(OUTSIDE)
 }
 
-fn packages(context: &mut Context) -> Result<()> {
+fn packages(context: &Context<'_>) -> Result<()> {
     machine::install_packages(context)?;
     servers::install(context)
 }
 
-fn tools(context: &mut Context) -> Result<()> {
+fn check_prose(_: &Context<'_>) -> Result<()> {
+    prose::check_all()
+}
+
+fn spelling(context: &Context<'_>) -> Result<()> {
+    context.quiet(&mut prose::spelling()?)
+}
+
+fn tools(context: &Context<'_>) -> Result<()> {
     tools::install(context)
 }
 
-fn mounts(context: &mut Context) -> Result<()> {
-    context.mounts.mount_missing()
+fn mounts(context: &Context<'_>) -> Result<()> {
+    locked(&context.setup.mounts).mount_missing()
 }
 
-fn deny(context: &mut Context) -> Result<()> {
+fn deny(context: &Context<'_>) -> Result<()> {
     tools::deny(context)
 }
 
-fn ebpf(context: &mut Context) -> Result<()> {
+fn ebpf(context: &Context<'_>) -> Result<()> {
     let mut command = Command::new(std::env::current_exe()?);
     context.quiet(command.args(["ebpf", "--check"]).current_dir(paths::root()))
 }
 
-fn release(context: &mut Context) -> Result<()> {
+fn release(context: &Context<'_>) -> Result<()> {
     context.quiet(&mut cargo(&["build", "--locked", "--release", "--package", "whalewatch"]))
 }
 
-fn kernel(context: &mut Context) -> Result<()> {
-    let mut command = cargo(&["test", "--locked", "--package", "whalewatch-trackers"]);
-    command.args(["--features", "kernel-tests", "--test", "kernel"]);
-    // One at a time: each watches the whole machine.
-    context.tests(command.args(["--", "--test-threads=1"]))
+/// Builds all tests that need root, with the workload and the accuracy harness.
+pub(crate) fn harness(context: &Context<'_>) -> Result<()> {
+    for tests in [E2E, KERNEL] {
+        context.quiet(cargo(&["test", "--locked", "--no-run"]).args(tests))?;
+    }
+    Ok(())
 }
 
-fn reference(_: &mut Context) -> Result<()> {
+fn kernel(context: &Context<'_>) -> Result<()> {
+    let mut command = cargo(&["test", "--locked"]);
+    // One at a time: each watches the whole machine.
+    context.tests(command.args(KERNEL).args(["--", "--test-threads=1"]))
+}
+
+fn reference(_: &Context<'_>) -> Result<()> {
     crate::docs::main(&["--check".to_owned()])
 }
 
-fn run_examples(context: &mut Context) -> Result<()> {
+fn run_examples(context: &Context<'_>) -> Result<()> {
     examples::run_all(context)
 }
 
-fn run_kernels(context: &mut Context) -> Result<()> {
-    let count = kernels::run_all(&context.log, "")?;
-    context.tests.passed += count.passed;
-    context.tests.failed += count.failed;
+fn run_kernels(context: &Context<'_>) -> Result<()> {
+    let count = kernels::run_all(&context.output, "")?;
+    let mut tests = locked(&context.setup.tests);
+    tests.passed += count.passed;
+    tests.failed += count.failed;
     ensure!(count.failed == 0, "checks on other kernels failed");
     Ok(())
 }
 
-fn readme(context: &mut Context) -> Result<()> {
+fn readme(context: &Context<'_>) -> Result<()> {
     documents::run_all(context)
 }
 
-fn e2e(context: &mut Context) -> Result<()> {
-    let socket = context.docker_socket()?;
-    let mut command = cargo(&["test", "--locked", "--package", "whalewatch-tests"]);
-    command.args(["--features", "e2e", "--tests", "--no-fail-fast"]);
-    // One at a time: each watches the whole machine, and some count what it does.
-    command.args(["--", "--test-threads=1", "--show-output"]);
-    command.env(environment::PROGRAM, paths::program());
-    command.env(environment::DOCKER_SOCKET, socket);
-    command.env(environment::IMAGE, IMAGE);
-    command.env(environment::IMAGE_TAR, machine::image_tar(&context.scratch)?);
-    command.env(environment::SERVERS, servers::dir());
-    command.env(environment::SCRATCH, context.scratch.join("t"));
-    context.tests(&mut command).context("an end-to-end test failed")
+fn run_e2e(context: &Context<'_>) -> Result<()> {
+    e2e::run_all(context)
 }
 
-fn accuracy(context: &mut Context) -> Result<()> {
+fn accuracy(context: &Context<'_>) -> Result<()> {
     crate::accuracy::measure(context, &[]).map(drop)
 }
 

@@ -1,28 +1,30 @@
-//! `cargo xtask test`: everything that CI checks, with all of its own set-up.
+//! `cargo xtask test`: runs every check that CI runs, and sets the machine up for it.
 
 use std::collections::HashSet;
-use std::fs;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::steps::{Context, STEPS, Step};
-use crate::{paths, run};
+use crate::run;
+use crate::schedule;
+use crate::steps::{Context, STEPS, Setup, Step};
 
 const HELP: &str = "\
-cargo xtask test [--unit] [--only STEP[,STEP]…] [--list]
+cargo xtask test [--unit] [--only STEP[,STEP]…] [--serial] [--list]
 
-  --unit   Only what needs stable Rust and nothing else: no root, no network, no Docker
-  --only   Only these steps, and what they stand on
-  --list   The steps, in their order
+  --unit    Only steps that need stable Rust and nothing else: no root, no network, no Docker
+  --only    Only these steps and the steps they need
+  --serial  One step at a time, with its output as it comes
+  --list    List the steps
 
-Without options, everything: as root, on a machine with BTF. What is missing (packages, tools, mounts, a
-dockerd) is installed or started; what was started or mounted is taken down again at the end.
+Without options, everything: as root, on a machine with BTF. Missing packages, tools, mounts and a dockerd are
+installed or started; mounts and the dockerd are removed again at the end. Steps that do not disturb each other run
+side by side. Each step's output is in target/xtask/logs.
 ";
 
-/// What was asked for.
+/// The request on the command line.
 #[derive(Debug, PartialEq, Eq)]
-enum Wanted {
+enum Request {
     All,
     Unit,
     Only(Vec<String>),
@@ -31,32 +33,43 @@ enum Wanted {
 }
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    match parse(args)? {
-        Wanted::Help => print!("{HELP}"),
-        Wanted::List => list(),
-        Wanted::All => perform(&STEPS.iter().collect::<Vec<_>>())?,
-        Wanted::Unit => perform(&STEPS.iter().filter(|step| step.unit).collect::<Vec<_>>())?,
-        Wanted::Only(names) => perform(&selected(&names)?)?,
-    }
-    Ok(())
+    let (request, serial) = parse(args)?;
+    let steps: Vec<&'static Step> = match request {
+        Request::Help => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        Request::List => {
+            list();
+            return Ok(());
+        }
+        Request::All => STEPS.iter().collect(),
+        Request::Unit => STEPS.iter().filter(|step| step.unit).collect(),
+        Request::Only(names) => selected(&names)?,
+    };
+    perform(&steps, serial)
 }
 
-fn parse(args: &[String]) -> Result<Wanted> {
-    let mut wanted = Wanted::All;
+fn parse(args: &[String]) -> Result<(Request, bool)> {
+    let (mut request, mut serial) = (Request::All, false);
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        wanted = match arg.as_str() {
-            "--unit" => Wanted::Unit,
-            "--list" => Wanted::List,
-            "--help" | "-h" => Wanted::Help,
+        request = match arg.as_str() {
+            "--unit" => Request::Unit,
+            "--list" => Request::List,
+            "--help" | "-h" => Request::Help,
             "--only" => {
                 let names = args.next().context("--only needs the name of a step")?;
-                Wanted::Only(names.split(',').map(str::to_owned).collect())
+                Request::Only(names.split(',').map(str::to_owned).collect())
             }
-            other => bail!("no option `{other}`\n\n{HELP}"),
+            "--serial" => {
+                serial = true;
+                continue;
+            }
+            other => bail!("unknown option `{other}`\n\n{HELP}"),
         };
     }
-    Ok(wanted)
+    Ok((request, serial))
 }
 
 fn list() {
@@ -65,21 +78,21 @@ fn list() {
     }
 }
 
-/// The named steps with all that they stand on, in the usual order.
+/// The named steps and all steps that they need, in the usual order.
 fn selected(names: &[String]) -> Result<Vec<&'static Step>> {
-    let mut wanted: HashSet<&str> = HashSet::new();
+    let mut chosen: HashSet<&str> = HashSet::new();
     let mut pending: Vec<&str> = names.iter().map(String::as_str).collect();
     while let Some(name) = pending.pop() {
         let step = STEPS.iter().find(|step| step.name == name);
-        let step = step.with_context(|| format!("no step `{name}`: --list shows them"))?;
-        if wanted.insert(step.name) {
+        let step = step.with_context(|| format!("no step `{name}`: see --list"))?;
+        if chosen.insert(step.name) {
             pending.extend(step.after);
         }
     }
-    Ok(STEPS.iter().filter(|step| wanted.contains(step.name)).collect())
+    Ok(STEPS.iter().filter(|step| chosen.contains(step.name)).collect())
 }
 
-fn perform(steps: &[&Step]) -> Result<()> {
+fn perform(steps: &[&'static Step], serial: bool) -> Result<()> {
     let needs_root = steps.iter().any(|step| !step.unit);
     ensure!(
         !needs_root || rustix::process::geteuid().is_root(),
@@ -88,28 +101,34 @@ fn perform(steps: &[&Step]) -> Result<()> {
     );
     run::end_children_on_interrupt()?;
     let begin = Instant::now();
-    let mut context = if needs_root { Context::of_machine()? } else { Context::of_units() };
-    let result = steps.iter().try_for_each(|step| perform_one(step, &mut context));
-    // Takes down what was set up, before the last word is said.
-    let tests = context.finish();
+    let setup = if needs_root { Setup::of_machine()? } else { Setup::of_units() };
+    let (spans, result) =
+        schedule::run_all(steps, serial, &|step, live| perform_one(step, &setup, live));
+    // Removes mounts and daemons before the results are printed.
+    let tests = setup.finish();
+    println!("\n{}", schedule::table(&spans));
     result?;
-    println!("all of {} steps in {:.0} s", steps.len(), begin.elapsed().as_secs_f64());
+    println!("all {} steps in {:.0} s", steps.len(), begin.elapsed().as_secs_f64());
     println!("total: {} passed, {} failed, {} skipped", tests.passed, tests.failed, tests.ignored);
     ensure!(tests.failed == 0, "tests failed");
     Ok(())
 }
 
-fn perform_one(step: &Step, context: &mut Context) -> Result<()> {
-    run::go_on()?;
-    let log = paths::target().join("xtask/logs").join(step.name).with_extension("log");
-    fs::create_dir_all(log.parent().context("a log has a folder")?)?;
-    fs::write(&log, "")?;
-    context.log = log;
-    println!("== {}: {}", step.name, step.about);
+fn perform_one(step: &Step, setup: &Setup, live: bool) -> Result<()> {
+    let context = Context::new(step.name, setup, live)?;
+    if live {
+        println!("== {}: {}", step.name, step.about);
+    } else {
+        println!("-- {} begins", step.name);
+    }
     let begin = Instant::now();
-    let result = (step.run)(context);
+    let result = (step.run)(&context);
+    if !live {
+        println!("== {}: {}", step.name, step.about);
+    }
+    context.output.release();
     println!("   {}: {:.1} s", step.name, begin.elapsed().as_secs_f64());
-    result.with_context(|| format!("step `{}`", step.name))
+    result
 }
 
 #[cfg(test)]
@@ -122,11 +141,13 @@ mod tests {
 
     #[test]
     fn options_are_read() {
+        let only = |names: &[&str]| Request::Only(names.iter().map(|n| (*n).to_owned()).collect());
         for (line, expected) in [
-            ("", Wanted::All),
-            ("--unit", Wanted::Unit),
-            ("--only e2e,deny", Wanted::Only(vec!["e2e".into(), "deny".into()])),
-            ("--list", Wanted::List),
+            ("", (Request::All, false)),
+            ("--unit", (Request::Unit, false)),
+            ("--only e2e,deny --serial", (only(&["e2e", "deny"]), true)),
+            ("--serial", (Request::All, true)),
+            ("--list", (Request::List, false)),
         ] {
             assert_eq!(parse(&args(line)).unwrap(), expected, "{line}");
         }
@@ -134,14 +155,14 @@ mod tests {
     }
 
     #[test]
-    fn a_selected_step_brings_what_it_stands_on_in_the_usual_order() {
+    fn selected_steps_come_with_the_steps_they_need() {
         let names: Vec<_> = selected(&args("e2e")).unwrap().iter().map(|step| step.name).collect();
-        assert_eq!(names, ["packages", "mounts", "release", "e2e"]);
+        assert_eq!(names, ["packages", "release", "mounts", "harness", "e2e"]);
         assert!(selected(&args("e3e")).is_err());
     }
 
     #[test]
-    fn every_step_stands_on_earlier_ones_only() {
+    fn steps_need_earlier_steps_only() {
         for (index, step) in STEPS.iter().enumerate() {
             for name in step.after {
                 assert!(
@@ -154,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn unit_steps_stand_on_nothing_that_needs_a_machine() {
+    fn unit_steps_need_no_other_steps() {
         for step in STEPS.iter().filter(|step| step.unit) {
             assert!(step.after.is_empty(), "{}", step.name);
         }

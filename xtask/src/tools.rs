@@ -1,4 +1,4 @@
-//! Tools that are built from their published sources, once, into `target/tools`.
+//! Tools that are built once, from their published sources, into `target/tools`.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::paths;
 use crate::steps::{Context, cargo};
 
-/// One of them.
+/// A tool.
 struct Tool {
     name: &'static str,
     version: &'static str,
@@ -17,24 +17,23 @@ struct Tool {
 
 const TOOLS: [Tool; 2] = [
     Tool { name: "bpf-linker", version: "0.10.3", options: &[] },
-    // Without optimisation it builds in a third of the time and still checks in seconds; without
-    // its default features it takes neither a TLS stack nor git along, which only advisories would
-    // need.
+    // Without optimisation it builds in a third of the time and still checks in seconds. Its default
+    // features add a TLS stack and git, which only advisories need.
     Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug", "--no-default-features"] },
 ];
 
-/// Where they are.
+/// Returns the folder of the tools.
 pub(crate) fn dir() -> PathBuf {
     paths::target().join("tools")
 }
 
-/// Builds what is missing.
-pub(crate) fn install(context: &mut Context) -> Result<()> {
+/// Builds the tools that are missing.
+pub(crate) fn install(context: &Context<'_>) -> Result<()> {
     for tool in TOOLS {
         if is_installed(&tool) {
             continue;
         }
-        println!("   {} {}", tool.name, tool.version);
+        context.output.line(&format!("   {} {}", tool.name, tool.version));
         let mut command = cargo(&["install", "--locked", "--version", tool.version, tool.name]);
         command.args(tool.options).arg("--root").arg(dir());
         context.quiet(&mut command)?;
@@ -49,11 +48,11 @@ fn is_installed(tool: &Tool) -> bool {
 
 /// Checks the dependencies' licences, bans and sources.
 ///
-/// Advisories are left out: they are a database on the net that changes by itself, so a commit that
-/// passed today could fail tomorrow, and a machine without that net could not check anything.
-/// `cargo deny check advisories` is for the maintainers' own schedule.
-pub(crate) fn deny(context: &mut Context) -> Result<()> {
-    // Also what other systems would build is looked at, so all of it must be there.
+/// Advisories are left out. Their database is on the net and changes by itself: a commit that passes
+/// today could fail tomorrow, and a machine without that net could check nothing. Maintainers run
+/// `cargo deny check advisories` on their own schedule.
+pub(crate) fn deny(context: &Context<'_>) -> Result<()> {
+    // The check covers dependencies for other systems, too, so all of them must be there.
     context.quiet(&mut cargo(&["fetch", "--locked"]))?;
     let mut command = Command::new(dir().join("bin/cargo-deny"));
     command.current_dir(paths::root());

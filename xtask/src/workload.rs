@@ -1,5 +1,4 @@
-//! Small programs to be watched. They time themselves, so that starting them is not part of what is
-//! measured.
+//! Small programs that `bench` watches. They time themselves, so that their start is not measured.
 
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -17,22 +16,24 @@ use rustix::thread::UnshareFlags;
 use whalewatch_tests::memory::Cgroup;
 
 const HELP: &str = "\
-cargo xtask workload spawn COUNT   start /bin/true that often with posix_spawn, one after another
-cargo xtask workload fork COUNT    fork that often, where the child ends at once
-cargo xtask workload open COUNT    open and close one file that often
-cargo xtask workload tcp COUNT     connect to a server on the loopback interface, accept, and close that often
-cargo xtask workload calls COUNT   make a system call that does nothing that often
-cargo xtask workload signals COUNT send itself a signal that does nothing that often
-cargo xtask workload setuid COUNT  become the user that it is that often
-cargo xtask workload mounts COUNT  mount and unmount a file system that often, in a mount namespace of its own
-cargo xtask workload oom COUNT     have a process killed that often because its cgroup's memory runs out
+cargo xtask workload NAME COUNT
 
-Prints the nanoseconds that it took.
+Does something COUNT times, one after another, and prints the nanoseconds that it took.
+
+  spawn    start /bin/true with posix_spawn
+  fork     fork a child that exits at once
+  open     open and close one file
+  tcp      connect to a server on the loopback interface, accept, and close
+  calls    make a system call that does nothing
+  signals  send itself a signal that it ignores
+  setuid   change to the user that it already is
+  mounts   mount and unmount a file system, in a mount namespace of its own
+  oom      have the kernel kill a process because its cgroup's memory runs out
 ";
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    let [name, count] = args else { bail!("two arguments are needed\n\n{HELP}") };
-    let count: u32 = count.parse().with_context(|| format!("no number: {count}"))?;
+    let [name, count] = args else { bail!("expected a name and a count\n\n{HELP}") };
+    let count: u32 = count.parse().with_context(|| format!("not a number: {count}"))?;
     let time = match name.as_str() {
         "spawn" => spawn(count)?,
         "fork" => fork(count)?,
@@ -43,7 +44,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         "setuid" => setuid(count)?,
         "mounts" => mounts(count)?,
         "oom" => oom(count)?,
-        other => bail!("no workload `{other}`\n\n{HELP}"),
+        other => bail!("unknown workload `{other}`\n\n{HELP}"),
     };
     println!("{}", time.as_nanos());
     Ok(())
@@ -52,14 +53,14 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
 fn spawn(count: u32) -> Result<Duration> {
     let begin = Instant::now();
     for _ in 0..count {
-        // The standard library takes posix_spawn where nothing stands against it, as here.
+        // The standard library uses posix_spawn for a command as plain as this.
         let status = Command::new("/bin/true").status()?;
         ensure!(status.success(), "/bin/true: {status}");
     }
     Ok(begin.elapsed())
 }
 
-/// Nothing but the two system calls: no name is looked up that is not in the kernel's cache.
+/// Measures the two system calls alone: the kernel has the name in its cache.
 fn open(count: u32) -> Result<Duration> {
     let begin = Instant::now();
     for _ in 0..count {
@@ -68,8 +69,8 @@ fn open(count: u32) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-/// One thread is client and server: the kernel has a connection ready to be accepted when `connect`
-/// returns.
+/// One thread is client and server: when `connect` returns, the connection waits in the server's
+/// queue.
 fn tcp(count: u32) -> Result<Duration> {
     let server = TcpListener::bind("127.0.0.1:0")?;
     let address = server.local_addr()?;
@@ -96,7 +97,7 @@ fn signals(count: u32) -> Result<Duration> {
     let this = rustix::process::getpid();
     let begin = Instant::now();
     for _ in 0..count {
-        // Nobody handles it, and then it is ignored.
+        // Ignored by default.
         rustix::process::kill_process(this, Signal::URG)?;
     }
     Ok(begin.elapsed())
@@ -119,11 +120,11 @@ fn mounts(count: u32) -> Result<Duration> {
     time
 }
 
-#[expect(unsafe_code, reason = "file descriptors could be unshared, too, which are not here")]
+#[expect(unsafe_code, reason = "only unsharing file descriptors is unsafe, and they stay shared")]
 fn mounts_at(dir: &Path, count: u32) -> Result<Duration> {
     // SAFETY: descriptors stay shared; this program has one thread.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS)? };
-    // What is mounted here is seen nowhere else.
+    // Mounts stay within this namespace.
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let begin = Instant::now();
     for _ in 0..count {
@@ -138,7 +139,7 @@ fn oom(count: u32) -> Result<Duration> {
     let cgroup = Cgroup::make(&format!("whalewatch-oom-{}", std::process::id()), LIMIT)?;
     let begin = Instant::now();
     for _ in 0..count {
-        ensure!(!cgroup.hog().status()?.success(), "its memory never runs out");
+        ensure!(!cgroup.hog().status()?.success(), "the process in the cgroup was not killed");
     }
     Ok(begin.elapsed())
 }
@@ -151,7 +152,7 @@ fn fork(count: u32) -> Result<Duration> {
     Ok(begin.elapsed())
 }
 
-#[expect(unsafe_code, reason = "nothing safe forks without starting a program")]
+#[expect(unsafe_code, reason = "no safe function forks without an exec")]
 fn fork_once() -> Result<()> {
     // SAFETY: this program has one thread here, and the child does nothing but end.
     let pid = unsafe { libc::fork() };

@@ -12,7 +12,7 @@ use clap::Args;
 use serde::Serialize;
 use whalewatch_core::Directory;
 use whalewatch_trackers::process::ProcessOptions;
-use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, Program, host, process};
+use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, ProcessTracker, Program, host, open};
 
 use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 
@@ -38,9 +38,9 @@ struct Finding {
     state: State,
     /// What the check found.
     found: String,
-    /// How to mend it.
+    /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    remedy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,26 +56,21 @@ enum State {
 
 impl Finding {
     fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Ok, found: found.into(), mend: None }
+        Self { name: name.into(), state: State::Ok, found: found.into(), remedy: None }
     }
 
-    fn warning(name: impl Into<Cow<'static, str>>, found: impl Into<String>, mend: &str) -> Self {
+    fn warning(name: impl Into<Cow<'static, str>>, found: impl Into<String>, remedy: &str) -> Self {
         Self {
             name: name.into(),
             state: State::Warning,
             found: found.into(),
-            mend: Some(mend.to_owned()),
+            remedy: Some(remedy.to_owned()),
         }
     }
 
-    /// Our errors say what is wrong, and after the colon how to mend it.
     fn error(name: impl Into<Cow<'static, str>>, error: &LoadError) -> Self {
-        let text = error.to_string();
-        let (found, mend) = match text.split_once(": ") {
-            Some((found, mend)) => (found.to_owned(), Some(mend.to_owned())),
-            None => (text, None),
-        };
-        Self { name: name.into(), state: State::Error, found, mend }
+        let (found, remedy) = (error.problem(), Some(error.remedy()));
+        Self { name: name.into(), state: State::Error, found, remedy }
     }
 }
 
@@ -109,8 +104,8 @@ fn print(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
             State::Error => "error  ",
         };
         writeln!(out, "{state} {}: {}", finding.name, finding.found)?;
-        if let Some(mend) = &finding.mend {
-            writeln!(out, "        {mend}")?;
+        if let Some(remedy) = &finding.remedy {
+            writeln!(out, "        {remedy}")?;
         }
     }
     Ok(())
@@ -143,7 +138,7 @@ fn privileges() -> Finding {
 
 fn lockdown() -> Finding {
     match host::check_lockdown() {
-        Ok(()) if !host::tells_lockdown() => {
+        Ok(()) if !host::shows_lockdown() => {
             let found = "not known, because securityfs is not mounted; see \"attaching\" below";
             Finding::ok("lockdown", found)
         }
@@ -178,7 +173,7 @@ fn loading(before: &[Finding]) -> Finding {
     if before.iter().any(|finding| finding.state == State::Error) {
         return Finding::warning(NAME, "not tried", "fix the errors above first");
     }
-    match process::open(&ProcessOptions::default(), &Directory::default()) {
+    match open::<ProcessTracker>(&ProcessOptions::default(), &Directory::default()) {
         Ok(_) => Finding::ok(NAME, "the process tracker attaches"),
         Err(error) => Finding::error(NAME, &error),
     }
@@ -310,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_split_into_what_is_wrong_and_how_to_mend_it() {
+    fn an_error_shows_its_problem_and_remedy() {
         let finding = Finding::error("privileges", &LoadError::NoPrivileges);
         assert_eq!(finding.found, "no permission to load programs into the kernel");
-        assert!(finding.mend.is_some_and(|mend| mend.starts_with("run whalewatch as root")));
+        assert!(finding.remedy.is_some_and(|remedy| remedy.starts_with("run whalewatch as root")));
     }
 }

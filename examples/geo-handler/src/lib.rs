@@ -1,8 +1,8 @@
-//! The `geo` handler: says in which country and network the other end of a connection is, by a
-//! table of prefixes.
+//! The `geo` handler: adds the country and network of the other end of a connection, from a table
+//! of prefixes.
 //!
-//! It adds fields to the events that have an address of another end, whatever tracker they come
-//! from, and leaves the others as they are.
+//! It adds fields to all events that have a peer address, whatever tracker they come from, and
+//! passes the others on unchanged.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,8 +13,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Accessor, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError,
-    Never, Problem, Schema, Setup, Type, Value,
+    Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
+    HandlerError, Never, Problem, Schema, Setup, Type, Value,
 };
 
 mod table;
@@ -26,7 +26,7 @@ use table::{Place, Table};
 /// The field with the address to look up.
 const ADDRESS: &str = "network.peer.address";
 
-/// The table that there is without one of your own.
+/// The table used if the options name none.
 const BUILT_IN: &str = include_str!("../table.csv");
 
 /// Options of the `geo` handler.
@@ -35,11 +35,11 @@ const BUILT_IN: &str = include_str!("../table.csv");
 pub struct GeoOptions {
     /// A file with a line for each prefix: `192.0.2.0/24,XA,64496,Example Carrier` (prefix,
     /// country, number of the autonomous system, organisation; all but the first may be empty). It
-    /// is read when the run starts. Without it, a small table of private and example ranges.
+    /// is read when the run starts. Default: a small table of private and example ranges.
     pub table: Option<PathBuf>,
 }
 
-/// What is added to an event: where its address is.
+/// The fields added to an event: the place of its address.
 struct Located(Arc<Place>);
 
 const fn field(
@@ -51,7 +51,7 @@ const fn field(
     Field { info: FieldInfo { name, ty, doc }, get }
 }
 
-/// Empty texts are null.
+/// Returns a text as a value; an empty text is null.
 fn text(text: &str) -> Value<'_> {
     if text.is_empty() { Value::Null } else { Value::Text(text.as_bytes()) }
 }
@@ -65,58 +65,51 @@ impl Extension for Located {
         field("geo.as.number", Type::Uint, "number of its autonomous system", |at| {
             at.0.system.map_or(Value::Null, |number| Value::Uint(number.into()))
         }),
-        field("geo.organization.name", Type::Text, "who runs that network", |at| {
+        field("geo.organization.name", Type::Text, "organisation that runs the network", |at| {
             text(&at.0.organization)
         }),
     ];
 }
 
-/// Says in which country and network the other end of a connection is.
+/// Adds the country and network of the other end of a connection.
 #[derive(Debug)]
 pub struct Geo {
     table: Table,
-    /// Where the address is, for each type of event: found once by its name.
+    /// The accessor of the address for each type of event, found once by name.
     fields: HashMap<&'static str, Option<Accessor>>,
 }
 
 impl Handler for Geo {
-    const ABOUT: &'static str =
-        "says in which country and network the other end of a connection is";
+    const ABOUT: &'static str = "adds the country and network of the other end of a connection";
     type Options = GeoOptions;
     type Message = Never;
-
-    fn extends(schema: &Schema) -> Option<Schema> {
-        schema.find(ADDRESS).map(|_| schema.extended::<Located>())
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new()
+        .extends(|schema| schema.find(ADDRESS).map(|_| schema.extended::<Located>()));
 
     fn check(options: &GeoOptions, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
         if options.table.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
-            let problem = Problem::new("table", "this is no path of a file");
-            problems.push(problem.hint("name a file, or take the option out"));
+            let problem = Problem::new("table", "the path is empty");
+            problems.push(problem.hint("name a file, or remove the option"));
         }
         if !input.is_empty() && input.iter().all(|schema| schema.find(ADDRESS).is_none()) {
-            let message = format!("no event that comes here has a field `{ADDRESS}`");
-            let hint = "put the `network` tracker into the chain's \"from\"";
+            let message = format!("no incoming event has a field `{ADDRESS}`");
+            let hint = "add the `network` tracker to \"from\" of the chain";
             problems.push(Problem::new("", message).hint(hint));
         }
         problems
     }
 
-    fn build(options: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         let Some(file) = &options.table else {
             return Ok(Self::with(Table::parse(BUILT_IN).map_err(BuildError)?));
         };
-        let wrong = |error: String| BuildError(format!("the table {}: {error}", file.display()));
+        let wrong = |error: String| BuildError(format!("table {}: {error}", file.display()));
         let text = fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
         Ok(Self::with(Table::parse(&text).map_err(wrong)?))
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let field = self.fields.entry(batch.event_name());
         let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));
         if let Some(address) = *field {

@@ -1,10 +1,10 @@
-//! Prefixes of addresses, and what is known of each.
+//! Prefixes of addresses with their places.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What is known of a prefix. Empty where not known.
+/// The place of a prefix. Unknown parts are empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) country: Box<str>,
@@ -12,14 +12,14 @@ pub(crate) struct Place {
     pub(crate) organization: Box<str>,
 }
 
-/// Places by prefix; the longest that fits counts.
+/// Places by prefix; the longest matching prefix decides.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     v4: Prefixes,
     v6: Prefixes,
 }
 
-/// By length, longest first, and then by the bits that count, with zeros behind them.
+/// Places by length, longest first, and then by the prefix bits, followed by zeros.
 #[derive(Debug, Default)]
 struct Prefixes(Vec<(u32, HashMap<u128, Arc<Place>>)>);
 
@@ -30,7 +30,7 @@ impl Prefixes {
         fitting.next().map(Arc::clone)
     }
 
-    /// Whether it was not there yet.
+    /// Adds a place. Returns false if the prefix already had one.
     fn insert(&mut self, length: u32, bits: u128, place: Place) -> bool {
         let at = self.0.partition_point(|(longer, _)| *longer > length);
         if self.0.get(at).is_none_or(|(there, _)| *there != length) {
@@ -40,7 +40,7 @@ impl Prefixes {
     }
 }
 
-/// The first `length` of `width` bits.
+/// Returns a mask of the first `length` of `width` bits.
 fn mask(length: u32, width: u32) -> u128 {
     let all = u128::MAX >> (128 - width);
     all & !all.checked_shr(length).unwrap_or(0)
@@ -54,7 +54,7 @@ fn bits(address: IpAddr) -> (u128, u32) {
 }
 
 impl Table {
-    /// Reads a table. The error names the line.
+    /// Parses a table. An error names the line.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let mut table = Self::default();
         for (line, number) in text.lines().zip(1..) {
@@ -71,34 +71,36 @@ impl Table {
         let mut part = || parts.next().unwrap_or_default();
         let prefix = part();
         let (address, length) = prefix_of(prefix)
-            .ok_or_else(|| format!("\"{prefix}\" is no prefix: write for example 192.0.2.0/24"))?;
+            .ok_or_else(|| format!("\"{prefix}\" is not a prefix such as 192.0.2.0/24"))?;
         let country = part();
         if !country.is_empty()
             && (country.len() != 2 || !country.bytes().all(|b| b.is_ascii_alphabetic()))
         {
-            return Err(format!("\"{country}\" is no country: write two letters, or nothing"));
+            return Err(format!(
+                "\"{country}\" is not a country: expected two letters, or nothing"
+            ));
         }
         let system = match part() {
             "" => None,
             number => Some(number.parse().map_err(|_| {
                 format!(
-                    "\"{number}\" is no number of a system: write for example 64496, or nothing"
+                    "\"{number}\" is not a system number: expected one such as 64496, or nothing"
                 )
             })?),
         };
         let (bits, width) = bits(address);
         if bits & !mask(length, width) != 0 {
-            return Err(format!("{prefix} has bits behind its length: write zeros there"));
+            return Err(format!("{prefix} has bits beyond its length: replace them with zeros"));
         }
         let place = Place { country: country.into(), system, organization: part().into() };
         let prefixes = if address.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
         if !prefixes.insert(length, bits, place) {
-            return Err(format!("{prefix} stands here a second time: take one out"));
+            return Err(format!("{prefix} is already in the table: remove one of the two"));
         }
         Ok(())
     }
 
-    /// The place of the longest prefix that fits.
+    /// Returns the place of the longest prefix that matches.
     pub(crate) fn find(&self, address: IpAddr) -> Option<Arc<Place>> {
         let address = address.to_canonical(); // A socket for both families shows ::ffff:192.0.2.1.
         let prefixes = if address.is_ipv4() { &self.v4 } else { &self.v6 };
@@ -124,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_prefix_counts() {
+    fn the_longest_prefix_decides() {
         let text = "0.0.0.0/0,,,all\n10.0.0.0/8,,,ten\n10.1.0.0/16,,,one\n10.1.2.3/32,,,host\n\
                     ::/0,,,six\n2001:db8::/32,,,example\n";
         let table = Table::parse(text).expect("a table");
@@ -142,12 +144,12 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_nothing_fits_has_no_place() {
+    fn address_without_a_matching_prefix_has_no_place() {
         let table =
             Table::parse("# nothing\n\n192.0.2.0/24,XA,64496,A, with a comma\n").expect("a table");
         assert_eq!(organization(&table, "192.0.3.1"), None);
         assert_eq!(organization(&table, "::1"), None);
-        let place = table.find([192, 0, 2, 9].into()).expect("it fits");
+        let place = table.find([192, 0, 2, 9].into()).expect("it matches");
         let want = Place {
             country: "XA".into(),
             system: Some(64496),
@@ -157,14 +159,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_its_line_and_how_to_mend_it() {
+    fn mistake_is_reported_with_its_line_and_a_fix() {
         for (line, said) in [
-            ("192.0.2.0", "line 2: \"192.0.2.0\" is no prefix: write for example"),
-            ("192.0.2.0/33", "is no prefix"),
-            ("192.0.2.1/24", "192.0.2.1/24 has bits behind its length"),
-            ("192.0.2.0/24,Germany", "\"Germany\" is no country"),
-            ("192.0.2.0/24,XA,AS1", "\"AS1\" is no number of a system"),
-            ("10.0.0.0/8", "stands here a second time"),
+            ("192.0.2.0", "line 2: \"192.0.2.0\" is not a prefix such as 192.0.2.0/24"),
+            ("192.0.2.0/33", "is not a prefix"),
+            ("192.0.2.1/24", "192.0.2.1/24 has bits beyond its length"),
+            ("192.0.2.0/24,Germany", "\"Germany\" is not a country"),
+            ("192.0.2.0/24,XA,AS1", "\"AS1\" is not a system number"),
+            ("10.0.0.0/8", "is already in the table"),
         ] {
             let error = Table::parse(&format!("10.0.0.0/8\n{line}\n")).expect_err(line);
             assert!(error.contains(said), "{line}: {error}");

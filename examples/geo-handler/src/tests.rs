@@ -3,7 +3,7 @@ use whalewatch_kit::testing::{Bench, Ran, example};
 
 use super::*;
 
-/// An event like those of the `network` tracker, as far as this handler looks at it.
+/// An event like those of the `network` tracker, with the one field that this handler reads.
 #[derive(Clone)]
 struct Connected(Option<&'static str>);
 
@@ -32,11 +32,11 @@ fn bench() -> Bench<Geo> {
     Bench::new::<Connected>(&GeoOptions::default()).expect("good options")
 }
 
-/// What the handler says of addresses: country, system, organisation.
+/// Returns what the handler adds for addresses: country, system, organisation.
 fn located(addresses: &[Option<&'static str>]) -> Vec<[String; 3]> {
     let mut bench = bench();
     let events = addresses.iter().copied().map(Connected).collect();
-    bench.handle(Batch::new("net".into(), events)).expect("it takes them");
+    bench.handle(Batch::new("net".into(), events)).expect("it accepts them");
     assert!(bench.adds_up());
     let [batch] = &bench.out[..] else { panic!("one batch") };
     let fields = ["geo.country.iso_code", "geo.as.number", "geo.organization.name"];
@@ -50,7 +50,7 @@ fn located(addresses: &[Option<&'static str>]) -> Vec<[String; 3]> {
 }
 
 #[test]
-fn each_address_is_located_and_what_cannot_be_goes_on_without() {
+fn addresses_are_located_and_unknown_ones_pass_unchanged() {
     let addresses = [
         Some("198.51.100.200"),
         Some("2001:db8::5"),
@@ -71,27 +71,27 @@ fn each_address_is_located_and_what_cannot_be_goes_on_without() {
 }
 
 #[test]
-fn events_without_an_address_stay_what_they_are() {
+fn events_without_an_address_are_not_extended() {
     let mut bench = bench();
-    bench.handle(Batch::new("procs".into(), vec![example()])).expect("it takes them");
+    bench.handle(Batch::new("procs".into(), vec![example()])).expect("it accepts them");
     assert_eq!(bench.out[0].event_name(), Ran::NAME);
-    assert_eq!(Geo::extends(&Schema::of::<Ran>()), None);
-    let extended = Geo::extends(&Schema::of::<Connected>()).expect("it adds to them");
+    assert_eq!(Geo::DECLARATION.extended(&Schema::of::<Ran>()), None);
+    let extended = Geo::DECLARATION.extended(&Schema::of::<Connected>()).expect("it adds fields");
     assert!(extended.find("geo.as.number").is_some(), "conditions behind it can be on its fields");
 }
 
 #[test]
-fn a_chain_without_addresses_and_a_path_that_is_none_are_mistakes() {
+fn chain_without_addresses_and_empty_path_are_mistakes() {
     let options = GeoOptions { table: Some(PathBuf::new()) };
     let problems = Bench::<Geo>::new::<Ran>(&options).map(drop).expect_err("two mistakes");
     let messages: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
-    let no_field = "no event that comes here has a field `network.peer.address`";
-    assert_eq!(messages, ["this is no path of a file", no_field]);
+    let no_field = "no incoming event has a field `network.peer.address`";
+    assert_eq!(messages, ["the path is empty", no_field]);
 }
 
 #[test]
-fn a_table_that_cannot_be_read_is_told_when_the_handler_is_built() {
+fn unreadable_table_is_reported_when_the_handler_is_built() {
     let options = GeoOptions { table: Some("/nowhere/prefixes.csv".into()) };
     let problems = Bench::<Geo>::new::<Connected>(&options).map(drop).expect_err("no such file");
-    assert!(problems[0].message.starts_with("the table /nowhere/prefixes.csv: "), "{problems:?}");
+    assert!(problems[0].message.starts_with("table /nowhere/prefixes.csv: "), "{problems:?}");
 }

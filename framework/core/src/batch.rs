@@ -11,12 +11,14 @@ use crate::field::{Accessor, Schema, Value};
 use crate::process::{PROCESS_FIELDS, Process};
 use crate::time::Timestamp;
 
-/// The events of a batch with their type erased. Implemented for every `Vec` of events; beside that
-/// only for events that have no type of their own here, such as those that are read from a
-/// recording, or whose fields a configuration says. All with the same [`Events::name`] must look
-/// the same: readers keep what they worked out for a type by its name.
+/// The events of a batch, their type erased.
+///
+/// Every `Vec` of events implements it. Other implementations are for events that have no Rust type,
+/// such as those read from a recording, or whose fields come from a configuration. All events with
+/// the same [`Events::name`] must have the same schema, since readers cache what they derive from a
+/// schema by that name.
 pub trait Events: Any + Send + Sync {
-    /// How many.
+    /// The number of events.
     fn len(&self) -> usize;
     /// Whether there are none.
     fn is_empty(&self) -> bool {
@@ -36,13 +38,13 @@ pub trait Events: Any + Send + Sync {
     fn cgroup(&self, index: usize) -> Option<u64>;
     /// [`Event::change`] of one.
     fn change(&self, index: usize) -> Option<Change<'_>>;
-    /// How many fields of its own the type has.
+    /// The number of fields of the type itself.
     fn own_fields(&self) -> usize;
-    /// Value of one of the type's own fields.
+    /// The value of one of the type's own fields.
     fn own(&self, index: usize, field: usize) -> Value<'_>;
-    /// What the events look like.
+    /// The schema of the events.
     fn schema(&self) -> Schema;
-    /// For typed access.
+    /// The events as `Any`, for typed access.
     fn as_any(&self) -> &dyn Any;
 }
 
@@ -96,7 +98,7 @@ impl<E: Event> Events for Vec<E> {
     }
 }
 
-/// A row of a batch: which event, and its attribution.
+/// A row of a batch: the index of an event, and its attribution.
 #[derive(Clone, Debug)]
 struct Row {
     index: u32,
@@ -105,9 +107,9 @@ struct Row {
 
 /// Events of one tracker, in the kernel's order.
 ///
-/// The events themselves are shared (a clone for a second chain copies none of them); what a batch
-/// owns is the list of those still in it and their attributions. So dropping events moves no event,
-/// and holding some of them back is a split.
+/// The events themselves are shared: a clone for a second chain copies none of them. A batch owns the
+/// list of the events that are still in it, with their attributions. So filtering moves no event, and
+/// holding some events back is a split.
 #[derive(Clone)]
 pub struct Batch {
     tracker: Arc<str>,
@@ -116,7 +118,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch of all of `events`, from the tracker (or handler) named.
+    /// A batch of all of `events`, made by `tracker`, which may also be a handler.
     ///
     /// # Panics
     /// If there are more than `u32::MAX` events.
@@ -124,7 +126,7 @@ impl Batch {
         Self::of(tracker, events)
     }
 
-    /// A batch of all of `events`, whatever stands behind them.
+    /// A batch of all of `events`, whatever their representation.
     ///
     /// # Panics
     /// If there are more than `u32::MAX` events.
@@ -135,27 +137,27 @@ impl Batch {
         Self { tracker, events: Arc::new(events), rows }
     }
 
-    /// Name of the tracker (or handler) that made it.
+    /// The name of the tracker or handler that made the batch.
     pub fn tracker(&self) -> &Arc<str> {
         &self.tracker
     }
 
-    /// How many events are in it.
+    /// The number of events in the batch.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Whether no event is left in it.
+    /// Whether the batch has no events left.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// [`Event::NAME`] of its events.
+    /// [`Event::NAME`] of the events.
     pub fn event_name(&self) -> &'static str {
         self.events.name()
     }
 
-    /// What its events look like. Costs an allocation: keep what comes of it, by
+    /// The schema of the events. This allocates: cache what you derive from it, by
     /// [`Batch::event_name`].
     pub fn schema(&self) -> Schema {
         self.events.schema()
@@ -170,7 +172,7 @@ impl Batch {
         })
     }
 
-    /// The event at a place in that order, the first at 0.
+    /// The event at this place in the order, counted from 0.
     pub fn get(&self, place: usize) -> Option<EventRef<'_>> {
         self.rows.get(place).map(|row| EventRef {
             events: &*self.events,
@@ -185,7 +187,7 @@ impl Batch {
         Some(self.rows.iter().map(|row| (&events[row.index as usize], &row.attribution)))
     }
 
-    /// Keeps the events for which `keep` holds; says how many went.
+    /// Keeps the events for which `keep` returns true. Returns how many were removed.
     pub fn retain(&mut self, mut keep: impl FnMut(EventRef<'_>) -> bool) -> u64 {
         let before = self.rows.len();
         let events = &*self.events;
@@ -195,7 +197,7 @@ impl Batch {
         (before - self.rows.len()) as u64
     }
 
-    /// Gives each event the attribution that `attribute` finds.
+    /// Gives each event the attribution that `attribute` returns.
     pub fn attribute(&mut self, mut attribute: impl FnMut(EventRef<'_>) -> Attribution) {
         for row in &mut self.rows {
             row.attribution = attribute(EventRef {
@@ -218,12 +220,11 @@ impl Batch {
         self
     }
 
-    /// Adds to each event what `add` finds for it; where it finds nothing, the fields of `X` are
-    /// null. The events become events of a type of their own, with the fields of `X` beside those
-    /// that they had: see [`Schema::extended`], and tell of it in
-    /// [`Handler::extends`](crate::Handler::extends).
+    /// Adds to each event the fields of the `X` that `add` returns. Where `add` returns `None`, those
+    /// fields are null. The events then have a type of their own: see [`Schema::extended`], and
+    /// declare it with [`Declaration::extends`](crate::Declaration::extends).
     ///
-    /// The events themselves are shared with other chains and stay as they are.
+    /// Other chains that share the events do not see the new fields.
     pub fn extend<X: Extension>(&mut self, mut add: impl FnMut(EventRef<'_>) -> Option<X>) {
         let mut added: Vec<Option<X>> = Vec::new();
         added.resize_with(self.events.len(), || None);
@@ -235,7 +236,7 @@ impl Batch {
         self.events = Arc::new(Extended::new(Arc::clone(&self.events), added));
     }
 
-    /// Takes the events for which `take` holds out into a batch of their own; both keep their
+    /// Moves the events for which `take` returns true into a new batch. Both batches keep their
     /// order.
     #[must_use]
     pub fn split(&mut self, mut take: impl FnMut(EventRef<'_>) -> bool) -> Self {
@@ -299,15 +300,15 @@ impl<'a> EventRef<'a> {
         self.events.change(self.index)
     }
 
-    /// Its attribution so far.
+    /// The attribution so far.
     pub fn attribution(&self) -> &'a Attribution {
         self.attribution
     }
 
-    /// Value of a field that was found in this event type's [`Schema`].
+    /// The value of a field that was found in this event type's [`Schema`].
     ///
     /// # Panics
-    /// If the accessor comes from another event type's schema and this type has fewer fields.
+    /// If the accessor is from another event type's schema and this type has fewer fields.
     pub fn value(&self, accessor: Accessor) -> Value<'a> {
         match accessor {
             Accessor::Time => Value::Time(self.time()),

@@ -1,36 +1,37 @@
-//! What a tracker tells when its budget keeps events of a container back.
+//! The events by which a tracker reports that it refuses events over its budget.
 
 use crate::event::Event;
 use crate::field::{Field, FieldInfo, Type, Value};
 use crate::process::Process;
 use crate::time::Timestamp;
 
-/// What became of a container's budget.
+/// The state of a cgroup's budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BudgetState {
-    /// Events are refused from now on.
+    /// The tracker started to refuse events.
     Exceeded,
-    /// Events were refused meanwhile.
+    /// The tracker refused more events.
     Refused,
-    /// No event was refused for a whole interval.
+    /// The tracker refused no event for a whole interval.
     Ended,
 }
 
-/// A tracker refused events of a cgroup, whose budget was used up. Told when it begins, each
-/// `interval` while it goes on, and when it is over; what they say adds up to what was refused.
+/// A report that a tracker refused events of a cgroup over its budget. There is one when this
+/// starts, one per `interval` while it lasts, and one when it ends. Their counts add up to all
+/// refused events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BudgetEvent {
-    /// What is told.
+    /// Whether refusing starts, lasts or ends.
     pub state: BudgetState,
-    /// When.
+    /// When the report was made.
     pub time: Timestamp,
     /// The cgroup.
     pub cgroup: u64,
-    /// Events that were refused since it was told last.
+    /// Events refused since the last report.
     pub refused: u64,
-    /// Events that were refused since the tracker was attached.
+    /// Events refused since the tracker was attached.
     pub refused_total: u64,
-    /// Events that the budget lets through each second.
+    /// Events per second that the budget permits.
     pub events_per_second: u32,
 }
 
@@ -47,13 +48,11 @@ impl Event for BudgetEvent {
     const KINDS: &'static [&'static str] = &["budget.exceeded", "budget.refused", "budget.ended"];
     const FIELDS: &'static [Field<Self>] = &[
         field("cgroup.id", "id of the cgroup", |e| Value::Uint(e.cgroup)),
-        field("budget.refused", "events refused since it was told last", |e| {
-            Value::Uint(e.refused)
-        }),
-        field("budget.refused_total", "events refused since watching began", |e| {
+        field("budget.refused", "events refused since the last report", |e| Value::Uint(e.refused)),
+        field("budget.refused_total", "events refused since the tracker was attached", |e| {
             Value::Uint(e.refused_total)
         }),
-        field("budget.events_per_second", "events that the budget lets through", |e| {
+        field("budget.events_per_second", "events per second that the budget permits", |e| {
             Value::Uint(e.events_per_second.into())
         }),
     ];

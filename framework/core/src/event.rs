@@ -1,71 +1,71 @@
-//! Events.
+//! Events, and the changes of processes and cgroups that they stand for.
 
 use crate::field::Field;
 use crate::process::{Process, ProcessKey};
 use crate::time::Timestamp;
 
-/// Something that happened. One tracker yields events of one type, which may have several kinds.
+/// Something that happened. A tracker yields events of one type, which may have several kinds.
 ///
-/// Events are shared between chains, so they are immutable once they stand in a
-/// [`Batch`](crate::Batch): a handler that changes one makes a new batch.
+/// Chains share events, so an event in a [`Batch`](crate::Batch) is immutable: a handler that
+/// changes one creates a new batch.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no event",
+    message = "`{Self}` is not an event",
     label = "does not implement `Event`",
-    note = "implement `whalewatch_core::Event` for it: its name, kinds and fields, when it happened and who did it"
+    note = "implement `whalewatch_core::Event` for it: \
+            its name, kinds and fields, when it happened and who did it"
 )]
 pub trait Event: Clone + Send + Sync + 'static {
-    /// Name of the type, unique in a program: `process`.
+    /// Name of the type, unique in the program: `process`.
     const NAME: &'static str;
-    /// Every kind that it can have: `process.fork`, …
+    /// All kinds of the type: `process.fork`, …
     const KINDS: &'static [&'static str];
-    /// Its own fields, beyond those that every event has. Names are dotted paths:
+    /// The type's own fields, in addition to those of every event. Names are dotted paths:
     /// `process.executable.path`.
     const FIELDS: &'static [Field<Self>];
 
-    /// Which of [`Event::KINDS`] this is.
+    /// Returns the event's kind, one of [`Event::KINDS`].
     fn kind(&self) -> &'static str;
-    /// When it happened.
+    /// Returns when it happened.
     fn time(&self) -> Timestamp;
-    /// Who did it; `None` for what no process did.
+    /// Returns the process that acted; `None` if no process did.
     fn process(&self) -> Option<&Process>;
-    /// The process that it was done to, where there is one besides: who got a signal, say.
+    /// Returns a second process, which the action affected: the receiver of a signal, for example.
     fn target(&self) -> Option<&Process> {
         None
     }
-    /// The cgroup that it is about, of an event that no process did: what was counted for a whole
-    /// cgroup, say.
+    /// Returns the cgroup of an event without a process: a count for a whole cgroup, for example.
     fn cgroup(&self) -> Option<u64> {
         None
     }
-    /// What it says of processes and cgroups themselves; by default nothing. Handlers that keep a
-    /// picture of the host (the container manager) live on this and need not know the event's type.
+    /// Returns the change of a process or cgroup that the event reports; by default none. The
+    /// container manager follows these changes, and so does not need to know the event's type.
     fn change(&self) -> Option<Change<'_>> {
         None
     }
 }
 
-/// What an event says of processes and cgroups themselves.
+/// A change of a process or cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
-    /// The event's process was running before watching began.
+    /// The event's process was already running when the tracker was opened.
     Existing,
-    /// The event's process was started by `parent`.
+    /// `parent` created the event's process.
     Forked {
-        /// The process that forked.
+        /// The process that called `fork` or `clone`.
         parent: ProcessKey,
     },
     /// The event's process replaced its program.
     Executed,
-    /// The event's process ended, with all of its threads.
+    /// The event's process exited, with all of its threads.
     Exited,
-    /// A process went to another cgroup.
+    /// A process moved to another cgroup.
     Moved {
         /// The process.
         process: ProcessKey,
-        /// The cgroup it went to.
+        /// The cgroup that it moved to.
         to: u64,
     },
-    /// A cgroup was made.
+    /// A cgroup was created.
     CgroupMade {
         /// Its id.
         id: u64,
@@ -76,11 +76,11 @@ pub enum Change<'a> {
     CgroupRemoved {
         /// Its id.
         id: u64,
-        /// The path that it had below the root of its hierarchy: nobody may have told of it before.
-        /// Empty if that is not known.
+        /// The path that it had below the root of its hierarchy, for readers that have not seen the
+        /// cgroup before. Empty if not known.
         path: &'a [u8],
     },
-    /// A cgroup got another path.
+    /// A cgroup has a new path.
     CgroupRenamed {
         /// Its id.
         id: u64,

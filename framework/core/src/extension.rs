@@ -1,4 +1,4 @@
-//! Fields that a handler adds to events which it does not own.
+//! Fields that a handler adds to the events of others.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use crate::field::{Accessor, Field, Schema, Value};
 use crate::process::Process;
 use crate::time::Timestamp;
 
-/// What a handler adds to one event of any type: see [`Batch::extend`](crate::Batch::extend).
+/// Fields that a handler adds to an event of any type: see [`Batch::extend`](crate::Batch::extend).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be added to events",
     label = "has no fields of events",
@@ -25,12 +25,12 @@ pub trait Extension: Sized + Send + Sync + 'static {
 }
 
 impl Schema {
-    /// What events of this look become when `X` is added to them. The new fields stand behind the
+    /// Returns the schema of these events once `X` is added to them. The new fields come after the
     /// type's own.
     #[must_use]
     pub fn extended<X: Extension>(&self) -> Self {
         let count = self.own().count();
-        // The attribution's come last.
+        // The attribution's fields come last.
         let place = self
             .fields
             .iter()
@@ -44,14 +44,14 @@ impl Schema {
         Self { name: extended_name(self.name, X::NAME), kinds: self.kinds, fields }
     }
 
-    /// Name of the type without what handlers have added: `network` of `network+geo`.
+    /// Returns the name of the type without additions of handlers: `network` of `network+geo`.
     pub fn base_name(&self) -> &'static str {
         self.name.split('+').next().unwrap_or(self.name)
     }
 }
 
-/// `network+geo`. Kept for good: there are as many as there are types of events and of extensions
-/// in a program.
+/// Returns `network+geo`. Names are never freed; their number is bounded by the types of events and
+/// extensions in a program.
 fn extended_name(event: &'static str, extension: &'static str) -> &'static str {
     static NAMES: Mutex<BTreeMap<(&str, &str), &'static str>> = Mutex::new(BTreeMap::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,10 +64,9 @@ fn extended_name(event: &'static str, extension: &'static str) -> &'static str {
 pub(crate) struct Extended<X> {
     events: Arc<dyn Events>,
     name: &'static str,
-    /// How many own fields the events have without `X`.
+    /// The number of the type's own fields without those of `X`.
     own: usize,
-    /// By the event's index; `None` for those that were not in the batch, or to which nothing was
-    /// added.
+    /// By the event's index; `None` for events that were not in the batch or got no addition.
     added: Vec<Option<X>>,
 }
 
@@ -127,7 +126,7 @@ impl<X: Extension> Events for Extended<X> {
     }
 
     fn as_any(&self) -> &dyn Any {
-        // The events are what they were, so who knows their type can still have them.
+        // The events are unchanged, so typed access still works.
         self.events.as_any()
     }
 }
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_added_is_found_by_name_beside_what_was_there() {
+    fn added_fields_are_found_by_name_beside_the_others() {
         let mut batch = Batch::new("t".into(), (0..5).map(Tick).collect());
         batch.retain(|event| event.time() != Timestamp(1));
         batch.attribute(|_| Attribution::unknown());
@@ -216,17 +215,17 @@ mod tests {
     }
 
     #[test]
-    fn the_schema_says_before_anything_runs_what_comes_of_it() {
+    fn extended_schema_is_that_of_extended_batches() {
         let mut batch = Batch::new("t".into(), vec![Tick(0)]);
         batch.extend(|_| Some(Half(1)));
         assert_eq!(Schema::of::<Tick>().extended::<Half>(), batch.schema());
         let names: Vec<_> = batch.schema().fields.iter().map(|(info, _)| info.name).collect();
         let own = names.iter().position(|name| *name == "tick.number").expect("a number");
-        assert_eq!(names[own + 1], "tick.half", "behind the type's own, before the container's");
+        assert_eq!(names[own + 1], "tick.half", "after the type's own, before the container's");
     }
 
     #[test]
-    fn other_chains_see_their_events_as_they_were() {
+    fn other_chains_see_unextended_events() {
         let mut batch = Batch::new("t".into(), vec![Tick(0)]);
         let other = batch.clone();
         batch.extend(|_| Some(Half(1)));

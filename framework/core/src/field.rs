@@ -1,12 +1,12 @@
-//! Named, typed access to what is in an event, so that filters and outputs work with events they
-//! have never heard of.
+//! Named, typed access to the fields of events, so that filters and outputs work with any type of
+//! events.
 
 use crate::attribution::ATTRIBUTION_FIELDS;
 use crate::event::Event;
 use crate::process::PROCESS_FIELDS;
 use crate::time::Timestamp;
 
-/// Type of a field.
+/// The type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Type {
     /// True or false.
@@ -24,7 +24,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// The word that is printed.
+    /// Returns the name that is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Bool => "bool",
@@ -37,10 +37,10 @@ impl Type {
     }
 }
 
-/// Value of a field in one event.
+/// The value of a field in one event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// This event has no such value.
+    /// The event has no value.
     Null,
     /// True or false.
     Bool(bool),
@@ -48,7 +48,7 @@ pub enum Value<'a> {
     Int(i64),
     /// An unsigned integer.
     Uint(u64),
-    /// Text. File names and arguments are bytes to the kernel, so this need not be UTF-8.
+    /// Text. File names and arguments are bytes to the kernel, so this may not be UTF-8.
     Text(&'a [u8]),
     /// A list of texts.
     Texts(Texts<'a>),
@@ -56,12 +56,12 @@ pub enum Value<'a> {
     Time(Timestamp),
 }
 
-/// A list of texts as the kernel keeps it: each ended by a NUL byte (the last may lack it).
+/// A list of texts as the kernel stores it: each ends with a NUL byte, which the last may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Texts<'a>(pub &'a [u8]);
 
 impl<'a> Texts<'a> {
-    /// Each text in turn.
+    /// Iterates over the texts.
     pub fn iter(self) -> impl Iterator<Item = &'a [u8]> {
         let body = self.0.strip_suffix(b"\0").unwrap_or(self.0);
         let empty = self.0.is_empty();
@@ -69,7 +69,7 @@ impl<'a> Texts<'a> {
     }
 }
 
-/// Name, type and meaning of a field.
+/// The name, type and meaning of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldInfo {
     /// Dotted path: `process.executable.path`. Each part becomes a JSON object.
@@ -84,18 +84,18 @@ pub struct FieldInfo {
 pub struct Field<E> {
     /// Name, type and meaning.
     pub info: FieldInfo,
-    /// Takes its value from an event. Must be of the type that `info` says, or [`Value::Null`].
+    /// Returns the value in an event: of the type in `info`, or [`Value::Null`].
     pub get: fn(&E) -> Value<'_>,
 }
 
-/// `kind` and `time`, which every event has.
+/// The field [`Event::kind`].
 pub const KIND_FIELD: FieldInfo =
     FieldInfo { name: "kind", ty: Type::Text, doc: "what happened: process.exec, …" };
-/// When it happened.
+/// The field [`Event::time`].
 pub const TIME_FIELD: FieldInfo =
     FieldInfo { name: "time", ty: Type::Time, doc: "when it happened" };
 
-/// How to get at a field of any event of one type. Found once by name, then used for each event.
+/// Access to a field of all events of one type: looked up once by name, then used for each event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Accessor {
     /// When it happened.
@@ -108,30 +108,29 @@ pub enum Accessor {
     Attribution(u16),
     /// One of the event type's own [`Event::FIELDS`].
     Own(u16),
-    /// Nothing of the event's, but what a handler knows besides and adds under names of its own; to
-    /// the event alone it is null.
+    /// A field that a handler adds to what conditions and templates can see. In the event itself it
+    /// is null.
     Extra(u16),
 }
 
-/// What events of one type look like: for checking a configuration before anything runs, and for
-/// outputs.
+/// The kinds and fields of an event type, for checks of a configuration and for outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Schema {
     /// [`Event::NAME`].
     pub name: &'static str,
     /// [`Event::KINDS`].
     pub kinds: &'static [&'static str],
-    /// Every field with its accessor: time, kind, the process's, its own, the attribution's.
+    /// Every field with its accessor: time, kind, the process's, the type's own, the attribution's.
     pub fields: Vec<(FieldInfo, Accessor)>,
 }
 
 impl Schema {
-    /// The schema of events of type `E`.
+    /// Returns the schema of events of type `E`.
     pub fn of<E: Event>() -> Self {
         Self::new(E::NAME, E::KINDS, E::FIELDS.iter().map(|f| f.info))
     }
 
-    /// The schema of events with these fields of their own, besides those that every event has.
+    /// Creates a schema with the fields that every event has and these `own` ones.
     pub fn new(
         name: &'static str,
         kinds: &'static [&'static str],
@@ -151,12 +150,12 @@ impl Schema {
         Self { name, kinds, fields }
     }
 
-    /// The type's own fields, in the order of [`Accessor::Own`]'s numbers.
+    /// Iterates over the type's own fields, in the order of their [`Accessor::Own`] numbers.
     pub fn own(&self) -> impl Iterator<Item = &(FieldInfo, Accessor)> {
         self.fields.iter().filter(|(_, accessor)| matches!(accessor, Accessor::Own(_)))
     }
 
-    /// The field of that name.
+    /// Finds a field by name.
     pub fn find(&self, name: &str) -> Option<(FieldInfo, Accessor)> {
         self.fields.iter().find(|(info, _)| info.name == name).copied()
     }

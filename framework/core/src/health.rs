@@ -1,29 +1,29 @@
-//! How the running whole is doing, for handlers that tell it: an endpoint for a monitoring system,
-//! say.
+//! Health of trackers and handlers, for handlers that report it, such as an endpoint for a
+//! monitoring system.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Asks the runtime how all trackers and handlers are doing. Cheap to clone; asking is meant for
-/// once a second, not for each event.
+/// Queries the health of all trackers and handlers. Cheap to clone; meant to be queried about once
+/// a second, not for each event.
 #[derive(Clone)]
 pub struct Health(Arc<dyn Fn() -> HealthReport + Send + Sync>);
 
 impl Health {
-    /// One that is answered by `ask`. For the runtime, and for tests of a handler alone.
+    /// Creates one that calls `ask`. For the engine, and for tests of a single handler.
     pub fn new(ask: impl Fn() -> HealthReport + Send + Sync + 'static) -> Self {
         Self(Arc::new(ask))
     }
 
-    /// How everything is doing now. All counts are since the start.
+    /// Returns the current counts of all trackers and handlers, since the start.
     pub fn report(&self) -> HealthReport {
         (self.0)()
     }
 }
 
 impl Default for Health {
-    /// One that knows of nothing.
+    /// Creates one whose reports are empty.
     fn default() -> Self {
         Self::new(HealthReport::default)
     }
@@ -35,23 +35,23 @@ impl fmt::Debug for Health {
     }
 }
 
-/// How everything was doing at one moment.
+/// Counts of all trackers and handlers at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HealthReport {
-    /// Each tracker.
+    /// All trackers.
     pub trackers: Vec<TrackerHealth>,
-    /// Each handler; one that stands in several chains is there once.
+    /// All handlers; one that is in several chains is listed once.
     pub handlers: Vec<HandlerHealth>,
 }
 
-/// How a tracker was doing.
+/// Counts of a tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrackerHealth {
     /// Its name in the configuration.
     pub name: Arc<str>,
-    /// Events that happened and were to be reported.
+    /// Events that happened and matched the tracker's scope.
     pub generated: u64,
-    /// Events that went on to handlers.
+    /// Events passed on to handlers.
     pub delivered: u64,
     /// Events that the kernel could not hand over.
     pub lost: u64,
@@ -59,33 +59,34 @@ pub struct TrackerHealth {
     pub refused: u64,
     /// Records that could not be read.
     pub invalid: u64,
-    /// How old the newest event was when it was read: how far behind the tracker is.
+    /// The age of the newest event when it was read, which is how far behind the tracker is.
     pub lag: Duration,
 }
 
-/// How a handler was doing.
+/// Counts of a handler.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HandlerHealth {
     /// Its name in the configuration.
     pub name: Arc<str>,
     /// Events that came in.
     pub input: u64,
-    /// Events that it made itself.
+    /// Events that it created itself.
     pub added: u64,
-    /// Events that went on or, at the end of a chain, were delivered.
+    /// Events passed on or, at the end of a chain, delivered.
     pub output: u64,
-    /// Events that it was asked to leave out.
+    /// Events that it left out as configured.
     pub filtered: u64,
-    /// Events that were refused for want of room or of a reader.
+    /// Events refused because there was no room or no reader.
     pub dropped: u64,
-    /// Events that an error or a panic took.
+    /// Events lost to an error or a panic.
     pub errors: u64,
-    /// Times it was started again.
+    /// The number of restarts.
     pub restarts: u64,
-    /// Batches that wait to come in, over all chains.
+    /// Batches waiting for it, over all chains.
     pub queued: u64,
-    /// How many may wait, over all chains.
+    /// The most batches that can wait, over all chains.
     pub queue_capacity: u64,
-    /// Containers that it has counted events of; 0 for handlers that do not.
+    /// The number of containers whose events it counted; 0 for handlers that do not count by
+    /// container.
     pub containers: u64,
 }

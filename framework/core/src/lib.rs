@@ -1,14 +1,13 @@
 //! What the author of a tracker or a handler needs, and nothing else.
 //!
-//! * An [`Event`] is something that happened; a [`Batch`] is a run of them from one tracker, each
-//!   with a slot for its
-//!   [`Attribution`]: which container did it.
-//! * A [`Source`] yields events; a [`TrackerSpec`] says how a source is configured and opened.
-//! * A [`Handler`] takes batches and passes them on, changed or not. An [`Extension`] is what it
-//!   adds to others' events.
+//! * An [`Event`] is something that happened. A [`Batch`] is a run of events from one tracker, each
+//!   with its [`Attribution`]: which container did it.
+//! * A [`Source`] yields events. A [`TrackerSpec`] says how a source is configured and opened.
+//! * A [`Handler`] takes batches and passes them on, changed or not. An [`Extension`] is a set of
+//!   fields that a handler adds to events.
 //!
-//! This crate knows no actor framework, no async runtime, no eBPF and no command line, so that what
-//! an author depends on stays small and stable.
+//! This crate depends on no actor framework, async runtime, eBPF library or command line, so that
+//! what an author depends on stays small and stable.
 
 pub mod attribution;
 pub mod batch;
@@ -42,8 +41,8 @@ pub use event::{Change, Event};
 pub use extension::Extension;
 pub use field::{Accessor, Field, FieldInfo, Schema, Texts, Type, Value};
 pub use handler::{
-    Accepts, Ahead, BuildError, ChainId, Context, Handler, HandlerError, Mailbox, Never, OnFailure,
-    Setup,
+    Accepts, BuildError, ChainContext, ChainId, Context, Declaration, EarlyWork, Failure, Handler,
+    HandlerError, Hosted, Lifecycle, Mailbox, Never, Observe, OnFailure, Properties, Replay, Setup,
 };
 pub use health::{HandlerHealth, Health, HealthReport, TrackerHealth};
 pub use options::{HumanDuration, Options, Problem};
@@ -57,5 +56,5 @@ pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpe
 pub use stats::{ContainerCounts, DroppedBy, HandlerCounters};
 pub use time::Timestamp;
 
-// What appears in this crate's own signatures, so that an author needs no second version of it.
+// These appear in this crate's signatures. Authors use the same versions through here.
 pub use {bytes, schemars, serde};

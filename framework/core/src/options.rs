@@ -1,4 +1,4 @@
-//! Options: what stands in a tracker's or a handler's table of the configuration file.
+//! Options: the contents of a tracker's or a handler's table in the configuration file.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,8 +9,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// An options struct: derive `Deserialize`, `Serialize` and [`JsonSchema`], with
-/// `#[serde(default)]` on what may be left out. Doc comments of its fields become the texts of
-/// `whalewatch list` and of the configuration reference.
+/// `#[serde(default)]` on optional fields. The doc comments of its fields become the help of
+/// `whalewatch list` and the configuration reference.
 pub trait Options:
     DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static
 {
@@ -18,33 +18,33 @@ pub trait Options:
 
 impl<T: DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static> Options for T {}
 
-/// Something wrong with options, found by a check that touches nothing but the options themselves.
+/// A mistake in options, found without I/O by a check of the options alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Dotted path of the option (`scope.containers`); empty for the table as a whole.
     pub key: String,
-    /// Where in the option's text it is, in bytes, if it has such a place.
+    /// Byte offset of the mistake in the option's text, if it has one.
     pub offset: Option<usize>,
     /// What is wrong and what was expected.
     pub message: String,
-    /// How to mend it.
+    /// How to fix it.
     pub hint: Option<String>,
 }
 
 impl Problem {
-    /// A problem with the option `key`.
+    /// Creates a problem with the option `key`.
     pub fn new(key: impl Into<String>, message: impl Into<String>) -> Self {
         Self { key: key.into(), offset: None, message: message.into(), hint: None }
     }
 
-    /// Adds where in the option's text it is.
+    /// Sets the byte offset of the mistake in the option's text.
     #[must_use]
     pub fn at(mut self, offset: usize) -> Self {
         self.offset = Some(offset);
         self
     }
 
-    /// Adds how to mend it.
+    /// Sets the advice on how to fix it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -52,7 +52,7 @@ impl Problem {
     }
 }
 
-/// A duration written for people: `100ms`, `5s`, `1h 30m`.
+/// A duration in human-readable form: `100ms`, `5s`, `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct HumanDuration(pub Duration);
@@ -62,7 +62,7 @@ impl FromStr for HumanDuration {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         humantime::parse_duration(text).map(Self).map_err(|e| {
-            format!("{text:?} is no duration ({e}): write for example \"100ms\" or \"5s\"")
+            format!("{text:?} is not a duration ({e}): write for example \"100ms\" or \"5s\"")
         })
     }
 }
@@ -106,13 +106,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_read_and_written_as_people_write_them() {
+    fn durations_are_human_readable() {
         let parse = |text: &str| text.parse::<HumanDuration>();
         assert_eq!(parse("100ms").unwrap().0, Duration::from_millis(100));
         assert_eq!(parse("1h 30m").unwrap().0, Duration::from_mins(90));
         assert_eq!(parse("100ms").unwrap().to_string(), "100ms");
         let error = parse("soon").unwrap_err();
-        assert!(error.contains("\"soon\" is no duration"), "{error}");
+        assert!(error.contains("\"soon\" is not a duration"), "{error}");
         assert!(error.contains("\"100ms\""), "{error}");
     }
 }

@@ -1,9 +1,8 @@
-//! What comes to a handler from outside its chain: answers of a daemon, of the kernel, of files,
+//! A handler's access to the world outside its chains: answers of a daemon, the kernel or files,
 //! and the time.
 //!
-//! A recording keeps it beside the events, and a replay brings it again, so that a handler does in
-//! a replay what it did then: without the daemon, on another machine, and however fast the replay
-//! goes.
+//! A recording stores the answers beside the events, and a replay returns them, so that a handler
+//! repeats what it did: without the daemon, on another machine, and at any speed.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::time::Timestamp;
 
-/// What a handler asks the world through, and its clock. Cheap to clone.
+/// A handler's questions to the world, and its clock. Cheap to clone.
 #[derive(Clone)]
 pub struct Outside(Arc<Inner>);
 
@@ -22,19 +21,19 @@ enum Inner {
     Replay { answers: Answers, now: Arc<AtomicU64>, start: u64 },
 }
 
-/// Takes down a question with its answer.
+/// Records a question with its answer.
 type Record = Box<dyn Fn(&str, Option<&str>) + Send + Sync>;
-/// What was answered to each question, in order.
+/// The answers to each question, in order.
 type Answers = Mutex<HashMap<String, VecDeque<Option<String>>>>;
 
 impl Outside {
-    /// The world itself; answers go to `record` too, if there is one. For the runtime.
+    /// Asks the world itself, and passes each answer to `record`, too. For the engine.
     pub fn live(record: Option<Record>) -> Self {
         Self(Arc::new(Inner::Live { start: Instant::now(), record }))
     }
 
-    /// What was answered then, and a clock that is set from outside, in nanoseconds since the Unix
-    /// epoch. For the runtime.
+    /// Returns recorded answers, and the time in `now`, in nanoseconds since the Unix epoch. For
+    /// the engine.
     pub fn replay(
         answers: impl IntoIterator<Item = (String, Option<String>)>,
         now: Arc<AtomicU64>,
@@ -47,14 +46,14 @@ impl Outside {
         Self(Arc::new(Inner::Replay { answers: Mutex::new(all), now, start }))
     }
 
-    /// Whether this is a replay: then helpers that ask the world must not be started, and what they
-    /// told comes as [recalled](crate::Handler::recall) messages.
+    /// Whether this is a replay. Helpers that ask the world must not be started then; their
+    /// recorded messages arrive as [recalled](crate::Replay::recall) ones.
     pub fn is_replay(&self) -> bool {
         matches!(*self.0, Inner::Replay { .. })
     }
 
-    /// What `ask` finds or, in a replay, what it found when the same was asked then; `None` also
-    /// where it was not asked.
+    /// Returns the result of `ask` or, in a replay, the recorded result for the same question;
+    /// `None` if there is none.
     pub fn ask(&self, question: &str, ask: impl FnOnce() -> Option<String>) -> Option<String> {
         match &*self.0 {
             Inner::Live { record, .. } => {
@@ -67,19 +66,19 @@ impl Outside {
             Inner::Replay { answers, .. } => {
                 let mut answers = answers.lock().unwrap_or_else(PoisonError::into_inner);
                 let answers = answers.get_mut(question)?;
-                // Asked more often than then, the last answer still holds.
+                // If it is asked more often than in the recording, the last answer still holds.
                 if answers.len() > 1 { answers.pop_front()? } else { answers.front()?.clone() }
             }
         }
     }
 
-    /// Whether what is asked is taken down or played back: if not, [`Outside::ask`] need not be
-    /// bothered.
+    /// Whether answers are neither recorded nor replayed. If so, the world can be asked without
+    /// [`Outside::ask`].
     pub fn is_plain(&self) -> bool {
         matches!(*self.0, Inner::Live { record: None, .. })
     }
 
-    /// The wall clock.
+    /// Returns the wall-clock time.
     pub fn now(&self) -> Timestamp {
         match &*self.0 {
             Inner::Live { .. } => Timestamp::now(),
@@ -87,7 +86,7 @@ impl Outside {
         }
     }
 
-    /// How long since the start, by a clock that never goes back.
+    /// Returns the time since the start, by a clock that never goes back.
     pub fn elapsed(&self) -> Duration {
         match &*self.0 {
             Inner::Live { start, .. } => start.elapsed(),
@@ -99,7 +98,7 @@ impl Outside {
 }
 
 impl Default for Outside {
-    /// The world itself, without a recording.
+    /// Asks the world itself, without a recording.
     fn default() -> Self {
         Self::live(None)
     }
@@ -116,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_recorded_is_answered_in_its_order() {
+    fn recorded_answers_are_replayed_in_order() {
         let taken = Arc::new(Mutex::new(Vec::new()));
         let record = Arc::clone(&taken);
         let live = Outside::live(Some(Box::new(move |question, answer| {

@@ -1,13 +1,12 @@
-//! Values that belong to nobody else's event: of events that are put together while the program
-//! runs.
+//! Values that do not borrow from an event, for events that are composed at run time.
 
 use crate::field::{Texts, Value};
 use crate::time::Timestamp;
 
-/// A [`Value`] that belongs to itself.
+/// A [`Value`] that owns its data.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OwnedValue {
-    /// There is none.
+    /// No value.
     Null,
     /// True or false.
     Bool(bool),
@@ -17,14 +16,14 @@ pub enum OwnedValue {
     Uint(u64),
     /// Text.
     Text(Box<[u8]>),
-    /// Texts, each ended by a NUL byte.
+    /// A list of texts, each ending with a NUL byte.
     Texts(Box<[u8]>),
     /// A point in time.
     Time(Timestamp),
 }
 
 impl OwnedValue {
-    /// A list of texts. A NUL byte within one would split it, so each becomes U+FFFD.
+    /// Creates a list of texts. A NUL byte within a text would split it and becomes U+FFFD.
     pub fn texts<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut list = Vec::new();
         for text in texts {
@@ -39,7 +38,7 @@ impl OwnedValue {
         Self::Texts(list.into())
     }
 
-    /// How many bytes lie beside the value itself.
+    /// Returns the number of bytes that it has on the heap.
     pub fn bytes_beside(&self) -> usize {
         match self {
             Self::Text(bytes) | Self::Texts(bytes) => bytes.len(),
@@ -47,7 +46,7 @@ impl OwnedValue {
         }
     }
 
-    /// The value itself.
+    /// Borrows the value.
     pub fn get(&self) -> Value<'_> {
         match self {
             Self::Null => Value::Null,

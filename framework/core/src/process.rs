@@ -1,11 +1,11 @@
-//! The common data of a process: what every event says of who did it.
+//! Data about the process of an event, common to all trackers.
 
 use serde::{Deserialize, Serialize};
 
 use crate::field::{Field, FieldInfo, Type, Value};
 
-/// A process for good: a pid alone names another process once the first has ended and the number is
-/// used again.
+/// Identifies a process. A pid alone does not, since the kernel reuses it after the process has
+/// exited.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize, Serialize,
 )]
@@ -17,13 +17,12 @@ pub struct ProcessKey {
     pub start_time: u64,
 }
 
-/// Inode numbers of the namespaces a process is in, as `/proc/PID/ns/*` shows them. 0 where not
-/// known.
+/// Inode numbers of a process's namespaces, as in `/proc/PID/ns/*`; 0 if not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub struct Namespaces {
     /// User namespace.
     pub user: u32,
-    /// Pid namespace: the one that it lives in, not the one for its children.
+    /// Pid namespace of the process itself, not the one for its children.
     pub pid: u32,
     /// Mount namespace.
     pub mnt: u32,
@@ -31,7 +30,7 @@ pub struct Namespaces {
     pub net: u32,
 }
 
-/// Who did it. Ids are those of the host's namespaces except where said.
+/// A process, with ids of the host's namespaces unless stated otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Process {
     /// Process id (the kernel's `tgid`).
@@ -40,11 +39,11 @@ pub struct Process {
     pub tid: u32,
     /// Process id of the parent.
     pub parent_pid: u32,
-    /// Process id inside its own pid namespace; the same as `pid` on the host.
+    /// Process id inside its own pid namespace; equal to `pid` in the initial one.
     pub namespaced_pid: u32,
     /// Start of the process: nanoseconds since boot.
     pub start_time: u64,
-    /// Start of the parent: nanoseconds since boot; 0 where not known.
+    /// Start of the parent: nanoseconds since boot; 0 if not known.
     pub parent_start_time: u64,
     /// Effective user id, in the initial user namespace.
     pub uid: u32,
@@ -53,19 +52,19 @@ pub struct Process {
     /// Command name as the kernel keeps it: at most 15 bytes, NUL-padded, not always UTF-8.
     #[serde(with = "comm")]
     pub comm: [u8; 16],
-    /// Namespaces that it is in.
+    /// Its namespaces.
     pub namespaces: Namespaces,
-    /// Id of its cgroup in the default (v2) hierarchy; 0 where not known.
+    /// Id of its cgroup in the default (version 2) hierarchy; 0 if not known.
     pub cgroup_id: u64,
 }
 
 impl Process {
-    /// The process for good.
+    /// The key that identifies the process.
     pub fn key(&self) -> ProcessKey {
         ProcessKey { pid: self.pid, start_time: self.start_time }
     }
 
-    /// Its parent for good.
+    /// The key that identifies its parent.
     pub fn parent_key(&self) -> ProcessKey {
         ProcessKey { pid: self.parent_pid, start_time: self.parent_start_time }
     }
@@ -77,7 +76,7 @@ impl Process {
     }
 }
 
-/// A command name as text where it is UTF-8, else as its bytes.
+/// Serialises a command name as text if it is UTF-8, otherwise as bytes.
 mod comm {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -118,12 +117,12 @@ const fn uint(
     Field { info: FieldInfo { name, ty: Type::Uint, doc }, get }
 }
 
-/// 0 stands for what is not known.
+/// The number, or null for 0, which stands for "not known".
 fn known(number: u64) -> Value<'static> {
     if number == 0 { Value::Null } else { Value::Uint(number) }
 }
 
-/// The fields that every event with a process has, in the order they are printed.
+/// The fields of every event with a process, in the order of output.
 pub const PROCESS_FIELDS: &[Field<Process>] = &[
     uint("process.pid", "process id", |p| Value::Uint(p.pid.into())),
     uint("process.tid", "thread id", |p| Value::Uint(p.tid.into())),

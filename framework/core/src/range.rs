@@ -89,8 +89,9 @@ impl Problem {
     /// assert_eq!(problem.message, "0 is out of range: expected 1 to 1000000");
     /// assert_eq!(problem.hint.unwrap(), "write for example 1");
     ///
-    /// let problem = Problem::check_range("hold", Duration::from_mins(2), ..=Duration::from_mins(1));
-    /// assert_eq!(problem.unwrap().message, "2m is out of range: expected at most 1m");
+    /// let minute = Duration::from_mins(1);
+    /// let problem = Problem::check_range("hold", 2 * minute, ..=minute).unwrap();
+    /// assert_eq!(problem.message, "2m is out of range: expected at most 1m");
     /// ```
     pub fn check_range<T: Bounded>(
         key: impl Into<String>,

@@ -1,4 +1,4 @@
-//! Sizes written for people.
+//! Sizes in human-readable form.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,13 +6,13 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number of bytes, written for people: `100 MiB`, `1.5GB`, `4096`. `KiB` and its like count by
-/// 1024, `kB` by 1000.
+/// A number of bytes in human-readable form: `100 MiB`, `1.5GB`, `4096`. `KiB`, `MiB`, … are powers
+/// of 1024; `kB`, `MB`, … are powers of 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HumanSize(pub u64);
 
-/// Units, the largest first; those that count by 1024 come first, so that sizes are shown in them
-/// where they fit.
+/// Units. Powers of 1024 come first, so that sizes are shown in them where they fit; of each group,
+/// the largest comes first.
 const UNITS: [(&str, u64); 9] = [
     ("TiB", 1 << 40),
     ("GiB", 1 << 30),
@@ -31,7 +31,8 @@ impl FromStr for HumanSize {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         parse(text).map(Self).ok_or_else(|| {
             format!(
-                "{text:?} is no size: write for example \"100 MiB\", \"1GB\" or a number of bytes"
+                "{text:?} is not a size: write for example \"100 MiB\", \"1GB\" or a number of \
+                 bytes"
             )
         })
     }
@@ -49,7 +50,7 @@ fn parse(text: &str) -> Option<u64> {
         None => return None,
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
-    // Nine digits are more than anybody writes, and keep the sum below 2^128.
+    // Nine digits are more than anyone writes, and keep the sum below 2^128.
     if fraction.is_empty() || fraction.len() > 9 {
         return None;
     }
@@ -96,7 +97,7 @@ impl de::Visitor<'_> for Visitor {
     fn visit_i64<E: de::Error>(self, bytes: i64) -> Result<HumanSize, E> {
         u64::try_from(bytes)
             .map(HumanSize)
-            .map_err(|_| E::custom(format!("{bytes} is no size: it is below 0")))
+            .map_err(|_| E::custom(format!("{bytes} is not a size: it is negative")))
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<HumanSize, E> {
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_are_read_as_people_write_them() {
+    fn sizes_are_read_with_and_without_units() {
         for (text, bytes) in [
             ("100 MiB", 100 << 20),
             ("1.5GiB", 3 << 29),
@@ -141,17 +142,17 @@ mod tests {
             ["", "MiB", "-1", "1 potato", "1..5", "1.", "1e9", "99999999 TiB", "1.0000000001"]
         {
             let error = text.parse::<HumanSize>().unwrap_err();
-            assert!(error.contains("is no size") && error.contains("100 MiB"), "{error}");
+            assert!(error.contains("is not a size") && error.contains("100 MiB"), "{error}");
         }
         assert_eq!(serde_json::from_str::<HumanSize>("512").unwrap(), HumanSize(512));
         assert!(
-            serde_json::from_str::<HumanSize>("-1").unwrap_err().to_string().contains("below 0")
+            serde_json::from_str::<HumanSize>("-1").unwrap_err().to_string().contains("negative")
         );
         assert!(serde_json::from_str::<HumanSize>("true").is_err());
     }
 
     #[test]
-    fn sizes_are_shown_in_the_largest_unit_that_they_fill() {
+    fn sizes_are_shown_in_the_largest_exact_unit() {
         for (bytes, text) in
             [(0, "0 B"), (4096, "4 KiB"), (1500, "1500 B"), (5000, "5 kB"), (100 << 20, "100 MiB")]
         {
@@ -161,12 +162,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_is_read_again(bytes: u64) {
-            prop_assert_eq!(HumanSize(bytes).to_string().parse::<HumanSize>().unwrap(), HumanSize(bytes));
+        fn shown_size_is_read_back(bytes: u64) {
+            let size = HumanSize(bytes);
+            prop_assert_eq!(size.to_string().parse(), Ok(size));
         }
 
         #[test]
-        fn nothing_panics(text in "[0-9. a-zA-Z]{0,40}") {
+        fn any_text_is_read_without_a_panic(text in "[0-9. a-zA-Z]{0,40}") {
             text.parse::<HumanSize>().ok();
         }
     }

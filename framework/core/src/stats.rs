@@ -1,4 +1,4 @@
-//! Counters. Every event that comes to a handler is counted where it leaves:
+//! Counters. Every event that reaches a handler is counted where it leaves:
 //! `in + added = out + filtered + dropped + errors` once the handler has ended.
 
 use std::collections::BTreeMap;
@@ -8,28 +8,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::attribution::State;
 use crate::batch::{Batch, EventRef};
 
-/// What a handler has counted. Written by its own thread, read by any.
+/// What a handler has counted. The handler's own thread writes it; any thread may read it.
 #[derive(Debug, Default)]
 pub struct HandlerCounters {
     /// Events that came in.
     pub input: AtomicU64,
     /// Events that the handler made itself.
     pub added: AtomicU64,
-    /// Events that went on, or, at the end of a chain, were delivered.
+    /// Events that were passed on or, at the end of a chain, delivered.
     pub output: AtomicU64,
-    /// Events that it was asked to leave out.
+    /// Events that were left out as requested.
     pub filtered: AtomicU64,
-    /// Events that were refused for want of room.
+    /// Events that were refused because there was no room.
     pub dropped: AtomicU64,
-    /// Events that an error or a panic took.
+    /// Events that were lost in an error or a panic.
     pub errors: AtomicU64,
-    /// Times it was started again after it failed.
+    /// How often the handler was built again after a failure.
     pub restarts: AtomicU64,
     containers: Mutex<BTreeMap<Arc<str>, ContainerCounts>>,
     dropped_by: Mutex<DroppedBy>,
 }
 
-/// Whose events were refused for want of room.
+/// Whose events were refused because there was no room.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DroppedBy {
     /// By container id; `host` and `unknown` stand beside the ids, and `other` for those that found
@@ -83,14 +83,23 @@ impl HandlerCounters {
         counter.fetch_add(count, Relaxed);
     }
 
-    /// Counts the events of a batch that were refused for want of room, also by container.
+    /// Events that came in or were added and are not yet counted as gone: those that are still with
+    /// the handler. `waiting` of them have been emitted and wait to be sent.
+    pub fn unaccounted(&self, waiting: u64) -> u64 {
+        let gone = [&self.output, &self.filtered, &self.dropped, &self.errors];
+        let gone: u64 = gone.iter().map(|counter| counter.load(Relaxed)).sum();
+        let came = self.input.load(Relaxed) + self.added.load(Relaxed);
+        came.saturating_sub(gone + waiting)
+    }
+
+    /// Counts the events of a batch that were refused because there was no room, also by container.
     pub fn drop_batch(&self, batch: &Batch) {
         Self::add(&self.dropped, batch.len() as u64);
         let mut dropped_by = self.dropped_by.lock().unwrap_or_else(PoisonError::into_inner);
         batch.iter().for_each(|event| dropped_by.count(event));
     }
 
-    /// Whose events were refused for want of room, as far as that is known.
+    /// Whose events were refused because there was no room, as far as that is known.
     pub fn dropped_by(&self) -> DroppedBy {
         self.dropped_by.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The wall clock now.
+    /// Reads the wall clock.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
@@ -23,7 +23,7 @@ impl Timestamp {
         self.0
     }
 
-    /// How long before `later` this was; zero if it was not before.
+    /// The time from this point to `later`; zero if `later` is not later.
     pub fn until(self, later: Self) -> Duration {
         Duration::from_nanos(later.0.saturating_sub(self.0))
     }

@@ -30,8 +30,8 @@ impl Registry {
                 type_name: planned.type_name.clone(),
                 about: kind.map_or("", |kind| kind.about()),
                 shared: planned.shared,
-                blocking: planned.handler.blocking(),
-                output: kind.is_some_and(|kind| kind.output()),
+                blocking: planned.handler.properties().blocking,
+                output: planned.handler.properties().output,
                 queue: planned.queue.clone(),
                 set: set(&planned.handler.options(), kind.map(|kind| kind.options())),
             }

@@ -1,46 +1,64 @@
-//! What runs, and how it becomes what a plan asks for: at the start out of nothing, on a reload out
-//! of what ran before.
+//! What runs, and how a reload turns it into what a new plan asks for. The start is a reload from
+//! nothing.
 //!
-//! What a plan asks for and what runs already is told by *identity*: name, type and options. A
-//! tracker of the same identity stays attached; a chain of which every part is the same goes on
-//! untouched; a shared handler of the same identity goes on and gets other chains. All else is
-//! brought to its end first, while the trackers that go on keep what happens in their sources, and
-//! then made anew. So no event is lost, and what only one can hold (a file, a port) is free for its
-//! next holder.
+//! Parts of the old and the new plan are matched by *identity*: name, type and options. A tracker
+//! with the same identity stays attached. A chain of which every part is the same goes on untouched.
+//! A shared handler with the same identity goes on and joins other chains. Every other part ends
+//! first and is then built again, while the trackers that go on leave their events in their sources.
+//! So no event is lost, and whatever only one part can hold (a file, a port) is free for the next.
+//!
+//! ```text
+//!             apply(plan)
+//!                  │
+//!   compare plan with what runs ── start early work ── open new trackers ──fails──► nothing changed
+//!                  │
+//!        expect: kept stages outlive their last lane ──a stage does not answer──► nothing changed
+//!                  │
+//!        release: kept trackers pause, the other trackers and stages end
+//!                  │
+//!        build: new stages start, kept stages and trackers join them ──fails──► the old plan is
+//!                  │                                                            built again
+//!                runs
+//! ```
+//!
+//! An actor's own states: a **tracker** drains its source, waits for its timer, is paused by a
+//! reload, or has been told to stop and drains what is left. A **stage** runs until its last lane
+//! has ended, unless a reload has announced more lanes.
 
 mod change;
-mod wires;
+mod connections;
+mod opening;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::Arbiter;
+use actix::{Arbiter, Recipient};
 use tokio::time::{Instant, timeout_at};
-use whalewatch_core::{Ahead, ChainId, Directory, HandlerCounters, Health, OpenError};
+use whalewatch_core::{ChainId, Directory, EarlyWork, HandlerCounters, Health};
 
-use crate::actors::lane::{Attach, FeedFrom};
-use crate::actors::stage::{StageSetup, panic_text};
-use crate::actors::tracker::{LinkId, Links, Rewire, Stop, TrackerCounters};
+use crate::actors::lane::StageCommand;
+use crate::actors::stage::StageSetup;
+use crate::actors::tracker::{OutputId, Rewiring, TrackerCommand, TrackerCounters, TrackerSetup};
 use crate::actors::{ActorId, Report};
 use crate::plan::Plan;
 use crate::recording::Recorder;
-use crate::registry::{OpenedTracker, StageControl, TrackerControl};
+use crate::registry::OpenTracker;
 use crate::stats::Counters;
 use crate::system::RunError;
 use change::Change;
-use wires::{NewStage, Wires};
+use connections::{Connections, NewStage, TrackerOutputs};
+use opening::{open, start_early_work, start_early_work_of};
 
-/// How long parts that are to go may take to bring what is on its way to its end, before others
-/// take their places anyway.
-const LONGEST_GOODBYE: Duration = Duration::from_secs(10);
+/// How long ending parts may take to deliver what they hold, before others take their places
+/// anyway.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A tracker that runs.
 pub(crate) struct LiveTracker {
     id: ActorId,
     identity: String,
-    control: TrackerControl,
+    commands: Recipient<TrackerCommand>,
     counters: Arc<TrackerCounters>,
 }
 
@@ -48,25 +66,26 @@ pub(crate) struct LiveTracker {
 pub(crate) struct LiveStage {
     id: ActorId,
     name: Arc<str>,
-    /// `None` if it stands in one chain only, and so goes and stays with that.
+    /// The identity of a shared handler. `None` if the handler is in one chain only, and ends with
+    /// it.
     shared: Option<String>,
-    control: StageControl,
+    commands: Recipient<StageCommand>,
     counters: Arc<HandlerCounters>,
-    /// What it has begun, for the case that it must be brought back.
-    ahead: Ahead,
-    /// Its own, if it may block.
+    /// Kept in case a failed reload has to build the handler again.
+    early_work: EarlyWork,
+    /// The thread of a blocking handler.
     thread: Option<Arbiter>,
-    /// The trackers that feed it.
-    feeds: Vec<(ActorId, LinkId)>,
+    /// The trackers that feed it, with the output that does.
+    feeds: Vec<(ActorId, OutputId)>,
 }
 
 /// A chain that runs.
 pub(crate) struct LiveChain {
-    /// Its name and the identities of all its parts.
+    /// The chain's name and the identities of all its parts.
     signature: Vec<String>,
-    /// Where its events come in.
-    links: Vec<(ActorId, LinkId)>,
-    /// Those of its handlers that stand in no other chain.
+    /// The trackers that its events come from, with the output that leads here.
+    inputs: Vec<(ActorId, OutputId)>,
+    /// The handlers that are in no other chain.
     own: Vec<ActorId>,
 }
 
@@ -78,14 +97,14 @@ pub(crate) struct Live {
     counters: Arc<Mutex<Counters>>,
     reports: flume::Receiver<Report>,
     reports_to: flume::Sender<Report>,
-    /// What came in while something else was waited for.
-    early: VecDeque<Report>,
+    /// Reports that arrived while the reload waited for others.
+    deferred: VecDeque<Report>,
     plan: Option<Arc<Plan>>,
     trackers: Vec<LiveTracker>,
     stages: Vec<LiveStage>,
     chains: Vec<LiveChain>,
     alive: HashSet<ActorId>,
-    /// The next number that was given to nothing yet.
+    /// The last number given to an actor or an output.
     number: u64,
     next_chain: u32,
 }
@@ -100,7 +119,7 @@ impl Live {
             counters: Arc::default(),
             reports,
             reports_to,
-            early: VecDeque::new(),
+            deferred: VecDeque::new(),
             plan: None,
             trackers: Vec::new(),
             stages: Vec::new(),
@@ -120,16 +139,16 @@ impl Live {
         !self.alive.is_empty()
     }
 
-    /// Has every tracker take in nothing new; what is on its way comes to its end.
+    /// Stops every tracker. What has happened before still goes through the chains.
     pub(crate) fn stop(&self) {
         for tracker in &self.trackers {
-            tracker.control.stop.do_send(Stop);
+            tracker.commands.do_send(TrackerCommand::Stop);
         }
     }
 
-    /// What an actor tells next.
+    /// Waits for the next report of an actor.
     pub(crate) async fn report(&mut self) -> Report {
-        let report = match self.early.pop_front() {
+        let report = match self.deferred.pop_front() {
             Some(report) => report,
             None => self.reports.recv_async().await.expect("a sending end is held here"),
         };
@@ -137,7 +156,7 @@ impl Live {
         report
     }
 
-    /// An actor that has ended is forgotten, but for what it counted.
+    /// Forgets an actor that has ended; what it counted is kept.
     fn take_note(&mut self, report: &Report) {
         let Report::Ended { id } = report else { return };
         self.alive.remove(id);
@@ -150,20 +169,20 @@ impl Live {
         self.counters().retire(*id);
     }
 
-    /// Makes what runs into what `plan` asks for.
+    /// Turns what runs into what `plan` asks for.
     ///
     /// # Errors
-    /// If something cannot be made. What ran before runs again then; if even that fails, the error
-    /// is [`Failed`](RunError::Failed).
+    /// If a part cannot be opened or built. What ran before then runs again; if even that fails, the
+    /// error is [`Failed`](RunError::Failed).
     pub(crate) async fn apply(&mut self, plan: Arc<Plan>) -> Result<(), RunError> {
         let change = Change::new(self, &plan);
-        let ahead = begin_ahead(&plan, &change, &BTreeMap::new())?;
-        // The old goes on until all that is new in the kernel is there.
+        let early_work = start_early_work(&plan, &change, &BTreeMap::new())?;
+        // What runs goes on until all new programs are in the kernel.
         let opened = open(&plan, &change.new_trackers, &self.directory).await?;
-        self.hold(&change).await?;
-        let begun = self.begun();
+        self.expect_lanes(&change).await?;
+        let kept_work = self.early_work();
         self.release(&change).await;
-        let error = match self.build(&plan, &change, ahead, opened).await {
+        let error = match self.build(&plan, &change, early_work, opened).await {
             Ok(()) => {
                 self.plan = Some(plan);
                 return Ok(());
@@ -173,212 +192,236 @@ impl Live {
         let Some(before) = self.plan.clone() else { return Err(error) };
         let change = Change::new(self, &before);
         // Nothing new was joined, so what goes on still waits.
-        match self.bring_back(&before, &change, &begun).await {
+        match self.restore(&before, &change, &kept_work).await {
             Ok(()) => Err(error),
             Err(again) => Err(RunError::Failed {
                 name: String::from("reload"),
-                message: format!("{error}; and what ran before could not be brought back: {again}"),
+                message: format!(
+                    "{error}; and restoring the previous configuration failed: {again}"
+                ),
                 totals: Box::new(self.counters().totals()),
             }),
         }
     }
 
-    /// Makes what ran before run again, after something new could not be made.
-    async fn bring_back(
+    /// Builds the previous plan again, after a part of the new one could not be built.
+    async fn restore(
         &mut self,
         before: &Arc<Plan>,
         change: &Change,
-        begun: &BTreeMap<String, Ahead>,
+        kept_work: &BTreeMap<String, EarlyWork>,
     ) -> Result<(), RunError> {
-        let ahead = begin_ahead(before, change, begun)?;
+        let early_work = start_early_work(before, change, kept_work)?;
         let opened = open(before, &change.new_trackers, &self.directory).await?;
-        self.build(before, change, ahead, opened).await
+        self.build(before, change, early_work, opened).await
     }
 
-    /// What the shared handlers have begun, by identity.
-    fn begun(&self) -> BTreeMap<String, Ahead> {
+    /// The early work of the shared handlers, by identity.
+    fn early_work(&self) -> BTreeMap<String, EarlyWork> {
         let shared = self.stages.iter().filter_map(|stage| Some((stage.shared.clone()?, stage)));
-        shared.map(|(identity, stage)| (identity, stage.ahead.clone())).collect()
+        shared.map(|(identity, stage)| (identity, stage.early_work.clone())).collect()
     }
 
-    /// Has the shared handlers that go on outlive their last chains. Each must have heard of that
-    /// before the first chain ends, and one that is held up by its reader hears of nothing: then
-    /// nothing is changed.
-    async fn hold(&self, change: &Change) -> Result<(), RunError> {
-        let deadline = Instant::now() + LONGEST_GOODBYE;
+    /// Tells the stages that go on to outlive their last lane. Each must have heard that before the
+    /// first chain ends. If one does not answer, because its reader blocks it, nothing is changed.
+    async fn expect_lanes(&mut self, change: &Change) -> Result<(), RunError> {
+        let deadline = Instant::now() + END_TIMEOUT;
         let kept = || self.stages.iter().filter(|stage| change.kept_stages.contains(&stage.id));
         for stage in kept() {
-            // One that has ended by itself meanwhile needs to hear of nothing.
-            if timeout_at(deadline, stage.control.attach.send(Attach::Wait)).await.is_ok() {
+            // A stage that has ended by itself meanwhile need not hear it.
+            let told = stage.commands.send(StageCommand::ExpectLanes);
+            if timeout_at(deadline, told).await.is_ok() {
                 continue;
             }
             for stage in kept() {
-                stage.control.attach.do_send(Attach::To { lanes: Vec::new(), feeds: Vec::new() });
+                let (lanes, feeds) = (Vec::new(), Vec::new());
+                stage.commands.do_send(StageCommand::Join { lanes, feeds });
             }
             return Err(RunError::Build {
                 name: stage.name.to_string(),
-                message: format!("it is held up and has not answered for {LONGEST_GOODBYE:?}"),
+                message: format!("its reader blocks it: no answer within {END_TIMEOUT:?}"),
             });
         }
         Ok(())
     }
 
-    /// Brings to its end what the plan asks for no more.
+    /// Ends the parts that the plan no longer asks for.
     async fn release(&mut self, change: &Change) {
-        let mut going = change.going(self);
+        let mut ending = change.ending_stages(self);
         for tracker in &self.trackers {
-            let links = change.links_to_cut(self, tracker.id);
             if !change.kept_trackers.contains(&tracker.id) {
-                going.insert(tracker.id);
-                tracker.control.stop.do_send(Stop);
-            } else if change.touches(self, tracker.id) {
-                let rewire = Rewire { remove: links, hold: true, ..Rewire::default() };
-                tracker.control.rewire.do_send(rewire);
+                ending.insert(tracker.id);
+                tracker.commands.do_send(TrackerCommand::Stop);
+            } else if change.concerns(self, tracker.id) {
+                let remove = change.outputs_to_remove(self, tracker.id);
+                let rewiring = Rewiring { remove, pause: true, ..Rewiring::default() };
+                tracker.commands.do_send(TrackerCommand::Rewire(rewiring));
             }
         }
         self.chains.retain(|chain| change.kept_chains.contains(&chain.signature));
-        self.await_end(going).await;
+        self.await_end(ending).await;
     }
 
-    /// Waits until all of these have ended, but not for ever: one may wait for a reader that never
+    /// Waits until these actors have ended, but not for ever: one may wait for a reader that never
     /// comes.
-    async fn await_end(&mut self, mut going: HashSet<ActorId>) {
-        let deadline = Instant::now() + LONGEST_GOODBYE;
-        going.retain(|id| self.alive.contains(id));
-        while !going.is_empty() {
+    async fn await_end(&mut self, mut ending: HashSet<ActorId>) {
+        let deadline = Instant::now() + END_TIMEOUT;
+        ending.retain(|id| self.alive.contains(id));
+        while !ending.is_empty() {
             let Ok(Ok(report)) = timeout_at(deadline, self.reports.recv_async()).await else {
                 tracing::warn!(
-                    parts = going.len(),
-                    "parts of the old configuration have not ended yet: others take their places"
+                    parts = ending.len(),
+                    "parts of the old configuration have not ended yet: the new ones start anyway"
                 );
                 return;
             };
             self.take_note(&report);
             match report {
-                Report::Ended { id } => drop(going.remove(&id)),
-                report => self.early.push_back(report),
+                Report::Ended { id } => drop(ending.remove(&id)),
+                report => self.deferred.push_back(report),
             }
         }
     }
 
-    /// Makes what is not there yet, and joins it to what is.
+    /// Builds the parts that are not there yet, and joins them to those that are.
     async fn build(
         &mut self,
         plan: &Plan,
         change: &Change,
-        ahead: BTreeMap<usize, Ahead>,
-        opened: Vec<Box<dyn OpenedTracker>>,
+        early_work: BTreeMap<usize, EarlyWork>,
+        opened: Vec<Box<dyn OpenTracker>>,
     ) -> Result<(), RunError> {
-        let mut wires = Wires::new(self, plan, change);
-        let stages = std::mem::take(&mut wires.stages);
-        let new: HashSet<ActorId> = stages.iter().map(|stage| stage.id).collect();
-        // A shared one that was to go on may have ended by itself meanwhile, and begins anew.
-        let ahead = |stage: NewStage| {
-            let known = ahead.get(&stage.handler).cloned();
-            Ok((known.map_or_else(|| begin(plan, stage.handler), Ok)?, stage))
-        };
-        for (ahead, stage) in stages.into_iter().map(ahead).collect::<Result<Vec<_>, RunError>>()? {
-            self.start_stage(plan, stage, ahead);
-        }
+        let mut connections = Connections::new(self, plan, change);
+        let new = self.start_stages(plan, std::mem::take(&mut connections.stages), &early_work)?;
         if let Err(error) = self.await_built(new.clone()).await {
-            // With nobody to send to them, those that could be made end.
-            drop(wires);
+            // Without anybody who sends to them, the stages that could be built end.
+            drop(connections);
             self.await_end(new).await;
             return Err(error);
         }
-        for (stage, lanes, feeds) in wires.kept {
+        for (stage, lanes, feeds) in connections.kept {
             if let Some(stage) = self.stages.iter_mut().find(|live| live.id == stage) {
-                stage.control.attach.do_send(Attach::To { lanes, feeds });
+                stage.commands.do_send(StageCommand::Join { lanes, feeds });
             }
         }
-        self.chains.extend(wires.chains);
-        for (id, stage, link) in wires.feeds {
+        self.chains.extend(connections.chains);
+        for (tracker, stage, output) in connections.feeds {
             if let Some(stage) = self.stages.iter_mut().find(|live| live.id == stage) {
-                stage.feeds.push((id, link));
+                stage.feeds.push((tracker, output));
             }
         }
-        let mut starting = HashSet::new();
-        let mut opened = opened.into_iter();
-        for end in wires.trackers {
-            let planned = &plan.trackers[end.tracker];
-            let name: Arc<str> = planned.name.as_str().into();
-            let links = Links {
-                id: end.id,
-                tap: self.recorder.as_ref().map(|to| to.tap(&name, &planned.type_name)),
-                name,
-                feeds: end.feeds,
-                chains: end.chains,
-                counters: Arc::clone(&end.counters),
-                reports: self.reports_to.clone(),
-            };
-            if let Some(live) = self.trackers.iter().find(|live| live.id == end.id) {
-                let (feeds, chains) = (links.feeds, links.chains);
-                let rewire = Rewire { feeds, chains, ..Rewire::default() };
-                live.control.rewire.do_send(rewire);
-                continue;
-            }
-            let Some(opened) = opened.next() else { continue };
-            self.counters().add_tracker(end.id, Arc::clone(&links.name), Arc::clone(&end.counters));
-            self.alive.insert(end.id);
-            starting.insert(end.id);
-            let control = opened.start(links);
-            let identity = planned.identity();
-            let counters = end.counters;
-            self.trackers.push(LiveTracker { id: end.id, identity, control, counters });
-        }
-        self.introduce();
+        let starting = self.connect_trackers(plan, connections.trackers, opened);
+        self.introduce_trackers();
         self.await_built(starting).await
     }
 
+    /// Starts new stages. Returns their ids.
+    fn start_stages(
+        &mut self,
+        plan: &Plan,
+        stages: Vec<NewStage>,
+        early_work: &BTreeMap<usize, EarlyWork>,
+    ) -> Result<HashSet<ActorId>, RunError> {
+        // A shared handler that was to go on may have ended by itself meanwhile: its early work
+        // starts again.
+        let with_work = |stage: NewStage| {
+            let known = early_work.get(&stage.handler).cloned();
+            let work = known.map_or_else(|| start_early_work_of(plan, stage.handler), Ok)?;
+            Ok((stage, work))
+        };
+        let stages = stages.into_iter().map(with_work).collect::<Result<Vec<_>, RunError>>()?;
+        let ids = stages.iter().map(|(stage, _)| stage.id).collect();
+        for (stage, work) in stages {
+            self.start_stage(plan, stage, work);
+        }
+        Ok(ids)
+    }
+
+    /// Gives the trackers their new outputs, and starts the trackers that have just been opened.
+    /// Returns the ids of these.
+    fn connect_trackers(
+        &mut self,
+        plan: &Plan,
+        trackers: Vec<TrackerOutputs>,
+        opened: Vec<Box<dyn OpenTracker>>,
+    ) -> HashSet<ActorId> {
+        let mut starting = HashSet::new();
+        let mut opened = opened.into_iter();
+        for TrackerOutputs { tracker, id, feeds, chains, counters } in trackers {
+            if let Some(live) = self.trackers.iter().find(|live| live.id == id) {
+                let rewiring = Rewiring { feeds, chains, ..Rewiring::default() };
+                live.commands.do_send(TrackerCommand::Rewire(rewiring));
+                continue;
+            }
+            let Some(opened) = opened.next() else { continue };
+            let planned = &plan.trackers[tracker];
+            let name: Arc<str> = planned.name.as_str().into();
+            self.counters().add_tracker(id, Arc::clone(&name), Arc::clone(&counters));
+            self.alive.insert(id);
+            starting.insert(id);
+            let commands = opened.start(TrackerSetup {
+                id,
+                recorder: self.recorder.as_ref().map(|all| all.part(&name, &planned.type_name)),
+                name,
+                feeds,
+                chains,
+                counters: Arc::clone(&counters),
+                reports: self.reports_to.clone(),
+            });
+            let identity = planned.identity();
+            self.trackers.push(LiveTracker { id, identity, commands, counters });
+        }
+        starting
+    }
+
     /// Tells every stage which trackers feed it.
-    fn introduce(&self) {
+    fn introduce_trackers(&self) {
         for stage in &self.stages {
-            for (tracker, link) in &stage.feeds {
-                let tracker = self.trackers.iter().find(|live| live.id == *tracker);
-                if let Some(tracker) = tracker {
-                    let tracker = tracker.control.existing.clone();
-                    stage.control.feed_from.do_send(FeedFrom { feed: *link, tracker });
+            for &(tracker, feed) in &stage.feeds {
+                if let Some(tracker) = self.trackers.iter().find(|live| live.id == tracker) {
+                    let tracker = tracker.commands.clone();
+                    stage.commands.do_send(StageCommand::Introduce { feed, tracker });
                 }
             }
         }
     }
 
-    fn start_stage(&mut self, plan: &Plan, stage: NewStage, ahead: Ahead) {
+    fn start_stage(&mut self, plan: &Plan, stage: NewStage, early_work: EarlyWork) {
         let planned = &plan.handlers[stage.handler];
         let name: Arc<str> = planned.name.as_str().into();
         self.counters().add_handler(stage.id, Arc::clone(&name), Arc::clone(&stage.counters));
-        let (counters, known_as) = (Arc::clone(&self.counters), Arc::clone(&name));
+        let counters = Arc::clone(&self.counters);
         let setup = StageSetup {
             id: stage.id,
-            name,
+            name: Arc::clone(&name),
             host_name: Arc::clone(&self.host_name),
             directory: self.directory.clone(),
             health: Health::new(move || {
                 counters.lock().unwrap_or_else(PoisonError::into_inner).health()
             }),
-            ahead: ahead.clone(),
-            tap: self.recorder.as_ref().map(|to| to.tap(&known_as, &planned.type_name)),
+            early_work: early_work.clone(),
+            recorder: self.recorder.as_ref().map(|all| all.part(&name, &planned.type_name)),
             lanes: stage.lanes,
             feeds: stage.feeds,
             counters: Arc::clone(&stage.counters),
             reports: self.reports_to.clone(),
         };
         self.alive.insert(stage.id);
-        let thread = planned.handler.blocking().then(Arbiter::new);
-        let control = planned.handler.start(setup, thread.as_ref().map(Arbiter::handle).as_ref());
+        let thread = planned.handler.properties().blocking.then(Arbiter::new);
+        let commands = planned.handler.start(setup, thread.as_ref().map(Arbiter::handle).as_ref());
         self.stages.push(LiveStage {
             id: stage.id,
-            name: known_as,
+            name,
             shared: planned.shared.then(|| planned.identity()),
-            control,
+            commands,
             counters: stage.counters,
-            ahead,
+            early_work,
             thread,
             feeds: Vec::new(),
         });
     }
 
-    /// Waits until these are ready.
+    /// Waits until these actors are ready.
     async fn await_built(&mut self, mut starting: HashSet<ActorId>) -> Result<(), RunError> {
         while !starting.is_empty() {
             let report = self.reports.recv_async().await.expect("a sending end is held here");
@@ -390,7 +433,7 @@ impl Live {
                         return Err(RunError::Build { name: name.to_string(), message });
                     }
                 }
-                report => self.early.push_back(report),
+                report => self.deferred.push_back(report),
             }
         }
         Ok(())
@@ -400,8 +443,8 @@ impl Live {
         ActorId(self.count())
     }
 
-    fn link_id(&mut self) -> LinkId {
-        LinkId(self.count())
+    fn output_id(&mut self) -> OutputId {
+        OutputId(self.count())
     }
 
     fn count(&mut self) -> u64 {
@@ -411,73 +454,6 @@ impl Live {
 
     fn chain_id(&mut self) -> ChainId {
         self.next_chain += 1;
-        ChainId(self.next_chain - 1)
+        ChainId::new(self.next_chain - 1)
     }
-}
-
-/// Has the plan's new handlers begin what is to watch before trackers do, but for those that have
-/// `begun` it already.
-fn begin_ahead(
-    plan: &Plan,
-    change: &Change,
-    begun: &BTreeMap<String, Ahead>,
-) -> Result<BTreeMap<usize, Ahead>, RunError> {
-    let ahead = |handler: usize| {
-        let known = begun.get(&plan.handlers[handler].identity());
-        Ok((handler, known.map_or_else(|| begin(plan, handler), |ahead| Ok(ahead.clone()))?))
-    };
-    change.new_handlers(plan).into_iter().map(ahead).collect()
-}
-
-fn begin(plan: &Plan, handler: usize) -> Result<Ahead, RunError> {
-    let planned = &plan.handlers[handler];
-    catch_unwind(AssertUnwindSafe(|| planned.handler.ahead())).map_err(|panic| RunError::Build {
-        name: planned.name.clone(),
-        message: format!("panicked: {}", panic_text(&*panic)),
-    })
-}
-
-/// Opens trackers and gives them in the plan's order, each opened on a thread of its own: loading
-/// into the kernel takes most of the time of a start, and what runs already is not to wait for it.
-/// Those that handlers need first are open before any other is.
-async fn open(
-    plan: &Arc<Plan>,
-    trackers: &[usize],
-    directory: &Directory,
-) -> Result<Vec<Box<dyn OpenedTracker>>, RunError> {
-    let (first, others): (Vec<usize>, Vec<usize>) =
-        trackers.iter().partition(|&&tracker| plan.opens_first(tracker));
-    let mut all = BTreeMap::new();
-    for together in [first, others] {
-        let opening: Vec<_> = together
-            .into_iter()
-            .map(|tracker| (tracker, open_apart(plan, tracker, directory)))
-            .collect();
-        for (tracker, opened) in opening {
-            let result = opened
-                .recv_async()
-                .await
-                .unwrap_or_else(|_| Err(OpenError::new("it panicked while it was being opened")));
-            let name = || plan.trackers[tracker].name.clone();
-            let opened = result.map_err(|source| RunError::Open { name: name(), source })?;
-            all.insert(tracker, opened);
-        }
-    }
-    Ok(all.into_values().collect())
-}
-
-/// Opens a tracker on a thread of its own. What it sends is lost if nobody waits any more, when
-/// another has failed.
-fn open_apart(
-    plan: &Arc<Plan>,
-    tracker: usize,
-    directory: &Directory,
-) -> flume::Receiver<Result<Box<dyn OpenedTracker>, OpenError>> {
-    let (plan, directory) = (Arc::clone(plan), directory.clone());
-    let (done, opened) = flume::bounded(1);
-    std::thread::spawn(move || {
-        let result = plan.trackers[tracker].tracker.open(&directory);
-        done.send(result).ok();
-    });
-    opened
 }

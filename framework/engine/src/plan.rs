@@ -69,7 +69,7 @@ impl PlannedHandler {
     pub(crate) fn identity(&self) -> String {
         let queue = format!("{} {}", self.queue.when_full, self.queue.queue);
         let (options, input) =
-            (self.handler.options().to_string(), self.handler.made_for().join(","));
+            (self.handler.options().to_string(), self.handler.built_for().join(","));
         identity(&[&self.name, &self.type_name, &queue, &input, &options])
     }
 }
@@ -97,7 +97,9 @@ impl Plan {
     /// among its needs.
     pub(crate) fn opens_first(&self, tracker: usize) -> bool {
         let tracker = &self.trackers[tracker];
-        let first = |&handler: &usize| self.handlers[handler].handler.needs().first().copied();
+        let first = |&handler: &usize| {
+            self.handlers[handler].handler.properties().observed.first().copied()
+        };
         let is_first = |handler| first(handler) == Some(&*tracker.type_name);
         !tracker.needed_by.is_empty() && tracker.needed_by.iter().all(is_first)
     }

@@ -74,17 +74,20 @@ impl QueueOptions {
     }
 
     /// Opens a queue for a handler that counts in `counters`.
-    pub(crate) fn open(&self, counters: &Arc<HandlerCounters>) -> (Inlet, flume::Receiver<Batch>) {
+    pub(crate) fn open(
+        &self,
+        counters: &Arc<HandlerCounters>,
+    ) -> (QueueSender, flume::Receiver<Batch>) {
         let (sender, receiver) = flume::bounded(self.queue.clamp(1, MAX_BATCHES) as usize);
         let oldest = (self.when_full == WhenFull::DropOldest).then(|| receiver.clone());
         let counters = Arc::clone(counters);
-        (Inlet { sender, when_full: self.when_full, oldest, counters }, receiver)
+        (QueueSender { sender, when_full: self.when_full, oldest, counters }, receiver)
     }
 }
 
-/// The sending side of a handler's queue.
+/// The sending end of a handler's queue.
 #[derive(Clone)]
-pub(crate) struct Inlet {
+pub(crate) struct QueueSender {
     sender: flume::Sender<Batch>,
     when_full: WhenFull,
     /// Receiver to remove the oldest batch with; only for [`WhenFull::DropOldest`].
@@ -102,7 +105,7 @@ pub(crate) enum Offered {
     Gone,
 }
 
-impl Inlet {
+impl QueueSender {
     /// Puts a batch into the queue. If the queue is full, the policy decides.
     pub(crate) fn offer(&self, mut batch: Batch) -> Offered {
         // The bound ends the loop even if other senders refill the queue each time.

@@ -1,4 +1,4 @@
-//! Builds what a plan asks for and runs it until its end.
+//! Builds what a plan asks for, and runs it until it ends.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,32 +14,34 @@ use crate::plan::Plan;
 use crate::recording::Recorder;
 use crate::stats::Totals;
 
-/// What a running system can be told from outside.
+/// A command for a running system.
 #[derive(Debug)]
 pub enum Control {
-    /// Take in nothing new, bring what is on its way to its end, stop.
+    /// Take in nothing new, deliver what is on its way, stop.
     Stop,
-    /// Stop at once, whatever is on its way.
+    /// Stop at once, without delivering what is on its way.
     Abort,
     /// Run another plan from now on.
     Reload(Reload),
 }
 
-/// Another plan for a running system. What both plans ask for goes on untouched; no event is lost.
+/// Another plan for a running system. The parts that both plans have go on untouched, and no event
+/// is lost.
 pub struct Reload {
     plan: Arc<Plan>,
     answer: flume::Sender<Result<(), String>>,
 }
 
 impl Reload {
-    /// Asks for `plan`. What comes of it can be received: an error says why the old plan goes on.
+    /// A request to run `plan`. The receiver yields the result; an error says why the old plan goes
+    /// on.
     pub fn new(plan: impl Into<Arc<Plan>>) -> (Self, flume::Receiver<Result<(), String>>) {
         let (answer, answered) = flume::bounded(1);
         (Self { plan: plan.into(), answer }, answered)
     }
 
     fn answer(&self, result: Result<(), String>) {
-        self.answer.try_send(result).ok(); // Whoever asked may not care.
+        self.answer.try_send(result).ok(); // The caller may not wait for the answer.
     }
 }
 
@@ -52,12 +54,11 @@ impl fmt::Debug for Reload {
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// It was told to stop, its time was over, or its sources had no more; everything was brought
-    /// to its end.
+    /// The run was stopped, its time was over, or its sources ended. Everything was delivered.
     Done,
-    /// Whoever read the output is gone.
+    /// The reader of the output is gone.
     Closed,
-    /// It was told to stop at once.
+    /// The run was stopped at once.
     Aborted,
 }
 
@@ -67,27 +68,27 @@ pub enum RunError {
     /// A tracker could not be opened.
     #[error("tracker \"{name}\" cannot start: {source}")]
     Open {
-        /// Name of the tracker.
+        /// The name of the tracker.
         name: String,
-        /// Why, and how to mend it.
+        /// Why, and how to fix it.
         source: OpenError,
     },
-    /// A handler could not be made.
+    /// A handler could not be built.
     #[error("\"{name}\" cannot start: {message}")]
     Build {
-        /// Name of the handler.
+        /// The name of the handler.
         name: String,
-        /// Why, and how to mend it.
+        /// Why, and how to fix it.
         message: String,
     },
-    /// A tracker or handler failed for good; everything else was brought to its end.
+    /// A tracker or handler failed for good. Everything else was delivered.
     #[error("\"{name}\" failed: {message}")]
     Failed {
-        /// Name of the tracker or handler.
+        /// The name of the tracker or handler.
         name: String,
         /// Why.
         message: String,
-        /// Totals of the run.
+        /// The totals of the run.
         totals: Box<Totals>,
     },
 }
@@ -108,21 +109,21 @@ impl System {
         Self { host_name: host_name.into(), duration: None, recorder: None, control, controller }
     }
 
-    /// Has it stop by itself after `duration`, counted from when everything is watched.
+    /// Stops the run after `duration`, counted from when every tracker is live.
     #[must_use]
     pub fn duration(mut self, duration: Option<Duration>) -> Self {
         self.duration = duration;
         self
     }
 
-    /// Has everything taken down that a [replay](crate::Replay) needs.
+    /// Records everything that a [replay](crate::Replay) needs.
     #[must_use]
     pub fn record(mut self, recorder: Recorder) -> Self {
         self.recorder = Some(recorder);
         self
     }
 
-    /// Where to send [`Control`] from other threads.
+    /// Returns where other threads send [`Control`] commands.
     pub fn controller(&self) -> flume::Sender<Control> {
         self.controller.clone()
     }
@@ -130,7 +131,7 @@ impl System {
     /// Builds and runs `plan`. `watching` is called once, when every tracker is live.
     ///
     /// # Errors
-    /// If something cannot be made, or fails for good while running.
+    /// If a part cannot be built, or fails for good while it runs.
     pub fn run(
         self,
         plan: impl Into<Arc<Plan>>,
@@ -147,7 +148,7 @@ impl System {
     }
 }
 
-/// Waits for the end: of all actors, or by order.
+/// Waits until all actors have ended, and carries out commands meanwhile.
 async fn run(
     mut live: Live,
     control: &flume::Receiver<Control>,
@@ -167,7 +168,7 @@ async fn run(
             Next::Control(Control::Stop) => {}
             Next::Control(Control::Abort) => return Ok((End::Aborted, live.counters().totals())),
             Next::Control(Control::Reload(reload)) if stopping => {
-                reload.answer(Err(String::from("it is being stopped")));
+                reload.answer(Err(String::from("the run is stopping")));
             }
             Next::Control(Control::Reload(reload)) => match live.apply(reload.plan.clone()).await {
                 Err(error @ RunError::Failed { .. }) => {
@@ -200,7 +201,7 @@ enum Next {
     Deadline,
 }
 
-/// The next thing that happens. The channels stay open as long as the system runs.
+/// Waits for the next thing that happens. The channels stay open as long as the system runs.
 async fn next(
     live: &mut Live,
     control: &flume::Receiver<Control>,

@@ -5,8 +5,8 @@ mod common;
 
 use common::{Nothing, registry};
 use whalewatch_core::{
-    Accepts, Batch, BuildError, Context, Extension, Field, FieldInfo, Handler, HandlerError, Never,
-    Problem, Schema, Setup, Type, Value,
+    Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
+    HandlerError, Never, Problem, Schema, Setup, Type, Value,
 };
 use whalewatch_engine::config;
 
@@ -28,23 +28,22 @@ impl Handler for Halves {
     const ABOUT: &'static str = "adds halves";
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().extends(Self::extended_schema);
 
-    fn extends(schema: &Schema) -> Option<Schema> {
-        schema.find("tick.number").map(|_| schema.extended::<Half>())
-    }
-
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         batch.extend(|_| Some(Half(0)));
         cx.emit(batch);
         Ok(())
+    }
+}
+
+impl Halves {
+    fn extended_schema(schema: &Schema) -> Option<Schema> {
+        schema.find("tick.number").map(|_| schema.extended::<Half>())
     }
 }
 
@@ -53,20 +52,20 @@ struct Requires;
 
 impl Handler for Requires {
     const ABOUT: &'static str = "requires halves";
-    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
 
     fn check(_: &Nothing, input: &[Schema]) -> Vec<Problem> {
         let lacking = input.iter().filter(|schema| schema.find("tick.half").is_none());
         lacking.map(|schema| Problem::new("", format!("{} has no half", schema.name))).collect()
     }
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
         Ok(())
     }

@@ -5,7 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{Manager, Named, Tick, note, notes, ticks};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup, Source};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Never, Observe,
+    Setup, Source,
+};
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Registry, System, config};
 
@@ -14,20 +17,22 @@ struct Second;
 
 impl Handler for Second {
     const ABOUT: &'static str = "needs what another needs, but not first";
-    const SHARED: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["late", "ticks"]);
 
-    fn needs(_: &Named) -> Vec<&'static str> {
-        vec!["late", "ticks"]
-    }
-
-    fn build(_: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
+        Ok(())
+    }
+}
+
+impl Observe for Second {
+    fn observe(&mut self, _: &Batch, _: &mut Context<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }

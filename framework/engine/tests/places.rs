@@ -13,17 +13,15 @@ struct Looks;
 
 impl Handler for Looks {
     const ABOUT: &'static str = "looks on";
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
-    const PASSES_ON: bool = true;
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().passive();
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note("looked", tick.0.to_string());
         }
@@ -49,9 +47,9 @@ struct Picky;
 
 impl Handler for Picky {
     const ABOUT: &'static str = "finds fault";
-    const OUTPUT: bool = true;
     type Options = Listed;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
     fn check(_: &Listed, _: &[Schema]) -> Vec<Problem> {
         vec![
@@ -60,11 +58,11 @@ impl Handler for Picky {
         ]
     }
 
-    fn build(_: &Listed, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Listed, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.delivered(batch.len() as u64);
         Ok(())
     }

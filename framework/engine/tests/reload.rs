@@ -62,12 +62,11 @@ struct Owned {
 
 impl Handler for Exclusive {
     const ABOUT: &'static str = "owns a resource exclusively";
-    const OUTPUT: bool = true;
-    const BLOCKING: bool = true;
     type Options = Owned;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output().blocking();
 
-    fn build(options: &Owned, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Owned, _: &Setup) -> Result<Self, BuildError> {
         let mut owned = OWNED.lock().unwrap();
         if options.fails || owned.contains(&options.owns) {
             return Err(BuildError(format!("{} is taken", options.owns)));
@@ -76,7 +75,7 @@ impl Handler for Exclusive {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note(&self.0.note, tick.0.to_string());
         }
@@ -96,35 +95,36 @@ struct Kept(String);
 
 impl Handler for Kept {
     const ABOUT: &'static str = "notes chains";
-    const SHARED: bool = true;
-    // So that it does not run on the thread that reloads.
-    const BLOCKING: bool = true;
     type Options = common::Named;
     type Message = Never;
+    // Blocking, so that it does not run on the thread that reloads.
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().blocking().lifecycle();
 
-    fn build(options: &common::Named, setup: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &common::Named, setup: &Setup) -> Result<Self, BuildError> {
         note(&options.note, format!("built for {} chains", setup.chains.len()));
         Ok(Self(options.note.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         // Long enough for the end of a chain to arrive while the handler is busy.
         std::thread::sleep(std::time::Duration::from_micros(200));
         cx.emit(batch);
         Ok(())
     }
 
-    fn begin(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn end(&mut self, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
+        note(&self.0, "end");
+        Ok(())
+    }
+}
+
+impl Lifecycle for Kept {
+    fn begin(&mut self, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         note(&self.0, "begin");
         Ok(())
     }
 
-    fn end(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
-        note(&self.0, "end");
-        Ok(())
-    }
-
-    fn finish(&mut self, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn finish(&mut self, _: &mut Context<'_>) -> Result<(), HandlerError> {
         note(&self.0, "finish");
         Ok(())
     }

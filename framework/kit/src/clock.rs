@@ -1,9 +1,10 @@
-//! Times as text. The calendar is worked out once a second; within a second only digits change.
+//! Formats times. The calendar date is computed once a second; within a second only the fraction
+//! changes.
 
 use jiff::tz::Offset;
 use whalewatch_core::Timestamp;
 
-/// Writes times, remembering the last second's text.
+/// Formats times, and keeps the text of the last second.
 #[derive(Clone, Debug)]
 pub struct Clock {
     second: u64,
@@ -18,14 +19,14 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// One that remembers nothing yet.
+    /// Creates a clock at the start of 1970.
     pub fn new() -> Self {
         Self { second: 0, text: *b"1970-01-01T00:00:00" }
     }
 
     /// Writes RFC 3339 in UTC with nanoseconds: `2026-11-23T13:46:20.171234567Z`.
     pub fn rfc3339(&mut self, out: &mut Vec<u8>, time: Timestamp) {
-        self.turn_to(time);
+        self.set_second(time);
         out.extend_from_slice(&self.text);
         push_fraction::<9>(out, time.as_nanos() % 1_000_000_000);
         out.push(b'Z');
@@ -33,12 +34,12 @@ impl Clock {
 
     /// Writes the time of day in UTC with milliseconds: `13:46:20.171`.
     pub fn time_of_day(&mut self, out: &mut Vec<u8>, time: Timestamp) {
-        self.turn_to(time);
+        self.set_second(time);
         out.extend_from_slice(&self.text[11..]);
         push_fraction::<3>(out, time.as_nanos() / 1_000_000 % 1_000);
     }
 
-    fn turn_to(&mut self, time: Timestamp) {
+    fn set_second(&mut self, time: Timestamp) {
         let second = time.as_nanos() / 1_000_000_000;
         if second == self.second {
             return;
@@ -46,8 +47,8 @@ impl Clock {
         let at = jiff::Timestamp::from_second(second as i64).unwrap_or_default();
         let at = Offset::UTC.to_datetime(at);
         let (date, clock) = (at.date(), at.time());
-        // A timestamp in nanoseconds ends in the year 2554, so that each part has its fixed number
-        // of digits.
+        // Timestamps in nanoseconds reach to the year 2554, so each part has a fixed number of
+        // digits.
         write_digits(&mut self.text[0..4], date.year() as u64);
         write_digits(&mut self.text[5..7], date.month() as u64);
         write_digits(&mut self.text[8..10], date.day() as u64);
@@ -78,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_whole_and_the_second_is_kept_only_while_it_lasts() {
+    fn times_are_formatted_in_any_order() {
         let mut clock = Clock::new();
         let mut shown = |nanos| {
             let mut out = Vec::new();

@@ -1,30 +1,30 @@
-//! Fields by their names, and what is said of a name that there is not.
+//! Finds fields by name, and suggests names for those that do not exist.
 
 use whalewatch_core::{Accessor, EventRef, Problem, Schema, Value};
 
 use crate::{Clock, Extra, Subject, subject};
 
-/// Name of the field that every event of a host has, though no event carries it.
+/// The field that has the host name. Every event has it, though none stores it.
 pub const HOST: &str = "host.name";
 
-/// A field that was found by its name, for events of one type.
+/// A field found by name, for events of one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selected {
     /// [`HOST`].
     Host,
     /// A field of the event.
     Field(Accessor),
-    /// These events never have it, so it is null.
+    /// These events do not have the field, so it is null.
     Absent,
 }
 
 impl Selected {
-    /// The field `name` of events that look like `schema`.
+    /// Finds the field `name` of events with this schema.
     pub fn new(schema: &Schema, name: &str) -> Self {
         Self::new_with(schema, &[], name)
     }
 
-    /// As [`Selected::new`], where there are extra fields, too.
+    /// As [`Selected::new`], with extra fields.
     pub fn new_with(schema: &Schema, extra: &[Extra], name: &str) -> Self {
         let own = || schema.find(name).map(|(_, accessor)| accessor);
         let added = subject::find(extra, name).map(|(_, accessor)| accessor);
@@ -35,7 +35,7 @@ impl Selected {
         }
     }
 
-    /// Its value in an event of a host of that name.
+    /// Returns the field's value in an event; `host` is the host name.
     pub fn value<'a>(self, event: EventRef<'a>, host: &'a str) -> Value<'a> {
         match self {
             Self::Host => Value::Text(host.as_bytes()),
@@ -44,7 +44,7 @@ impl Selected {
         }
     }
 
-    /// Its value where there is more than the event; the host's name is taken from `host`.
+    /// Returns the field's value in a subject; `host` is the host name.
     pub fn of<'a>(self, subject: &'a impl Subject, host: &'a str) -> Value<'a> {
         match self {
             Self::Host => Value::Text(host.as_bytes()),
@@ -75,13 +75,13 @@ pub fn write_plain(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     }
 }
 
-/// What is wrong with the name of a field in the option `key`: no event that comes in has it.
-/// Nothing where it is not known what comes in.
+/// Returns a problem if no incoming event has the field `name`, which the option `key` names. An
+/// empty `input` means that the incoming types are not known, which is not a problem.
 pub fn check(key: &str, name: &str, input: &[Schema]) -> Option<Problem> {
     check_with(key, name, input, &[])
 }
 
-/// As [`check`], where there are extra fields, too.
+/// As [`check`], with extra fields.
 pub fn check_with(key: &str, name: &str, input: &[Schema], extra: &[Extra]) -> Option<Problem> {
     let found = name == HOST || all(input).any(|known| known == name);
     if input.is_empty() || found || extra.iter().any(|field| field.name == name) {
@@ -89,10 +89,10 @@ pub fn check_with(key: &str, name: &str, input: &[Schema], extra: &[Extra]) -> O
     }
     let problem = if all(input).any(|known| is_within(known, name)) {
         let inner: Vec<_> = all(input).filter(|known| is_within(known, name)).take(3).collect();
-        let message = format!("`{name}` is no field but has several in it");
+        let message = format!("`{name}` is a group of fields, not a field");
         Problem::new(key, message).hint(format!("name one of them: {}, …", inner.join(", ")))
     } else {
-        let problem = Problem::new(key, format!("no event that comes here has a field `{name}`"));
+        let problem = Problem::new(key, format!("no incoming event has a field `{name}`"));
         match hint(name, input, extra) {
             Some(hint) => problem.hint(hint),
             None => problem.hint("`whalewatch list trackers` shows every field"),
@@ -101,7 +101,7 @@ pub fn check_with(key: &str, name: &str, input: &[Schema], extra: &[Extra]) -> O
     Some(problem)
 }
 
-/// What people write who know other tools.
+/// Names that people use in other tools, and our names for them.
 const ALIASES: &[(&str, &str)] = &[
     ("args", "process.command_args"),
     ("argv", "process.command_args"),
@@ -113,7 +113,7 @@ const ALIASES: &[(&str, &str)] = &[
     ("uid", "process.user.id"),
 ];
 
-/// Every field's name.
+/// Iterates over the names of all fields.
 pub fn all(schemas: &[Schema]) -> impl Iterator<Item = &'static str> {
     schemas.iter().flat_map(|schema| schema.fields.iter().map(|(info, _)| info.name))
 }
@@ -122,15 +122,15 @@ fn with_extra<'a>(known: &'a [Schema], extra: &'a [Extra]) -> impl Iterator<Item
     all(known).map(|name| -> &'a str { name }).chain(extra.iter().map(|field| &*field.name))
 }
 
-/// Whether a field of that name stands in the object at `path`.
+/// Whether the field `name` is in the group `path`.
 pub(crate) fn is_within(name: &str, path: &str) -> bool {
     name.strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// What to write instead of the unknown field `path`.
+/// Suggests what to write instead of the unknown field `path`.
 pub(crate) fn hint_in_condition(path: &str, known: &[Schema], extra: &[Extra]) -> Option<String> {
     hint(path, known, extra).or_else(|| {
-        (!path.contains('.')).then(|| format!("to compare with a text, write '{path}'"))
+        (!path.contains('.')).then(|| format!("to compare with a string, write '{path}'"))
     })
 }
 
@@ -149,7 +149,7 @@ fn is_ending(name: &str, path: &str) -> bool {
     name.strip_suffix(path).is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// The name that is nearest, if one is near.
+/// Returns the most similar of the `known` names, if one is similar enough.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     known
         .map(|candidate| (strsim::normalized_damerau_levenshtein(name, candidate), candidate))
@@ -168,7 +168,7 @@ mod tests {
     use crate::testing::{Odd, Ran, example};
 
     #[test]
-    fn values_are_written_as_people_would() {
+    fn values_are_written_as_plain_text() {
         let batch = whalewatch_core::Batch::new("t".into(), vec![example()]);
         let event = batch.iter().next().expect("an event");
         let shown = |name: &str| {
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_there_is_not_is_told_with_the_nearest() {
+    fn unknown_name_is_reported_with_the_nearest() {
         let input = [Schema::of::<Ran>(), Schema::of::<Odd>()];
         let hint = |name: &str| check("by", name, &input).map(|problem| problem.hint);
         assert_eq!(hint("process.pid"), None);
@@ -204,6 +204,6 @@ mod tests {
         );
         let unlike = Some(Some("`whalewatch list trackers` shows every field".into()));
         assert_eq!(hint("weather"), unlike);
-        assert_eq!(check("by", "weather", &[]), None, "it is not known what comes in");
+        assert_eq!(check("by", "weather", &[]), None, "the incoming types are not known");
     }
 }

@@ -1,4 +1,4 @@
-//! Groups of events: those with the same values of some fields.
+//! Groups events that have the same values in some fields.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use whalewatch_core::{
 use crate::Clock;
 use crate::fields::{self, Selected, write_plain};
 
-/// The fields that events are grouped by. The key of a group is a run of bytes: compared and hashed
-/// as it is, and read again when there is something to tell of the group.
+/// The fields that events are grouped by. The key of a group is a sequence of bytes that can be
+/// compared and hashed as it is, and decoded to report on the group.
 ///
-/// Where the container is part of the key ([`Keys::by_container`]), what runs on the host, what is
-/// unknown, and each container whose name is not known yet are groups of their own, although the
-/// fields are null for all of them.
+/// Where the container is part of the key ([`Keys::by_container`]), host processes, unknown ones
+/// and each container without a name are separate groups, although the fields are null for all of
+/// them.
 #[derive(Debug)]
 pub struct Keys {
     fields: Box<[Box<str>]>,
@@ -24,7 +24,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// By these fields, of events of a host of that name.
+    /// Groups by these fields; `host` is the host name.
     pub fn new(fields: &[String], host: Arc<str>) -> Self {
         let by_container =
             fields.iter().any(|f| ["container.id", "container.name"].contains(&&**f));
@@ -32,17 +32,17 @@ impl Keys {
         Self { fields, host, by_container, types: PerType::new() }
     }
 
-    /// What is wrong with such fields in the option `key`: names that no event has, or that stand
-    /// there twice.
+    /// Returns the problems with the field names in the option `key`: names that no incoming event
+    /// has, and duplicates.
     pub fn check(key: &str, names: &[String], input: &[Schema]) -> Vec<Problem> {
         let twice = names.iter().enumerate().filter(|(at, name)| names[..*at].contains(name));
         let twice = twice.map(|(_, name)| {
-            Problem::new(key, format!("`{name}` stands there twice")).hint("take one of them out")
+            Problem::new(key, format!("`{name}` is listed twice")).hint("remove one of them")
         });
         names.iter().filter_map(|name| fields::check(key, name, input)).chain(twice).collect()
     }
 
-    /// The names of the fields.
+    /// Iterates over the names of the fields.
     pub fn fields(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| &**field)
     }
@@ -52,7 +52,7 @@ impl Keys {
         self.by_container
     }
 
-    /// Makes ready for the events of a batch: the number to give to [`Keys::write`].
+    /// Prepares for the events of a batch; returns the plan that [`Keys::write`] takes.
     pub fn plan(&mut self, batch: &Batch) -> usize {
         let fields = &self.fields;
         self.types.place(batch, |schema| {
@@ -60,8 +60,7 @@ impl Keys {
         })
     }
 
-    /// Puts the key of an event of the type that `plan` was made for into `out`, in place of what
-    /// was there.
+    /// Replaces the contents of `out` by the key of an event; `plan` is that of its batch.
     pub fn write(&self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         out.clear();
         for field in &self.types[plan] {
@@ -74,7 +73,8 @@ impl Keys {
         }
     }
 
-    /// The values of the fields of a key, as text; null where the events of the group have none.
+    /// Decodes a key into the values of its fields, as text; null where the group's events have
+    /// none.
     pub fn texts(&self, key: &[u8], clock: &mut Clock) -> impl Iterator<Item = OwnedValue> {
         let mut rest = key;
         self.fields.iter().map(move |_| match decode(&mut rest) {
@@ -97,8 +97,8 @@ const TEXT: u8 = 5;
 const TEXTS: u8 = 6;
 const TIME: u8 = 7;
 
-/// Writes a value so that different ones differ and no two in a row can be taken for two others. A
-/// number is the same whatever its type.
+/// Writes a value. Different sequences of values have different encodings; a number has the same
+/// encoding whatever its type.
 pub fn encode(out: &mut Vec<u8>, value: Value<'_>) {
     let mut number = |tag, number: u64| {
         out.push(tag);
@@ -121,7 +121,7 @@ pub fn encode(out: &mut Vec<u8>, value: Value<'_>) {
     }
 }
 
-/// Reads what [`encode`] wrote, and steps over it. What is none reads as null.
+/// Reads a value that [`encode`] wrote, and advances past it. Invalid bytes read as null.
 pub fn decode<'a>(bytes: &mut &'a [u8]) -> Value<'a> {
     try_decode(bytes).unwrap_or(Value::Null)
 }
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_read_again_as_text() {
+    fn key_is_decoded_as_text() {
         let fields = ["kind", "process.pid", "process.exit.code", "host.name", "no.such"];
         let key = key(&fields, example(), &Attribution::default());
         let keys = Keys::new(&fields.map(str::to_owned), "node-1".into());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn host_unknown_and_each_nameless_container_are_groups_of_their_own() {
+    fn host_unknown_and_nameless_containers_are_separate_groups() {
         let of = |attribution: &Attribution| key(&["container.name"], example(), attribution);
         let container = |c| of(&Attribution::container(c, Evidence::Cgroup));
         let all = [
@@ -193,14 +193,11 @@ mod tests {
     }
 
     #[test]
-    fn fields_named_twice_or_unknown_are_told() {
+    fn duplicate_and_unknown_fields_are_reported() {
         let names = ["kind", "kind", "uid"].map(str::to_owned);
         let problems = Keys::check("by", &names, &[Schema::of::<Ran>()]);
         let messages: Vec<_> = problems.iter().map(|problem| &*problem.message).collect();
-        assert_eq!(
-            messages,
-            ["no event that comes here has a field `uid`", "`kind` stands there twice"]
-        );
+        assert_eq!(messages, ["no incoming event has a field `uid`", "`kind` is listed twice"]);
     }
 
     fn value() -> impl Strategy<Value = OwnedValue> {
@@ -218,7 +215,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_written_is_read_back(values in prop::collection::vec(value(), 0..5)) {
+        fn written_values_are_read_back(values in prop::collection::vec(value(), 0..5)) {
             let mut bytes = Vec::new();
             for value in &values {
                 encode(&mut bytes, value.get());
@@ -231,7 +228,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_can_be_read(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             let mut rest = &bytes[..];
             for _ in 0..5 {
                 decode(&mut rest);

@@ -1,20 +1,19 @@
-//! What handlers share and need not write again. Built on [`whalewatch_core`] alone, and open to
-//! every handler's author.
+//! Tools that handlers share. They depend only on [`whalewatch_core`] and are open to every author
+//! of a handler.
 //!
-//! * [`Condition`]: a condition on events, in CEL, checked against what the events look like and
-//!   compiled for each type.
-//! * [`Subject`] and [`Extra`]: conditions and templates over events with what a handler knows
-//!   besides.
-//! * [`Template`]: a text with fields of the event in it: `whalewatch.{host.name}.{kind}`.
-//! * [`Json`]: events as JSON lines, the one form that every output of Whalewatch gives.
-//! * [`Keys`]: events in groups by their fields; [`Shape`]: events whose fields are known only once
-//!   options are read.
-//! * [`EventTime`]: time as the events tell it.
-//! * [`fields`]: fields by their names, and what is said of a name that there is not.
-//! * [`text`]: text that comes from traced programs, made harmless; [`Clock`]: times as text.
+//! * [`Condition`]: a condition on events, in CEL, checked against the schemas of incoming events
+//!   and compiled for each type.
+//! * [`Subject`] and [`Extra`]: conditions and templates over events with extra fields of a
+//!   handler.
+//! * [`Template`]: text with placeholders for fields: `whalewatch.{host.name}.{kind}`.
+//! * [`Json`]: events as JSON lines, the form that all outputs share.
+//! * [`Keys`]: groups events by fields; [`Shape`]: event types that options define.
+//! * [`EventTime`]: time as given by events.
+//! * [`fields`]: finds fields by name, and suggests names for those that do not exist.
+//! * [`text`]: escapes text of traced programs; [`Clock`]: formats times.
 //! * [`Backoff`]: growing pauses between attempts.
-//! * `net`, with the feature of that name: what handlers need that talk to servers.
-//! * `testing`, with the feature of that name: events, and a bench that a handler is tested on.
+//! * `net`, with the feature of that name: tools for handlers that talk to servers.
+//! * `testing`, with the feature of that name: events, a bench to test a handler on, and a server.
 
 mod backoff;
 mod clock;

@@ -1,5 +1,5 @@
-//! Events whose fields are known only once a handler's options are read: results of a computation
-//! that is written in a configuration, say.
+//! Event types that are defined by a handler's options, such as the results of computations in the
+//! configuration.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,9 +8,9 @@ use whalewatch_core::{
     Batch, Change, Events, FieldInfo, OwnedValue, Process, Schema, Timestamp, Type, Value,
 };
 
-/// What such events look like. There is one of each for as long as the program runs: a
-/// configuration that is read again adds none, so what they take up is bounded by the different
-/// configurations that were read.
+/// An event type that is defined at run time. Shapes live as long as the program. Equal shapes are
+/// shared, so reloading a configuration adds none, and the memory they take is bounded by the
+/// number of different configurations.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Shape {
     name: &'static str,
@@ -18,13 +18,13 @@ pub struct Shape {
     fields: &'static [FieldInfo],
 }
 
-/// Every shape that there is.
+/// All shapes of the program.
 static SHAPES: Mutex<Vec<&'static Shape>> = Mutex::new(Vec::new());
 
 impl Shape {
-    /// The shape of events with these kinds and these fields of their own. The name of their type
-    /// begins with `base` and goes on with the fields, so that events with the same name look the
-    /// same.
+    /// Returns the shape with these kinds and these fields: name, type and documentation. The name
+    /// of the event type consists of `base` and the fields, so events with the same name have the
+    /// same fields.
     pub fn of(
         base: &str,
         kinds: &'static [&'static str],
@@ -48,12 +48,12 @@ impl Shape {
         shape
     }
 
-    /// The same for checks of a configuration.
+    /// Returns the schema, for checks of a configuration.
     pub fn schema(&self) -> Schema {
         Schema::new(self.name, self.kinds, self.fields.iter().copied())
     }
 
-    /// A batch of events of this shape, from the handler named.
+    /// Creates a batch of events of this shape, from the handler with this name.
     ///
     /// # Panics
     /// If there are more than `u32::MAX` events.
@@ -69,12 +69,11 @@ pub struct Shaped {
     pub kind: &'static str,
     /// When it happened.
     pub time: Timestamp,
-    /// The values of the shape's fields, in their order; those that are missing at the end are
-    /// null.
+    /// The values of the shape's fields, in order; missing ones at the end are null.
     pub values: Vec<OwnedValue>,
 }
 
-/// Events of one shape, as a batch has them.
+/// The events of a batch of one shape.
 struct ShapedEvents {
     shape: &'static Shape,
     events: Vec<Shaped>,
@@ -144,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_fields_are_the_same_shape_and_others_have_another_name() {
+    fn equal_fields_share_a_shape_and_others_have_another_name() {
         let (one, again) = (shape(&[("a.b", Type::Int)]), shape(&[("a.b", Type::Int)]));
         assert!(std::ptr::eq(one, again));
         assert_ne!(one.name, shape(&[("a.b", Type::Uint)]).name);
@@ -152,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_is_read_like_any_event() {
+    fn shaped_event_is_read_like_any_other() {
         let shape = shape(&[
             ("made.number", Type::Int),
             ("made.list", Type::Texts),

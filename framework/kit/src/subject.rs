@@ -1,11 +1,11 @@
-//! What conditions are tested on and templates are filled from.
+//! Anything with fields that conditions are tested on and templates are filled from.
 
 use whalewatch_core::{Accessor, EventRef, Type, Value};
 
-/// Something that has values for fields: an event, or an event with what a handler knows besides.
+/// Something that has values for fields: an event, or an event with extra fields of a handler.
 pub trait Subject {
-    /// Value of a field. An [`Accessor::Extra`] is one of the [`Extra`] fields that the condition
-    /// was compiled with.
+    /// Returns the value of a field. An [`Accessor::Extra`] is one of the [`Extra`] fields that the
+    /// condition was compiled with.
     fn value(&self, accessor: Accessor) -> Value<'_>;
 }
 
@@ -23,9 +23,9 @@ impl<S: Subject + ?Sized> Subject for &S {
     }
 }
 
-/// A field that no event carries but a [`Subject`] adds. Its place in a list of them is the number
-/// of its [`Accessor::Extra`]. It stands before a field of that name that events have: the subject
-/// can ask them.
+/// A field that a [`Subject`] adds to those of the event. Its index in the list of extra fields is
+/// the number of its [`Accessor::Extra`]. It takes precedence over an event's field of the same
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extra {
     /// Dotted path: `parent.comm`.

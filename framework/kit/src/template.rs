@@ -1,12 +1,13 @@
-//! Texts with fields of the event in them: `whalewatch.{host.name}.{container.name|host}.{kind}`.
+//! Text with placeholders for fields of an event:
+//! `whalewatch.{host.name}.{container.name|host}.{kind}`.
 
 use whalewatch_core::{Problem, Schema, Value};
 
 use crate::fields::{self, Selected, write_plain};
 use crate::{Clock, Extra, Subject, fields::HOST};
 
-/// A text with fields in it. `{field}` stands for a field's value, `{field|other}` gives `other`
-/// where the event has none; `{{` and `}}` stand for braces.
+/// Text with placeholders. `{field}` is replaced by the field's value, or, written `{field|other}`,
+/// by `other` if the field is null. `{{` and `}}` produce braces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
     parts: Vec<Part>,
@@ -20,13 +21,13 @@ enum Part {
 }
 
 impl Template {
-    /// Reads the text of the option `key`.
+    /// Parses the template in the option `key`.
     ///
     /// # Errors
-    /// If a brace is not closed, or nothing stands between two.
+    /// If a brace has no counterpart, or a placeholder has no field name.
     pub fn parse(key: &str, text: &str) -> Result<Self, Problem> {
         let problem = |message: &str, at| {
-            Problem::new(key, message).at(at).hint("a field stands as {kind}, a brace as {{ or }}")
+            Problem::new(key, message).at(at).hint("write {kind} for a field, {{ or }} for a brace")
         };
         let (mut parts, mut plain, mut rest) = (Vec::new(), String::new(), text);
         while let Some(brace) = rest.find(['{', '}']) {
@@ -39,15 +40,15 @@ impl Template {
                 continue;
             }
             if tail.starts_with('}') {
-                return Err(problem("this brace closes nothing", at));
+                return Err(problem("this `}` has no counterpart", at));
             }
             let Some(end) = tail.find('}') else {
-                return Err(problem("this brace is not closed", at));
+                return Err(problem("this `{` is not closed", at));
             };
             let inner = &tail[1..end];
             let (name, other) = inner.split_once('|').unwrap_or((inner, ""));
             if name.trim().is_empty() || inner.contains('{') {
-                return Err(problem("a field's name is missing between these braces", at));
+                return Err(problem("missing field name between braces", at));
             }
             if !plain.is_empty() {
                 parts.push(Part::Text(std::mem::take(&mut plain)));
@@ -63,12 +64,12 @@ impl Template {
         Ok(Self { parts, key: key.into() })
     }
 
-    /// Every field named in it that no event of those that come in has.
+    /// Returns a problem for each field that no incoming event has.
     pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
         self.check_with(input, &[])
     }
 
-    /// As [`Template::check`], where there are extra fields, too.
+    /// As [`Template::check`], with extra fields.
     pub fn check_with(&self, input: &[Schema], extra: &[Extra]) -> Vec<Problem> {
         let fields = self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -80,7 +81,7 @@ impl Template {
         wrong.collect()
     }
 
-    /// The name of every field in it.
+    /// Iterates over the names of its fields.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.parts.iter().filter_map(|part| match part {
             Part::Text(_) => None,
@@ -88,12 +89,12 @@ impl Template {
         })
     }
 
-    /// Makes it ready for events that look like `schema`, from the host of that name.
+    /// Resolves the fields for events of one type; `host` is the host name.
     pub fn fill(&self, schema: &Schema, host: &str) -> Filled {
         self.fill_with(schema, &[], host)
     }
 
-    /// As [`Template::fill`], where there are extra fields, too.
+    /// As [`Template::fill`], with extra fields.
     pub fn fill_with(&self, schema: &Schema, extra: &[Extra], host: &str) -> Filled {
         let parts = self.parts.iter().map(|part| match part {
             Part::Text(text) => Piece::Text(text.as_bytes().into()),
@@ -109,7 +110,7 @@ impl Template {
     }
 }
 
-/// A [`Template`] made ready for events of one type.
+/// A [`Template`] with its fields resolved for events of one type.
 #[derive(Clone, Debug)]
 pub struct Filled {
     parts: Box<[Piece]>,
@@ -120,14 +121,14 @@ pub struct Filled {
 #[derive(Clone, Debug)]
 enum Piece {
     Text(Box<[u8]>),
-    /// The host's name, the same for all events.
+    /// The host name, the same for all events.
     Host(Box<[u8]>),
-    /// Name of a field, the field, and what stands for it in an event that has none.
+    /// A field's name, the field, and the text to write if it is null.
     Field(Box<str>, Selected, Box<[u8]>),
 }
 
 impl Filled {
-    /// Writes the text for an event. What stands in the template is written as it is; values, which
+    /// Writes the text for an event. The template's own text is written as it is; values, which
     /// come from traced programs, go through `escape`.
     pub fn write(
         &mut self,
@@ -138,8 +139,8 @@ impl Filled {
         self.write_fields(out, event, |out, _, value| escape(out, value));
     }
 
-    /// As [`Filled::write`], where `escape` gets the field's name, too: for texts in which not all
-    /// fields are written alike.
+    /// As [`Filled::write`], but `escape` gets the field's name, too: for texts in which fields are
+    /// escaped in different ways.
     pub fn write_fields(
         &mut self,
         out: &mut Vec<u8>,
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_filled_in_and_escaped_and_the_rest_stands() {
+    fn values_are_escaped_and_the_rest_is_kept() {
         for (template, want) in [
             ("a.b", "a.b"),
             ("w.{host.name}.{kind}.{process.pid}", "w.node-1.process_exec.19920"),
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_escapes_can_be_told_which_field_it_is() {
+    fn escape_gets_the_name_of_the_field() {
         let batch = Batch::new("t".into(), vec![example()]);
         let template =
             Template::parse("x", "{host.name} {kind} {process.pid}").expect("a template");
@@ -217,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn mistakes_are_reported_with_their_offset() {
         for (template, at, message) in [
-            ("a {kind", 2, "this brace is not closed"),
-            ("a } b", 2, "this brace closes nothing"),
-            ("{}", 0, "a field's name is missing between these braces"),
-            ("{a{b}", 0, "a field's name is missing between these braces"),
+            ("a {kind", 2, "this `{` is not closed"),
+            ("a } b", 2, "this `}` has no counterpart"),
+            ("{}", 0, "missing field name between braces"),
+            ("{a{b}", 0, "missing field name between braces"),
         ] {
             let problem = Template::parse("subject", template).expect_err("a mistake");
             assert_eq!((problem.offset, &*problem.message), (Some(at), message), "{template}");

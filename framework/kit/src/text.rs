@@ -1,8 +1,8 @@
-//! Text that comes from the traced programs, made harmless: nothing in an argument or a file name
-//! can end a line, move a terminal's cursor, or make a line read other than it is.
+//! Escapes text of traced programs: nothing in an argument or a file name can end a line, control a
+//! terminal, or make a line look different from what it is.
 
-/// Whether a character outside ASCII could fool a terminal or a reader: C1 controls, line
-/// separators, marks that change the direction of writing, and characters that cannot be seen.
+/// Whether a character outside ASCII could deceive a terminal or a reader: C1 controls, line
+/// separators, marks that change the writing direction, and invisible characters.
 fn deceives(c: char) -> bool {
     matches!(c,
         '\u{80}'..='\u{9f}'
@@ -29,7 +29,7 @@ fn push_u16(out: &mut Vec<u8>, unit: u16) {
     out.extend_from_slice(&[b'\\', b'u', digit(12), digit(8), digit(4), digit(0)]);
 }
 
-/// Writes `\uXXXX`, or `\UXXXXXXXX` where four digits are too few, as in a shell's `$'…'`.
+/// Writes `\uXXXX`, or `\UXXXXXXXX` if four digits are not enough, as in a shell's `$'…'`.
 fn push_code_point(out: &mut Vec<u8>, c: char) {
     if let Ok(unit) = u16::try_from(u32::from(c)) {
         return push_u16(out, unit);
@@ -46,7 +46,7 @@ fn push_hex(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[b'\\', b'x', digit(4), digit(0)]);
 }
 
-/// Which bytes stand for themselves in a JSON string of ours: printable ASCII without `"` and `\`.
+/// The bytes that need no escape in a JSON string: printable ASCII except `"` and `\`.
 const PLAIN_IN_JSON: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0x20;
@@ -60,7 +60,7 @@ const PLAIN_IN_JSON: [bool; 256] = {
 /// Writes a JSON string, with its quotes. Bytes that are not UTF-8 become U+FFFD.
 pub fn json_string(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
-    // Almost all text is plain, so this is the path to be fast on.
+    // Almost all text is plain, so this path must be fast.
     let plain = text.iter().position(|&b| !PLAIN_IN_JSON[usize::from(b)]).unwrap_or(text.len());
     out.extend_from_slice(&text[..plain]);
     if plain < text.len() {
@@ -91,8 +91,8 @@ fn json_char(out: &mut Vec<u8>, c: char) {
     }
 }
 
-/// Writes text for a terminal: what could fool it, and `\` itself, as an escape that a shell's
-/// `$'…'` understands; bytes that are not UTF-8 as `\xff`. So different texts always look
+/// Writes text for a terminal. Characters that could deceive, and `\` itself, become escapes that a
+/// shell's `$'…'` understands; bytes that are not UTF-8 become `\xff`. Different texts always look
 /// different.
 pub fn visible(out: &mut Vec<u8>, text: &[u8]) {
     escaped(out, text, false);
@@ -116,8 +116,8 @@ fn escaped(out: &mut Vec<u8>, text: &[u8], quoted: bool) {
     }
 }
 
-/// Writes one word of a command line as one would type it into a shell: as it is, in `'…'`, or,
-/// where something in it cannot be shown, in `$'…'`.
+/// Writes one word of a command line as it would be typed into a shell: as it is, in `'…'`, or, if
+/// something in it must be escaped, in `$'…'`.
 pub fn shell_word(out: &mut Vec<u8>, word: &[u8]) {
     let bare = |b: &u8| b.is_ascii_alphanumeric() || b"_@%+=:,./-".contains(b);
     if !word.is_empty() && word.iter().all(bare) {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn json_strings_hold_nothing_that_could_fool_a_terminal() {
+    fn json_strings_escape_what_could_deceive() {
         for (text, want) in [
             (&b""[..], r#""""#),
             (b"plain /bin/true --x=1", r#""plain /bin/true --x=1""#),
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn visible_text_tells_different_texts_apart() {
+    fn different_texts_look_different() {
         for (text, want) in [
             (&b"web-1"[..], "web-1"),
             (b"\x1b[31m\n", r"\x1b[31m\n"),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_a_command_line_can_be_typed_into_a_shell() {
+    fn shell_words_can_be_typed_into_a_shell() {
         for (word, want) in [
             (&b"--name=x"[..], "--name=x"),
             (b"", "''"),
@@ -203,13 +203,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_json_string_reads_back_as_it_was(text: String) {
+        fn json_string_reads_back_unchanged(text: String) {
             let json = written(json_string, text.as_bytes());
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
 
         #[test]
-        fn no_bytes_break_a_line_or_reach_the_terminal(bytes: Vec<u8>) {
+        fn no_bytes_break_a_line_or_control_the_terminal(bytes: Vec<u8>) {
             for write in [json_string, visible, shell_word] {
                 let shown = written(write, &bytes);
                 prop_assert!(!shown.chars().any(|c| c.is_control() || deceives(c)), "{:?}", shown);

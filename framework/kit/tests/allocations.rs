@@ -1,4 +1,4 @@
-//! Allocations are counted: one test, since other threads' are counted, too.
+//! Allocations are counted. This is a single test because the count covers all threads.
 
 use std::hint::black_box;
 use std::thread;
@@ -10,8 +10,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 #[test]
 fn allocations_of_every_kind_and_thread_are_counted() {
-    // The test harness may have something to do beside: nothing is expected to be exact where it
-    // may add to it.
+    // The test harness may allocate meanwhile, so counts have some tolerance.
     let mut grown: Vec<u64> = Vec::with_capacity(1);
     for (name, least, work) in [
         ("one", 1, (&mut || drop(black_box(Box::new(1)))) as &mut dyn FnMut()),

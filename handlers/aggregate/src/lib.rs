@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, BuildError, ChainId, Context, EventRef, Handler, HandlerError, Problem, Schema, Setup,
-    Value,
+    Batch, BuildError, ChainContext, ChainId, Context, Declaration, EventRef, Handler,
+    HandlerError, Problem, Schema, Setup, Value,
 };
 use whalewatch_kit::fields::Selected;
 use whalewatch_kit::{EventTime, Keys};
@@ -36,7 +36,8 @@ pub struct Tick;
 /// Computes over groups of events and windows of time.
 #[derive(Debug)]
 pub struct Aggregate {
-    chain: ChainId,
+    /// The one chain that the handler is in.
+    chain: Option<ChainId>,
     host: Arc<str>,
     pass: bool,
     keys: Keys,
@@ -57,11 +58,7 @@ impl Handler for Aggregate {
     const ABOUT: &'static str = "counts, sums, distinct counts and most frequent values of groups of events, over windows of time";
     type Options = AggregateOptions;
     type Message = Tick;
-
-    fn adds(options: &AggregateOptions) -> Vec<Schema> {
-        let computes = options.computes(&mut Vec::new());
-        vec![results::shape(&options.by, &options.compute, &computes).schema()]
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new().adds(Self::added_schemas);
 
     fn check(options: &AggregateOptions, input: &[Schema]) -> Vec<Problem> {
         options.problems(input)
@@ -78,8 +75,7 @@ impl Handler for Aggregate {
         let (groups, values) = (options.max_groups as usize, options.max_values as usize);
         let functions = computes.iter().map(|(_, compute)| compute.function).collect();
         Ok(Self {
-            // It is not shared, so it stands in one chain at a time.
-            chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
+            chain: setup.chains.first().copied(),
             host: setup.host_name.clone(),
             pass: options.pass,
             keys: Keys::new(&options.by, setup.host_name.clone()),
@@ -95,8 +91,12 @@ impl Handler for Aggregate {
         })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.chain = cx.chain();
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Tick>,
+    ) -> Result<(), HandlerError> {
+        self.chain = Some(cx.chain());
         let plan = self.plan(&batch);
         for event in batch.iter() {
             self.take(plan, event);
@@ -118,10 +118,17 @@ impl Handler for Aggregate {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         self.close(u64::MAX);
         self.tell(cx);
         Ok(())
+    }
+}
+
+impl Aggregate {
+    fn added_schemas(options: &AggregateOptions) -> Vec<Schema> {
+        let computes = options.computes(&mut Vec::new());
+        vec![results::shape(&options.by, &options.compute, &computes).schema()]
     }
 }
 
@@ -176,8 +183,10 @@ impl Aggregate {
 
     /// Sends the results that there are, and has itself called again while a window is open.
     fn tell(&mut self, cx: &mut Context<'_, Tick>) {
-        if let Some(batch) = self.results.take() {
-            cx.add_to(self.chain, batch);
+        if let Some(chain) = self.chain
+            && let Some(batch) = self.results.take()
+        {
+            cx.add_to(chain, batch);
         }
         if !self.windows.is_empty() && !self.ticking {
             self.ticking = true;

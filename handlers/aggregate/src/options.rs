@@ -86,26 +86,15 @@ impl AggregateOptions {
     }
 
     fn out_of_range(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut refuse = |key: &str, value: String, hint: String| {
-            problems.push(Problem::new(key, format!("{value} is out of range")).hint(hint));
-        };
-        let (least, window, late) = (Duration::from_millis(100), self.window.0, self.late.0);
-        if !(least..=DAY).contains(&window) {
-            refuse("window", self.window.to_string(), "write a duration from 100ms to 1day".into());
-        } else if late > DAY.min(window * MOST_WINDOWS) {
-            let most = HumanDuration(DAY.min(window * MOST_WINDOWS));
-            refuse("late", self.late.to_string(), format!("write a duration from 0s to {most}"));
-        }
-        if !(1..=100_000).contains(&self.max_groups) {
-            let hint = "write a number from 1 to 100000";
-            refuse("max_groups", self.max_groups.to_string(), hint.into());
-        }
-        if !(16..=65_536).contains(&self.max_values) {
-            let hint = "write a number from 16 to 65536";
-            refuse("max_values", self.max_values.to_string(), hint.into());
-        }
-        problems
+        let window = self.window.0;
+        let times = Problem::check_range("window", window, Duration::from_millis(100)..=DAY)
+            .or_else(|| {
+                let most = DAY.min(window * MOST_WINDOWS);
+                Problem::check_range("late", self.late.0, Duration::ZERO..=most)
+            });
+        let max_groups = Problem::check_range("max_groups", self.max_groups, 1..=100_000);
+        let max_values = Problem::check_range("max_values", self.max_values, 16..=65_536);
+        [times, max_groups, max_values].into_iter().flatten().collect()
     }
 }
 

@@ -110,9 +110,7 @@ impl Results {
         }
         let (events, attributions): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.events).into_iter().unzip();
-        let mut batch = self.shape.batch(Arc::clone(&self.name), events);
-        let mut attributions = attributions.into_iter();
-        batch.attribute(|_| attributions.next().unwrap_or_default());
-        Some(batch)
+        let batch = self.shape.batch(Arc::clone(&self.name), events);
+        Some(batch.with_attributions(attributions))
     }
 }

@@ -100,14 +100,13 @@ fn a_result_is_a_line_of_json_and_can_be_filtered() {
     let when =
         "aggregate.value.n > 1u && '/etc/passwd' in aggregate.value.top.values && !aggregate.rest";
     let condition = Condition::parse("when", when).expect("a condition");
-    let added = Aggregate::adds(&options);
+    let added = Aggregate::DECLARATION.added(&options);
     assert_eq!(condition.check(&added), []);
 
     let mut bench = bench(&options);
-    let mut batch = Batch::new("t".into(), vec![Did::new(SECOND, "/etc/passwd", 1); 2]);
+    let batch = Batch::new("t".into(), vec![Did::new(SECOND, "/etc/passwd", 1); 2]);
     let web = Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup);
-    batch.attribute(|_| web.clone());
-    bench.handle(batch).expect("it takes it");
+    bench.handle(batch.with_attributions([web.clone(), web])).expect("it takes it");
     bench.end().expect("it ends");
     let test = condition.compile(&added[0], None).expect("it fits");
     assert!(test.holds(bench.out[0].iter().next().expect("a result")));
@@ -192,10 +191,10 @@ fn results_stand_in_their_container_and_what_is_in_none_is_told_apart() {
         Attribution::container(bare("cd").into(), Evidence::Cgroup),
     ];
     let mut bench = bench(&options(&["container.name"], &[]));
-    let mut batch = Batch::new("t".into(), vec![Did::new(SECOND, "a", 1); 8]);
-    let mut next = attributions.iter().cycle().cloned();
-    batch.attribute(|_| next.next().expect("it goes round"));
-    bench.handle(batch).expect("it takes it");
+    let batch = Batch::new("t".into(), vec![Did::new(SECOND, "a", 1); 8]);
+    bench
+        .handle(batch.with_attributions(attributions.iter().cycle().cloned()))
+        .expect("it takes it");
     bench.end().expect("it ends");
     let got: Vec<_> = bench.out[0].iter().map(|event| event.attribution().clone()).collect();
     assert_eq!(got, attributions);
@@ -239,17 +238,17 @@ fn every_mistake_is_told_and_the_results_are_known_nevertheless() {
             ("compute.c d", "use letters, digits and `_`, beginning with a letter"),
             ("compute.b", "count(), distinct() and top() take any field"),
             ("compute.e", "raise max_values"),
-            ("window", "write a duration from 100ms to 1day"),
-            ("max_groups", "write a number from 1 to 100000"),
+            ("window", "write for example \"100ms\""),
+            ("max_groups", "write for example 1"),
         ]
     );
-    let added = Aggregate::adds(&wrong);
+    let added = Aggregate::DECLARATION.added(&wrong);
     assert!(added[0].find("aggregate.value.a").is_some());
 
     let late =
         AggregateOptions { late: HumanDuration(Duration::from_hours(1)), ..options(&[], &[]) };
     let problems = Aggregate::check(&late, &[]);
-    assert_eq!(problems[0].hint.as_deref(), Some("write a duration from 0s to 16m 40s"));
+    assert_eq!(problems[0].message, "1h is out of range: expected 0s to 16m 40s");
 }
 
 /// Events whose times go on by steps, and far back now and then.

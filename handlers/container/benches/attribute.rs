@@ -3,13 +3,12 @@
 //!
 //! `cargo bench -p whalewatch-container`
 
+use std::sync::Arc;
+
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_container::{
-    ContainerManager, ContainerOptions, Message, RuntimeChoice, RuntimeWord,
-};
+use whalewatch_container::{ContainerManager, ContainerOptions, RuntimeChoice, RuntimeWord};
 use whalewatch_core::{
-    Batch, ChainId, Change, Context, Directory, Event, Field, Handler, HandlerCounters, Mailbox,
-    Namespaces, Process, Setup, Timestamp,
+    Batch, ChainId, Change, Event, Field, Hosted, Mailbox, Namespaces, Process, Setup, Timestamp,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 
@@ -54,33 +53,23 @@ impl Event for Scripted {
     }
 }
 
-fn manager() -> ContainerManager {
+const CHAIN: ChainId = ChainId::new(0);
+
+fn manager() -> Hosted<ContainerManager> {
     let options = ContainerOptions {
         runtime: RuntimeChoice::Word(RuntimeWord::None),
         ..ContainerOptions::default()
     };
-    let setup = Setup {
-        name: "container".into(),
-        host_name: "bench".into(),
-        mailbox: Mailbox::<Message>::new(drop),
-        directory: Directory::default(),
-        health: whalewatch_core::Health::default(),
-        outside: whalewatch_core::Outside::default(),
-        ahead: whalewatch_core::Ahead::default(),
-        chains: vec![ChainId(0)],
-    };
-    ContainerManager::build(&options, &setup).expect("it builds without a runtime")
+    let mut setup = Setup::new("container", "bench", Mailbox::new(drop));
+    setup.chains = vec![CHAIN];
+    Hosted::build(&options, &setup, Arc::default()).expect("it builds without a runtime")
 }
 
-fn call(run: impl FnOnce(&mut Context<'_, Message>)) -> Vec<(ChainId, Batch)> {
-    let (counters, mut outgoing, mut timers) = (HandlerCounters::default(), Vec::new(), Vec::new());
-    run(&mut Context::new(ChainId(0), &counters, &mut outgoing, &mut timers));
-    outgoing
-}
-
-fn tell(manager: &mut ContainerManager, events: Vec<Scripted>) {
+fn tell(manager: &mut Hosted<ContainerManager>, events: Vec<Scripted>) {
     let batch = Batch::new("bench".into(), events);
-    call(|cx| manager.observe(&batch, cx).expect("observes"));
+    manager.observe(&batch).expect("observes");
+    manager.outgoing.clear();
+    manager.timers.clear();
 }
 
 const CGROUP: u64 = 1 << 40; // far from any that this host has
@@ -96,24 +85,20 @@ fn process(n: usize, cgroup_id: u64) -> Process {
     }
 }
 
-fn measure(c: &mut Criterion, name: &str, manager: &mut ContainerManager, batch: &Batch) {
-    let (counters, mut outgoing, mut timers) =
-        (HandlerCounters::default(), Vec::with_capacity(2), Vec::new());
-    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-    // The first batch tells of the containers that it comes from.
-    manager.handle(batch.clone(), &mut cx).expect("handles");
+fn measure(c: &mut Criterion, name: &str, manager: &mut Hosted<ContainerManager>, batch: &Batch) {
+    let mut handle = |batch: Batch| {
+        manager.handle(CHAIN, batch).expect("handles");
+        manager.timers.clear();
+        manager.outgoing.pop()
+    };
+    // The first batch also emits the containers that it comes from.
+    handle(batch.clone());
     let copy = batch.clone();
-    print_allocations(&format!("attribute/{name}"), BATCH as u64, || {
-        manager.handle(copy, &mut cx).expect("handles");
-    });
+    print_allocations(&format!("attribute/{name}"), BATCH as u64, || drop(handle(copy)));
     let mut group = c.benchmark_group("attribute");
     group.throughput(Throughput::Elements(BATCH as u64));
     group.bench_function(name, |b| {
-        b.iter_batched(
-            || batch.clone(),
-            |batch| call(|cx| manager.handle(batch, cx).expect("handles")),
-            BatchSize::SmallInput,
-        );
+        b.iter_batched(|| batch.clone(), &mut handle, BatchSize::SmallInput);
     });
     group.finish();
 }

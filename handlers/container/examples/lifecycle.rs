@@ -3,12 +3,13 @@
 //!
 //! `cargo run -p whalewatch-container --example lifecycle -- unix:///var/run/docker.sock`
 //!
-//! It is also the smallest host for a handler: a mailbox, timers, and a context for each call.
+//! It is also the smallest host for a handler: a mailbox, timers, and an output.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use whalewatch_container::{ContainerManager, ContainerOptions, Message};
-use whalewatch_core::{ChainId, Context, Directory, Handler, HandlerCounters, Mailbox, Setup};
+use whalewatch_core::{ChainId, Hosted, Mailbox, Setup};
 
 fn main() {
     let options =
@@ -19,27 +20,20 @@ fn main() {
 async fn host(options: ContainerOptions) {
     let (sender, mut mailbox) = tokio::sync::mpsc::unbounded_channel::<Message>();
     let deliver = sender.clone();
-    let setup = Setup {
-        name: "container".into(),
-        host_name: "here".into(),
-        // A handler that has ended takes no more.
-        mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
-        directory: Directory::default(),
-        health: whalewatch_core::Health::default(),
-        outside: whalewatch_core::Outside::default(),
-        ahead: whalewatch_core::Ahead::default(),
-        chains: vec![ChainId(0)],
-    };
-    let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");
-    let counters = HandlerCounters::default();
+    // Messages to a handler that has ended are dropped.
+    let to_handler = Mailbox::new(move |message| deliver.send(message).unwrap_or_default());
+    let mut setup = Setup::new("container", "here", to_handler);
+    setup.chains = vec![ChainId::new(0)];
+    let built = Hosted::<ContainerManager>::build(&options, &setup, Arc::default());
+    let mut manager = built.expect("the manager can be built");
     while let Some(message) = mailbox.recv().await {
-        let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        manager.message(message, &mut cx).expect("the manager does not fail");
-        for event in outgoing.iter().flat_map(|(_, batch)| batch.iter()) {
-            println!("{} {:?}", event.kind(), event.attribution());
+        manager.message(message, false).expect("the manager does not fail");
+        for (_, batch) in manager.outgoing.drain(..) {
+            for event in batch.iter() {
+                println!("{} {:?}", event.kind(), event.attribution());
+            }
         }
-        for (after, message) in timers {
+        for (after, message) in manager.timers.drain(..) {
             later(&sender, after, message);
         }
     }

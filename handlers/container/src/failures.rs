@@ -122,7 +122,7 @@ fn f05_events_after_exit_are_still_the_containers() {
     rig.advance(20_000); // after the grace period nothing of it is left, and no timer runs
     rig.handle(0, vec![act(no_cgroup)]);
     assert_eq!(rig.told(), ["unknown"]);
-    assert_eq!((rig.manager.sizes(), rig.timers()), ((0, 0, 0, 0), 0));
+    assert_eq!((rig.manager().sizes(), rig.timers()), ((0, 0, 0, 0), 0));
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn f06_the_snapshot_does_not_race() {
     rig.observe(vec![event(ended, Says::Exited), forked(child, ended.key())]);
     rig.observe(vec![event(ended, Says::Existing), event(child, Says::Existing)]);
     rig.advance(20_000);
-    assert_eq!(rig.manager.sizes().1, 1); // what had ended did not come to life again
+    assert_eq!(rig.manager().sizes().1, 1); // what had ended did not come to life again
     rig.handle(0, vec![act(Process { cgroup_id: 0, ..child })]);
     assert_eq!(rig.told(), ["resolved web"]);
 }
@@ -221,7 +221,7 @@ fn f09_memory_stays_flat_over_a_hundred_thousand_containers() {
             rig.hear(News::Removed { id: id(n) }); // every fifth stays, stopped
         }
         rig.advance(10); // a hundred a second, 5 s of grace: 500 at once and a little
-        let (containers, processes, cgroups, held) = rig.manager.sizes();
+        let (containers, processes, cgroups, held) = rig.manager().sizes();
         most =
             (most.0.max(containers), most.1.max(processes), most.2.max(cgroups), most.3.max(held));
         rig.take();
@@ -229,7 +229,7 @@ fn f09_memory_stays_flat_over_a_hundred_thousand_containers() {
     }
     assert!(most.0 < 600 && most.1 < 600 && most.2 < 600 && most.3 < 100, "{most:?}");
     rig.advance(20_000);
-    assert_eq!((rig.manager.sizes(), rig.timers()), ((0, 0, 0, 0), 0));
+    assert_eq!((rig.manager().sizes(), rig.timers()), ((0, 0, 0, 0), 0));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn f10_every_event_that_comes_in_goes_out_or_is_held_and_none_is_lost_at_the_end
     rig.end(1);
     rig.end(0);
     assert_eq!(rig.told(), ["host"; 4]); // by their namespaces
-    assert_eq!(rig.manager.sizes().3, 0);
+    assert_eq!(rig.manager().sizes().3, 0);
     let counts = rig.counters.containers();
     let host = counts["host"].events;
     let all: u64 = counts.values().map(|c| c.events).sum();
@@ -356,7 +356,7 @@ fn a_container_runs_as_soon_as_a_program_does_whatever_the_daemon_still_says() {
     let created = Container { status: Status::Created, ..crate::testing::named(7, "web") };
     rig.hear(News::Container(Box::new(created.clone())));
     rig.observe(vec![made(7, 7)]);
-    let status = |rig: &Rig| rig.manager.status(&id(7)).unwrap();
+    let status = |rig: &Rig| rig.manager().status(&id(7)).unwrap();
     assert_eq!(status(&rig), Status::Created);
     rig.track(vec![event(process(60, 5, 7), Says::Executed)]);
     assert_eq!(status(&rig), Status::Running);
@@ -437,8 +437,8 @@ fn nothing_is_forgotten_while_a_slow_reader_holds_events_up() {
     assert_eq!(rig.told(), ["resolved web"], "ten minutes late, and still known");
     rig.set_behind(false);
     rig.advance(600_000);
-    assert_eq!(rig.manager.sizes().0, 0);
-    let counts = rig.manager.counts();
+    assert_eq!(rig.manager().sizes().0, 0);
+    let counts = rig.manager().counts();
     let former = &counts[&*id(7)];
     assert_eq!((former.name.as_deref(), former.events), (Some("web"), 1), "its counts stay");
     assert_eq!(former.cgroups, [7]);

@@ -69,16 +69,16 @@ proptest! {
                 sent.entry(key).or_default().push(before + 1 + i as u64);
                 came += 1;
             }
-            prop_assert!(rig.manager.sizes().3 <= max_held as usize);
+            prop_assert!(rig.manager().sizes().3 <= max_held as usize);
             let own = rig.out.iter().filter(|o| o.kind != "scripted").count();
-            let held_own = rig.manager.held_own();
+            let held_own = rig.manager().held_own();
             let out = rig.out.len() - own;
-            let held = rig.manager.sizes().3 - held_own;
+            let held = rig.manager().sizes().3 - held_own;
             prop_assert_eq!(came, out + held, "in = out + held");
         }
         rig.end(0);
         rig.end(1);
-        prop_assert_eq!(rig.manager.sizes().3, 0);
+        prop_assert_eq!(rig.manager().sizes().3, 0);
         let out = rig.take();
         let own = out.iter().filter(|o| o.kind != "scripted").count() as u64;
         let added = rig.counters.added.load(std::sync::atomic::Ordering::Relaxed);

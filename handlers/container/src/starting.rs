@@ -20,7 +20,7 @@ fn running(process: &Process, container: u32) -> Running {
 #[test]
 fn the_folders_of_runtimes_state_are_watched_before_trackers_are_open() {
     assert!(!Proc::default().is_watched());
-    let ahead = ContainerManager::ahead(&options());
+    let ahead = ContainerManager::DECLARATION.start_early_work(&options());
     assert!(ahead.get::<Proc>().is_some_and(Proc::is_watched));
 }
 
@@ -70,7 +70,7 @@ fn a_process_that_was_read_before_its_container_ended_does_not_bring_that_back()
     rig.handle(0, vec![act(Process { cgroup_id: 0, namespaces: INNER, ..process(60, 5, 0) })]);
     assert_eq!(rig.told(), ["resolved web"], "but where it was is known");
     rig.advance(60_000);
-    assert_eq!(rig.manager.sizes().0, 0, "and it is forgotten in time");
+    assert_eq!(rig.manager().sizes().0, 0, "and it is forgotten in time");
 }
 
 #[test]

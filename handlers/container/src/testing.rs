@@ -6,9 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, ChainId, Change, Container, Context, Directory, Event, Evidence, Field, Handler as _,
-    HandlerCounters, HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status,
-    Timestamp,
+    Batch, ChainId, Change, Container, Directory, Event, Evidence, Field, HandlerCounters, Hosted,
+    HumanDuration, Namespaces, Process, ProcessKey, Runtime, State, Status, Timestamp,
 };
 
 use crate::clock::Clock;
@@ -167,14 +166,13 @@ impl Client for Notes {
 }
 
 pub(crate) struct Rig {
-    pub(crate) manager: ContainerManager,
-    pub(crate) counters: HandlerCounters,
+    hosted: Hosted<ContainerManager>,
+    pub(crate) counters: Arc<HandlerCounters>,
     pub(crate) out: Vec<Out>,
     pub(crate) directory: Directory,
     notes: Notes,
     ms: Arc<AtomicU64>,
     timers: Vec<(u64, Message)>,
-    outgoing: Vec<(ChainId, Batch)>,
     number: u64,
     behind: bool,
     root: tempfile::TempDir,
@@ -208,37 +206,31 @@ impl Rig {
             helper: Box::new(notes.clone()),
             directory: directory.clone(),
         };
-        let chains = vec![ChainId(0), ChainId(1)];
+        let chains = vec![ChainId::new(0), ChainId::new(1)];
         let mut manager = ContainerManager::new(options, "container".into(), chains, world);
         manager.set_host(HOST);
+        let counters = Arc::<HandlerCounters>::default();
         Self {
-            manager,
-            counters: HandlerCounters::default(),
+            hosted: Hosted::new(manager, Arc::clone(&counters)),
+            counters,
             out: Vec::new(),
             directory,
             notes,
             ms,
             timers: Vec::new(),
-            outgoing: Vec::new(),
             number: 0,
             behind: false,
             root: proc,
         }
     }
 
-    fn call(
-        &mut self,
-        chain: u32,
-        call: impl FnOnce(&mut ContainerManager, &mut Context<'_, Message>),
-    ) {
-        let mut timers = Vec::new();
-        let cx = Context::new(ChainId(chain), &self.counters, &mut self.outgoing, &mut timers);
-        let mut cx = cx.with_behind(self.behind);
-        call(&mut self.manager, &mut cx);
+    /// Keeps what the last call of the manager emitted, and the timers that it set.
+    fn collect(&mut self) {
         let now = self.ms.load(Relaxed);
         let due = |after: Duration| now + after.as_millis() as u64;
-        self.timers.extend(timers.into_iter().map(|(after, message)| (due(after), message)));
-        for (chain, batch) in self.outgoing.drain(..) {
+        self.timers
+            .extend(self.hosted.timers.drain(..).map(|(after, message)| (due(after), message)));
+        for (chain, batch) in self.hosted.outgoing.drain(..) {
             let text = |text: &Arc<str>| text.to_string();
             self.out.extend(batch.iter().map(|e| {
                 let attribution = e.attribution();
@@ -249,7 +241,7 @@ impl Rig {
                 };
                 let name = |of: &Option<Arc<Container>>| of.as_ref()?.name.as_ref().map(text);
                 Out {
-                    chain: chain.0,
+                    chain: chain.number(),
                     kind: e.kind(),
                     number: e.time().0,
                     state: attribution.state,
@@ -262,6 +254,16 @@ impl Rig {
                 }
             }));
         }
+    }
+
+    fn message(&mut self, message: Message) {
+        self.hosted.message(message, self.behind).unwrap();
+        self.collect();
+    }
+
+    /// The manager itself.
+    pub(crate) fn manager(&self) -> &ContainerManager {
+        self.hosted.handler()
     }
 
     fn batch(&mut self, mut events: Vec<Scripted>) -> Batch {
@@ -280,20 +282,24 @@ impl Rig {
     /// A batch of a tracker that the manager lives on, in no chain.
     pub(crate) fn observe(&mut self, events: Vec<Scripted>) {
         let batch = self.batch(events);
-        self.call(9, |m, cx| m.observe(&batch, cx).unwrap());
+        self.hosted.observe(&batch).unwrap();
+        self.collect();
     }
 
     /// A batch in a chain that the manager does not observe.
     pub(crate) fn handle(&mut self, chain: u32, events: Vec<Scripted>) {
         let batch = self.batch(events);
-        self.call(chain, |m, cx| m.handle(batch, cx).unwrap());
+        self.hosted.handle(ChainId::new(chain), batch).unwrap();
+        self.collect();
     }
 
     /// A batch as it comes from the process tracker: observed, then brought by chain 0.
     pub(crate) fn track(&mut self, events: Vec<Scripted>) {
         let batch = self.batch(events);
-        self.call(9, |m, cx| m.observe(&batch, cx).unwrap());
-        self.call(0, |m, cx| m.handle(batch, cx).unwrap());
+        self.hosted.observe(&batch).unwrap();
+        self.collect();
+        self.hosted.handle(ChainId::new(0), batch).unwrap();
+        self.collect();
     }
 
     /// From now on, whether a slow reader holds events up.
@@ -308,12 +314,12 @@ impl Rig {
 
     pub(crate) fn hear_from(&mut self, from: RuntimeKind, news: News) {
         let heard = Heard { from, news };
-        self.call(9, |m, cx| m.message(Message(Inner::News(heard)), cx).unwrap());
+        self.message(Message(Inner::News(heard)));
     }
 
     /// Processes that ran were read.
     pub(crate) fn hear_running(&mut self, running: Vec<Running>) {
-        self.call(9, |m, cx| m.message(Message(Inner::Running(running)), cx).unwrap());
+        self.message(Message(Inner::Running(running)));
     }
 
     /// The daemon says that this container has this name, and runs.
@@ -322,7 +328,8 @@ impl Rig {
     }
 
     pub(crate) fn end(&mut self, chain: u32) {
-        self.call(chain, |m, cx| m.end(cx).unwrap());
+        self.hosted.end(ChainId::new(chain)).unwrap();
+        self.collect();
     }
 
     /// Time passes; timers come when they are due.
@@ -333,7 +340,7 @@ impl Rig {
             let Some((at, _)) = next.filter(|(_, (due, _))| *due <= until) else { break };
             let (due, message) = self.timers.remove(at);
             self.ms.store(due.max(self.ms.load(Relaxed)), Relaxed);
-            self.call(9, |m, cx| m.message(message, cx).unwrap());
+            self.message(message);
         }
         self.ms.store(until, Relaxed);
     }

@@ -1,7 +1,7 @@
 //! What it costs to bring an event into a program.
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::iter::repeat;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Evidence, Status};
@@ -12,10 +12,9 @@ use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, pri
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn batch() -> Batch {
-    let mut batch = Batch::new("procs".into(), vec![example(); 256]);
     let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    Batch::new("procs".into(), vec![example(); 256]).with_attributions(repeat(attribution))
 }
 
 fn write(c: &mut Criterion) {

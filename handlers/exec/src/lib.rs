@@ -11,7 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, Mailbox, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Mailbox, Problem, Schema, Setup,
 };
 use whalewatch_kit::Json;
 
@@ -83,12 +84,10 @@ impl Handler for Exec {
     const ABOUT: &'static str = "writes events as JSON lines to the standard input of a program, started again when it ends";
     type Options = ExecOptions;
     type Message = Message;
-
     // Chains that name the handler share the program.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // A program that reads slowly is waited for.
-    const BLOCKING: bool = true;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &ExecOptions, _: &[Schema]) -> Vec<Problem> {
         options.check()
@@ -116,7 +115,11 @@ impl Handler for Exec {
         Ok(exec)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         if matches!(self.state, State::Ended) {
             cx.dropped(batch.len() as u64);
             return Ok(());
@@ -151,12 +154,14 @@ impl Handler for Exec {
         Ok(())
     }
 
-    fn flush(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn flush(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.step(cx);
         self.look_again(cx);
         Ok(())
     }
+}
 
+impl Lifecycle for Exec {
     fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         self.bring_to_its_end(cx);
         Ok(())

@@ -109,20 +109,13 @@ impl ExecOptions {
                 problems.push(Problem::new("env", message).hint(hint));
             }
         }
-        if self.restart_after.0 < SHORTEST {
-            let message = format!("{} is too short a pause: at least 10ms", self.restart_after);
-            problems.push(Problem::new("restart_after", message).hint("write for example \"1s\""));
-        }
-        for (key, duration) in [
-            ("restart_after", self.restart_after),
-            ("restart_at_most", self.restart_at_most),
-            ("wait_at_most", self.wait_at_most),
-            ("end_within", self.end_within),
+        for (key, duration, least) in [
+            ("restart_after", self.restart_after, SHORTEST),
+            ("restart_at_most", self.restart_at_most, Duration::ZERO),
+            ("wait_at_most", self.wait_at_most, Duration::ZERO),
+            ("end_within", self.end_within, Duration::ZERO),
         ] {
-            if duration.0 > LONGEST {
-                let message = format!("{duration} is too long: at most 24h");
-                problems.push(Problem::new(key, message).hint("write for example \"30s\""));
-            }
+            problems.extend(Problem::check_range(key, duration.0, least..=LONGEST));
         }
         if self.restart_at_most < self.restart_after {
             let (most, after) = (self.restart_at_most, self.restart_after);

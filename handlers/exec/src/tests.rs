@@ -254,7 +254,7 @@ fn one_that_is_gone_later_is_tried_again_until_it_is_back() {
     bench.handle(batch(0..1)).unwrap();
     until(&mut bench, |bench| delivered(bench) == 1);
     fs::remove_file(&program).unwrap();
-    until(&mut bench, |bench| matches!(bench.handler.state, State::Down(_)));
+    until(&mut bench, |bench| matches!(bench.handler().state, State::Down(_)));
     bench.handle(batch(1..5)).unwrap();
     bench.flush().unwrap();
     write("cat >> out");

@@ -1,8 +1,8 @@
 //! What it costs to bring an event into a file.
 
 use std::hint::black_box;
+use std::iter::repeat;
 use std::path::Path;
-use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Evidence, HumanSize, Status};
@@ -13,10 +13,9 @@ use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, pri
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 fn batch() -> Batch {
-    let mut batch = Batch::new("procs".into(), vec![example(); 256]);
     let container = named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    Batch::new("procs".into(), vec![example(); 256]).with_attributions(repeat(attribution))
 }
 
 /// A real file, begun anew at 64 MiB.

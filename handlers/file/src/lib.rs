@@ -8,7 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Problem, Schema, Setup};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Problem, Schema, Setup,
+};
 use whalewatch_kit::Json;
 
 mod keeper;
@@ -62,12 +65,10 @@ impl Handler for JsonFile {
         "writes events to a file as JSON lines; rotates, compresses and deletes old files";
     type Options = FileOptions;
     type Message = Timer;
-
     // There is one file, so chains that name the handler share it.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // Disks are slow at times, and a full one is waited for.
-    const BLOCKING: bool = true;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &FileOptions, _: &[Schema]) -> Vec<Problem> {
         options.check()
@@ -89,7 +90,11 @@ impl Handler for JsonFile {
         })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Timer>,
+    ) -> Result<(), HandlerError> {
         let plan = self.json.plan(&batch);
         for event in batch.iter() {
             self.lines.add(|out| self.json.event(out, plan, event));
@@ -117,7 +122,7 @@ impl Handler for JsonFile {
         Ok(())
     }
 
-    fn flush(&mut self, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
+    fn flush(&mut self, cx: &mut ChainContext<'_, Timer>) -> Result<(), HandlerError> {
         self.write_out(cx);
         if self.sync == Sync::Flush {
             self.output.sync();
@@ -125,11 +130,13 @@ impl Handler for JsonFile {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, Timer>) -> Result<(), HandlerError> {
         self.write_out(cx);
         Ok(())
     }
+}
 
+impl Lifecycle for JsonFile {
     fn finish(&mut self, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
         self.write_out(cx);
         if self.sync != Sync::Never {

@@ -162,26 +162,18 @@ impl FileOptions {
     pub(crate) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.check_path());
-        if let Some(size) = self.rotate.size.filter(|size| *size < SMALLEST) {
-            let message = format!("{size} is too small to rotate at: at least {SMALLEST}");
-            problems
-                .push(Problem::new("rotate.size", message).hint("write for example \"100 MiB\""));
+        if let Some(size) = self.rotate.size {
+            problems.extend(Problem::check_range("rotate.size", size, SMALLEST..));
         }
-        if let Some(age) = self.rotate.age.filter(|age| age.0 < SHORTEST) {
-            let message = format!("{age} is too short to rotate after: at least 100ms");
-            problems.push(Problem::new("rotate.age", message).hint("write for example \"24h\""));
+        if let Some(age) = self.rotate.age {
+            problems.extend(Problem::check_range("rotate.age", age.0, SHORTEST..));
         }
-        if let Sync::Every(interval) = self.sync
-            && interval.0 < SHORTEST
-        {
-            let message = format!("{interval} is too often to sync: at least 100ms apart");
-            problems.push(Problem::new("sync", message).hint("write for example \"5s\""));
+        if let Sync::Every(interval) = self.sync {
+            problems.extend(Problem::check_range("sync", interval.0, SHORTEST..));
         }
-        if !(1..=1_000_000).contains(&self.keep) {
-            let message = format!("{} rotated files cannot be kept: 1 to 1000000", self.keep);
-            let hint = "to delete what is old, rotate smaller files and keep a few";
-            problems.push(Problem::new("keep", message).hint(hint));
-        }
+        let keep = Problem::check_range("keep", self.keep, 1..=1_000_000);
+        let hint = "to delete old events sooner, rotate smaller files and keep a few";
+        problems.extend(keep.map(|problem| problem.hint(hint)));
         if self.compress != Compress::None && self.rotate == Rotate::default() {
             let message = "only rotated files are compressed, and nothing says when to rotate";
             let hint = "set rotate = { size = \"100 MiB\" }, or leave compress out";

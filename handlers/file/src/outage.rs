@@ -7,9 +7,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use whalewatch_kit::Backoff;
+
 /// Pauses between two tries.
-const FIRST_PAUSE: Duration = Duration::from_millis(20);
-const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
 #[derive(Debug)]
 pub(crate) struct Outage {
@@ -23,7 +24,7 @@ pub(crate) struct Outage {
 #[derive(Debug)]
 struct Now {
     since: Instant,
-    pause: Duration,
+    backoff: Backoff,
     dropped: u64,
 }
 
@@ -41,14 +42,13 @@ impl Outage {
                 "cannot write to the file: tried again for {:?}, then events are dropped until it can be written to",
                 self.wait_at_most,
             );
-            Now { since: Instant::now(), pause: FIRST_PAUSE, dropped: 0 }
+            Now { since: Instant::now(), backoff: BACKOFF, dropped: 0 }
         });
         let left = self.wait_at_most.saturating_sub(now.since.elapsed());
         if left.is_zero() {
             return false;
         }
-        thread::sleep(now.pause.min(left));
-        now.pause = (now.pause * 2).min(LONGEST_PAUSE);
+        thread::sleep(now.backoff.pause().min(left));
         true
     }
 

@@ -344,8 +344,8 @@ fn what_is_synced_is_known() {
         let mut bench = bench(&FileOptions { sync, ..options(&path) });
         bench.handle(batch(0..1)).unwrap();
         bench.flush().unwrap();
-        assert_eq!(bench.handler.output.unsynced(), after_flush, "{sync:?}");
+        assert_eq!(bench.handler().output.unsynced(), after_flush, "{sync:?}");
         bench.advance(Duration::from_secs(5)).unwrap();
-        assert_eq!(bench.handler.output.unsynced(), sync == Sync::Never, "{sync:?}");
+        assert_eq!(bench.handler().output.unsynced(), sync == Sync::Never, "{sync:?}");
     }
 }

@@ -1,12 +1,13 @@
 //! What it costs to test an event.
 
 use std::hint::black_box;
+use std::iter::repeat;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Event, Evidence, Field, FieldInfo, Handler,
-    HandlerCounters, Process, Runtime, Timestamp, Type, Value,
+    Attribution, Batch, ChainId, Container, Event, Evidence, Field, FieldInfo, Hosted, Process,
+    Runtime, Timestamp, Type, Value,
 };
 use whalewatch_filter::{Filter, FilterOptions};
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
@@ -50,14 +51,13 @@ fn batch() -> Batch {
         process: Process { pid: 1000 + i, uid: i % 2, ..Process::default() },
         path: "/usr/bin/true",
     };
-    let mut batch = Batch::new("procs".into(), (0..256).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), (0..256).map(event).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn conditions(c: &mut Criterion) {
     let batch = batch();
-    let counters = HandlerCounters::default();
     let mut group = c.benchmark_group("filter");
     group.throughput(Throughput::Elements(batch.len() as u64));
     for (name, when) in [
@@ -71,24 +71,22 @@ fn conditions(c: &mut Criterion) {
             "kind == 'process.exec' && (process.user.id != 0 || container.name in ['a', 'web-1'])",
         ),
     ] {
-        let mut filter =
-            Filter::new(&FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() })
-                .expect("a condition");
-        let (mut outgoing, mut timers) = (Vec::with_capacity(2), Vec::new());
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        // The first batch shows what its events look like.
-        filter.handle(batch.clone(), &mut cx).expect("it does not fail");
+        let options = FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() };
+        let filter = Filter::new(&options).expect("a condition");
+        let mut hosted = Hosted::new(filter, Arc::default());
+        let chain = ChainId::new(0);
+        // The condition is compiled for the schema of the first batch.
+        hosted.handle(chain, batch.clone()).expect("it does not fail");
         let copy = batch.clone();
         print_allocations(&format!("filter/{name}"), batch.len() as u64, || {
-            filter.handle(copy, &mut cx).expect("it does not fail");
+            hosted.handle(chain, copy).expect("it does not fail");
         });
         group.bench_function(name, |b| {
-            b.iter_batched_ref(
-                || (Some(batch.clone()), Vec::with_capacity(1), Vec::new()),
-                |(batch, outgoing, timers)| {
-                    let mut cx = Context::new(ChainId(0), &counters, outgoing, timers);
-                    let batch = black_box(batch.take()).expect("each is used once");
-                    filter.handle(batch, &mut cx)
+            b.iter_batched(
+                || batch.clone(),
+                |batch| {
+                    hosted.outgoing.clear();
+                    hosted.handle(chain, black_box(batch))
                 },
                 BatchSize::SmallInput,
             );

@@ -6,7 +6,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, Never, OnFailure, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Declaration, Handler, HandlerError, Never, OnFailure, Problem,
+    Schema, Setup,
 };
 use whalewatch_kit::{Condition, Tests};
 
@@ -67,9 +68,8 @@ impl Handler for Filter {
         "keeps the events of some containers, or those for which a condition holds, or both";
     type Options = FilterOptions;
     type Message = Never;
-
     // It fails only on events that were not there to be checked against, and would do so again.
-    const ON_FAILURE: OnFailure = OnFailure::Stop;
+    const DECLARATION: Declaration<Self> = Declaration::new().on_failure(OnFailure::Stop);
 
     fn check(options: &FilterOptions, input: &[Schema]) -> Vec<Problem> {
         match Self::new(options) {
@@ -79,18 +79,14 @@ impl Handler for Filter {
         }
     }
 
-    fn build(options: &FilterOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &FilterOptions, _: &Setup) -> Result<Self, BuildError> {
         Self::new(options).map_err(|problems| {
             let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
             BuildError(messages.join("; "))
         })
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if let Some(containers) = &mut self.containers {
             cx.filtered(batch.retain(|event| containers.hold(event.attribution())));
         }

@@ -5,80 +5,50 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, ChainId, Container, Event, Evidence, Field, FieldInfo, HandlerCounters, Process,
-    Runtime, Texts, Timestamp, Type, Value,
+    Attribution, ChainId, Container, Event, Evidence, Hosted, OwnedValue, Process, Runtime, Type,
 };
+use whalewatch_kit::testing::{TestEvent, TestType, process};
 
 use super::*;
 
-#[derive(Clone, Default)]
-struct Ran {
-    process: Process,
-    args: Option<&'static [u8]>,
-    exit: Option<i64>,
-    flag: Option<bool>,
-}
+#[derive(Clone)]
+struct Ran;
 
-const fn field<E>(name: &'static str, ty: Type, get: fn(&E) -> Value<'_>) -> Field<E> {
-    Field { info: FieldInfo { name, ty, doc: "" }, get }
-}
-
-impl Event for Ran {
+impl TestType for Ran {
     const NAME: &'static str = "ran";
     const KINDS: &'static [&'static str] = &["process.exec"];
-    const FIELDS: &'static [Field<Self>] = &[
-        field("process.command_args", Type::Texts, |e| {
-            e.args.map_or(Value::Null, |args| Value::Texts(Texts(args)))
-        }),
-        field("process.exit.code", Type::Int, |e| e.exit.map_or(Value::Null, Value::Int)),
-        field("flag", Type::Bool, |e| e.flag.map_or(Value::Null, Value::Bool)),
+    const FIELDS: &'static [(&'static str, Type)] = &[
+        ("process.command_args", Type::Texts),
+        ("process.exit.code", Type::Int),
+        ("flag", Type::Bool),
     ];
-
-    fn kind(&self) -> &'static str {
-        "process.exec"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(1)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        Some(&self.process)
-    }
 }
 
 /// An event with a field that [`Ran`] lacks.
 #[derive(Clone)]
 struct Opened;
 
-impl Event for Opened {
+impl TestType for Opened {
     const NAME: &'static str = "opened";
     const KINDS: &'static [&'static str] = &["file.open"];
-    const FIELDS: &'static [Field<Self>] =
-        &[field("file.path", Type::Text, |_| Value::Text(b"/etc/passwd"))];
-
-    fn kind(&self) -> &'static str {
-        "file.open"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(1)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
+    const FIELDS: &'static [(&'static str, Type)] = &[("file.path", Type::Text)];
 }
 
-fn ran() -> Ran {
-    let mut comm = [0; 16];
-    comm[..4].copy_from_slice(b"true");
-    let process = Process { pid: 7, uid: 33, comm, ..Process::default() };
-    Ran { process, args: Some(b"/bin/true\0-v\0"), exit: None, flag: Some(true) }
+fn bare() -> TestEvent<Ran> {
+    TestEvent::of("process.exec").at(1).by(Process { uid: 33, ..process(7, "true") })
+}
+
+fn ran() -> TestEvent<Ran> {
+    let args = OwnedValue::texts([&b"/bin/true"[..], b"-v"]);
+    bare().with("process.command_args", args).with("flag", true)
+}
+
+fn opened() -> TestEvent<Opened> {
+    TestEvent::of("file.open").at(1).with("file.path", "/etc/passwd")
 }
 
 fn schemas() -> [Schema; 2] {
-    [Schema::of::<Ran>(), Schema::of::<Opened>()]
+    [Schema::of::<TestEvent<Ran>>(), Schema::of::<TestEvent<Opened>>()]
 }
 
 fn only(when: &str) -> FilterOptions {
@@ -89,15 +59,17 @@ fn check(when: &str) -> Vec<Problem> {
     Filter::check(&only(when), &schemas())
 }
 
+fn hosted(when: &str) -> Hosted<Filter> {
+    Hosted::new(Filter::new(&only(when)).unwrap(), Arc::default())
+}
+
 /// How many of a batch with one event the filter lets through, and how many it counts as filtered.
 fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u64) {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-    let mut batch = Batch::new("t".into(), vec![event]);
-    batch.attribute(|_| attribution.clone());
-    Filter::new(&only(when)).unwrap().handle(batch, &mut cx).unwrap();
-    (outgoing.iter().map(|(_, batch)| batch.len()).sum(), counters.filtered.load(Relaxed))
+    let batch = Batch::new("t".into(), vec![event]).with_attributions([attribution.clone()]);
+    let mut hosted = hosted(when);
+    hosted.handle(ChainId::new(0), batch).unwrap();
+    let passed = hosted.outgoing.iter().map(|(_, batch)| batch.len()).sum();
+    (passed, hosted.counters().filtered.load(Relaxed))
 }
 
 fn web() -> Attribution {
@@ -150,7 +122,7 @@ fn conditions_mean_what_they_say() {
 
 #[test]
 fn a_field_that_an_event_lacks_is_null() {
-    let event = Ran { flag: None, args: None, ..ran() };
+    let event = bare();
     for (when, want) in [
         ("process.exit.code == 0", false),
         ("process.exit.code != 0", true),
@@ -186,45 +158,45 @@ fn a_field_that_an_event_lacks_is_null() {
         let passed = pass(when, event.clone(), &Attribution::host(Evidence::Cgroup)).0;
         assert_eq!(passed, usize::from(want), "{when}");
     }
-    assert_eq!(pass("file.path.endsWith('passwd')", Opened, &web()).0, 1);
-    assert_eq!(pass("process.pid == 0", Opened, &web()).0, 0, "no process, no pid");
+    assert_eq!(pass("file.path.endsWith('passwd')", opened(), &web()).0, 1);
+    assert_eq!(pass("process.pid == 0", opened(), &web()).0, 0, "no process, no pid");
 }
 
 #[test]
 fn each_mistake_is_found_with_its_place_and_a_hint() {
     for (when, at, message, hint) in [
-        ("process.uid == 0", 0, "no event here has a field `process.uid`", "`process.user.id`"),
-        ("true && pid == 1", 8, "no event here has a field `pid`", "`process.pid`"),
+        ("process.uid == 0", 0, "no incoming event has a field `process.uid`", "`process.user.id`"),
+        ("true && pid == 1", 8, "no incoming event has a field `pid`", "`process.pid`"),
         ("process.parent_pd == 1", 0, "`process.parent_pd`", "did you mean `process.parent_pid`?"),
-        ("kind == exec", 8, "no event here has a field `exec`", "write 'exec'"),
+        ("kind == exec", 8, "no incoming event has a field `exec`", "write 'exec'"),
         (
             "process.pid == '7'",
             0,
-            "`==` cannot compare `process.pid`, a number, with a string",
+            "`==` cannot compare `process.pid` (a number) with a string",
             "write 7 without quotes",
         ),
-        ("process.comm == 7", 0, "`process.comm`, a string, with a number", "write '7' in quotes"),
-        ("flag == 1", 0, "`flag`, a bool, with a number", "true or false"),
+        ("process.comm == 7", 0, "`process.comm` (a string) with a number", "write '7' in quotes"),
+        ("flag == 1", 0, "`flag` (a bool) with a number", "true or false"),
         ("flag < true", 0, "`<` cannot compare", ""),
         ("process.pid < null", 0, "with null", ""),
-        ("container == 'web'", 0, "`container`, an object,", "null only"),
+        ("container == 'web'", 0, "`container` (a group of fields)", "only be compared with null"),
         ("process.comm == ['a']", 0, "with a list", "in [a, b]"),
-        ("process.command_args == 'a'", 0, "a list, with a string", "element in list"),
-        ("process.pid in ['7', 'a']", 0, "a number, with a string", "write 7 without quotes"),
-        ("process.pid in process.command_args", 0, "cannot hold `process.pid`, a number", ""),
-        ("'a' in process.comm", 7, "right of `in` stands a list", "text.contains(part)"),
-        ("process.pid", 0, "`process.pid`, a number, is no condition", "compare it"),
-        ("!process.comm", 1, "`process.comm`, a string, is no condition", "compare it"),
-        ("'a'", 0, "a string is no condition", ""),
-        ("null", 0, "null is no condition", ""),
+        ("process.command_args == 'a'", 0, "(a list) with a string", "element in list"),
+        ("process.pid in ['7', 'a']", 0, "(a number) with a string", "write 7 without quotes"),
+        ("process.pid in process.command_args", 0, "cannot contain `process.pid` (a number)", ""),
+        ("'a' in process.comm", 7, "`in` needs a list on its right", "string.contains(part)"),
+        ("process.pid", 0, "`process.pid` (a number) is not a condition", "compare it"),
+        ("!process.comm", 1, "`process.comm` (a string) is not a condition", "compare it"),
+        ("'a'", 0, "a string is not a condition", ""),
+        ("null", 0, "null is not a condition", ""),
         ("process.comm.startWith('a')", 13, "no method `startWith`", "did you mean `startsWith`?"),
         ("process.comm.like('a')", 13, "no method `like`", "startsWith, endsWith"),
         ("process.comm.contains()", 13, "`contains` takes one string", ""),
         ("process.comm.contains(7)", 22, "`contains` takes one string, not a number", ""),
-        ("process.pid.contains('7')", 12, "not of `process.pid`, a number", ""),
+        ("process.pid.contains('7')", 12, "not of `process.pid` (a number)", ""),
         ("process.command_args.contains('a')", 21, "a list", "element in list"),
-        ("has(nothing.at.all)", 4, "no event here has a field `nothing.at.all`", ""),
-        ("a = 1", 2, "`=` has no meaning here", "write `==`"),
+        ("has(nothing.at.all)", 4, "no incoming event has a field `nothing.at.all`", ""),
+        ("a = 1", 2, "unexpected `=`", "write `==`"),
     ] {
         let problems = check(when);
         let problem = problems.first().unwrap_or_else(|| panic!("{when} has a problem"));
@@ -249,30 +221,22 @@ fn a_type_that_differs_between_events_is_found() {
 
 #[test]
 fn a_batch_keeps_what_passes_in_order() {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(3), &counters, &mut outgoing, &mut timers);
-    let events = (0..10).map(|pid| {
-        let process = Process { pid, ..Process::default() };
-        Ran { process, ..Ran::default() }
-    });
-    let mut filter = Filter::new(&only("process.pid in [9, 2, 4]")).unwrap();
-    filter.handle(Batch::new("t".into(), events.collect()), &mut cx).unwrap();
-    let (chain, batch) = &outgoing[0];
+    let events = (0..10).map(|pid| bare().by(process(pid, "true")));
+    let mut filter = hosted("process.pid in [9, 2, 4]");
+    filter.handle(ChainId::new(3), Batch::new("t".into(), events.collect())).unwrap();
+    let (chain, batch) = &filter.outgoing[0];
     let pids: Vec<_> = batch.iter().map(|event| event.process().unwrap().pid).collect();
-    assert_eq!((*chain, pids), (ChainId(3), vec![2, 4, 9]));
-    assert_eq!(counters.filtered.load(Relaxed), 7);
+    assert_eq!((*chain, pids), (ChainId::new(3), vec![2, 4, 9]));
+    assert_eq!(filter.counters().filtered.load(Relaxed), 7);
 }
 
 #[test]
 fn events_that_the_condition_was_not_checked_against_are_an_error() {
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-    let mut filter = Filter::new(&only("flag == 1")).unwrap();
-    let error = filter.handle(Batch::new("t".into(), vec![ran()]), &mut cx).unwrap_err();
+    let mut filter = hosted("flag == 1");
+    let batch = Batch::new("t".into(), vec![ran()]);
+    let error = filter.handle(ChainId::new(0), batch).unwrap_err();
     assert!(error.to_string().contains("does not fit ran events: `==` cannot compare"), "{error}");
-    assert!(outgoing.is_empty());
+    assert!(filter.outgoing.is_empty());
 }
 
 proptest! {
@@ -288,7 +252,7 @@ proptest! {
         if check(&when).is_empty() {
             let (passed, filtered) = pass(&when, ran(), &web());
             prop_assert_eq!(passed as u64 + filtered, 1);
-            pass(&when, Opened, &Attribution::unknown());
+            pass(&when, opened(), &Attribution::unknown());
         }
     }
 }

@@ -7,6 +7,7 @@
 use std::env;
 use std::fs;
 use std::hint::black_box;
+use std::iter::repeat;
 use std::net::{TcpListener, TcpStream};
 use std::path;
 use std::process::{Child, Command, Stdio};
@@ -31,9 +32,8 @@ fn batch() -> Batch {
         name: Some("web-1".into()),
         ..Container::bare("e0d4".repeat(16), Runtime::Docker)
     });
-    let mut batch = Batch::new("procs".into(), vec![example(); EVENTS]);
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    Batch::new("procs".into(), vec![example(); EVENTS]).with_attributions(repeat(attribution))
 }
 
 fn records(c: &mut Criterion) {

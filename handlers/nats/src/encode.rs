@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use whalewatch_core::{Batch, EventRef};
+use whalewatch_core::{Batch, EventRef, PerType};
 use whalewatch_kit::{Filled, Json, Template};
 
 use crate::record;
@@ -19,8 +19,7 @@ pub(crate) struct Encoder {
     json: Json,
     template: Template,
     host: Arc<str>,
-    /// By name of the event type.
-    subjects: Vec<(&'static str, Filled)>,
+    subjects: PerType<Filled>,
     /// What every id begins with.
     prefix: String,
     /// The number that the last id ends with.
@@ -40,7 +39,7 @@ impl Encoder {
             json: Json::new(&host),
             template,
             host,
-            subjects: Vec::new(),
+            subjects: PerType::new(),
             prefix,
             number: 0,
             buffer: Vec::new(),
@@ -54,12 +53,7 @@ impl Encoder {
         mut give: impl FnMut(Bytes, u64) -> Result<(), E>,
     ) -> Result<(), E> {
         let plan = self.json.plan(batch);
-        let name = batch.event_name();
-        let known = self.subjects.iter().position(|(known, _)| *known == name);
-        let subject = known.unwrap_or_else(|| {
-            self.subjects.push((name, self.template.fill(&batch.schema(), &self.host)));
-            self.subjects.len() - 1
-        });
+        let subject = self.subjects.place(batch, |schema| self.template.fill(schema, &self.host));
         let mut count = 0;
         for event in batch.iter() {
             self.event(plan, subject, event);
@@ -87,7 +81,7 @@ impl Encoder {
                 out.extend_from_slice(digits.format(*number).as_bytes());
             },
             |out| {
-                subjects[subject].1.write_fields(out, event, |out, field, value| match field {
+                subjects[subject].write_fields(out, event, |out, field, value| match field {
                     "kind" => subject::kind(out, value),
                     _ => subject::token(out, value),
                 });

@@ -28,7 +28,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flume::{SendTimeoutError, TrySendError};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Problem, Schema, Setup};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Problem, Schema, Setup,
+};
 use whalewatch_kit::Template;
 
 pub use options::{AuthOptions, NatsOptions, SpoolOptions, StreamOptions, TlsOptions, WhenFull};
@@ -71,12 +74,10 @@ impl Handler for Nats {
     const ABOUT: &'static str = "publishes events to NATS JetStream with acknowledgements, and spools them on disk during an outage";
     type Options = NatsOptions;
     type Message = NatsMessage;
-
     // One spool, one order, one connection for all chains that name it.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // The helper may have to wait for the disk, and the handler for the helper.
-    const BLOCKING: bool = true;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &NatsOptions, input: &[Schema]) -> Vec<Problem> {
         options.check(input)
@@ -123,7 +124,7 @@ impl Handler for Nats {
     fn handle(
         &mut self,
         batch: Batch,
-        cx: &mut Context<'_, NatsMessage>,
+        cx: &mut ChainContext<'_, NatsMessage>,
     ) -> Result<(), HandlerError> {
         let Self { encoder, records, congested, name, .. } = self;
         let deadline = Instant::now() + PATIENCE;
@@ -152,7 +153,9 @@ impl Handler for Nats {
         self.count(cx);
         Ok(())
     }
+}
 
+impl Lifecycle for Nats {
     fn finish(&mut self, cx: &mut Context<'_, NatsMessage>) -> Result<(), HandlerError> {
         let ended = self.stop(self.stop_timeout);
         self.count(cx);

@@ -20,6 +20,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use whalewatch_core::error::with_causes;
 
 use crate::options::{AuthOptions, NatsOptions};
 use crate::record::Record;
@@ -69,10 +70,10 @@ impl Link {
         let servers: Result<Vec<ServerAddr>, _> =
             options.servers.iter().map(|s| s.parse()).collect();
         let servers = servers.map_err(|error| error.to_string())?;
-        let client = settings.connect(servers).await.map_err(|error| causes(&error))?;
+        let client = settings.connect(servers).await.map_err(|error| with_causes(&error))?;
         connected.store(true, Relaxed);
         let inbox = client.new_inbox();
-        let answers = client.subscribe(format!("{inbox}.*")).await.map_err(|e| causes(&e))?;
+        let answers = client.subscribe(format!("{inbox}.*")).await.map_err(|e| with_causes(&e))?;
         ensure_stream(options, &client, limit).await?;
         Ok(Self { client, inbox, answers, broken })
     }
@@ -96,7 +97,7 @@ impl Link {
             {
                 Published::Refused(error.to_string())
             }
-            Err(error) => Published::Broken(causes(&error)),
+            Err(error) => Published::Broken(with_causes(&error)),
         }
     }
 
@@ -244,7 +245,7 @@ async fn ensure_stream(
     let context = jetstream::new(client.clone());
     match timeout(limit, context.get_or_create_stream(config)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("stream {:?}: {}", wanted.name, causes(&error))),
+        Ok(Err(error)) => Err(format!("stream {:?}: {}", wanted.name, with_causes(&error))),
         Err(_) => Err(format!("stream {:?}: no answer within {limit:?}", wanted.name)),
     }
 }
@@ -286,21 +287,6 @@ fn read(message: &Message) -> Answer {
         Ok(Ack { error: None, seq: 1.. }) => Answer::Taken,
         _ => Answer::NotNow("what answers is no stream".to_owned()),
     }
-}
-
-/// An error with its causes, on one line.
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -185,16 +185,17 @@ impl NatsOptions {
                 problems.extend(subject::check("subject", &self.subject));
             }
         }
-        if !(1..=16_384).contains(&self.max_in_flight) {
-            let message = format!("{} is out of range: 1 to 16384", self.max_in_flight);
-            problems.push(Problem::new("max_in_flight", message));
+        let buffer = HumanSize(1 << 20)..=HumanSize(1 << 30);
+        problems.extend(Problem::check_range("max_in_flight", self.max_in_flight, 1..=16_384));
+        problems.extend(Problem::check_range("buffer", self.buffer, buffer));
+        let (ms, minute) = (Duration::from_millis(1), Duration::from_mins(1));
+        for (key, time, range) in [
+            ("connect_timeout", self.connect_timeout, ms..=minute),
+            ("ack_timeout", self.ack_timeout, ms..=10 * minute),
+            ("stop_timeout", self.stop_timeout, Duration::ZERO..=minute),
+        ] {
+            problems.extend(Problem::check_range(key, time.0, range));
         }
-        size("buffer", self.buffer, HumanSize(1 << 20), HumanSize(1 << 30), &mut problems);
-        let minute = Duration::from_mins(1);
-        let least = Duration::from_millis(1);
-        time("connect_timeout", self.connect_timeout, least, minute, &mut problems);
-        time("ack_timeout", self.ack_timeout, least, 10 * minute, &mut problems);
-        time("stop_timeout", self.stop_timeout, Duration::ZERO, minute, &mut problems);
         if let Some(stream) = &self.stream {
             stream.check(&self.subject, &mut problems);
         }
@@ -213,15 +214,10 @@ impl NatsOptions {
                 let hint = "name a folder: \"/var/lib/whalewatch/nats\"";
                 problems.push(Problem::new("spool.dir", "no folder is named").hint(hint));
             }
-            size(
-                "spool.max_size",
-                spool.max_size,
-                HumanSize(1 << 20),
-                HumanSize(1 << 50),
-                &mut problems,
-            );
-            let hour = Duration::from_hours(1);
-            time("spool.sync", spool.sync, Duration::from_millis(10), hour, &mut problems);
+            let sizes = HumanSize(1 << 20)..=HumanSize(1 << 50);
+            problems.extend(Problem::check_range("spool.max_size", spool.max_size, sizes));
+            let times = Duration::from_millis(10)..=Duration::from_hours(1);
+            problems.extend(Problem::check_range("spool.sync", spool.sync.0, times));
         }
         problems
     }
@@ -270,10 +266,7 @@ impl StreamOptions {
             let hint = "use letters, digits, - and _: \"whalewatch\"";
             problems.push(Problem::new("stream.name", message).hint(hint));
         }
-        if !(1..=5).contains(&self.replicas) {
-            let message = format!("{} is out of range: 1 to 5", self.replicas);
-            problems.push(Problem::new("stream.replicas", message));
-        }
+        problems.extend(Problem::check_range("stream.replicas", self.replicas, 1..=5));
         if self.subjects.is_empty() && subject::common(template).is_empty() {
             let message = "which subjects it takes cannot be told: they begin with a value";
             let hint = "set stream.subjects, or begin the subject with a fixed token";
@@ -286,16 +279,20 @@ impl StreamOptions {
                 problems.push(Problem::new("stream.subjects", message).hint(hint));
             }
         }
-        let second = Duration::from_secs(1);
         if let Some(age) = self.max_age {
-            time("stream.max_age", age, second, Duration::MAX, problems);
+            let second = Duration::from_secs(1);
+            problems.extend(Problem::check_range("stream.max_age", age.0, second..));
         }
-        let most = self.max_age.map_or(Duration::MAX, |age| age.0);
         // The server refuses a window that is longer than events are kept.
-        let window = self.duplicate_window;
-        time("stream.duplicate_window", window, Duration::from_millis(100), most, problems);
+        let (key, window) = ("stream.duplicate_window", self.duplicate_window.0);
+        let least = Duration::from_millis(100);
+        problems.extend(match self.max_age {
+            Some(age) => Problem::check_range(key, window, least..=age.0),
+            None => Problem::check_range(key, window, least..),
+        });
         if let Some(bytes) = self.max_bytes {
-            size("stream.max_bytes", bytes, HumanSize(1 << 20), HumanSize(1 << 60), problems);
+            let sizes = HumanSize(1 << 20)..=HumanSize(1 << 60);
+            problems.extend(Problem::check_range("stream.max_bytes", bytes, sizes));
         }
     }
 }
@@ -323,37 +320,6 @@ impl AuthOptions {
             let message = "a user and one place of the password belong together";
             problems.push(Problem::new("auth", message).hint(hint));
         }
-    }
-}
-
-fn time(
-    key: &str,
-    time: HumanDuration,
-    least: Duration,
-    most: Duration,
-    problems: &mut Vec<Problem>,
-) {
-    if !(least..=most).contains(&time.0) {
-        let most = if most == Duration::MAX {
-            String::new()
-        } else {
-            format!(" to {}", HumanDuration(most))
-        };
-        let message = format!("{time} is out of range: {}{most}", HumanDuration(least));
-        problems.push(Problem::new(key, message));
-    }
-}
-
-fn size(
-    key: &str,
-    size: HumanSize,
-    least: HumanSize,
-    most: HumanSize,
-    problems: &mut Vec<Problem>,
-) {
-    if !(least..=most).contains(&size) {
-        let message = format!("{size} is out of range: {least} to {most}");
-        problems.push(Problem::new(key, message));
     }
 }
 

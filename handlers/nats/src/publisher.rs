@@ -8,6 +8,7 @@ use tokio::pin;
 use tokio::runtime::Builder;
 use tokio::time::{Instant, sleep_until};
 use whalewatch_core::Mailbox;
+use whalewatch_kit::Backoff;
 
 use crate::flight::Flight;
 use crate::link::{Answer, Link, Published};
@@ -17,8 +18,8 @@ use crate::tally::Tally;
 
 /// Records sent before what comes in is looked at again.
 const TURN: usize = 256;
-/// Pauses between attempts to connect: the first, and the longest.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// Pauses between attempts to connect.
+const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Nothing more is sent while the first on its way waits so long: should the stream have got a new
 /// leader, it must not take what is sent now before what was lost.
 const STALL: Duration = Duration::from_secs(1);
@@ -70,7 +71,7 @@ struct Work {
     open: u64,
     /// Since when there is no server that takes events.
     outage: Option<Instant>,
-    pause: Duration,
+    backoff: Backoff,
     tick: Instant,
     stopping: Option<(Instant, flume::Sender<()>)>,
     /// Whether it was told that the spool is full.
@@ -90,7 +91,7 @@ impl Publisher {
             own,
             open: 0,
             outage: None,
-            pause: PAUSES.0,
+            backoff: BACKOFF,
             tick,
             stopping: None,
             told_full: false,
@@ -125,8 +126,7 @@ impl Work {
     /// One connection, from the pause before it until it breaks.
     async fn session(&mut self) -> Over {
         if self.outage.is_some() {
-            let until = Instant::now() + self.pause;
-            self.pause = (self.pause * 2).min(PAUSES.1);
+            let until = Instant::now() + self.backoff.pause();
             loop {
                 if self.is_done(true) {
                     return Over::Stopped;
@@ -373,7 +373,7 @@ impl Work {
             };
             tracing::warn!(handler = %self.p.name, "no NATS server takes events ({reason}); {place} until one does");
             self.outage = Some(Instant::now());
-            self.pause = PAUSES.0;
+            self.backoff.reset();
         } else {
             tracing::debug!(handler = %self.p.name, "still no NATS server: {reason}");
         }

@@ -3,7 +3,9 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Declaration, Handler, HandlerError, Never, Setup,
+};
 
 /// Options of the `null` handler: it has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -18,14 +20,13 @@ impl Handler for Null {
     const ABOUT: &'static str = "takes every event and does nothing with it";
     type Options = NullOptions;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    const OUTPUT: bool = true;
-
-    fn build(_: &NullOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &NullOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.delivered(batch.len() as u64);
         Ok(())
     }
@@ -33,9 +34,10 @@ impl Handler for Null {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use whalewatch_core::{ChainId, Event, Field, HandlerCounters, Process, Timestamp};
+    use whalewatch_core::{ChainId, Event, Field, Hosted, Process, Timestamp};
 
     use super::*;
 
@@ -62,11 +64,10 @@ mod tests {
 
     #[test]
     fn every_event_is_counted_as_delivered_and_none_goes_on() {
-        let counters = HandlerCounters::default();
-        let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        Null.handle(Batch::new("ticks".into(), vec![Tick, Tick, Tick]), &mut cx).unwrap();
-        assert_eq!(counters.output.load(Relaxed), 3);
-        assert!(outgoing.is_empty());
+        let mut hosted = Hosted::new(Null, Arc::default());
+        let batch = Batch::new("ticks".into(), vec![Tick, Tick, Tick]);
+        hosted.handle(ChainId::new(0), batch).unwrap();
+        assert_eq!(hosted.counters().output.load(Relaxed), 3);
+        assert!(hosted.outgoing.is_empty());
     }
 }

@@ -13,6 +13,7 @@ use tonic::codec::{Codec, CompressionEncoding, DecodeBuf, Decoder, EncodeBuf, En
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
+use whalewatch_core::error::append_causes;
 use whalewatch_kit::net;
 
 use crate::answer::{Outcome, Response};
@@ -102,16 +103,7 @@ fn outcome(status: &Status) -> Outcome {
 }
 
 fn describe(status: &Status) -> String {
-    let mut text = format!("{:?}: {}", status.code(), status.message());
-    let mut cause = status.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
+    append_causes(format!("{:?}: {}", status.code(), status.message()), status.source())
 }
 
 /// Requests are encoded before; answers are decoded.

@@ -9,7 +9,8 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, OnFailure, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Problem, Schema, Setup,
 };
 use whalewatch_kit::net::{Delivery, headers};
 
@@ -75,13 +76,10 @@ impl Handler for Otlp {
         "sends events as OpenTelemetry logs to a collector, over gRPC or HTTP";
     type Options = OtlpOptions;
     type Message = Message;
-
     // One connection to one receiver, whichever chains name it.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // At the end it waits for what is still to be sent.
-    const BLOCKING: bool = true;
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &OtlpOptions, input: &[Schema]) -> Vec<Problem> {
         options.check(input)
@@ -109,7 +107,11 @@ impl Handler for Otlp {
         Ok(Self { groups, delivery, options: options.clone(), requests: 0, timed: false })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         let most = u64::from(self.options.batch);
         let (delivery, mut sent) = (&mut self.delivery, 0);
         self.groups.take(&batch, now(), |groups| {
@@ -139,7 +141,9 @@ impl Handler for Otlp {
         }
         self.delivery.settle(cx)
     }
+}
 
+impl Lifecycle for Otlp {
     fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
         self.send(cx);
         self.delivery.finish(cx)

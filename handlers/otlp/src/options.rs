@@ -170,13 +170,9 @@ impl OtlpOptions {
 
     fn numbers(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if !(1..=BATCH_MAX).contains(&self.batch) {
-            let message = format!("{} events in one request cannot be", self.batch);
-            problems.push(Problem::new("batch", message).hint("1 to 10000"));
-        }
-        if self.max_queued > QUEUE_MAX {
-            let message = format!("{} events would take gigabytes of memory", self.max_queued);
-            problems.push(Problem::new("max_queued", message).hint("at most 10000000"));
+        problems.extend(Problem::check_range("batch", self.batch, 1..=BATCH_MAX));
+        if let Some(problem) = Problem::check_range("max_queued", self.max_queued, ..=QUEUE_MAX) {
+            problems.push(problem.hint("more events would take gigabytes of memory"));
         } else if self.max_queued < self.batch {
             let message = format!("no request of {} events fits in", self.batch);
             problems.push(
@@ -193,10 +189,7 @@ impl OtlpOptions {
         ] {
             let most = if key == "give_up" { 24 } else { 1 };
             let range = Duration::from_millis(least)..=Duration::from_hours(most);
-            if !range.contains(&duration.0) {
-                let hint = format!("{} to {most}h", if least == 0 { "0s" } else { "1ms" });
-                problems.push(Problem::new(key, format!("{duration} cannot be")).hint(hint));
-            }
+            problems.extend(Problem::check_range(key, duration.0, range));
         }
         if self.retry_pause > self.retry_pause_max {
             let message = format!("is longer than retry_pause_max, {}", self.retry_pause_max);
@@ -245,9 +238,9 @@ mod tests {
         for (json, key, word) in [
             (r#"{"endpoint":"localhost:4317"}"#, "endpoint", "no scheme"),
             (r#"{"endpoint":"http://x/v1/logs"}"#, "endpoint", "path"),
-            (r#"{"batch":0}"#, "batch", "cannot be"),
+            (r#"{"batch":0}"#, "batch", "out of range"),
             (r#"{"batch":100,"max_queued":99}"#, "max_queued", "100"),
-            (r#"{"max_queued":4000000000}"#, "max_queued", "memory"),
+            (r#"{"max_queued":4000000000}"#, "max_queued", "out of range"),
             (r#"{"timeout":"0s"}"#, "timeout", "0s"),
             (r#"{"interval":"2h"}"#, "interval", "2h"),
             (r#"{"retry_pause":"1m"}"#, "retry_pause", "retry_pause_max"),

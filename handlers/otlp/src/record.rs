@@ -1,6 +1,8 @@
 //! An event as a log record.
 
-use whalewatch_core::{Accessor, Batch, EventRef, FieldInfo, KUBERNETES, Type, Value};
+use whalewatch_core::{
+    Accessor, Batch, EventRef, FieldInfo, KUBERNETES, PerType, Schema, Type, Value,
+};
 use whalewatch_kit::text::visible;
 use whalewatch_kit::{Clock, Filled, Template};
 
@@ -46,8 +48,7 @@ pub(crate) struct Records {
     host: Box<str>,
     clock: Clock,
     text: Vec<u8>,
-    /// By name of the event type: a handful, so a list is the fastest map.
-    plans: Vec<(&'static str, Plan)>,
+    plans: PerType<Plan>,
 }
 
 /// How to write events of one type.
@@ -74,18 +75,14 @@ impl Records {
             host: host.into(),
             clock: Clock::new(),
             text: Vec::new(),
-            plans: Vec::new(),
+            plans: PerType::new(),
         }
     }
 
     /// Makes ready for the events of a batch: the number of its plan.
     pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
-        let name = batch.event_name();
-        self.plans.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            let plan = Plan::new(batch, self.body.as_ref(), &self.host);
-            self.plans.push((name, plan));
-            self.plans.len() - 1
-        })
+        let (body, host) = (self.body.as_ref(), &self.host);
+        self.plans.place(batch, |schema| Plan::new(schema, body, host))
     }
 
     /// Writes an event of the type that `plan` was made for, observed at that time, as the content
@@ -97,7 +94,7 @@ impl Records {
         event: EventRef<'_>,
         observed: u64,
     ) {
-        let plan = &mut self.plans[plan].1;
+        let plan = &mut self.plans[plan];
         let time = event.time().as_nanos();
         fixed64(out, RECORD_TIME, time);
         let severity = plan.severity.map_or(INFO, |accessor| Severity::of(event.value(accessor)));
@@ -135,8 +132,7 @@ impl Records {
 }
 
 impl Plan {
-    fn new(batch: &Batch, body: Option<&Template>, host: &str) -> Self {
-        let schema = batch.schema();
+    fn new(schema: &Schema, body: Option<&Template>, host: &str) -> Self {
         let attributes = schema.fields.iter().filter_map(|(info, accessor)| {
             let of_resource =
                 matches!(accessor, Accessor::Attribution(_)) && OF_RESOURCE.contains(&info.name);
@@ -147,7 +143,7 @@ impl Plan {
         Self {
             attributes: attributes.collect(),
             severity: schema.fields.iter().find(|field| is_severity(field)).map(|field| field.1),
-            body: body.map(|body| body.fill(&schema, host)),
+            body: body.map(|body| body.fill(schema, host)),
         }
     }
 }

@@ -7,10 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{
-    Attribution, Batch, ChainId, Context, Evidence, Handler, HandlerCounters, Status,
-};
-use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
+use whalewatch_core::{Attribution, Batch, ChainId, Evidence, Hosted, Mailbox, Status};
+use whalewatch_kit::testing::{Bench, CountingAllocator, example, named, print_allocations};
 use whalewatch_prometheus::{Kind, LabelOption, MetricOptions, Prometheus, PrometheusOptions};
 
 #[global_allocator]
@@ -23,13 +21,9 @@ fn batch(containers: usize) -> Batch {
     let containers: Vec<_> = (0..containers)
         .map(|n| named(&format!("{n:064x}"), &format!("web-{n}"), "nginx", Status::Running))
         .collect();
-    let mut batch = Batch::new("procs".into(), vec![example(); BATCH]);
-    let mut turn = containers.iter().cycle();
-    batch.attribute(|_| {
-        let container = turn.next().expect("a cycle has no end");
-        Attribution::container(Arc::clone(container), Evidence::Cgroup)
-    });
-    batch
+    let inside = |container| Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), vec![example(); BATCH]);
+    batch.with_attributions(containers.into_iter().map(inside).cycle())
 }
 
 fn field(name: &str) -> LabelOption {
@@ -56,8 +50,9 @@ fn options(metrics: Vec<MetricOptions>) -> PrometheusOptions {
     }
 }
 
-fn built(options: &PrometheusOptions) -> Prometheus {
-    Bench::<Prometheus>::new::<Ran>(options).expect("good options").handler
+fn built(options: &PrometheusOptions) -> Hosted<Prometheus> {
+    let setup = Bench::<Prometheus>::setup(Mailbox::new(drop));
+    Hosted::build(options, &setup, Arc::default()).expect("good options")
 }
 
 fn counting(c: &mut Criterion) {
@@ -67,7 +62,6 @@ fn counting(c: &mut Criterion) {
         ..counter.clone()
     };
     let condition = MetricOptions { when: Some("process.user.id == 0".into()), ..counter.clone() };
-    let counters = HandlerCounters::default();
     let mut group = c.benchmark_group("count");
     group.throughput(Throughput::Elements(BATCH as u64));
     for (name, metrics, containers) in [
@@ -79,24 +73,17 @@ fn counting(c: &mut Criterion) {
         ("counter and histogram, 200 containers", vec![counter, histogram()], 200),
     ] {
         let batch = batch(containers);
-        let mut handler = built(&options(metrics));
-        let mut call = |batch: Batch, outgoing: &mut Vec<_>| {
-            let mut timers = Vec::new();
-            let mut cx = Context::new(ChainId(0), &counters, outgoing, &mut timers);
-            handler.handle(batch, &mut cx).expect("handles");
+        let mut hosted = built(&options(metrics));
+        let mut call = |batch: Batch| {
+            hosted.handle(ChainId::new(0), batch).expect("handles");
+            hosted.timers.clear();
+            hosted.outgoing.pop()
         };
-        call(batch.clone(), &mut Vec::new());
-        let (again, mut outgoing) = (batch.clone(), Vec::with_capacity(1));
-        print_allocations(&format!("count/{name}"), BATCH as u64, || call(again, &mut outgoing));
+        call(batch.clone());
+        let again = batch.clone();
+        print_allocations(&format!("count/{name}"), BATCH as u64, || drop(call(again)));
         group.bench_function(name, |b| {
-            b.iter_batched(
-                || (batch.clone(), Vec::with_capacity(1)),
-                |(batch, mut outgoing)| {
-                    call(batch, &mut outgoing);
-                    outgoing
-                },
-                BatchSize::SmallInput,
-            );
+            b.iter_batched(|| batch.clone(), &mut call, BatchSize::SmallInput);
         });
     }
     group.finish();
@@ -106,14 +93,13 @@ fn page(c: &mut Criterion) {
     let mut metric = histogram();
     metric.labels.insert(0, field("kind"));
     let counter = PrometheusOptions::default().metrics.remove(0);
-    let mut handler = built(&options(vec![counter, metric]));
-    let counters = HandlerCounters::default();
+    let mut hosted = built(&options(vec![counter, metric]));
     for _ in 0..3 {
-        let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        handler.handle(batch(256), &mut cx).expect("handles");
+        hosted.handle(ChainId::new(0), batch(256)).expect("handles");
     }
-    c.bench_function("page of 256 counters and 256 histograms", |b| b.iter(|| handler.page()));
+    c.bench_function("page of 256 counters and 256 histograms", |b| {
+        b.iter(|| hosted.handler().page())
+    });
 }
 
 criterion_group!(benches, counting, page);

@@ -94,11 +94,9 @@ pub(crate) fn read(options: &PrometheusOptions) -> Checked {
         problems.push(Problem::new("listen", message).hint(hint));
     }
     check_max("max_series", options.max_series, &mut problems);
-    if options.expire.0 < SHORTEST_EXPIRE {
-        let message = format!("{} is too short", options.expire);
-        let hint = "set it to more than a few scrape intervals, \"10m\" for example; 1s at least";
-        problems.push(Problem::new("expire", message).hint(hint));
-    }
+    let expire = Problem::check_range("expire", options.expire.0, SHORTEST_EXPIRE..);
+    let hint = "set it to more than a few scrape intervals, for example \"10m\"";
+    problems.extend(expire.map(|problem| problem.hint(hint)));
     let mut metrics: Vec<Arc<Definition>> = Vec::new();
     for (index, metric) in options.metrics.iter().enumerate() {
         let mut reader = Reader { at: format!("metrics[{index}]"), problems: &mut problems };
@@ -113,10 +111,8 @@ pub(crate) fn read(options: &PrometheusOptions) -> Checked {
 }
 
 fn check_max(key: &str, max: u32, problems: &mut Vec<Problem>) {
-    if !(1..=MOST_SERIES).contains(&max) {
-        let message = format!("{max} is not between 1 and {MOST_SERIES}");
-        problems.push(Problem::new(key, message).hint("10000 suits most hosts"));
-    }
+    let problem = Problem::check_range(key, max, 1..=MOST_SERIES);
+    problems.extend(problem.map(|problem| problem.hint("10000 suits most hosts")));
 }
 
 /// Reads one metric.

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, OnFailure, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, OnFailure,
+    Problem, Schema, Setup,
 };
 
 mod accept;
@@ -84,13 +85,10 @@ impl Handler for Prometheus {
         "counts events for Prometheus to scrape, and tells how Whalewatch is doing";
     type Options = PrometheusOptions;
     type Message = Message;
-
     // There is one port, and one set of numbers behind it.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
-    const PASSES_ON: bool = true;
     // It fails only on events that were not there to be checked against, and would do so again.
-    const ON_FAILURE: OnFailure = OnFailure::Stop;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().passive().on_failure(OnFailure::Stop);
 
     fn check(options: &PrometheusOptions, input: &[Schema]) -> Vec<Problem> {
         let mut checked = definition::read(options);
@@ -124,7 +122,11 @@ impl Handler for Prometheus {
         })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         if !std::mem::replace(&mut self.sweeping, true) {
             cx.after(self.sweep, Message::Sweep);
         }

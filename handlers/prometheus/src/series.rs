@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use whalewatch_core::{Batch, EventRef, Schema, Value};
+use whalewatch_core::{Batch, EventRef, PerType, Schema, Value};
 use whalewatch_kit::fields::Selected;
 use whalewatch_kit::{Clock, Test};
 
@@ -41,9 +41,8 @@ pub(crate) struct Tally {
 #[derive(Debug)]
 pub(crate) struct Metric {
     pub(crate) definition: Arc<Definition>,
-    /// By type of the events; `None` where it does not count any of that type. A handful, so a list
-    /// is the fastest map.
-    plans: Vec<(&'static str, Option<Plan>)>,
+    /// `None` for types of which it counts no event.
+    plans: PerType<Option<Plan>>,
     /// Label values, each with [`SEPARATOR`] behind it, to places in `rows`. The hash is the
     /// standard one, which traced programs, who choose the values, cannot make collide.
     index: HashMap<Box<[u8]>, usize>,
@@ -109,7 +108,7 @@ impl Metric {
         };
         Self {
             definition,
-            plans: Vec::new(),
+            plans: PerType::new(),
             index: HashMap::new(),
             rows: Vec::new(),
             free: Vec::new(),
@@ -136,22 +135,14 @@ impl Metric {
         now: u32,
         room: &mut Room,
     ) -> Result<(), String> {
-        let name = batch.event_name();
-        let known = self.plans.iter().position(|(known, _)| *known == name);
-        let plan = match known {
-            Some(known) => known,
-            None => {
-                let plan = Plan::new(&self.definition, &batch.schema())?;
-                self.plans.push((name, plan));
-                self.plans.len() - 1
-            }
-        };
+        let definition = &self.definition;
+        let plan = self.plans.try_place(batch, |schema| Plan::new(definition, schema))?;
         // Taken out and put back, so that it and the rest of `self` can be used at once.
-        let Some(taken) = self.plans[plan].1.take() else { return Ok(()) };
+        let Some(taken) = self.plans[plan].take() else { return Ok(()) };
         for event in batch.iter() {
             self.event(&taken, event, host, clock, now, room);
         }
-        self.plans[plan].1 = Some(taken);
+        self.plans[plan] = Some(taken);
         Ok(())
     }
 

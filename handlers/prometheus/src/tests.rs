@@ -5,44 +5,29 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use proptest::prelude::*;
 use whalewatch_core::{
-    Attribution, Directory, Event, Evidence, Field, FieldInfo, HandlerHealth, Health, HealthReport,
-    HumanDuration, Mailbox, Process, Status, Timestamp, TrackerHealth, Type, Value,
+    Attribution, Event, Evidence, HandlerHealth, Health, HealthReport, HumanDuration, Mailbox,
+    Setup, Status, TrackerHealth, Type,
 };
-use whalewatch_kit::testing::{Bench, Odd, Ran, bare, example, named};
+use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::page::Shown;
 use crate::testing::{Read, read};
 
 /// An event with bytes and a number of anyone's choice.
-#[derive(Clone, Debug)]
-struct Free(Vec<u8>, i64);
+#[derive(Clone)]
+struct AnyType;
 
-impl Event for Free {
+impl TestType for AnyType {
     const NAME: &'static str = "free";
     const KINDS: &'static [&'static str] = &["free"];
-    const FIELDS: &'static [Field<Self>] = &[
-        Field {
-            info: FieldInfo { name: "text", ty: Type::Text, doc: "" },
-            get: |e| Value::Text(&e.0),
-        },
-        Field {
-            info: FieldInfo { name: "number", ty: Type::Int, doc: "" },
-            get: |e| Value::Int(e.1),
-        },
-    ];
+    const FIELDS: &'static [(&'static str, Type)] = &[("text", Type::Text), ("number", Type::Int)];
+}
 
-    fn kind(&self) -> &'static str {
-        "free"
-    }
+type Free = TestEvent<AnyType>;
 
-    fn time(&self) -> Timestamp {
-        Timestamp(1)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
+fn free(text: &[u8], number: i64) -> Free {
+    TestEvent::of("free").at(1).with("text", text).with("number", number)
 }
 
 fn field(name: &str) -> LabelOption {
@@ -74,14 +59,12 @@ fn bench<E: Event>(options: &PrometheusOptions) -> Bench<Prometheus> {
 }
 
 fn page(bench: &Bench<Prometheus>) -> Read {
-    read(&bench.handler.page().expect("a page"), Format::Text)
+    read(&bench.handler().page().expect("a page"), Format::Text)
 }
 
 fn ran(attributions: &[Attribution]) -> Batch {
-    let mut batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
-    let mut next = attributions.iter();
-    batch.attribute(|_| next.next().expect("as many").clone());
-    batch
+    let batch = Batch::new("procs".into(), vec![example(); attributions.len()]);
+    batch.with_attributions(attributions.iter().cloned())
 }
 
 fn within(name: &str) -> Attribution {
@@ -128,7 +111,7 @@ fn conditions_values_and_names_of_labels_are_kept_to() {
     let mut whole = counter("sum_total", &[]);
     whole.value = Some("number".into());
     let mut bench = bench::<Free>(&options(vec![big, sum, renamed, whole]));
-    let events = [3, 10, 4000, -1].map(|number| Free(b"t".to_vec(), number));
+    let events = [3, 10, 4000, -1].map(|number| free(b"t", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     let page = page(&bench);
     assert_eq!(page.number("big_total", ""), Some(2.0));
@@ -146,10 +129,10 @@ fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
     metric.scale = 1e-3;
     metric.labels.push(field("kind"));
     let mut bench = bench::<Free>(&options(vec![metric]));
-    let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| Free(Vec::new(), number));
+    let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| free(b"", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     for format in [Format::Text, Format::OpenMetrics] {
-        let page = read(&bench.handler.metrics.write(format).expect("a page"), format);
+        let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
         let buckets = page.of("spread_seconds_bucket");
         // One format writes "1", the other "1.0".
         let buckets =
@@ -211,11 +194,11 @@ fn a_full_metric_is_told_once_until_it_has_had_room_again() {
     let mut bench = bench::<Ran>(&options);
     let mut told = |name| {
         bench.handle(ran(&[within(name)])).expect("handles");
-        bench.handler.store().metrics[0].is_newly_full().is_some()
+        bench.handler().store().metrics[0].is_newly_full().is_some()
     };
     // The handler itself has told it before we ask.
     assert_eq!(["a", "b", "c"].map(&mut told), [false; 3]);
-    let store = &mut bench.handler.store();
+    let store = &mut bench.handler().store();
     assert!(store.newly_roomy().is_empty(), "it has refused since the last sweep");
     assert_eq!(store.newly_roomy(), ["few_total"]);
     assert!(store.newly_roomy().is_empty());
@@ -402,16 +385,8 @@ fn each_page_asks_anew_how_whalewatch_is_doing() {
         let tracker = TrackerHealth { name: "procs".into(), lost, ..TrackerHealth::default() };
         HealthReport { trackers: vec![tracker], ..HealthReport::default() }
     });
-    let setup = Setup {
-        name: "metrics".into(),
-        host_name: "node-1".into(),
-        mailbox: Mailbox::new(drop),
-        directory: Directory::default(),
-        health,
-        outside: whalewatch_core::Outside::default(),
-        ahead: whalewatch_core::Ahead::default(),
-        chains: vec![],
-    };
+    let mut setup = Setup::new("metrics", "node-1", Mailbox::new(drop));
+    setup.health = health;
     let handler = Prometheus::build(&options(vec![]), &setup).expect("it is built");
     assert_eq!(asked.load(Relaxed), 0);
     for lost in [1.0, 2.0] {
@@ -436,7 +411,7 @@ proptest! {
         texts in prop::collection::vec(hostile(), 1..20),
     ) {
         let mut bench = bench::<Free>(&options(vec![counter("by_text_total", &["text", "kind"])]));
-        let events = texts.iter().map(|text| Free(text.clone(), 1)).collect();
+        let events = texts.iter().map(|text| free(text, 1)).collect();
         bench.handle(Batch::new("t".into(), events)).expect("handles");
         let mut want: HashMap<String, f64> = HashMap::new();
         for text in &texts {
@@ -444,7 +419,7 @@ proptest! {
             *want.entry(text).or_default() += 1.0;
         }
         for format in [Format::Text, Format::OpenMetrics] {
-            let page = read(&bench.handler.metrics.write(format).expect("a page"), format);
+            let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
             let got: HashMap<String, f64> = page
                 .of("by_text_total")
                 .map(|(labels, number)| (labels.get("text").cloned().unwrap_or_default(), number))

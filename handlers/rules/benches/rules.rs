@@ -1,13 +1,14 @@
 //! What it costs to have the whole pack look at an event, on the events of the real trackers.
 
 use std::hint::black_box;
+use std::iter::repeat;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Directory, Event, Evidence, Handler,
-    HandlerCounters, Health, Mailbox, Process, ProcessKey, Runtime, Schema, Setup, Timestamp,
+    Attribution, Batch, ChainId, Container, Event, Evidence, Hosted, Mailbox, Process, ProcessKey,
+    Runtime, Schema, Setup, Timestamp,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_rules::{Rules, RulesOptions};
@@ -48,9 +49,9 @@ fn process(i: u64, comm: &[u8]) -> Process {
 }
 
 fn attributed<E: Event>(make: impl Fn(u64) -> E, container: &Arc<Container>) -> Batch {
-    let mut batch = Batch::new("t".into(), (0..BATCH).map(make).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let batch = Batch::new("t".into(), (0..BATCH).map(make).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn opened(i: u64) -> FileEvent {
@@ -110,43 +111,34 @@ fn connected(i: u64) -> NetworkEvent {
     }
 }
 
-fn rules() -> Rules {
-    let setup = Setup {
-        name: "detect".into(),
-        host_name: "node-1".into(),
-        mailbox: Mailbox::new(drop),
-        directory: Directory::default(),
-        health: Health::default(),
-        outside: whalewatch_core::Outside::default(),
-        ahead: whalewatch_core::Ahead::default(),
-        chains: vec![ChainId(0)],
-    };
+fn rules() -> Hosted<Rules> {
+    let mut setup = Setup::new("detect", "node-1", Mailbox::new(drop));
+    setup.chains = vec![ChainId::new(0)];
     let order = "10ms".parse().expect("a duration");
     let options = RulesOptions { order, ..RulesOptions::default() };
-    let input =
-        [Schema::of::<ProcessEvent>(), Schema::of::<FileEvent>(), Schema::of::<NetworkEvent>()];
-    Rules::build_for(&options, &input, &setup).expect("the pack")
+    setup.input =
+        vec![Schema::of::<ProcessEvent>(), Schema::of::<FileEvent>(), Schema::of::<NetworkEvent>()];
+    Hosted::build(&options, &setup, Arc::default()).expect("the pack")
 }
 
 /// A batch through the rules; one of processes is observed as well, as in a run.
-fn look(rules: &mut Rules, batch: Batch, counters: &HandlerCounters) -> usize {
-    let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let mut cx = Context::new(ChainId(0), counters, &mut outgoing, &mut timers);
+fn look(rules: &mut Hosted<Rules>, batch: Batch) -> usize {
     if batch.event_name() == "process" {
-        rules.observe(&batch, &mut cx).expect("observed");
+        rules.observe(&batch).expect("observed");
     }
-    rules.handle(batch, &mut cx).expect("handled");
-    outgoing.len()
+    rules.handle(ChainId::new(0), batch).expect("handled");
+    rules.timers.clear();
+    rules.outgoing.drain(..).count()
 }
 
 /// Says once how many allocations an event takes.
 fn allocations(name: &str, make: impl Fn() -> Batch) {
     const BATCHES: u64 = 200;
-    let (mut rules, counters) = (rules(), HandlerCounters::default());
+    let mut rules = rules();
     let batches = || (0..BATCHES).map(|_| make()).collect::<Vec<_>>();
     let mut look_at = |batches: Vec<Batch>| {
         for batch in batches {
-            look(&mut rules, batch, &counters);
+            look(&mut rules, batch);
         }
     };
     look_at(batches());
@@ -170,13 +162,9 @@ fn pack(c: &mut Criterion) {
     group.throughput(Throughput::Elements(BATCH));
     for (name, make) in make {
         allocations(name, make);
-        let (mut rules, counters) = (rules(), HandlerCounters::default());
+        let mut rules = rules();
         group.bench_function(name, |b| {
-            b.iter_batched(
-                make,
-                |batch| look(&mut rules, black_box(batch), &counters),
-                BatchSize::SmallInput,
-            );
+            b.iter_batched(make, |batch| look(&mut rules, black_box(batch)), BatchSize::SmallInput);
         });
     }
     group.finish();

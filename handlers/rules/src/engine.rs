@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use whalewatch_core::{Attribution, Batch, OwnedValue, Texts, Timestamp, Value};
+use whalewatch_core::{Attribution, Batch, OwnedValue, PerType, Texts, Timestamp, Value};
 use whalewatch_kit::{Clock, Filled, Json, Subject, Test, fields::Selected, text};
 
 use crate::alert::{About, Alert, Events, Facts};
@@ -23,8 +23,7 @@ pub(crate) struct Engine {
     rules: Vec<Rule>,
     facts: Vec<Arc<Facts>>,
     states: Vec<State>,
-    /// By type of event: a handful, so a list is the fastest map.
-    types: Vec<ByType>,
+    types: PerType<ByType>,
     pub(crate) processes: Processes,
     tools: Tools,
     /// When the first event was looked at.
@@ -75,7 +74,7 @@ impl Engine {
             facts: facts.collect(),
             states: rules.iter().map(state).collect(),
             rules,
-            types: Vec::new(),
+            types: PerType::new(),
             processes: Processes::new(bounds.processes),
             tools: Tools {
                 host: Arc::clone(host),
@@ -112,17 +111,11 @@ impl Engine {
     /// # Errors
     /// If a rule does not fit events of this type, which the check would have said.
     pub(crate) fn look(&mut self, batch: &Batch, events: Range<usize>) -> Result<(), String> {
-        let name = batch.event_name();
-        let place = match self.types.iter().position(|ty| ty.name == name) {
-            Some(place) => place,
-            None => {
-                self.types.push(ByType::new(batch, &self.rules, &self.tools.host)?);
-                self.types.len() - 1
-            }
-        };
+        let (rules, host) = (&self.rules, &self.tools.host);
+        let place = self.types.try_place(batch, |schema| ByType::new(schema, rules, host))?;
         let plan = self.tools.json.plan(batch);
         let Self { types, states, facts, processes, tools, started, .. } = self;
-        let ByType { candidates, about, program, .. } = &mut types[place];
+        let ByType { candidates, about, program } = &mut types[place];
         for event in events.filter_map(|i| batch.get(i)) {
             let started = *started.get_or_insert(event.time());
             let candidates = candidates.of(event.kind());

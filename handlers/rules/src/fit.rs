@@ -1,7 +1,7 @@
 //! Rules made ready for one type of events: for each kind, the conditions that such an event may
 //! meet at all.
 
-use whalewatch_core::{Batch, Schema};
+use whalewatch_core::Schema;
 use whalewatch_kit::{Filled, Test, fields::Selected};
 
 use crate::context::ProgramFields;
@@ -9,8 +9,6 @@ use crate::rule::{Rule, Shape};
 
 /// Rules made ready for one type of events.
 pub(crate) struct ByType {
-    /// Name of the type.
-    pub(crate) name: &'static str,
     pub(crate) candidates: Candidates,
     /// Where such events have what [`crate::alert::About`] tells.
     pub(crate) about: [Selected; 5],
@@ -48,13 +46,12 @@ pub(crate) struct Candidate {
 impl ByType {
     /// # Errors
     /// If a rule does not fit such events.
-    pub(crate) fn new(batch: &Batch, rules: &[Rule], host: &str) -> Result<Self, String> {
-        let schema = batch.schema();
+    pub(crate) fn new(schema: &Schema, rules: &[Rule], host: &str) -> Result<Self, String> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate() {
             // The last first, so that no event is two steps of one sequence.
             for step in (0..rule.steps.len()).rev() {
-                all.push(fit(rule, place, step, &schema, host)?);
+                all.push(fit(rule, place, step, schema, host)?);
             }
         }
         let extra: Vec<_> = crate::context::fields().collect();
@@ -66,10 +63,9 @@ impl ByType {
             "ancestors.comm",
         ];
         Ok(Self {
-            name: schema.name,
             candidates: Candidates { all, kinds: Vec::new() },
-            about: about.map(|name| Selected::new_with(&schema, &extra, name)),
-            program: ProgramFields::new(&schema),
+            about: about.map(|name| Selected::new_with(schema, &extra, name)),
+            program: ProgramFields::new(schema),
         })
     }
 }

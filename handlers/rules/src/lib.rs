@@ -12,8 +12,8 @@
 use std::time::{Duration, Instant};
 
 use whalewatch_core::{
-    Batch, BuildError, ChainId, Change, Context, Handler, HandlerError, Problem, Schema, Setup,
-    Timestamp,
+    Batch, BuildError, ChainContext, ChainId, Change, Context, Declaration, Handler, HandlerError,
+    Observe, Problem, Schema, Setup, Timestamp,
 };
 
 mod alert;
@@ -71,17 +71,12 @@ pub enum Message {
 impl Handler for Rules {
     const ABOUT: &'static str =
         "finds what rules say in events, sequences and counts, and tells it as alerts";
-    const BUILT_FOR_INPUT: bool = true;
     type Options = RulesOptions;
     type Message = Message;
-
-    fn needs(_: &RulesOptions) -> Vec<&'static str> {
-        vec!["process"]
-    }
-
-    fn adds(_: &RulesOptions) -> Vec<Schema> {
-        vec![Schema::of::<Alert>()]
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new()
+        .built_for_input()
+        .observes(&["process"])
+        .adds(|_| vec![Schema::of::<Alert>()]);
 
     fn check(options: &RulesOptions, input: &[Schema]) -> Vec<Problem> {
         let mut problems = bounds(options);
@@ -90,16 +85,8 @@ impl Handler for Rules {
     }
 
     fn build(options: &RulesOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
-        Self::build_for(options, &[], setup)
-    }
-
-    fn build_for(
-        options: &RulesOptions,
-        input: &[Schema],
-        setup: &Setup<Message>,
-    ) -> Result<Self, BuildError> {
         let files = files::read(&options.files).map_err(BuildError)?;
-        let selected = select::select(options, Some(files), input);
+        let selected = select::select(options, Some(files), &setup.input);
         if !selected.problems.is_empty() {
             let texts: Vec<_> = selected.problems.iter().map(in_a_line).collect();
             return Err(BuildError(texts.join("; ")));
@@ -127,7 +114,11 @@ impl Handler for Rules {
         })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         let origin = Origin::Chain(cx.chain());
         if self.pass {
             self.order.push(batch.clone(), origin);
@@ -137,24 +128,6 @@ impl Handler for Rules {
         }
         self.settle(self.order.settled(), cx)?;
         self.wait(cx);
-        Ok(())
-    }
-
-    fn observe(
-        &mut self,
-        batch: &Batch,
-        cx: &mut Context<'_, Message>,
-    ) -> Result<(), HandlerError> {
-        // What ran before the watching began comes before all else.
-        let existed =
-            |i: &usize| batch.get(*i).is_some_and(|event| event.change() == Some(Change::Existing));
-        let existing = (0..batch.len()).take_while(existed).count();
-        self.engine.observe(batch, 0..existing);
-        if existing < batch.len() {
-            self.order.push(batch.clone(), Origin::Observed);
-            self.settle(self.order.settled(), cx)?;
-            self.wait(cx);
-        }
         Ok(())
     }
 
@@ -175,9 +148,29 @@ impl Handler for Rules {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.settle(Timestamp(u64::MAX), cx)?;
         self.tell();
+        Ok(())
+    }
+}
+
+impl Observe for Rules {
+    fn observe(
+        &mut self,
+        batch: &Batch,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(), HandlerError> {
+        // What ran before the watching began comes before all else.
+        let existed =
+            |i: &usize| batch.get(*i).is_some_and(|event| event.change() == Some(Change::Existing));
+        let existing = (0..batch.len()).take_while(existed).count();
+        self.engine.observe(batch, 0..existing);
+        if existing < batch.len() {
+            self.order.push(batch.clone(), Origin::Observed);
+            self.settle(self.order.settled(), cx)?;
+            self.wait(cx);
+        }
         Ok(())
     }
 }
@@ -213,10 +206,8 @@ impl Rules {
             return;
         }
         let (alerts, attributions): (Vec<_>, Vec<_>) = alerts.into_iter().unzip();
-        let mut batch = Batch::new(self.name.clone(), alerts);
-        let mut attributions = attributions.into_iter();
-        batch.attribute(|_| attributions.next().unwrap_or_default());
-        cx.add_to(chain, batch);
+        let batch = Batch::new(self.name.clone(), alerts);
+        cx.add_to(chain, batch.with_attributions(attributions));
     }
 
     /// Comes back to what waits when nothing else moves it on.
@@ -263,16 +254,10 @@ fn bounds(options: &RulesOptions) -> Vec<Problem> {
         ("max_waiting", options.max_waiting, 256, 10_000_000),
         ("max_evidence_kib", options.max_evidence_kib, 64, 1 << 20),
     ];
-    let outside =
-        numbers.iter().filter(|(_, number, least, most)| !(least..=most).contains(&number));
-    let problem = |&(name, number, least, most): &(&str, u32, u32, u32)| {
-        Problem::new(name, format!("{number} is out of bounds"))
-            .hint(format!("give a number from {least} to {most}"))
-    };
-    let mut problems: Vec<_> = outside.map(problem).collect();
-    if options.order.0 > Duration::from_mins(1) {
-        let hint = "give a time up to 1m: alerts come that much later";
-        problems.push(Problem::new("order", "that is too long").hint(hint));
-    }
-    problems
+    let numbers = numbers
+        .into_iter()
+        .filter_map(|(key, number, least, most)| Problem::check_range(key, number, least..=most));
+    let order = Problem::check_range("order", options.order.0, ..=Duration::from_mins(1));
+    let hint = "alerts are delayed by this time: write at most \"1m\"";
+    numbers.chain(order.map(|problem| problem.hint(hint))).collect()
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use whalewatch_core::{Batch, Change, EventRef, Namespaces, Process, ProcessKey, Timestamp, Value};
+use whalewatch_core::{
+    Batch, Change, EventRef, Namespaces, PerType, Process, ProcessKey, Timestamp, Value,
+};
 
 use crate::context::ProgramFields;
 
@@ -79,8 +81,10 @@ pub(crate) struct Processes {
     pub(crate) evicted: u64,
     /// Namespaces of the host.
     host: Option<Namespaces>,
-    /// Where events of that name have path and arguments.
-    fields: Option<(&'static str, ProgramFields)>,
+    /// Where events have path and arguments.
+    fields: PerType<ProgramFields>,
+    /// The place in `fields` of the batch that was prepared for.
+    plan: Option<usize>,
 }
 
 impl Processes {
@@ -92,7 +96,8 @@ impl Processes {
             most,
             evicted: 0,
             host: None,
-            fields: None,
+            fields: PerType::new(),
+            plan: None,
         }
     }
 
@@ -113,10 +118,7 @@ impl Processes {
 
     /// Makes ready for the events of a batch.
     pub(crate) fn prepare(&mut self, batch: &Batch) {
-        let name = batch.event_name();
-        if self.fields.is_none_or(|(known, ..)| known != name) {
-            self.fields = Some((name, ProgramFields::new(&batch.schema())));
-        }
+        self.plan = Some(self.fields.place(batch, ProgramFields::new));
     }
 
     /// Takes in what an event of the batch that was prepared for says of processes.
@@ -163,7 +165,8 @@ impl Processes {
     }
 
     fn program(&self, event: EventRef<'_>) -> Arc<Program> {
-        let told = self.fields.map(|(_, fields)| (fields.path(event), fields.args(event)));
+        let fields = self.plan.map(|plan| self.fields[plan]);
+        let told = fields.map(|fields| (fields.path(event), fields.args(event)));
         let (path, args) = told.unwrap_or((Value::Null, Value::Null));
         let bytes = |value| match value {
             Value::Text(bytes) => &bytes[..bytes.len().min(MOST_BYTES)],

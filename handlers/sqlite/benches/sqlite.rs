@@ -97,13 +97,11 @@ fn batch(containers: &[Arc<Container>], start: u64, step: u64) -> Batch {
         },
         path: format!("/usr/lib/python3/dist-packages/module_{}/file.py", (start / 7 + i) % 5000),
     };
-    let mut batch = Batch::new("did".into(), (0..BATCH).map(event).collect());
-    let mut turn = (start / 3) as usize;
-    batch.attribute(|_| {
-        turn += 1;
+    let inside = |turn: usize| {
         Attribution::container(Arc::clone(&containers[turn / 7 % CONTAINERS]), Evidence::Cgroup)
-    });
-    batch
+    };
+    let batch = Batch::new("did".into(), (0..BATCH).map(event).collect());
+    batch.with_attributions(((start / 3) as usize + 1..).map(inside))
 }
 
 fn handler(path: &Path, max_size: u64) -> Bench<Sqlite> {

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Problem, Schema, Setup};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Problem, Schema, Setup,
+};
 
 use crate::fault::Fault;
 use crate::options::SqliteOptions;
@@ -65,11 +68,9 @@ impl Handler for Sqlite {
         "keeps a history of events in an embedded database, which `whalewatch query` answers from";
     type Options = SqliteOptions;
     type Message = Tick;
-
     // Chains that name it write to one file.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
-    const BLOCKING: bool = true;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &SqliteOptions, _: &[Schema]) -> Vec<Problem> {
         options.problems()
@@ -104,7 +105,11 @@ impl Handler for Sqlite {
         Ok(sqlite)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Tick>,
+    ) -> Result<(), HandlerError> {
         let plan = self.encoder.plan(&batch);
         let mut events = batch.iter();
         while self.memory < self.options.buffer.0 as usize {
@@ -135,14 +140,14 @@ impl Handler for Sqlite {
         Ok(())
     }
 
-    fn flush(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+    fn flush(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         if self.options.commit_every.0.is_zero() {
             self.write(cx, true);
         }
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         let deadline = Instant::now() + self.options.stop_timeout.0;
         loop {
             if let Some(trouble) = &mut self.trouble {
@@ -156,7 +161,9 @@ impl Handler for Sqlite {
         }
         Ok(())
     }
+}
 
+impl Lifecycle for Sqlite {
     fn finish(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
         self.ended = true;
         self.give_up(cx);

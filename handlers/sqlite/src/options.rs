@@ -72,24 +72,19 @@ impl SqliteOptions {
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.check_path(&mut problems);
-        if !self.keep.0.is_zero() && self.keep.0 < Duration::from_secs(1) {
-            let hint = "give at least \"1s\", or \"0s\" to keep events of any age";
-            problems.push(Problem::new("keep", "no event would be kept").hint(hint));
+        if !self.keep.0.is_zero() {
+            let keep = Problem::check_range("keep", self.keep.0, Duration::from_secs(1)..);
+            problems.extend(keep.map(|p| p.hint("write \"0s\" to keep events of any age")));
         }
-        if self.max_size.0 != 0 && self.max_size < LEAST_SIZE {
-            let message = format!("a database needs at least {LEAST_SIZE}");
-            problems.push(Problem::new("max_size", message).hint("\"0\" sets no limit"));
+        if self.max_size.0 != 0 {
+            let max_size = Problem::check_range("max_size", self.max_size, LEAST_SIZE..);
+            problems.extend(max_size.map(|p| p.hint("write \"0\" for no limit")));
         }
-        if self.buffer < LEAST_BUFFER {
-            let message = format!("the buffer must have at least {LEAST_BUFFER}");
-            problems.push(Problem::new("buffer", message).hint("the default is \"64MiB\""));
-        }
+        problems.extend(Problem::check_range("buffer", self.buffer, LEAST_BUFFER..));
         for (key, value) in
             [("commit_every", self.commit_every), ("stop_timeout", self.stop_timeout)]
         {
-            if value.0 > LONGEST {
-                problems.push(Problem::new(key, "this is longer than \"1m\"").hint("shorten it"));
-            }
+            problems.extend(Problem::check_range(key, value.0, ..=LONGEST));
         }
         problems
     }

@@ -4,7 +4,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use whalewatch_core::{Accessor, Batch, Container, EventRef, Process, Schema, State, Value};
+use whalewatch_core::{
+    Accessor, Batch, Container, EventRef, PerType, Process, Schema, State, Value,
+};
 use whalewatch_kit::Json;
 
 /// A text in a chunk's bytes; `None` is null.
@@ -104,7 +106,7 @@ pub(crate) struct ChunkLimit {
 #[derive(Debug)]
 pub(crate) struct Encoder {
     json: Json,
-    plans: Vec<(&'static str, Plan)>,
+    plans: PerType<Plan>,
     limit: ChunkLimit,
     /// One that was written, to be used again.
     spare: Option<Chunk>,
@@ -112,18 +114,12 @@ pub(crate) struct Encoder {
 
 impl Encoder {
     pub(crate) fn new(host: &str, limit: ChunkLimit) -> Self {
-        Self { json: Json::new(host), plans: Vec::new(), limit, spare: None }
+        Self { json: Json::new(host), plans: PerType::new(), limit, spare: None }
     }
 
     /// Makes ready for the events of a batch.
     pub(crate) fn plan(&mut self, batch: &Batch) -> (usize, usize) {
-        let name = batch.event_name();
-        let known = self.plans.iter().position(|(known, _)| *known == name);
-        let columns = known.unwrap_or_else(|| {
-            self.plans.push((name, Plan::new(&batch.schema())));
-            self.plans.len() - 1
-        });
-        (self.json.plan(batch), columns)
+        (self.json.plan(batch), self.plans.place(batch, Plan::new))
     }
 
     /// Whether nothing more goes into the chunk.
@@ -147,7 +143,7 @@ impl Encoder {
         let start = chunk.bytes.len();
         self.json.event(&mut chunk.bytes, plan.0, event);
         let json = start..chunk.bytes.len() - 1;
-        let columns = &self.plans[plan.1].1;
+        let columns = &self.plans[plan.1];
         let texts = columns.texts.each_ref().map(|accessors| {
             let texts = accessors.iter().filter_map(|a| match event.value(*a) {
                 Value::Text(text) => Some(text),

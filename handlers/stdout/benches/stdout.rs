@@ -2,12 +2,13 @@
 
 use std::hint::black_box;
 use std::io;
+use std::iter::repeat;
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Context, Event, Evidence, Field, FieldInfo,
-    HandlerCounters, Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
+    Attribution, Batch, Container, Context, Event, Evidence, Field, FieldInfo, HandlerCounters,
+    Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
 };
 use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_stdout::{Format, Output};
@@ -79,16 +80,16 @@ fn batch(len: u32) -> Batch {
         path: b"/usr/bin/true".to_vec(),
         args: b"/usr/bin/true\0--verbose\0".to_vec(),
     };
-    let mut batch = Batch::new("procs".into(), (0..len).map(event).collect());
-    batch.attribute(|_| Attribution::container(Arc::clone(&container), Evidence::Cgroup));
-    batch
+    let attribution = Attribution::container(container, Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), (0..len).map(event).collect());
+    batch.with_attributions(repeat(attribution))
 }
 
 fn write(c: &mut Criterion) {
     let batch = batch(256);
     let counters = HandlerCounters::default();
     let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-    let cx = Context::<Never>::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+    let cx = Context::<Never>::new(&counters, &mut outgoing, &mut timers);
     let mut group = c.benchmark_group("stdout");
     group.throughput(Throughput::Elements(batch.len() as u64));
     for (name, format) in [("json", Format::Json), ("table", Format::Table)] {

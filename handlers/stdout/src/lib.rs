@@ -10,7 +10,9 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, OnFailure, Setup};
+use whalewatch_core::{
+    Batch, BuildError, ChainContext, Declaration, Handler, HandlerError, Never, OnFailure, Setup,
+};
 
 mod options;
 mod output;
@@ -31,17 +33,14 @@ impl Handler for Stdout {
     const ABOUT: &'static str = "writes events to standard output, as JSON lines or as a table";
     type Options = StdoutOptions;
     type Message = Never;
-
     // There is one standard output, so chains that name the handler share it, with one header.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // A full pipe makes a write wait for its reader.
-    const BLOCKING: bool = true;
     // A standard output that failed (a full disk) may hold half a line, and what follows would be
     // joined to it.
-    const ON_FAILURE: OnFailure = OnFailure::Stop;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().on_failure(OnFailure::Stop);
 
-    fn build(options: &StdoutOptions, setup: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &StdoutOptions, setup: &Setup) -> Result<Self, BuildError> {
         let stdout = io::stdout();
         let color = options.color.decide(
             stdout.is_terminal(),
@@ -55,13 +54,13 @@ impl Handler for Stdout {
         Ok(Self { output: Output::new(File::from(fd), options.format, color, &setup.host_name) })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         // Two handlers of this type (a table and JSON, say) must not write into each other's lines.
         let _whole_lines = io::stdout().lock();
         self.output.take(&batch, cx)
     }
 
-    fn flush(&mut self, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn flush(&mut self, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let _whole_lines = io::stdout().lock();
         self.output.flush(cx)
     }

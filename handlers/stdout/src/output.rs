@@ -150,7 +150,7 @@ mod tests {
     use std::error::Error;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use whalewatch_core::{ChainId, HandlerCounters, Never};
+    use whalewatch_core::{HandlerCounters, Never};
     use whalewatch_kit::testing::{Ran, example};
 
     use super::*;
@@ -193,7 +193,7 @@ mod tests {
     ) -> (u64, Result<(), HandlerError>) {
         let counters = HandlerCounters::default();
         let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-        let cx = Context::<Never>::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+        let cx = Context::<Never>::new(&counters, &mut outgoing, &mut timers);
         let batch = Batch::new("procs".into(), events);
         let result = output.take(&batch, &cx).and_then(|()| output.flush(&cx));
         (counters.output.load(Relaxed), result)
@@ -222,7 +222,7 @@ mod tests {
     fn events_are_counted_when_they_are_written_and_not_before() {
         let counters = HandlerCounters::default();
         let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
-        let cx = Context::<Never>::new(ChainId(0), &counters, &mut outgoing, &mut timers);
+        let cx = Context::<Never>::new(&counters, &mut outgoing, &mut timers);
         let mut output = Output::new(Vec::new(), Format::Table, false, "h");
         output.take(&Batch::new("procs".into(), vec![example(); 3]), &cx).unwrap();
         assert_eq!((output.writer.len(), counters.output.load(Relaxed)), (0, 0));

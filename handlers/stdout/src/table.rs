@@ -1,6 +1,8 @@
 //! The table: aligned columns for people.
 
-use whalewatch_core::{Accessor, Attribution, Batch, EventRef, Process, State, Type, Value};
+use whalewatch_core::{
+    Accessor, Attribution, Batch, EventRef, PerType, Process, Schema, State, Type, Value,
+};
 
 use whalewatch_kit::Clock;
 use whalewatch_kit::text::{shell_word, visible};
@@ -36,7 +38,7 @@ const RESET: &str = "\x1b[0m";
 pub(crate) struct Table {
     color: bool,
     clock: Clock,
-    details: Vec<(&'static str, Details)>,
+    details: PerType<Details>,
     /// One cell's text before it is measured.
     cell: Vec<u8>,
 }
@@ -55,7 +57,7 @@ struct Details {
 
 impl Table {
     pub(crate) fn new(color: bool) -> Self {
-        Self { color, clock: Clock::new(), details: Vec::new(), cell: Vec::new() }
+        Self { color, clock: Clock::new(), details: PerType::new(), cell: Vec::new() }
     }
 
     /// Writes the line with the titles.
@@ -75,11 +77,7 @@ impl Table {
 
     /// Makes ready for the events of a batch: the number of its plan.
     pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
-        let name = batch.event_name();
-        self.details.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-            self.details.push((name, Details::of(batch)));
-            self.details.len() - 1
-        })
+        self.details.place(batch, Details::of)
     }
 
     /// Writes an event of the type that `plan` was made for, as one row.
@@ -113,7 +111,7 @@ impl Table {
         row.cell(cell);
 
         cell.clear();
-        self.details[plan].1.write(cell, &mut self.clock, event);
+        self.details[plan].write(cell, &mut self.clock, event);
         row.cell(cell);
         while out.last() == Some(&b' ') {
             out.pop();
@@ -205,9 +203,8 @@ fn container(out: &mut Vec<u8>, attribution: &Attribution) -> Option<&'static st
 }
 
 impl Details {
-    fn of(batch: &Batch) -> Self {
+    fn of(schema: &Schema) -> Self {
         let mut details = Self::default();
-        let schema = batch.schema();
         for (info, accessor) in &schema.fields {
             match (accessor, info.name, info.ty) {
                 (Accessor::Own(_), "process.command_args", Type::Texts) => {
@@ -297,8 +294,8 @@ mod tests {
     use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
 
     fn rows<E: Event>(color: bool, events: Vec<E>, attribution: &Attribution) -> Vec<String> {
-        let mut batch = Batch::new("t".into(), events);
-        batch.attribute(|_| attribution.clone());
+        let batch = Batch::new("t".into(), events);
+        let batch = batch.with_attributions(std::iter::repeat(attribution.clone()));
         let (mut table, mut out) = (Table::new(color), Vec::new());
         table.header(&mut out);
         let plan = table.plan(&batch);

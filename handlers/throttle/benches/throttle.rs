@@ -4,11 +4,8 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{
-    Ahead, Attribution, Batch, ChainId, Context, Directory, Evidence, Handler, HandlerCounters,
-    Health, Mailbox, Outside, Setup, Status,
-};
-use whalewatch_kit::testing::{CountingAllocator, Did, named, print_allocations};
+use whalewatch_core::{Attribution, Batch, ChainId, Evidence, Handler, Hosted, Mailbox, Status};
+use whalewatch_kit::testing::{Bench, CountingAllocator, Did, named, print_allocations};
 use whalewatch_throttle::{Throttle, ThrottleOptions};
 
 #[global_allocator]
@@ -23,18 +20,15 @@ fn batches(count: usize, keys: usize) -> Vec<Batch> {
         .map(|i| named(&format!("{i:064x}"), &format!("web-{i}"), "nginx", Status::Running))
         .collect();
     let mut time = 1_795_441_580_000_000_000;
-    let mut at = 0;
+    let inside = |container| Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let mut turns = containers.iter().map(inside).cycle();
     let mut batch = || {
         let event = |_| {
             time += 10_000;
             Did::new(time, ["/etc/passwd", "/usr/lib/libc.so.6"][time as usize / 10_000 % 2], 7)
         };
-        let mut batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
-        batch.attribute(|_| {
-            at += 1;
-            Attribution::container(Arc::clone(&containers[at % keys]), Evidence::Cgroup)
-        });
-        batch
+        let batch = Batch::new("t".into(), (0..EVENTS).map(event).collect());
+        batch.with_attributions(turns.by_ref())
     };
     (0..count).map(|_| batch()).collect()
 }
@@ -49,24 +43,15 @@ fn measure<H: Handler>(
     keys: usize,
 ) {
     let batches = batches(4_000, keys);
-    let setup = Setup {
-        name: "tested".into(),
-        host_name: "node-1".into(),
-        mailbox: Mailbox::new(drop),
-        directory: Directory::default(),
-        health: Health::default(),
-        outside: Outside::default(),
-        ahead: Ahead::default(),
-        chains: vec![ChainId(0)],
+    let setup = Bench::<H>::setup(Mailbox::new(drop));
+    let build = || {
+        let built = Hosted::<H>::build(options, &setup, Arc::default());
+        built.expect("options without a mistake")
     };
-    let build = || H::build(options, &setup).expect("options without a mistake");
-    let counters = HandlerCounters::default();
-    let (mut outgoing, mut timers) = (Vec::with_capacity(16), Vec::with_capacity(16));
-    let mut handle = |handler: &mut H, batch: Batch| {
-        let mut cx = Context::new(ChainId(0), &counters, &mut outgoing, &mut timers);
-        handler.handle(black_box(batch), &mut cx).expect("it takes it");
-        outgoing.clear();
-        timers.clear();
+    let handle = |hosted: &mut Hosted<H>, batch: Batch| {
+        hosted.handle(ChainId::new(0), black_box(batch)).expect("it takes it");
+        hosted.outgoing.clear();
+        hosted.timers.clear();
     };
 
     let mut handler = build();

@@ -16,8 +16,8 @@ mod tests;
 use std::time::Duration;
 
 use whalewatch_core::{
-    Batch, BuildError, ChainId, Context, EventRef, Handler, HandlerError, Problem, Schema, Setup,
-    Timestamp,
+    Batch, BuildError, ChainContext, ChainId, Context, Declaration, EventRef, Handler,
+    HandlerError, Problem, Schema, Setup, Timestamp,
 };
 use whalewatch_kit::{EventTime, Keys};
 
@@ -33,7 +33,8 @@ pub struct Tick;
 /// Lets at most so many events of each key go on in a time.
 #[derive(Debug)]
 pub struct Throttle {
-    chain: ChainId,
+    /// The one chain that the handler is in.
+    chain: Option<ChainId>,
     keys: Keys,
     allowance: Allowance,
     table: Table,
@@ -58,10 +59,7 @@ impl Handler for Throttle {
         "lets at most so many events of each key go on in a time, and says how many it kept back";
     type Options = ThrottleOptions;
     type Message = Tick;
-
-    fn adds(options: &ThrottleOptions) -> Vec<Schema> {
-        vec![suppressed::shape(&options.by).schema()]
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new().adds(Self::added_schemas);
 
     fn check(options: &ThrottleOptions, input: &[Schema]) -> Vec<Problem> {
         options.problems(input)
@@ -71,8 +69,7 @@ impl Handler for Throttle {
         let allowance = Allowance::new(options.events, options.per.0, options.burst());
         let quiet = options.per.0.max(Duration::from_secs(1));
         Ok(Self {
-            // It is not shared, so it stands in one chain at a time.
-            chain: setup.chains.first().copied().unwrap_or(ChainId(0)),
+            chain: setup.chains.first().copied(),
             keys: Keys::new(&options.by, setup.host_name.clone()),
             allowance,
             table: Table::new(allowance, options.max_keys as usize),
@@ -89,8 +86,12 @@ impl Handler for Throttle {
         })
     }
 
-    fn handle(&mut self, mut batch: Batch, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.chain = cx.chain();
+    fn handle(
+        &mut self,
+        mut batch: Batch,
+        cx: &mut ChainContext<'_, Tick>,
+    ) -> Result<(), HandlerError> {
+        self.chain = Some(cx.chain());
         let plan = self.keys.plan(&batch);
         cx.filtered(batch.retain(|event| self.passes(plan, event)));
         cx.emit(batch);
@@ -106,13 +107,19 @@ impl Handler for Throttle {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         for mut suppression in self.suppressions.drain(..) {
             self.table.slot(suppression.slot).suppression = None;
             self.reports.tell(&self.keys, &mut suppression);
         }
         self.tell(cx);
         Ok(())
+    }
+}
+
+impl Throttle {
+    fn added_schemas(options: &ThrottleOptions) -> Vec<Schema> {
+        vec![suppressed::shape(&options.by).schema()]
     }
 }
 
@@ -168,8 +175,10 @@ impl Throttle {
 
     /// Sends what there is to tell, and has itself called again while there may be more.
     fn tell(&mut self, cx: &mut Context<'_, Tick>) {
-        if let Some(batch) = self.reports.take() {
-            cx.add_to(self.chain, batch);
+        if let Some(chain) = self.chain
+            && let Some(batch) = self.reports.take()
+        {
+            cx.add_to(chain, batch);
         }
         if !self.suppressions.is_empty() && !self.ticking {
             self.ticking = true;

@@ -55,31 +55,17 @@ impl ThrottleOptions {
 
     /// Everything that is wrong with them.
     pub(crate) fn problems(&self, input: &[Schema]) -> Vec<Problem> {
-        let number = |key: &str, value: u64, most: u64| {
-            (!(1..=most).contains(&value)).then(|| {
-                Problem::new(key, format!("{value} is out of range"))
-                    .hint(format!("write a number from 1 to {most}"))
-            })
-        };
-        let time = |key: &str, value: HumanDuration, least: Duration| {
-            (!(least..=DAY).contains(&value.0)).then(|| {
-                let least = HumanDuration(least);
-                Problem::new(key, format!("{value} is out of range"))
-                    .hint(format!("write a duration from {least} to {}", HumanDuration(DAY)))
-            })
-        };
+        let burst =
+            self.burst.and_then(|burst| Problem::check_range("burst", burst, 1..=MOST_EVENTS));
+        let ranges = [
+            Problem::check_range("events", self.events, 1..=MOST_EVENTS),
+            Problem::check_range("per", self.per.0, Duration::from_millis(1)..=DAY),
+            burst,
+            Problem::check_range("report", self.report.0, SECOND..=DAY),
+            Problem::check_range("max_keys", self.max_keys, 1..=1_000_000),
+        ];
         let mut problems = Keys::check("by", &self.by, input);
-        problems.extend(
-            [
-                number("events", self.events, MOST_EVENTS),
-                time("per", self.per, Duration::from_millis(1)),
-                self.burst.and_then(|burst| number("burst", burst, MOST_EVENTS)),
-                time("report", self.report, SECOND),
-                number("max_keys", self.max_keys.into(), 1_000_000),
-            ]
-            .into_iter()
-            .flatten(),
-        );
+        problems.extend(ranges.into_iter().flatten());
         problems
     }
 }

@@ -132,9 +132,7 @@ impl Reports {
             return None;
         }
         let (events, attributions): (Vec<_>, Vec<_>) = self.events.drain(..).unzip();
-        let mut batch = self.shape.batch(Arc::clone(&self.name), events);
-        let mut attributions = attributions.into_iter();
-        batch.attribute(|_| attributions.next().unwrap_or_default());
-        Some(batch)
+        let batch = self.shape.batch(Arc::clone(&self.name), events);
+        Some(batch.with_attributions(attributions))
     }
 }

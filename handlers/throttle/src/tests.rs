@@ -132,10 +132,10 @@ fn the_report_stands_in_the_container_that_it_is_about() {
     for (by, shown) in [("container.name", true), ("kind", false)] {
         let mut bench = bench(&options(&[by], 1, Duration::from_secs(1)));
         for _ in 0..3 {
-            let mut batch = batch(vec![Did::new(SECOND, "a", 0); attributions.len()]);
-            let mut next = attributions.iter().cloned();
-            batch.attribute(|_| next.next().expect("one each"));
-            bench.handle(batch).expect("it takes it");
+            let batch = batch(vec![Did::new(SECOND, "a", 0); attributions.len()]);
+            bench
+                .handle(batch.with_attributions(attributions.iter().cloned()))
+                .expect("it takes it");
         }
         bench.end().expect("it ends");
         let reports = bench.out.iter().filter(|batch| batch.typed::<Did>().is_none());
@@ -158,7 +158,7 @@ fn keys_beyond_the_most_share_one_allowance_until_others_are_forgotten() {
     bench.handle(batch(events.to_vec())).expect("it takes it");
     let passed: Vec<_> = out(&bench).0.into_iter().filter_map(|event| event.what).collect();
     assert_eq!(passed, ["a", "b", "c"], "d shares with c");
-    assert_eq!(bench.handler.table.len(), 2);
+    assert_eq!(bench.handler().table.len(), 2);
 
     let later = ["c", "d"].map(|what| Did::new(5 * SECOND, what, 0));
     bench.handle(batch(later.to_vec())).expect("it takes it");
@@ -170,7 +170,11 @@ fn keys_beyond_the_most_share_one_allowance_until_others_are_forgotten() {
 
 #[test]
 fn reports_can_be_filtered_by_their_fields() {
-    let added = Throttle::adds(&options(&["container.name", "kind"], 1, Duration::from_secs(1)));
+    let added = Throttle::DECLARATION.added(&options(
+        &["container.name", "kind"],
+        1,
+        Duration::from_secs(1),
+    ));
     let when = "throttle.count > 10u && throttle.key.container.name.startsWith('web') && throttle.until > throttle.since";
     let condition = whalewatch_kit::Condition::parse("when", when).expect("a condition");
     assert_eq!(condition.check(&added), []);
@@ -193,12 +197,12 @@ fn every_mistake_is_told() {
         told,
         [
             ("by", "did you mean `did.what`?"),
-            ("by", "take one of them out"),
-            ("events", "write a number from 1 to 1000000000"),
-            ("per", "write a duration from 1ms to 1day"),
-            ("burst", "write a number from 1 to 1000000000"),
-            ("report", "write a duration from 1s to 1day"),
-            ("max_keys", "write a number from 1 to 1000000"),
+            ("by", "remove one of them"),
+            ("events", "write for example 1"),
+            ("per", "write for example \"1ms\""),
+            ("burst", "write for example 1"),
+            ("report", "write for example \"1s\""),
+            ("max_keys", "write for example 1"),
         ]
     );
 }

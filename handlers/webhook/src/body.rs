@@ -1,8 +1,8 @@
 //! Bodies of requests.
 
-use whalewatch_core::{Batch, Event, EventRef, Field, Problem, Process, Timestamp};
+use whalewatch_core::{Accessor, Batch, EventRef, PerType, Problem, Schema, Value};
 use whalewatch_kit::text::json_string;
-use whalewatch_kit::{Filled, Json, Template};
+use whalewatch_kit::{Filled, Json, Subject, Template};
 
 /// Writes events as bodies of requests.
 #[derive(Debug)]
@@ -14,8 +14,7 @@ pub(crate) enum Bodies {
         template: Template,
         json: bool,
         host: Box<str>,
-        /// By name of the event type: a handful, so a list is the fastest map.
-        plans: Vec<(&'static str, Filled)>,
+        plans: PerType<Filled>,
         /// A value that is being escaped.
         value: Vec<u8>,
     },
@@ -27,7 +26,7 @@ impl Bodies {
         match template {
             None => Self::Whole(Json::new(host)),
             Some(template) => {
-                let (plans, value) = (Vec::new(), Vec::new());
+                let (plans, value) = (PerType::new(), Vec::new());
                 Self::Filled { template, json, host: host.into(), plans, value }
             }
         }
@@ -38,11 +37,7 @@ impl Bodies {
         match self {
             Self::Whole(json) => json.plan(batch),
             Self::Filled { template, host, plans, .. } => {
-                let name = batch.event_name();
-                plans.iter().position(|(known, _)| *known == name).unwrap_or_else(|| {
-                    plans.push((name, template.fill(&batch.schema(), host)));
-                    plans.len() - 1
-                })
+                plans.place(batch, |schema| template.fill(schema, host))
             }
         }
     }
@@ -57,10 +52,10 @@ impl Bodies {
                 out.pop();
             }
             Self::Filled { json: false, plans, .. } => {
-                plans[plan].1.write(&mut out, event, Vec::extend_from_slice);
+                plans[plan].write(&mut out, event, Vec::extend_from_slice);
             }
             Self::Filled { json: true, plans, value, .. } => {
-                plans[plan].1.write(&mut out, event, |out, text| {
+                plans[plan].write(&mut out, event, |out, text| {
                     value.clear();
                     json_string(value, text);
                     // The quotes, if any, stand in the template.
@@ -74,13 +69,10 @@ impl Bodies {
 
 /// What is wrong with a template for JSON: whatever its fields' values are, it is none.
 pub(crate) fn check_json(template: &Template) -> Option<Problem> {
-    let batch = Batch::new("".into(), vec![Nothing]);
-    let mut filled = template.fill(&batch.schema(), "");
+    let schema = Schema::new("", &[], std::iter::empty());
     let mut out = Vec::new();
-    for event in batch.iter() {
-        // A digit may stand in quotes and without.
-        filled.write(&mut out, event, |out, _| out.push(b'1'));
-    }
+    // A digit may stand in quotes and without.
+    template.fill(&schema, "").write(&mut out, NoFields, |out, _| out.push(b'1'));
     let error = serde_json::from_slice::<serde_json::Value>(&out).err()?;
     let message = format!("with its fields filled in it is no JSON: {error}");
     let hint = "braces of JSON's own are doubled, texts stand in quotes: \
@@ -90,24 +82,11 @@ pub(crate) fn check_json(template: &Template) -> Option<Problem> {
 }
 
 /// An event of which nothing is known.
-#[derive(Clone)]
-struct Nothing;
+struct NoFields;
 
-impl Event for Nothing {
-    const NAME: &'static str = "nothing";
-    const KINDS: &'static [&'static str] = &["nothing"];
-    const FIELDS: &'static [Field<Self>] = &[];
-
-    fn kind(&self) -> &'static str {
-        "nothing"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
+impl Subject for NoFields {
+    fn value(&self, _: Accessor) -> Value<'_> {
+        Value::Null
     }
 }
 

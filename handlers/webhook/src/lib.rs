@@ -8,7 +8,8 @@
 
 use bytes::Bytes;
 use whalewatch_core::{
-    Batch, BuildError, Context, Handler, HandlerError, OnFailure, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
+    Problem, Schema, Setup,
 };
 use whalewatch_kit::net::{Delivery, headers};
 
@@ -37,13 +38,10 @@ impl Handler for Webhook {
     const ABOUT: &'static str = "sends an HTTP request for each event: for alerts";
     type Options = WebhookOptions;
     type Message = Answered;
-
     // One receiver to be spared, whichever chains name it.
-    const SHARED: bool = true;
-    const OUTPUT: bool = true;
     // At the end it waits for what is still to be sent.
-    const BLOCKING: bool = true;
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 5 };
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().output().blocking().lifecycle();
 
     fn check(options: &WebhookOptions, input: &[Schema]) -> Vec<Problem> {
         options.check(input)
@@ -69,7 +67,11 @@ impl Handler for Webhook {
         Ok(Self { bodies: Bodies::new(read.body, read.json, &setup.host_name), delivery })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Answered>,
+    ) -> Result<(), HandlerError> {
         self.delivery.settle(cx)?;
         let plan = self.bodies.plan(&batch);
         let mut events = batch.iter();
@@ -86,7 +88,9 @@ impl Handler for Webhook {
     fn message(&mut self, _: Answered, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {
         self.delivery.settle(cx)
     }
+}
 
+impl Lifecycle for Webhook {
     fn finish(&mut self, cx: &mut Context<'_, Answered>) -> Result<(), HandlerError> {
         self.delivery.finish(cx)
     }

@@ -207,11 +207,7 @@ impl WebhookOptions {
         for (key, number, most) in
             [("tries", self.tries, TRIES_MAX), ("max_queued", self.max_queued, QUEUE_MAX)]
         {
-            if !(1..=most).contains(&number) {
-                problems.push(
-                    Problem::new(key, format!("{number} cannot be")).hint(format!("1 to {most}")),
-                );
-            }
+            problems.extend(Problem::check_range(key, number, 1..=most));
         }
         for (key, duration, least) in [
             ("timeout", self.timeout, 1),
@@ -220,10 +216,7 @@ impl WebhookOptions {
             ("stop_timeout", self.stop_timeout, 0),
         ] {
             let range = Duration::from_millis(least)..=Duration::from_hours(1);
-            if !range.contains(&duration.0) {
-                let hint = format!("{} to 1h", if least == 0 { "0s" } else { "1ms" });
-                problems.push(Problem::new(key, format!("{duration} cannot be")).hint(hint));
-            }
+            problems.extend(Problem::check_range(key, duration.0, range));
         }
         if self.retry_pause > self.retry_pause_max {
             let message = format!("is longer than retry_pause_max, {}", self.retry_pause_max);

@@ -46,7 +46,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
             engine.remove(&name)
         })
     })?;
-    outcome.figures = delays(&daemon, &config, Duration::from_secs(machine.length.pick(5, 30)))?;
+    outcome.figures = delays(&daemon, &config, Duration::from_secs(machine.length.pick(1, 30)))?;
     Ok(vec![outcome])
 }
 

@@ -24,7 +24,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 use whalewatch_kit::testing::{Answer, Received, Server};
 
-use crate::{TOKEN, line, strict};
+use super::{TOKEN, line, strict};
 
 #[derive(Clone, Copy)]
 pub(crate) enum Protocol {

@@ -1,4 +1,4 @@
-//! The cgroup tracker's programs: cgroups made, removed and renamed, and processes that move
+//! The cgroup tracker's programs: cgroups created, removed and renamed, and processes that move
 //! between them.
 #![no_std]
 #![no_main]
@@ -17,11 +17,11 @@ use aya_ebpf::{
     helpers::generated::bpf_probe_read_kernel_str, macros::btf_tracepoint,
     programs::BtfTracePointContext,
 };
-use whalewatch_trackers_common::{
-    CGROUP_PATH_MAX, CgroupOffsets, CgroupRecord, CgroupSettings, FLAG_PATH_TRUNCATED,
-    FLAG_WHOLE_PROCESS, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME,
-    KIND_CGROUP_RMDIR,
+use whalewatch_trackers_common::cgroup::{CGROUP_PATH_MAX, CgroupRecord, CgroupSettings};
+use whalewatch_trackers_common::kinds::{
+    KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR, KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
 };
+use whalewatch_trackers_common::{CgroupOffsets, FLAG_PATH_TRUNCATED, FLAG_WHOLE_PROCESS};
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, argument, global, load, number},
     output::{SCRATCH, count_generated, submit, write_header},
@@ -33,7 +33,7 @@ static SETTINGS: CgroupSettings = CgroupSettings::UNSET;
 
 const OFFSETS: *const CgroupOffsets = &raw const SETTINGS.cgroup;
 
-/// A cgroup was made.
+/// A cgroup was created.
 #[btf_tracepoint(function = "cgroup_mkdir")]
 fn cgroup_mkdir(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup and its path.
@@ -47,7 +47,7 @@ fn cgroup_rmdir(ctx: BtfTracePointContext) -> u32 {
     unsafe { emit(&ctx, KIND_CGROUP_RMDIR, core::ptr::null()) }
 }
 
-/// A cgroup has a new name.
+/// A cgroup was renamed.
 #[btf_tracepoint(function = "cgroup_rename")]
 fn cgroup_rename(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are the cgroup and its path.
@@ -62,7 +62,7 @@ fn cgroup_attach(ctx: BtfTracePointContext) -> u32 {
     unsafe { emit(&ctx, KIND_CGROUP_ATTACH, argument(&ctx, 2)) }
 }
 
-/// Reports one event of a cgroup, and of the task that moved, if any did.
+/// Reports an event of a cgroup, with the task that moved, if any.
 #[inline(always)]
 unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
     let cgroup = argument(ctx, 0);
@@ -105,7 +105,7 @@ unsafe fn emit(ctx: &BtfTracePointContext, kind: u16, task: Kernel) -> u32 {
     }
 }
 
-/// Copies the cgroup's path; its length without the NUL byte, and a flag if it was longer.
+/// Copies the cgroup's path. Returns its length without the NUL byte, and a flag if it was cut.
 #[inline(always)]
 unsafe fn read_path(to: *mut u8, from: Kernel) -> (u32, u16) {
     const ROOM: usize = CGROUP_PATH_MAX + 2;

@@ -1,7 +1,8 @@
-//! The files tracker's program: what processes do with files, seen when their system calls return.
+//! The files tracker's program: reports what processes do with files when their system calls
+//! return.
 //!
-//! At that time the kernel has followed every link and relative path, and what it has opened can be
-//! asked for its true path; arguments are still where the process put them, and in memory, since
+//! At that time the kernel has resolved every link and relative path, so the true path can be read
+//! from the opened file. The arguments are still where the process put them, and paged in, because
 //! the kernel has read them.
 #![no_std]
 #![no_main]
@@ -22,12 +23,14 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_FILE_IO, KIND_FILE_IO_NOTE, KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
+};
 use whalewatch_trackers_common::{
     FLAG_PATH_TRUNCATED, NO_ARGUMENT,
     files::{
         FILE_CALLS, FLAG_FILE_DELETED, FLAG_FILE_RESOLVED, FLAG_SECOND_TRUNCATED, FileCall,
-        FileRecord, FilesSettings, IoKey, IoNote, IoSums, KIND_FILE_IO, KIND_FILE_IO_NOTE,
-        KIND_FILE_OPEN, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
+        FileRecord, FilesSettings, IoKey, IoNote, IoSums,
     },
 };
 use whalewatch_trackers_ebpf::{
@@ -46,7 +49,7 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: FilesSettings = FilesSettings::UNSET;
 
-/// What processes read and wrote, in the tables 0 and 1.
+/// Bytes that processes read and wrote, in tables 0 and 1.
 #[map]
 static IO_0: HashMap<IoKey, IoSums> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
@@ -55,6 +58,7 @@ static IO_1: HashMap<IoKey, IoSums> = HashMap::with_max_entries(16_384, BPF_F_NO
 /// `S_IFMT` and `S_IFREG`.
 const TYPE_MASK: u32 = 0o170_000;
 const REGULAR: u32 = 0o100_000;
+
 /// A system call returns.
 #[btf_tracepoint(function = "sys_exit")]
 fn files_exit(ctx: BtfTracePointContext) -> u32 {
@@ -101,8 +105,8 @@ unsafe fn emit(
     // SAFETY: the scratch is this CPU's alone; the call is one of the settings.
     unsafe {
         let kind = (&raw const (*call).kind).read_volatile();
-        // The header comes first: what follows has several outcomes, each of which the verifier
-        // goes on with.
+        // The header comes first. The code below has several outcomes, and the verifier checks
+        // everything after it once for each.
         write_process(&raw mut (*record).process, subject, 0, kind);
         (*record).result = result;
         (*record).group = get(arguments, &raw const (*call).group) as u32;
@@ -167,7 +171,7 @@ unsafe fn emit(
     }
 }
 
-/// The second path. Where the record ends, and whether the path was longer.
+/// Writes the second path. Returns the record's end and whether the path was cut.
 #[inline(always)]
 unsafe fn second(record: *mut FileRecord, start: u32, from: Place, path: u64) -> (u32, bool) {
     // SAFETY: the record is in the scratch.
@@ -180,8 +184,8 @@ unsafe fn second(record: *mut FileRecord, start: u32, from: Place, path: u64) ->
     }
 }
 
-/// Adds to what the process read from, or wrote to, the file behind the descriptor that is the
-/// argument of this index.
+/// Adds bytes to the sums of the process and the file behind a descriptor. `fd` is the index of the
+/// argument with the descriptor.
 #[inline(never)]
 unsafe fn count_io(
     subject: &Subject,
@@ -231,7 +235,7 @@ unsafe fn count_io(
     0
 }
 
-/// Tells user space which process and file a key stands for.
+/// Sends the process and the file of a key to user space.
 #[inline(always)]
 unsafe fn note(subject: &Subject, key: IoKey, table: u32, from: Place) {
     let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return };

@@ -1,5 +1,5 @@
-//! The mounts tracker's program: what is mounted where, moved and unmounted, seen when the system
-//! calls return.
+//! The mounts tracker's program: reports mounting, moving and unmounting when the system calls
+//! return.
 #![no_std]
 #![no_main]
 #![expect(
@@ -14,11 +14,12 @@
 use core::mem::size_of;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
+use whalewatch_trackers_common::kinds::KIND_MOVE_MOUNT;
 use whalewatch_trackers_common::{
     NO_ARGUMENT,
     mounts::{
-        FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, KIND_MOVE_MOUNT, MOUNT_CALLS, MountCall,
-        MountOffsets, MountRecord, MountsSettings,
+        FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, MOUNT_CALLS, MountCall, MountOffsets,
+        MountRecord, MountsSettings,
     },
 };
 use whalewatch_trackers_ebpf::{
@@ -102,10 +103,11 @@ unsafe fn emit(
     }
 }
 
-/// The names up from where a path begins, and the path as it was asked for.
+/// Writes the names from the directory that a path is relative to, and the path that the process
+/// gave.
 #[inline(always)]
 unsafe fn path(start: u32, from: *const u8, asked: *const u8, arguments: &Arguments) -> [Piece; 2] {
-    // SAFETY: the indexes are of the settings.
+    // SAFETY: the indexes are in the settings.
     unsafe {
         if asked.read_volatile() == NO_ARGUMENT {
             let nothing = Piece { end: start, truncated: false };
@@ -116,8 +118,8 @@ unsafe fn path(start: u32, from: *const u8, asked: *const u8, arguments: &Argume
     }
 }
 
-/// The type of the file system: as it was asked for or, of a mount that a descriptor stands for, as
-/// it is.
+/// Writes the type of the file system: the kernel's if a descriptor stands for the mount, otherwise
+/// the one that the process gave.
 #[inline(always)]
 unsafe fn fs_type(start: u32, kind: u16, call: *const MountCall, arguments: &Arguments) -> Piece {
     // SAFETY: the helpers check what they read.

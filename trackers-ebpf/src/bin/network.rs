@@ -1,9 +1,8 @@
-//! The network tracker's programs: TCP connections from their beginning to their end, and what
-//! processes ask of sockets.
+//! The network tracker's programs: TCP connections from start to end, and system calls on sockets.
 //!
-//! Most of what happens to a connection happens in interrupts, where the current task is any. So
-//! each socket's process is remembered when it asks ([`OWNERS`]), and everything after that is told
-//! of as that process's.
+//! Most changes of a connection happen in interrupts, where the current task is unrelated. The
+//! programs therefore remember each socket's process when it makes a call ([`OWNERS`]), and report
+//! later changes with that process.
 #![no_std]
 #![no_main]
 #![expect(
@@ -25,11 +24,13 @@ use aya_ebpf::{
     maps::HashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    CALL_CONNECT, CALL_LISTEN, CLOSED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkOffsets,
-    NetworkOwner, NetworkSettings, OWNED, PHASE_CLOSED, PHASE_FAILED, PHASE_LISTENING, PHASE_OPEN,
-    PHASE_PENDING, PHASE_UNTOLD,
+    CALL_CONNECT, CALL_LISTEN, CLOSED, NetworkOffsets, NetworkOwner, NetworkSettings, OWNED,
+    PHASE_CLOSED, PHASE_FAILED, PHASE_LISTENING, PHASE_OPEN, PHASE_PENDING, PHASE_UNREPORTED,
 };
 use whalewatch_trackers_ebpf::{
     TASK,
@@ -43,8 +44,8 @@ use whalewatch_trackers_ebpf::{
 };
 
 use record::{
-    Details, Peer, Socket, owner, tell, tell_asked, tell_end, tell_failure, tell_subject,
-    tell_success, tell_unowned, wants,
+    Details, Peer, Socket, owner, report, report_connect, report_end, report_failure,
+    report_subject, report_success, report_unowned, reports,
 };
 
 /// Set by the loader.
@@ -53,27 +54,27 @@ static SETTINGS: NetworkSettings = NetworkSettings::UNSET;
 
 const OFFSETS: *const NetworkOffsets = &raw const SETTINGS.offsets;
 
-/// Sockets by their address, until the kernel destroys them. What was missed of that leaves the
-/// owner of a socket that was; the next at its address takes its place.
+/// Owners of sockets by the socket's address, until the kernel destroys the socket. If that is
+/// missed, a stale entry remains until the next socket at the address replaces it.
 #[map]
 static OWNERS: HashMap<u64, NetworkOwner> = HashMap::with_max_entries(131_072, BPF_F_NO_PREALLOC);
 
-/// An owner of whom nothing is known.
-// SAFETY: a record of numbers, for which all zeroes are a value.
+/// An owner without any data.
+// SAFETY: it consists of numbers, for which all zeroes are valid.
 static BLANK: NetworkOwner = unsafe { core::mem::zeroed() };
 
-/// States of a TCP socket.
+/// States of a TCP socket (`include/net/tcp_states.h`).
 const ESTABLISHED: u64 = 1;
 const SYN_SENT: u64 = 2;
 const SYN_RECV: u64 = 3;
 const CLOSE: u64 = 7;
-/// That of what is asked for and not a socket yet.
+/// The state of a connection request, which is not a full socket yet.
 const NEW_SYN_RECV: u16 = 12;
-/// Those of a connection that came about: established, both kinds of waiting for the end of the
-/// other side, closing.
-const CAME_ABOUT: u64 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
-/// Bits of a socket's flags: the process has let go of it; the other side has said that it sends no
-/// more.
+/// States after a connection was established: ESTABLISHED, FIN_WAIT1, FIN_WAIT2, CLOSE_WAIT,
+/// LAST_ACK and CLOSING, as bits.
+const WAS_ESTABLISHED: u64 = 1 << 1 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// Bits of a socket's flags (`enum sock_flags` in `include/net/sock.h`): `SOCK_DEAD`, the process
+/// has closed it, and `SOCK_DONE`, the remote side has sent its FIN.
 const DEAD: u64 = 1;
 const DONE: u64 = 2;
 
@@ -82,8 +83,8 @@ const UDP: u16 = 17;
 const IPV4: u16 = 2;
 const IPV6: u16 = 10;
 
-/// Results that are no failures: an answer is still to come, or had come before; and the kernel's
-/// own for calls that start again.
+/// Results that are not failures: the answer is outstanding or was received before, or the kernel
+/// restarts the call (`include/linux/errno.h`).
 const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
 const EISCONN: i64 = -106;
@@ -91,11 +92,12 @@ const EALREADY: i64 = -114;
 const EINPROGRESS: i64 = -115;
 const RESTARTS: core::ops::RangeInclusive<i64> = -516..=-512;
 
-/// A TCP socket comes to another state.
+/// The state of a TCP socket changes.
 ///
-/// The kernel leaves a program out that it is running already on this CPU: so what an interrupt
-/// brings while this is at work in a process is missed. That cannot be a connection's beginning;
-/// when it came about is made up for at its end, and its end when the kernel destroys the socket.
+/// The kernel does not run a program that is already running on the same CPU, so changes in an
+/// interrupt are missed while this program runs in a process. The start of a connection cannot be
+/// missed. A missed establishment is made up for at the connection's end, and a missed end when the
+/// kernel destroys the socket.
 #[btf_tracepoint(function = "inet_sock_set_state")]
 fn network_state(ctx: BtfTracePointContext) -> u32 {
     let (sk, from, to) = (argument(&ctx, 0), number(&ctx, 1) & 15, number(&ctx, 2) & 15);
@@ -108,8 +110,8 @@ fn network_state(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         match to {
-            SYN_SENT => begins(sk),
-            ESTABLISHED => comes_about(sk, from),
+            SYN_SENT => starts(sk),
+            ESTABLISHED => is_established(sk, from),
             _ => ends(sk, from),
         }
     }
@@ -117,13 +119,13 @@ fn network_state(ctx: BtfTracePointContext) -> u32 {
 
 /// The current process asks for a connection.
 #[inline(always)]
-unsafe fn begins(sk: Kernel) -> u32 {
-    // SAFETY: the tracepoint's socket; a process is at work in it.
+unsafe fn starts(sk: Kernel) -> u32 {
+    // SAFETY: the tracepoint's socket; this runs in process context.
     unsafe {
         let subject = Subject::current();
         let watched = watches(&subject, true);
-        // What is older than the watching has no owner either: for that, this program's own
-        // connections must not be taken.
+        // A socket without an owner counts as older than the tracker. Whalewatch's own connections
+        // need an owner so that they are not reported as such.
         if !watched && !is_own(subject.leader) {
             return 0;
         }
@@ -143,8 +145,8 @@ unsafe fn begins(sk: Kernel) -> u32 {
     0
 }
 
-/// A new owner of a socket that only this program has to do with by now, to be filled in where it
-/// is: on the stack it would take more than older kernels let programs and their callees have
+/// Adds an owner for a socket that no other program uses yet, to be filled in inside the map. On
+/// the stack it would exceed the 512 bytes that older kernels give a program and its callees
 /// together.
 #[inline(always)]
 unsafe fn remember(sk: Kernel) -> Option<*mut NetworkOwner> {
@@ -152,9 +154,9 @@ unsafe fn remember(sk: Kernel) -> Option<*mut NetworkOwner> {
     OWNERS.get_ptr_mut(sk as u64)
 }
 
-/// A connection came about: one that was asked for, or one that waits to be accepted now.
+/// A connection is established: an outgoing one, or one that now waits to be accepted.
 #[inline(always)]
-unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
+unsafe fn is_established(sk: Kernel, from: u64) -> u32 {
     // SAFETY: the tracepoint's socket; its owner is the map's memory, and the kernel has locked the
     // socket.
     unsafe {
@@ -163,17 +165,17 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
             if (*known).phase == PHASE_PENDING {
                 (*known).phase = PHASE_OPEN;
                 (*known).established = now;
-                return tell_success(known, sk, now - (*known).started, now);
+                return report_success(known, sk, now - (*known).started, now);
             }
-            // Accepted before it came about (TCP Fast Open). All else is of a socket that was at
-            // this address before.
+            // Accepted before it was established (TCP Fast Open). Any other entry is a stale one of
+            // an earlier socket at this address.
             if (*known).phase == PHASE_OPEN && (*known).established == 0 {
                 (*known).established = now;
                 return 0;
             }
         }
         if from == SYN_RECV {
-            // Without room for it, it will be accepted as one that came about nobody knows when.
+            // If the map is full, the time of establishment will be unknown when it is accepted.
             let Some(owner) = remember(sk) else { return 0 };
             (*owner).established = now;
             (*owner).phase = PHASE_OPEN;
@@ -182,30 +184,30 @@ unsafe fn comes_about(sk: Kernel, from: u64) -> u32 {
     0
 }
 
-/// A connection ended, or did not come about.
+/// A connection ended, or was never established.
 #[inline(always)]
 unsafe fn ends(sk: Kernel, from: u64) -> u32 {
     // SAFETY: as above.
     unsafe {
         let now = bpf_ktime_get_boot_ns();
-        let came_about = CAME_ABOUT >> from & 1 != 0;
+        let was_established = WAS_ESTABLISHED >> from & 1 != 0;
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else {
-            return if came_about { unowned_ends(sk) } else { 0 };
+            return if was_established { unowned_ends(sk) } else { 0 };
         };
         let error: u32 = load(sk, &raw const (*OFFSETS).error);
         if (*owner).phase == PHASE_PENDING {
-            if came_about {
-                // That was missed.
+            if was_established {
+                // The establishment was missed.
                 (*owner).phase = PHASE_OPEN;
-                tell_success(owner, sk, 0, now);
+                report_success(owner, sk, 0, now);
             } else {
                 (*owner).closed = now;
                 if error == 0 && (*owner).in_call != 0 {
-                    (*owner).phase = PHASE_UNTOLD;
+                    (*owner).phase = PHASE_UNREPORTED;
                     return 0;
                 }
                 (*owner).phase = PHASE_FAILED;
-                return tell_failure(owner, sk, error);
+                return report_failure(owner, sk, error);
             }
         }
         if (*owner).phase == PHASE_OPEN { closes(owner, sk, error, now) } else { 0 }
@@ -220,14 +222,13 @@ unsafe fn closes(owner: *mut NetworkOwner, sk: Kernel, error: u32, now: u64) -> 
         (*owner).closed = now;
         (*owner).phase = PHASE_CLOSED;
         if fetch_add(&raw mut (*owner).claims, CLOSED) & OWNED == 0 {
-            return 0; // Nobody has accepted it yet, or somebody who is not watched.
+            return 0; // Not accepted yet, or not by a watched process.
         }
-        tell_end(owner, sk, error, now)
+        report_end(owner, sk, error, now)
     }
 }
 
-/// The end of a connection that is older than the watching: its cgroup is known, the process is
-/// not.
+/// The end of a connection that is older than the tracker: its cgroup is known, its process is not.
 #[inline(never)]
 unsafe fn unowned_ends(sk: Kernel) -> u32 {
     // SAFETY: as above.
@@ -236,14 +237,14 @@ unsafe fn unowned_ends(sk: Kernel) -> u32 {
         let socket: Kernel = load(sk, &raw const (*OFFSETS).socket);
         let flags: u64 = load(sk, &raw const (*OFFSETS).flags);
         if socket.is_null() && flags & DEAD == 0 {
-            return 0; // Nobody has accepted it.
+            return 0; // It was never accepted.
         }
         let cgroup: Kernel = load(sk, &raw const (*OFFSETS).cgroup);
-        if !wants(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
+        if !reports(KIND_NETWORK_CLOSE) || !watches_unowned(cgroup, error != 0) {
             return 0;
         }
         let details = Details::new(KIND_NETWORK_CLOSE, error, bpf_ktime_get_boot_ns());
-        tell_unowned(cgroup_id(cgroup), sk, &details)
+        report_unowned(cgroup_id(cgroup), sk, &details)
     }
 }
 
@@ -251,16 +252,16 @@ unsafe fn unowned_ends(sk: Kernel) -> u32 {
 #[btf_tracepoint(function = "tcp_destroy_sock")]
 fn network_destroy(ctx: BtfTracePointContext) -> u32 {
     let sk = argument(&ctx, 0);
-    // SAFETY: the tracepoint's argument is a socket, which nobody else has any more; the owner is
+    // SAFETY: the tracepoint's argument is a socket, which nothing else uses any more; the owner is
     // the map's memory.
     unsafe {
         let Some(owner) = OWNERS.get_ptr_mut(sk as u64) else { return 0 };
         match (*owner).phase {
-            // No call has said why: it was not `connect` that asked for the connection.
-            PHASE_UNTOLD => {
-                tell_failure(owner, sk, 0);
+            // No call returned the reason, so it was not `connect` that asked for the connection.
+            PHASE_UNREPORTED => {
+                report_failure(owner, sk, 0);
             }
-            // Its end was missed.
+            // The end was missed.
             PHASE_OPEN => {
                 let error = load(sk, &raw const (*OFFSETS).error);
                 closes(owner, sk, error, bpf_ktime_get_boot_ns());
@@ -272,14 +273,14 @@ fn network_destroy(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A segment is sent again.
+/// A segment is retransmitted.
 #[btf_tracepoint(function = "tcp_retransmit_skb")]
 fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's arguments are a socket, a segment, and, where the settings say so,
-    // what came of it.
+    // SAFETY: the tracepoint's arguments are a socket, a segment and, if the settings say so, the
+    // result.
     unsafe {
         let mut result = 0;
-        if global(&raw const SETTINGS.retransmit_tells_error) != 0 {
+        if global(&raw const SETTINGS.retransmit_has_error) != 0 {
             result = number(&ctx, 2) as i32;
         }
         let sk = argument(&ctx, 0);
@@ -287,21 +288,20 @@ fn network_retransmit(ctx: BtfTracePointContext) -> u32 {
     }
 }
 
-/// The answer to a connection that is asked for is sent again.
+/// The answer to a connection request is retransmitted.
 #[btf_tracepoint(function = "tcp_retransmit_synack")]
 fn network_retransmit_answer(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's arguments are the socket that listens, and what is to become a
-    // connection.
+    // SAFETY: the tracepoint's arguments are the listening socket and the connection request.
     unsafe { retransmits(argument(&ctx, 0), argument(&ctx, 1) as u64, 0) }
 }
 
-/// `about`: the socket, or the request that has the addresses for now.
+/// Reports a retransmission. `about` is the socket or the request that has the addresses.
 #[inline(always)]
 unsafe fn retransmits(sk: Kernel, about: impl Socket, result: i32) -> u32 {
     // SAFETY: as above.
     unsafe {
         let error = if result < 0 { result.unsigned_abs() } else { 0 };
-        if !wants(KIND_NETWORK_RETRANSMIT) {
+        if !reports(KIND_NETWORK_RETRANSMIT) {
             return 0;
         }
         let details = Details::new(KIND_NETWORK_RETRANSMIT, error, bpf_ktime_get_boot_ns());
@@ -309,13 +309,13 @@ unsafe fn retransmits(sk: Kernel, about: impl Socket, result: i32) -> u32 {
             if (&raw const (*owner).claims).read_volatile() & OWNED == 0 {
                 return 0;
             }
-            return tell(owner, about, &details);
+            return report(owner, about, &details);
         }
         let cgroup: Kernel = load(sk, &raw const (*OFFSETS).cgroup);
         if !watches_unowned(cgroup, error != 0) {
             return 0;
         }
-        tell_unowned(cgroup_id(cgroup), about, &details)
+        report_unowned(cgroup_id(cgroup), about, &details)
     }
 }
 
@@ -344,7 +344,7 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
     // SAFETY: the helpers check what they read; the owner is the map's memory.
     unsafe {
         let (sk, protocol) = socket(fd);
-        // A TCP connection is told of when it comes about.
+        // A TCP connection is reported when it is established.
         if sk == 0 || protocol == TCP && result == 0 || !is_internet(sk) {
             return 0;
         }
@@ -363,11 +363,11 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
             if let Some(owner) = known {
                 match (*owner).phase {
                     PHASE_FAILED => {
-                        // Nothing new: the call only gives the reason.
+                        // Reported already; the call only returns the reason.
                         let _ = OWNERS.remove(sk);
                         return 0;
                     }
-                    PHASE_UNTOLD => {
+                    PHASE_UNREPORTED => {
                         waited = (*owner).closed - (*owner).started;
                         let _ = OWNERS.remove(sk);
                     }
@@ -378,7 +378,7 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
         }
         let to = Peer::read(address, length);
         if to.family != IPV4 && to.family != IPV6 && result == 0 {
-            return 0; // `AF_UNSPEC`: the socket is to be connected no more.
+            return 0; // `AF_UNSPEC`: the process disconnects the socket.
         }
         let error = failure(result);
         let subject = Subject::current();
@@ -387,7 +387,7 @@ unsafe fn connected(fd: i32, address: u64, length: u64, result: i64) -> u32 {
         }
         let mut details = Details::new(KIND_NETWORK_CONNECT, error, bpf_ktime_get_boot_ns());
         details.waited = waited;
-        tell_asked(&subject, sk, &details, &to)
+        report_connect(&subject, sk, &details, &to)
     }
 }
 
@@ -407,11 +407,11 @@ unsafe fn listens(fd: i32, result: i64) -> u32 {
             let claims = if watched { OWNED } else { 0 };
             let mut owner = owner(claims, PHASE_LISTENING);
             write_process(&raw mut (*owner.as_mut_ptr()).process, &subject, 0, 0);
-            // Without room for it, its answers that are sent again are told of as nobody's.
+            // If the map is full, retransmitted answers are reported without a process.
             let _ = OWNERS.insert(sk, owner.assume_init_ref(), BPF_ANY.into());
         }
         let details = Details::new(KIND_NETWORK_LISTEN, error, bpf_ktime_get_boot_ns());
-        if watched { tell_subject(&subject, sk, &details) } else { 0 }
+        if watched { report_subject(&subject, sk, &details) } else { 0 }
     }
 }
 
@@ -435,7 +435,7 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
         let now = bpf_ktime_get_boot_ns();
         let mut details = Details::new(KIND_NETWORK_ACCEPT, error, now);
         if error != 0 {
-            return tell_subject(&subject, sk, &details);
+            return report_subject(&subject, sk, &details);
         }
         if OWNERS.get_ptr_mut(sk).is_none() {
             let state: u8 = member(sk, &raw const (*OFFSETS).state);
@@ -444,34 +444,34 @@ unsafe fn accepted(fd: i32, result: i64) -> u32 {
             let _ = OWNERS.insert(sk, owner.assume_init_ref(), BPF_NOEXIST.into());
         }
         let Some(owner) = OWNERS.get_ptr_mut(sk) else {
-            return tell_subject(&subject, sk, &details);
+            return report_subject(&subject, sk, &details);
         };
         write_process(&raw mut (*owner).process, &subject, 0, 0);
         let established = (*owner).established;
         if established != 0 {
             details.waited = now - established;
         }
-        tell(owner, sk, &details);
-        // From here on its end is told by whoever ends it; what ended before is told here.
+        report(owner, sk, &details);
+        // From now on the program that sees the end reports it. An earlier end is reported here.
         if fetch_add(&raw mut (*owner).claims, OWNED) & CLOSED == 0 {
             return 0;
         }
-        tell_end(owner, sk, member(sk, &raw const (*OFFSETS).error), bpf_ktime_get_boot_ns())
+        report_end(owner, sk, member(sk, &raw const (*OFFSETS).error), bpf_ktime_get_boot_ns())
     }
 }
 
 /// The id of a cgroup that the verifier knows.
 #[inline(always)]
 unsafe fn cgroup_id(cgroup: Kernel) -> u64 {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let node: Kernel = load(cgroup, &raw const (*TASK).cgroup_node);
         load(node, &raw const (*TASK).node_id)
     }
 }
 
-/// The socket behind one of the current process's descriptors, with its protocol, if that is TCP or
-/// UDP; else 0.
+/// The socket behind one of the current process's descriptors, with its protocol; zeroes if it is
+/// not TCP or UDP.
 #[inline(always)]
 unsafe fn socket(fd: i32) -> (u64, u16) {
     const NOTHING: (u64, u16) = (0, 0);
@@ -482,7 +482,7 @@ unsafe fn socket(fd: i32) -> (u64, u16) {
             return NOTHING;
         }
         let socket: u64 = member(file, &raw const (*OFFSETS).file_private);
-        // What a file that is no socket has there does not point back to it.
+        // For a file that is not a socket, the private data does not point back to the file.
         let back: u64 = member(socket, &raw const (*OFFSETS).socket_file);
         if back != file {
             return NOTHING;
@@ -493,7 +493,7 @@ unsafe fn socket(fd: i32) -> (u64, u16) {
     }
 }
 
-/// Whether a socket is one of the internet's, where TCP and UDP mean what they say.
+/// Whether a socket is IPv4 or IPv6: in other families the protocol numbers differ.
 #[inline(always)]
 unsafe fn is_internet(sk: u64) -> bool {
     // SAFETY: the helper checks the address.
@@ -505,7 +505,7 @@ fn is_interrupted(result: i64) -> bool {
     result == EINTR || RESTARTS.contains(&result)
 }
 
-/// The error in what a call gave; 0 for none.
+/// The error number in a call's result; 0 for none.
 fn failure(result: i64) -> u32 {
     if result < 0 { result.unsigned_abs() as u32 } else { 0 }
 }

@@ -1,7 +1,8 @@
-//! The oom tracker's programs: which process is killed because memory ran out.
+//! The oom tracker's programs: processes that the kernel kills because memory ran out.
 //!
-//! Newer kernels say which task it is. Older ones tell its pid alone; but just before, in the same
-//! place, they send it the signal that kills it, and that tells the task.
+//! Since Linux 6.9 the tracepoint `mark_victim` has the task. Before, it has only the pid; but
+//! right before it, the kernel sends the task the signal that kills it, and that tracepoint has the
+//! task.
 #![no_std]
 #![no_main]
 #![expect(
@@ -21,9 +22,8 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
-use whalewatch_trackers_common::oom::{
-    KIND_OOM_KILL, NO_LIMIT, OomOffsets, OomRecord, OomSettings,
-};
+use whalewatch_trackers_common::kinds::KIND_OOM_KILL;
+use whalewatch_trackers_common::oom::{NO_LIMIT, OomOffsets, OomRecord, OomSettings};
 use whalewatch_trackers_ebpf::{
     TASK,
     kernel::{Kernel, argument, global, load, map_address, number},
@@ -37,21 +37,21 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: OomSettings = OomSettings::UNSET;
 
-/// Processes that the kernel is about to kill, by the pid of the thread that gets the signal.
+/// Processes that the kernel is about to kill, by the id of the thread that receives the signal.
 #[map]
 static KILLED: LruHashMap<u32, OomRecord> = LruHashMap::with_max_entries(256, 0);
 
 const OFFSETS: *const OomOffsets = &raw const SETTINGS.offsets;
 
-/// `SIGKILL`, and what stands for a signal from the kernel itself (`SEND_SIG_PRIV`).
+/// `SIGKILL`, and the value for a signal from the kernel itself (`SEND_SIG_PRIV`).
 const SIGKILL: u64 = 9;
 const FROM_KERNEL: u64 = 1;
-/// How far above a cgroup is looked for one that has a limit.
+/// How many levels above a cgroup to search for one that has a limit.
 const MOST_LEVELS: usize = 16;
-/// A limit of that many pages is none: no machine has an exabyte.
+/// Limits from this many pages on mean no limit: no machine has an exabyte.
 const UNLIMITED: u64 = 1 << 48;
 
-/// A process is chosen to be killed.
+/// The kernel has chosen a process to kill.
 #[btf_tracepoint(function = "mark_victim")]
 fn oom_kill(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's first argument is the task or its pid, as the settings say.
@@ -75,10 +75,10 @@ fn oom_kill(ctx: BtfTracePointContext) -> u32 {
     }
 }
 
-/// The kernel kills a process, for whatever reason: remembered, should it be for want of memory.
+/// The kernel kills a process for any reason. Remembers it, in case memory ran out.
 #[btf_tracepoint(function = "signal_generate")]
 fn oom_signal(ctx: BtfTracePointContext) -> u32 {
-    // SAFETY: the tracepoint's third argument is the task that gets the signal.
+    // SAFETY: the tracepoint's third argument is the task that receives the signal.
     unsafe {
         if global(&raw const SETTINGS.victim_is_task) != 0
             || number(&ctx, 0) as u32 as u64 != SIGKILL
@@ -117,7 +117,7 @@ unsafe fn report(record: *const OomRecord, cgroup_id: u64) -> u32 {
     if result != 0 { count_lost(cgroup_id) } else { 0 }
 }
 
-/// Fills in what is to be said of a process that is killed.
+/// Fills in the record of a killed process.
 #[inline(always)]
 unsafe fn fill(out: *mut OomRecord, subject: &Subject) {
     // SAFETY: `out` is writable, the subject known to the verifier.
@@ -129,7 +129,7 @@ unsafe fn fill(out: *mut OomRecord, subject: &Subject) {
             (global(&raw const SETTINGS.rss), global(&raw const SETTINGS.rss_stride));
         for place in 0..4_u32 {
             let at = mm as u64 + u64::from(first + place * stride);
-            // A counter that is spread over CPUs can be below 0 for a moment.
+            // A per-CPU counter can be negative for a moment.
             let pages: i64 = read(at);
             (*out).pages[place as usize] = if pages < 0 { 0 } else { pages as u64 };
         }
@@ -148,8 +148,8 @@ unsafe fn fill(out: *mut OomRecord, subject: &Subject) {
     }
 }
 
-/// The limit of the task's memory cgroup, or of the next one above that has one; and what is used
-/// of it.
+/// The limit of the task's memory cgroup, or of the nearest one above that has a limit; and the
+/// usage of that cgroup.
 #[inline(always)]
 unsafe fn limit(task: Kernel) -> [u64; 2] {
     // SAFETY: the helpers check what they read.

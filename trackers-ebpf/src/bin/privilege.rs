@@ -1,8 +1,8 @@
-//! The privilege tracker's programs: calls that change what a thread may do and where it is, or
-//! that reach into other processes and the kernel.
+//! The privilege tracker's programs: calls that change the ids, capabilities or namespaces of a
+//! thread, or that access other processes or the kernel.
 //!
-//! What was before is kept when a call begins ([`BEFORE`]), and told together with what is then,
-//! when it returns. All calls but these few cost the look-up of a number.
+//! The state before is kept when a call starts ([`BEFORE`]), and reported with the state after when
+//! it returns. All other calls cost only the look-up of a number.
 #![no_std]
 #![no_main]
 #![expect(
@@ -29,11 +29,12 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE};
 use whalewatch_trackers_common::privilege::{
     FLAG_PRIVILEGE_BEFORE, FLAG_PRIVILEGE_TARGET, FORM_BPF, FORM_CLONE, FORM_CLONE3, FORM_EXEC,
-    FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PTRACE, FORM_UNSHARE, KIND_PRIVILEGE_CAPSET,
-    KIND_PRIVILEGE_MODULE, MODULE_NAME_WORDS, PRIVILEGE_CALLS, PrivilegeCall, PrivilegeChild,
-    PrivilegeRecord, PrivilegeSettings, PrivilegeState,
+    FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PTRACE, FORM_UNSHARE, MODULE_NAME_WORDS,
+    PRIVILEGE_CALLS, PrivilegeCall, PrivilegeChild, PrivilegeRecord, PrivilegeSettings,
+    PrivilegeState,
 };
 use whalewatch_trackers_ebpf::{
     TASK,
@@ -53,30 +54,30 @@ use target::write_traced;
 #[unsafe(no_mangle)]
 static SETTINGS: PrivilegeSettings = PrivilegeSettings::UNSET;
 
-/// What threads were, by the address of their task, while they are in one of the calls. One that is
-/// killed in it leaves its entry, hence those used least lately make room.
+/// The state of threads before the call that they are in, by the address of the task. A thread that
+/// is killed in a call leaves its entry behind; the map evicts the least recently used ones.
 #[map]
 static BEFORE: LruHashMap<u64, PrivilegeState> = LruHashMap::with_max_entries(8192, 0);
-/// What processes a call has made, by the task that is in it.
+/// New processes, by the task whose call created them.
 #[map]
 static CHILDREN: LruHashMap<u64, PrivilegeChild> = LruHashMap::with_max_entries(1024, 0);
-/// Names of modules that are being loaded, by the task that does it.
+/// Names of modules that are being loaded, by the loading task.
 #[map]
 static MODULES: LruHashMap<u64, [u64; MODULE_NAME_WORDS]> = LruHashMap::with_max_entries(1024, 0);
 
-/// Every `CLONE_NEW` flag; that for time only `clone3` has, since it is one of the bits of the
-/// signal in `clone`.
+/// All `CLONE_NEW` flags. In `clone`, the bit for time belongs to the signal, so only `clone3` and
+/// `unshare` have it.
 const NEW_NAMESPACES: u64 = 0x7e02_0000;
 const NEW_TIME: u64 = 0x80;
-/// `ptrace` numbers its newer requests from here on.
+/// The first number of the newer requests of `ptrace`.
 const NEWER_REQUESTS: u64 = 0x4200;
 
-/// A system call begins.
+/// A system call starts.
 #[btf_tracepoint(function = "sys_enter")]
 fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
     let regs = argument(&ctx, 0);
-    // SAFETY: the tracepoint's argument are the registers; a system call is made by the current
-    // task.
+    // SAFETY: the tracepoint's first argument is the registers; a system call is made by the
+    // current task.
     unsafe {
         let action = syscall::action(regs, &raw const SETTINGS.actions);
         if action == 0 {
@@ -92,7 +93,7 @@ fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
             return 0;
         }
         if form == FORM_CLONE3 {
-            // 0 is what cannot be read yet, too.
+            // 0 may also mean that the page is not in memory yet.
             let flags: u64 = read_user(first);
             if flags != 0 && flags & (NEW_NAMESPACES | NEW_TIME) == 0 {
                 return 0;
@@ -105,7 +106,7 @@ fn privilege_enter(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A process or a thread was made.
+/// A process or a thread was created.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn privilege_fork(ctx: BtfTracePointContext) -> u32 {
     // SAFETY: the tracepoint's arguments are two tasks; the first is the current one.
@@ -126,8 +127,8 @@ fn privilege_fork(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A module is about to be loaded: the kernel has its name by now. Kernels without modules do not
-/// have this.
+/// A module is about to be loaded, and the kernel knows its name. Kernels without modules do not
+/// have this tracepoint.
 #[btf_tracepoint(function = "module_load")]
 fn privilege_module(ctx: BtfTracePointContext) -> u32 {
     let module = argument(&ctx, 0);
@@ -157,7 +158,7 @@ fn privilege_exit(ctx: BtfTracePointContext) -> u32 {
         let call = call(action);
         let (kind, form) = (global(&raw const (*call).kind), global(&raw const (*call).form));
         let arguments = syscall::arguments(regs);
-        if !wants(form, &arguments, result) {
+        if !reports(form, &arguments, result) {
             return 0;
         }
         let subject = Subject::current();
@@ -177,38 +178,38 @@ fn privilege_exit(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// What an action stands for.
+/// The call that an action stands for.
 #[inline(always)]
 unsafe fn call(action: u8) -> *const PrivilegeCall {
-    // SAFETY: the place is kept within the list.
+    // SAFETY: the index is kept within the list.
     unsafe {
         let calls = (&raw const SETTINGS.calls).cast::<PrivilegeCall>();
         calls.add(action as usize % PRIVILEGE_CALLS)
     }
 }
 
-/// Whether it is told, by its arguments.
+/// Whether to report a call with these arguments.
 #[inline(always)]
-unsafe fn wants(form: u16, arguments: &Arguments, result: i64) -> bool {
+unsafe fn reports(form: u16, arguments: &Arguments, result: i64) -> bool {
     // SAFETY: globals of this object; the helper checks what it reads.
     unsafe {
         match form {
-            // The new process comes from the same call, as its first return.
+            // The new process also returns from the call, with result 0.
             FORM_CLONE => result != 0 && arguments[0] & NEW_NAMESPACES != 0,
             FORM_CLONE3 => {
                 result != 0 && read_user::<u64>(arguments[0]) & (NEW_NAMESPACES | NEW_TIME) != 0
             }
             FORM_UNSHARE => arguments[0] & (NEW_NAMESPACES | NEW_TIME) != 0,
             FORM_PTRACE => {
-                let told = global(&raw const SETTINGS.ptrace);
+                let enabled = global(&raw const SETTINGS.ptrace);
                 let request = arguments[0];
                 let newer = request.wrapping_sub(NEWER_REQUESTS);
                 if request < 32 {
-                    told >> (request & 63) & 1 != 0
+                    enabled >> (request & 63) & 1 != 0
                 } else if newer < 32 {
-                    told >> ((newer + 32) & 63) & 1 != 0
+                    enabled >> ((newer + 32) & 63) & 1 != 0
                 } else {
-                    told == u64::MAX
+                    enabled == u64::MAX
                 }
             }
             FORM_BPF => {
@@ -281,5 +282,5 @@ unsafe fn emit(
     }
 }
 
-/// Where a record's tail begins.
+/// The start of a record's tail.
 const TAIL: u32 = size_of::<PrivilegeRecord>() as u32;

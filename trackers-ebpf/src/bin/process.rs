@@ -1,5 +1,4 @@
-//! The process tracker's programs: fork, exec, exit, and a snapshot of the processes that were
-//! there before.
+//! The process tracker's programs: fork, exec, exit, and a snapshot of existing processes.
 #![no_std]
 #![no_main]
 #![expect(
@@ -23,10 +22,14 @@ use aya_ebpf::{
     maps::LruHashMap,
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::{
+    KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT,
+};
+use whalewatch_trackers_common::process::{
+    ARGS_MAX, ExecRecord, ExitRecord, ForkRecord, PATH_MAX, ProcessSettings,
+};
 use whalewatch_trackers_common::{
-    ARGS_MAX, ExecOffsets, ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE,
-    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
-    KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessHeader, ProcessSettings,
+    ExecOffsets, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_PATH_TRUNCATED, ProcessHeader,
 };
 use whalewatch_trackers_ebpf::{
     TASK,
@@ -36,21 +39,21 @@ use whalewatch_trackers_ebpf::{
     scope::watches,
 };
 
-/// `SIGNAL_GROUP_EXIT`.
+/// `SIGNAL_GROUP_EXIT` (`include/linux/sched/signal.h`).
 const GROUP_EXIT: u32 = 4;
 
 /// Set by the loader.
 #[unsafe(no_mangle)]
 static SETTINGS: ProcessSettings = ProcessSettings::UNSET;
 
-/// Processes whose end was told, by start time: where the tracepoint does not say which thread is
-/// the last, the last two may both seem to be.
+/// Processes whose exit was reported, by start time. If the tracepoint does not say which thread is
+/// the last, the last two may both appear to be.
 #[map]
 static ENDED: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
 const EXEC: *const ExecOffsets = &raw const SETTINGS.exec;
 
-/// A process or thread was made.
+/// A process or thread was created.
 #[btf_tracepoint(function = "sched_process_fork")]
 fn process_fork(ctx: BtfTracePointContext) -> u32 {
     let (maker, child) = (argument(&ctx, 0), argument(&ctx, 1));
@@ -82,7 +85,7 @@ fn process_fork(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A process runs another program.
+/// A process replaced its program.
 #[btf_tracepoint(function = "sched_process_exec")]
 fn process_exec(ctx: BtfTracePointContext) -> u32 {
     let (task, bprm) = (argument(&ctx, 0), argument(&ctx, 2));
@@ -95,8 +98,8 @@ fn process_exec(ctx: BtfTracePointContext) -> u32 {
         if !watches(&subject, false) || !begin(subject.cgroup_id) {
             return 0;
         }
-        // The header comes first: what follows has several outcomes, and the verifier goes through
-        // what comes after them once for each.
+        // The header comes first. The code below has several outcomes, and the verifier checks
+        // everything after it once for each.
         let record = scratch.cast::<ExecRecord>();
         write_process(&raw mut (*record).process, &subject, 0, KIND_PROCESS_EXEC);
         (*record).args_count = load(bprm, &raw const (*EXEC).bprm_argc);
@@ -120,7 +123,7 @@ fn process_exec(ctx: BtfTracePointContext) -> u32 {
     }
 }
 
-/// Copies the executable's path; its length without the NUL byte, and a flag if it was longer.
+/// Copies the executable's path. Returns its length without the NUL byte, and a flag if it was cut.
 #[inline(always)]
 unsafe fn read_path(to: *mut u8, from: Kernel) -> (u32, u16) {
     const ROOM: usize = PATH_MAX + 2;
@@ -135,7 +138,8 @@ unsafe fn read_path(to: *mut u8, from: Kernel) -> (u32, u16) {
     }
 }
 
-/// Copies the arguments; the length copied, and a flag if that is not all.
+/// Copies the arguments. Returns the copied length, and a flag if the arguments were cut or
+/// unreadable.
 #[inline(always)]
 unsafe fn read_args(to: *mut u8, from: u64, total: u32) -> (u32, u16) {
     let length = total.min(ARGS_MAX as u32);
@@ -146,7 +150,7 @@ unsafe fn read_args(to: *mut u8, from: u64, total: u32) -> (u32, u16) {
     (length, if total > length { FLAG_ARGS_TRUNCATED } else { 0 })
 }
 
-/// A thread ended, perhaps a process's last.
+/// A thread exits, perhaps the last one of its process.
 #[btf_tracepoint(function = "sched_process_exit")]
 fn process_exit(ctx: BtfTracePointContext) -> u32 {
     let task = argument(&ctx, 0);
@@ -178,12 +182,12 @@ fn process_exit(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// Whether the whole process ends with this thread.
+/// Whether the whole process exits with this thread.
 #[inline(always)]
 unsafe fn is_last(ctx: &BtfTracePointContext, task: Kernel) -> bool {
     // SAFETY: `task` is known to the verifier; the second argument is read only where there is one.
     unsafe {
-        if global(&raw const SETTINGS.exit_tells_group) != 0 {
+        if global(&raw const SETTINGS.exit_has_group) != 0 {
             return number(ctx, 1) & 0xff != 0;
         }
         let signal: Kernel = load(task, &raw const (*TASK).signal);
@@ -200,7 +204,7 @@ unsafe fn is_last(ctx: &BtfTracePointContext, task: Kernel) -> bool {
     }
 }
 
-/// The status that the parent will wait for.
+/// The status that `wait(2)` will return to the parent.
 #[inline(always)]
 unsafe fn status(task: Kernel, leader: Kernel) -> u32 {
     // SAFETY: both are known to the verifier.
@@ -213,18 +217,18 @@ unsafe fn status(task: Kernel, leader: Kernel) -> u32 {
     }
 }
 
-/// `struct bpf_iter__task`: what the kernel hands to a task iterator.
+/// `struct bpf_iter__task`: the context of a task iterator (`kernel/bpf/task_iter.c`).
 #[repr(C)]
 struct IterContext {
     meta: *const *mut c_void,
     task: Kernel,
 }
 
-/// Writes one record for each process that lives.
+/// Writes one record for each running process.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "iter/task")]
 extern "C" fn process_snapshot(ctx: *const IterContext) -> i32 {
-    // SAFETY: the kernel's own context; at the end of the list the task is null.
+    // SAFETY: the kernel's context; at the end of the list the task is null.
     unsafe {
         let task = (*ctx).task;
         if task.is_null()

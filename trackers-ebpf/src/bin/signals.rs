@@ -1,4 +1,4 @@
-//! The signals tracker's program: who sends which signal to whom.
+//! The signals tracker's program: which process sends which signal to which process.
 #![no_std]
 #![no_main]
 #![expect(
@@ -13,7 +13,8 @@
 use core::mem::size_of;
 
 use aya_ebpf::{macros::btf_tracepoint, programs::BtfTracePointContext};
-use whalewatch_trackers_common::signals::{KIND_SIGNAL_SEND, SignalRecord, SignalsSettings};
+use whalewatch_trackers_common::kinds::KIND_SIGNAL_SEND;
+use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 use whalewatch_trackers_ebpf::{
     TASK,
     kernel::{Kernel, argument, global, load, number},
@@ -27,8 +28,9 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: SignalsSettings = SignalsSettings::UNSET;
 
-/// What stands for no information: the signal is from the current process (`SEND_SIG_NOINFO`), or
-/// from the kernel (`SEND_SIG_PRIV`).
+/// Values in place of a signal's information: the signal is from the current process
+/// (`SEND_SIG_NOINFO`) or from the kernel (`SEND_SIG_PRIV`). Both are in
+/// `include/linux/sched/signal.h`.
 const NO_INFORMATION: u64 = 0;
 const FROM_KERNEL: u64 = 1;
 /// `SI_KERNEL`, and the codes of signals that processes send: `SI_USER`, `SI_QUEUE`, `SI_TKILL`.
@@ -42,8 +44,8 @@ const SI_TKILL: i32 = -6;
 fn signal_send(ctx: BtfTracePointContext) -> u32 {
     let (signal, information) = (number(&ctx, 0) as u32, number(&ctx, 1));
     let (task, group, result) = (argument(&ctx, 2), number(&ctx, 3), number(&ctx, 4) as u32);
-    // SAFETY: the tracepoint's third argument is the task that gets the signal; the reserved record
-    // is this program's alone.
+    // SAFETY: the tracepoint's third argument is the task that receives the signal; the reserved
+    // record is this program's alone.
     unsafe {
         if (global(&raw const SETTINGS.signals) >> (signal.wrapping_sub(1) & 63)) & 1 == 0 {
             return 0;
@@ -59,7 +61,7 @@ fn signal_send(ctx: BtfTracePointContext) -> u32 {
         }
         let leader: Kernel = load(task, &raw const (*TASK).group_leader);
         let target = Subject { task, leader, cgroup_id: cgroup_id(task) };
-        // The kernel sends from interrupts, too, where the current task is any.
+        // The kernel also sends signals in interrupts, where the current task is unrelated.
         let sender = if from_kernel {
             Subject { task, leader, cgroup_id: target.cgroup_id }
         } else {

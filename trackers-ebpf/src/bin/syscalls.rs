@@ -19,11 +19,12 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray, PerCpuHashMap},
     programs::BtfTracePointContext,
 };
+use whalewatch_trackers_common::kinds::KIND_SYSCALL_CALL;
 use whalewatch_trackers_common::{
     SYSCALLS,
     syscalls::{
-        ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, BUCKETS, Begun, CallKey, CallRecord, CallSums,
-        KIND_SYSCALL_CALL, SyscallsSettings,
+        ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, ActiveCall, BUCKETS, CallKey, CallRecord,
+        CallSums, SyscallsSettings,
     },
 };
 use whalewatch_trackers_ebpf::{
@@ -40,13 +41,13 @@ use whalewatch_trackers_ebpf::{
 #[unsafe(no_mangle)]
 static SETTINGS: SyscallsSettings = SyscallsSettings::UNSET;
 
-/// The call that each thread is in, by thread id. An entry stays for the thread's next call: that
-/// is cheaper than to remove and add one with each call. Those of threads that are gone are the
-/// ones used least lately, and make room.
+/// The call that each thread is executing, by thread id. An entry stays for the thread's next call,
+/// which is cheaper than to remove and insert one per call. Entries of exited threads become the
+/// least recently used ones, which the map evicts.
 #[map]
-static BEGUN: LruHashMap<u32, Begun> = LruHashMap::with_max_entries(65_536, 0);
+static ACTIVE_CALLS: LruHashMap<u32, ActiveCall> = LruHashMap::with_max_entries(65_536, 0);
 
-/// Sums of calls by cgroup and number, in the tables 0 and 1.
+/// Sums of calls by cgroup and number, in tables 0 and 1.
 #[map]
 static CALLS_0: PerCpuHashMap<CallKey, CallSums> =
     PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
@@ -54,7 +55,7 @@ static CALLS_0: PerCpuHashMap<CallKey, CallSums> =
 static CALLS_1: PerCpuHashMap<CallKey, CallSums> =
     PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
-/// Failed calls by cgroup, number and error, in the tables 0 and 1.
+/// Failed calls by cgroup, number and error, in tables 0 and 1.
 #[map]
 static ERRORS_0: PerCpuHashMap<CallKey, u64> =
     PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
@@ -62,14 +63,14 @@ static ERRORS_0: PerCpuHashMap<CallKey, u64> =
 static ERRORS_1: PerCpuHashMap<CallKey, u64> =
     PerCpuHashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 
-/// What a sum begins with: too large for the stack. It is never written to.
+/// An empty sum, to insert into a table: it is too large for the stack. Nothing writes to it.
 #[map]
 static NOTHING: PerCpuArray<CallSums> = PerCpuArray::with_max_entries(1, 0);
 
-/// The kernel's own bound for error numbers.
+/// The kernel's bound for error numbers (`include/linux/err.h`).
 const MAX_ERRNO: i64 = 4095;
 
-/// A system call begins.
+/// A system call starts.
 #[btf_tracepoint(function = "sys_enter")]
 fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
     let (regs, number) = (argument(&ctx, 0), number(&ctx, 1));
@@ -80,21 +81,21 @@ fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
         if action == 0 || syscall::is_compat() {
             return 0;
         }
-        let mut begun = Begun {
+        let mut started = ActiveCall {
             number: number as u32,
             running: 1,
             time: bpf_ktime_get_ns(),
             arguments: [0; 6],
         };
         if action & ACTION_CALL != 0 {
-            for (n, argument) in begun.arguments.iter_mut().enumerate() {
+            for (n, argument) in started.arguments.iter_mut().enumerate() {
                 *argument = syscall::argument(regs, n);
             }
         }
         let tid: u32 = load(current(), &raw const (*TASK).pid);
-        if let Some(entry) = BEGUN.get_ptr_mut(tid) {
-            *entry = begun;
-        } else if BEGUN.insert(tid, begun, BPF_ANY.into()).is_err() {
+        if let Some(entry) = ACTIVE_CALLS.get_ptr_mut(tid) {
+            *entry = started;
+        } else if ACTIVE_CALLS.insert(tid, started, BPF_ANY.into()).is_err() {
             count_generated();
             count_lost(Subject::current().cgroup_id);
         }
@@ -102,21 +103,21 @@ fn syscalls_enter(ctx: BtfTracePointContext) -> u32 {
     0
 }
 
-/// A system call returns. The registers do not tell which after `rt_sigreturn` and `execve`; what
-/// was kept when it began does.
+/// A system call returns. After `rt_sigreturn` and `execve` the registers no longer have its
+/// number, but the entry in the map does.
 #[btf_tracepoint(function = "sys_exit")]
 fn syscalls_exit(ctx: BtfTracePointContext) -> u32 {
     let result = number(&ctx, 1) as i64;
-    // SAFETY: as above; the entry is the map's memory, and of this thread alone.
+    // SAFETY: as above; the entry is the map's memory, and only this thread uses it.
     unsafe {
         let tid: u32 = load(current(), &raw const (*TASK).pid);
-        let Some(begun) = BEGUN.get_ptr_mut(tid) else { return 0 };
-        if (*begun).running == 0 {
+        let Some(call) = ACTIVE_CALLS.get_ptr_mut(tid) else { return 0 };
+        if (*call).running == 0 {
             return 0;
         }
-        (*begun).running = 0;
-        let latency = bpf_ktime_get_ns().wrapping_sub((*begun).time);
-        let action = action((*begun).number.into());
+        (*call).running = 0;
+        let latency = bpf_ktime_get_ns().wrapping_sub((*call).time);
+        let action = action((*call).number.into());
         let has_result = action & ACTION_NO_RESULT == 0;
         let failed = has_result && result < 0 && result >= -MAX_ERRNO;
         let subject = Subject::current();
@@ -125,7 +126,7 @@ fn syscalls_exit(ctx: BtfTracePointContext) -> u32 {
         }
         if action & ACTION_STATS != 0 {
             let errno = if failed { result.wrapping_neg() as u32 } else { 0 };
-            count(subject.cgroup_id, (*begun).number, errno, latency);
+            count(subject.cgroup_id, (*call).number, errno, latency);
         }
         if action & ACTION_CALL == 0 || !begin(subject.cgroup_id) {
             return 0;
@@ -136,8 +137,8 @@ fn syscalls_exit(ctx: BtfTracePointContext) -> u32 {
         write_process(&raw mut (*record).process, &subject, length, KIND_SYSCALL_CALL);
         (*record).result = result;
         (*record).latency = latency;
-        (*record).arguments = (*begun).arguments;
-        (*record).number = (*begun).number;
+        (*record).arguments = (*call).arguments;
+        (*record).number = (*call).number;
         (*record).has_result = has_result.into();
         submit(scratch.cast(), length as u32, subject.cgroup_id)
     }
@@ -154,7 +155,7 @@ unsafe fn action(number: u64) -> u8 {
     unsafe { (&raw const SETTINGS.actions).cast::<u8>().add(number as usize).read_volatile() }
 }
 
-/// Adds a call to the sums. One that a table has no room for is lost.
+/// Adds a call to the sums. A call for which a table has no room is lost.
 #[inline(never)]
 unsafe fn count(cgroup_id: u64, number: u32, errno: u32, latency: u64) -> u32 {
     let table = sums::table();
@@ -182,7 +183,7 @@ unsafe fn count(cgroup_id: u64, number: u32, errno: u32, latency: u64) -> u32 {
         let key = CallKey { errno, ..key };
         let errors = if table == 0 { &ERRORS_0 } else { &ERRORS_1 };
         if errors.get_ptr_mut(key).is_none() {
-            // Another CPU may have been quicker.
+            // Another CPU may have inserted it first.
             let _ = errors.insert(key, 0, BPF_NOEXIST.into());
         }
         let Some(sum) = errors.get_ptr_mut(key) else {
@@ -200,16 +201,16 @@ fn sums_of(calls: &PerCpuHashMap<CallKey, CallSums>, key: &CallKey) -> Option<*m
         return Some(sum);
     }
     let nothing = NOTHING.get_ptr(0)?;
-    // SAFETY: the map's memory, which nobody writes to. Another CPU may have been quicker.
+    // SAFETY: the map's memory, which nothing writes to. Another CPU may have inserted it first.
     let _ = unsafe { calls.insert(key, &*nothing, BPF_NOEXIST.into()) };
     calls.get_ptr_mut(key)
 }
 
-/// The bucket of so many nanoseconds.
+/// The bucket of a duration in nanoseconds.
 #[inline(always)]
 fn log2(mut number: u64) -> u64 {
     let mut log = 0;
-    // The target has no instruction for it.
+    // The target has no instruction that counts leading zeroes.
     if number >= 1 << 32 {
         number >>= 32;
         log += 32;

@@ -4,21 +4,13 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{CgroupOffsets, RecordHeader};
-
-/// A cgroup was made.
-pub const KIND_CGROUP_MKDIR: u16 = 16;
-/// A cgroup was removed.
-pub const KIND_CGROUP_RMDIR: u16 = 17;
-/// A cgroup has a new name; the path is the new one.
-pub const KIND_CGROUP_RENAME: u16 = 18;
-/// A process, or one of its threads, moved to the cgroup.
-pub const KIND_CGROUP_ATTACH: u16 = 19;
 
 /// The longest cgroup path in a record, without the closing NUL byte.
 pub const CGROUP_PATH_MAX: usize = 4095;
 
-/// The record of every cgroup event. The cgroup's path, from its hierarchy's root, follows it.
+/// The record of every cgroup event, followed by the cgroup's path below its hierarchy's root.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CgroupRecord {
@@ -26,17 +18,17 @@ pub struct CgroupRecord {
     pub record: RecordHeader,
     /// The cgroup's id.
     pub cgroup_id: u64,
-    /// When the process that moved started: nanoseconds since boot; 0 where none moved.
+    /// When the moved process started: nanoseconds since boot; 0 if none moved.
     pub start_time: u64,
     /// The hierarchy's id; 0 is the default (version 2) hierarchy.
     pub hierarchy: u32,
-    /// How deep below its hierarchy's root the cgroup is.
+    /// How many levels the cgroup is below its hierarchy's root.
     pub level: u32,
-    /// The process that moved; 0 where none did.
+    /// The moved process; 0 if none moved.
     pub pid: u32,
-    /// The thread that was named when it moved; 0 where none did.
+    /// The moved thread that the kernel names; 0 if none moved.
     pub tid: u32,
-    /// Bytes of the path that follows.
+    /// Length in bytes of the path that follows.
     pub path_length: u32,
     /// Always 0.
     pub padding: u32,
@@ -46,18 +38,24 @@ pub struct CgroupRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CgroupSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [CgroupRecord; 0],
-    /// 1 to report the version 1 hierarchies too.
+    /// 1 to report version 1 hierarchies too.
     pub all_hierarchies: u32,
-    /// Where the kernel keeps what the records need.
+    /// Offsets of kernel members for the records.
     pub cgroup: CgroupOffsets,
 }
 
 impl CgroupSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self { record: [], all_hierarchies: 0, cgroup: CgroupOffsets::UNSET };
+}
+
+layouts! {
+    CgroupRecord {
+        record, cgroup_id, start_time, hierarchy, level, pid, tid, path_length, padding
+    }
+    CgroupSettings { all_hierarchies, cgroup, cgroup.task_group_leader }
 }
 
 const _: () = {

@@ -4,81 +4,62 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ProcessHeader, SYSCALLS};
 
-/// A file was opened, or was to be.
-pub const KIND_FILE_OPEN: u16 = 32;
-/// A file or directory was deleted.
-pub const KIND_FILE_DELETE: u16 = 33;
-/// A file or directory was renamed.
-pub const KIND_FILE_RENAME: u16 = 34;
-/// A file got another name.
-pub const KIND_FILE_LINK: u16 = 35;
-/// A symbolic link was made.
-pub const KIND_FILE_SYMLINK: u16 = 36;
-/// A file got other permissions.
-pub const KIND_FILE_MODE: u16 = 37;
-/// A file got another owner.
-pub const KIND_FILE_OWNER: u16 = 38;
-/// Bytes went between a process and files. Not reported one by one: [`IoSums`].
-pub const KIND_FILE_IO: u16 = 39;
-/// Which process and file an [`IoKey`] stands for: an [`IoNote`], which is no event.
-pub const KIND_FILE_IO_NOTE: u16 = 40;
-
-/// The file has no name any more.
+/// The file's name has been deleted.
 pub const FLAG_FILE_DELETED: u16 = 1 << 5;
-/// The path is the kernel's, not the one that was asked for.
+/// The path is the kernel's, not the one that the process gave.
 pub const FLAG_FILE_RESOLVED: u16 = 1 << 6;
-/// The second path in the record is a prefix.
+/// The second path in the record is cut.
 pub const FLAG_SECOND_TRUNCATED: u16 = 1 << 7;
 
-/// System calls with files that can be told apart.
+/// Size of the table of system calls.
 pub const FILE_CALLS: usize = 64;
 
-/// Where a system call has its arguments, by their index; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for
-/// none.
+/// The indexes of a system call's arguments; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for none.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FileCall {
     /// One of the `KIND_FILE_` constants.
     pub kind: u16,
-    /// The directory that the path begins at.
+    /// The directory that the path is relative to.
     pub base: u8,
-    /// The path, if it names the file by one.
+    /// The path, if the call takes one.
     pub path: u8,
-    /// The directory that the second path begins at.
+    /// The directory that the second path is relative to.
     pub second_base: u8,
     /// The second path: the new name.
     pub second_path: u8,
-    /// Its flags.
+    /// The flags.
     pub flags: u8,
     /// The permissions, or the user id.
     pub mode: u8,
     /// The group id.
     pub group: u8,
-    /// A descriptor: of the file that is meant, or read from.
+    /// A descriptor of the file, or of the one to read from.
     pub fd: u8,
-    /// A descriptor that is written to.
+    /// A descriptor of the file to write to.
     pub second_fd: u8,
     /// A `struct open_how`.
     pub how: u8,
-    /// Flags that it always has.
+    /// Flags that the call implies.
     pub fixed_flags: u32,
 }
 
-/// The record of everything but reading and writing. Behind it come up to four pieces: names up
-/// from the file or from the directory that the path begins at, leaf first, each closed by a NUL
-/// byte; the path as it was asked for; both again for the second path.
+/// The record of every event except reading and writing. Up to four pieces follow: the names from
+/// the file, or from the directory that the path is relative to, up to the root (leaf first, each
+/// followed by a NUL byte); the path that the process gave; the same two for the second path.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct FileRecord {
     /// The process.
     pub process: ProcessHeader,
-    /// What the call gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
-    /// Number of the file's inode; 0 where not known.
+    /// The file's inode number; 0 if not known.
     pub inode: u64,
-    /// Its device, as the kernel writes it: the major number from bit 20 on.
+    /// Its device, as the kernel encodes it: the major number from bit 20 on.
     pub device: u32,
     /// Type and permissions of the inode.
     pub inode_mode: u32,
@@ -90,17 +71,17 @@ pub struct FileRecord {
     pub group: u32,
     /// Always 0.
     pub padding: u32,
-    /// Bytes of each piece.
+    /// Length in bytes of each piece.
     pub pieces: [u32; 4],
 }
 
-/// A process and a file, while bytes are summed.
+/// A process and a file whose bytes are summed.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct IoKey {
     /// When the process started.
     pub start_time: u64,
-    /// Number of the inode.
+    /// The inode number.
     pub inode: u64,
     /// The process.
     pub pid: u32,
@@ -108,7 +89,7 @@ pub struct IoKey {
     pub device: u32,
 }
 
-/// What was summed.
+/// Sums of bytes and calls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct IoSums {
@@ -122,7 +103,7 @@ pub struct IoSums {
     pub writes: u64,
 }
 
-/// Which process and file a key stands for. The names up from the file follow, as in
+/// The process and the file of a key. The names from the file up to the root follow, as in
 /// [`FileRecord`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -131,9 +112,9 @@ pub struct IoNote {
     pub process: ProcessHeader,
     /// The key.
     pub key: IoKey,
-    /// Which of the tables it is in.
+    /// The table that has the key: 0 or 1.
     pub table: u32,
-    /// Bytes of the names.
+    /// Length in bytes of the names.
     pub names: u32,
 }
 
@@ -141,21 +122,20 @@ pub struct IoNote {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct FilesSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [FileRecord; 0],
     /// As `record`.
     pub note: [IoNote; 0],
     /// As `record`.
     pub sums: [IoSums; 0],
-    /// Which of `calls` a system call is, by its number; 0 for none.
+    /// The index in `calls` of each system call, by its number; 0 for calls to skip.
     pub actions: [u8; SYSCALLS],
     /// The system calls.
     pub calls: [FileCall; FILE_CALLS],
 }
 
 impl FilesSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self {
         record: [],
         note: [],
@@ -176,6 +156,16 @@ impl FilesSettings {
             fixed_flags: 0,
         }; FILE_CALLS],
     };
+}
+
+layouts! {
+    FileRecord {
+        process, result, inode, device, inode_mode, flags, mode, group, padding, pieces
+    }
+    IoKey { start_time, inode, pid, device }
+    IoSums { read_bytes, reads, written_bytes, writes }
+    IoNote { process, key, table, names }
+    FilesSettings { actions, calls }
 }
 
 const _: () = {

@@ -1,40 +1,35 @@
-//! What crosses between Whalewatch's kernel side and its user side: records that go up through a
-//! ring buffer, and settings (with the running kernel's member offsets) that go down as read-only
-//! globals.
+//! The data that Whalewatch's kernel side and user side exchange: records, which go to user space
+//! through a ring buffer, and settings (with the running kernel's member offsets), which go to the
+//! programs as read-only globals.
 //!
 //! Every type here is plain data: `repr(C)`, explicit padding, no `bool`, no pointers. Both sides
-//! compile this one crate, so that they cannot disagree; sizes and offsets are asserted while
-//! compiling, and a test compares them with the type information inside the compiled objects.
+//! compile this crate, so that they agree. Sizes and offsets are asserted at compile time, and a
+//! test compares them with the type information inside the compiled objects.
 #![no_std]
 
-mod cgroup;
+pub mod cgroup;
 pub mod files;
+pub mod kinds;
+mod layout;
 pub mod mounts;
 pub mod network;
 mod offsets;
 pub mod oom;
 pub mod privilege;
-mod process;
+pub mod process;
 mod record;
 mod settings;
 pub mod signals;
 pub mod syscalls;
 
-pub use cgroup::{
-    CGROUP_PATH_MAX, CgroupRecord, CgroupSettings, KIND_CGROUP_ATTACH, KIND_CGROUP_MKDIR,
-    KIND_CGROUP_RENAME, KIND_CGROUP_RMDIR,
-};
+pub use layout::Layout;
 pub use offsets::{CgroupOffsets, ExecOffsets, Member, PathOffsets, SyscallOffsets, TaskOffsets};
-pub use process::{
-    ARGS_MAX, ExecRecord, ExitRecord, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT,
-    KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT, PATH_MAX, ProcessSettings,
-};
 pub use record::{
     Counters, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
     FLAG_WHOLE_PROCESS, PIECE_MAX, ProcessHeader, RecordHeader, RingSettings, SCRATCH_BYTES,
     SCRATCH_MASK,
 };
 pub use settings::{
-    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, NO_ARGUMENT, SCOPE_CGROUPS, SCOPE_LIST,
-    SYSCALLS, ScopeSettings, WORKING_DIRECTORY,
+    BUDGET_CGROUPS, Budget, BudgetSettings, CommonSettings, LAYOUTS, NO_ARGUMENT, SCOPE_CGROUPS,
+    SCOPE_LIST, SYSCALLS, ScopeSettings, WORKING_DIRECTORY,
 };

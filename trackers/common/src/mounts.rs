@@ -4,36 +4,29 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{Member, ProcessHeader, SYSCALLS};
 
-/// `mount(2)`
-pub const KIND_MOUNT: u16 = 104;
-/// `umount2(2)`
-pub const KIND_UMOUNT: u16 = 105;
-/// `move_mount(2)`
-pub const KIND_MOVE_MOUNT: u16 = 106;
-/// `pivot_root(2)`
-pub const KIND_PIVOT_ROOT: u16 = 107;
-
-/// The source is only the beginning of the true one.
+/// The source is cut.
 pub const FLAG_SOURCE_TRUNCATED: u16 = 1 << 5;
-/// The target is only a part of the true one.
+/// The target is cut.
 pub const FLAG_TARGET_TRUNCATED: u16 = 1 << 6;
 
-/// System calls with mounts that can be told apart.
+/// Size of the table of system calls.
 pub const MOUNT_CALLS: usize = 8;
 
-/// Where a system call has its arguments, by their index; 7 for none, 6 for the working directory.
+/// The indexes of a system call's arguments; [`NO_ARGUMENT`](crate::NO_ARGUMENT) for none,
+/// [`WORKING_DIRECTORY`](crate::WORKING_DIRECTORY) for the working directory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountCall {
     /// One of the `KIND_` constants.
     pub kind: u16,
-    /// The directory that the source begins at.
+    /// The directory that the source is relative to.
     pub source_base: u8,
     /// The source.
     pub source: u8,
-    /// The directory that the target begins at.
+    /// The directory that the target is relative to.
     pub target_base: u8,
     /// The target.
     pub target: u8,
@@ -43,25 +36,25 @@ pub struct MountCall {
     pub flags: u8,
 }
 
-/// The record of a system call with mounts. Behind it come five pieces: names up from the directory
-/// that the source begins at, leaf first, each closed by a NUL byte; the source as it was asked
-/// for; both of the target; the type of the file system.
+/// The record of a system call. Five pieces follow: the names from the directory that the source is
+/// relative to, up to the root (leaf first, each followed by a NUL byte); the source that the
+/// process gave; the same two for the target; the type of the file system.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountRecord {
     /// The process.
     pub process: ProcessHeader,
-    /// What the call gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
     /// Its flags.
     pub flags: u64,
-    /// Bytes of each piece.
+    /// Length in bytes of each piece.
     pub pieces: [u32; 5],
     /// Always 0.
     pub padding: u32,
 }
 
-/// Where the kernel keeps the type of a mounted file system.
+/// Offsets for the type of a mounted file system.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountOffsets {
@@ -76,7 +69,7 @@ pub struct MountOffsets {
 }
 
 impl MountOffsets {
-    /// What each is the offset of, in the order of the fields.
+    /// The members, in the order of the fields.
     pub const MEMBERS: &[Member] = &[
         Member { of: "vfsmount", path: "mnt_sb" },
         Member { of: "super_block", path: "s_type" },
@@ -88,19 +81,18 @@ impl MountOffsets {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct MountsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [MountRecord; 0],
-    /// Where the kernel keeps the type of a mounted file system.
+    /// Offsets for the type of a mounted file system.
     pub offsets: MountOffsets,
-    /// Which of `calls` a system call is, by its number; 0 for none.
+    /// The index in `calls` of each system call, by its number; 0 for calls to skip.
     pub actions: [u8; SYSCALLS],
     /// The system calls.
     pub calls: [MountCall; MOUNT_CALLS],
 }
 
 impl MountsSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self {
         record: [],
         offsets: MountOffsets { super_block: 0, fs_type: 0, name: 0, padding: 0 },
@@ -115,6 +107,12 @@ impl MountsSettings {
             flags: 0,
         }; MOUNT_CALLS],
     };
+}
+
+layouts! {
+    MountRecord { process, result, flags, pieces, padding }
+    MountOffsets { super_block, fs_type, name, padding }
+    MountsSettings { offsets, actions, calls }
 }
 
 const _: () = {

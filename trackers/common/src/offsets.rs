@@ -1,5 +1,5 @@
-//! Where the running kernel keeps what the programs read: byte offsets, filled in from its type
-//! information.
+//! Byte offsets of the kernel members that the programs read. User space looks them up in the
+//! running kernel's type information.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -12,8 +12,8 @@ pub struct Member {
     pub path: &'static str,
 }
 
-/// Declares a struct of offsets and, in the same order, the list of what each is the offset of:
-/// user space fills one from the other, so a new offset is one line here.
+/// Declares a struct of offsets and, in the same order, the list of their members. User space fills
+/// the struct from the list, so a new offset is one line.
 macro_rules! offsets {
     ($(#[$attribute:meta])* $name:ident { $($field:ident: $of:literal . $path:literal,)+ }) => {
         $(#[$attribute])*
@@ -24,10 +24,10 @@ macro_rules! offsets {
         }
 
         impl $name {
-            /// What each offset is the offset of, in the order of the fields.
+            /// The members, in the order of the fields.
             pub const MEMBERS: &[Member] = &[$(Member { of: $of, path: $path },)+];
 
-            /// What stands in the object before the loader sets it.
+            /// The value in the object, which the loader replaces.
             pub const UNSET: Self = Self { $($field: 0,)+ };
         }
 
@@ -104,7 +104,7 @@ offsets! {
 }
 
 offsets! {
-    /// Offsets for the way from a file, a directory or a descriptor to a path.
+    /// Offsets for paths of files, directories and descriptors.
     PathOffsets {
         files: "task_struct"."files",
         fs: "task_struct"."fs",
@@ -131,22 +131,22 @@ offsets! {
     }
 }
 
-/// Where a system call's number and arguments are when it returns, and how a call of another
-/// architecture is told.
+/// Offsets of a system call's number and arguments at its return, and how to recognise a 32-bit
+/// call.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SyscallOffsets {
     /// The number, in `pt_regs`.
     pub number: u32,
-    /// The arguments, in `pt_regs`. The first is where the call's result does not overwrite it.
+    /// The arguments, in `pt_regs`. The first is the copy that the result does not overwrite.
     pub arguments: [u32; 6],
-    /// A word of `task_struct` that tells calls of the 32-bit architecture.
+    /// A word of `task_struct` with a bit for 32-bit calls.
     pub compat_word: u32,
-    /// Its bit that is set in such a call.
+    /// The bit that is set during a 32-bit call.
     pub compat_bit: u32,
 }
 
 impl SyscallOffsets {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self { number: 0, arguments: [0; 6], compat_word: 0, compat_bit: 0 };
 }

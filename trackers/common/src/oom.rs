@@ -5,39 +5,37 @@ use core::mem::{offset_of, size_of};
 use bytemuck::{Pod, Zeroable};
 
 use crate::ProcessHeader;
+use crate::layout::layouts;
 use crate::offsets::{Member, offsets};
 
-/// A process is killed because memory ran out: [`OomRecord`].
-pub const KIND_OOM_KILL: u16 = 100;
-
-/// Stands for no limit, and for a usage that is not known.
+/// No limit, or a usage that is not known.
 pub const NO_LIMIT: u64 = u64::MAX;
 
 /// The record of a kill. Amounts are in pages.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct OomRecord {
-    /// The process that is killed.
+    /// The killed process.
     pub process: ProcessHeader,
-    /// All that it has mapped.
+    /// The size of its address space.
     pub total: u64,
-    /// What it has in memory: of files, of its own, swapped out, shared.
+    /// Its memory: mapped files, anonymous, swapped out, shared.
     pub pages: [u64; 4],
-    /// The limit of its memory cgroup, or of the next one above that has one; [`NO_LIMIT`] for
-    /// none.
+    /// The limit of its memory cgroup, or of the nearest one above that has a limit; [`NO_LIMIT`]
+    /// if none has.
     pub limit: u64,
-    /// What is used of that.
+    /// The usage of the cgroup with that limit.
     pub usage: u64,
-    /// The process that needed memory when there was none.
+    /// The process whose request for memory failed.
     pub trigger_pid: u32,
-    /// `oom_score_adj` of the process that is killed.
+    /// `oom_score_adj` of the killed process.
     pub score_adjustment: i32,
-    /// Command name of the process that needed memory.
+    /// Command name of the process whose request for memory failed.
     pub trigger_comm: [u8; 16],
 }
 
 offsets! {
-    /// Where the kernel keeps what an [`OomRecord`] needs.
+    /// Offsets for an [`OomRecord`].
     OomOffsets {
         mm: "task_struct"."mm",
         mm_total: "mm_struct"."total_vm",
@@ -55,25 +53,24 @@ offsets! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct OomSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [OomRecord; 0],
-    /// 1 where the tracepoint gives the task that is killed, 0 where it gives its pid.
+    /// 1 if the tracepoint has the killed task, 0 if it has the pid.
     pub victim_is_task: u32,
-    /// The memory controller's place among a process's cgroups.
+    /// The memory controller's index in `css_set.subsys`.
     pub memory_controller: u32,
-    /// The first of the counters of pages in memory, in `mm_struct`.
+    /// Offset of the first counter of resident pages in `mm_struct`.
     pub rss: u32,
-    /// Bytes from one of them to the next.
+    /// Bytes from one counter to the next.
     pub rss_stride: u32,
-    /// Where the kernel keeps the rest.
+    /// Offsets of other kernel members.
     pub offsets: OomOffsets,
     /// Always 0.
     pub padding: u32,
 }
 
 impl OomSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self {
         record: [],
         victim_is_task: 0,
@@ -83,6 +80,14 @@ impl OomSettings {
         offsets: OomOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    OomRecord {
+        process, total, pages, limit, usage, trigger_pid, score_adjustment, trigger_comm
+    }
+    OomSettings { victim_is_task, memory_controller, rss, rss_stride, offsets }
+    OomOffsets { mm, counter_parent }
 }
 
 const _: () = {

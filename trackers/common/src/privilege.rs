@@ -4,69 +4,55 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::offsets::{Member, offsets};
 use crate::{ProcessHeader, SYSCALLS};
 
-/// A thread entered namespaces that were there.
-pub const KIND_PRIVILEGE_SETNS: u16 = 112;
-/// A thread, or a new process, got namespaces of its own.
-pub const KIND_PRIVILEGE_UNSHARE: u16 = 113;
-/// A thread took other user or group ids.
-pub const KIND_PRIVILEGE_SETUID: u16 = 114;
-/// A thread took other capabilities.
-pub const KIND_PRIVILEGE_CAPSET: u16 = 115;
-/// A process reached into another.
-pub const KIND_PRIVILEGE_PTRACE: u16 = 116;
-/// A kernel module was loaded or unloaded.
-pub const KIND_PRIVILEGE_MODULE: u16 = 117;
-/// Something was asked of the kernel's BPF.
-pub const KIND_PRIVILEGE_BPF: u16 = 118;
-
-/// The record has a target: the process that is traced, or that was made.
+/// The record has a target: the traced process or the new one.
 pub const FLAG_PRIVILEGE_TARGET: u16 = 1 << 5;
-/// What was before is known.
+/// The state before is known.
 pub const FLAG_PRIVILEGE_BEFORE: u16 = 1 << 6;
-/// The path is the kernel's, not one that was asked for.
+/// The path is the kernel's, not one that the process gave.
 pub const FLAG_PRIVILEGE_RESOLVED: u16 = 1 << 7;
 
-/// Nothing but arguments.
+/// No data except the arguments.
 pub const FORM_PLAIN: u16 = 0;
-/// `setns`: the file that stands for the namespace is looked at.
+/// `setns`: the namespace is read from its file.
 pub const FORM_SETNS: u16 = 1;
-/// `clone`: told only with flags for new namespaces.
+/// `clone`: reported only with flags for new namespaces.
 pub const FORM_CLONE: u16 = 2;
-/// `clone3`: as `clone`, its flags are in memory.
+/// `clone3`: like `clone`, with its flags in memory.
 pub const FORM_CLONE3: u16 = 3;
-/// `execve`: told only where it changed something.
+/// `execve`: reported only if it changed ids or capabilities.
 pub const FORM_EXEC: u16 = 4;
 /// `capset`: the sets are in memory.
 pub const FORM_CAPSET: u16 = 5;
-/// `ptrace`: which requests are told, the settings say.
+/// `ptrace`: the settings select the requests to report.
 pub const FORM_PTRACE: u16 = 6;
 /// `init_module`: the name comes from the kernel.
 pub const FORM_INIT_MODULE: u16 = 7;
-/// `finit_module`: as `init_module`; the module is a file.
+/// `finit_module`: like `init_module`, with the module in a file.
 pub const FORM_FINIT_MODULE: u16 = 8;
 /// `delete_module`: the name is an argument.
 pub const FORM_DELETE_MODULE: u16 = 9;
-/// `bpf`: which commands are told, the settings say.
+/// `bpf`: the settings select the commands to report.
 pub const FORM_BPF: u16 = 10;
-/// `unshare`: told only with flags for new namespaces.
+/// `unshare`: reported only with flags for new namespaces.
 pub const FORM_UNSHARE: u16 = 11;
 
-/// System calls that can be told apart.
+/// Size of the table of system calls.
 pub const PRIVILEGE_CALLS: usize = 64;
-/// Words of what a call was given in memory.
+/// Words of a call's data in memory that a record holds.
 pub const GIVEN_WORDS: usize = 9;
 /// Words of a module's name (`MODULE_NAME_LEN`).
 pub const MODULE_NAME_WORDS: usize = 7;
 
-/// Places in [`PrivilegeState::ids`].
+/// Names of the elements of [`PrivilegeState::ids`].
 pub const ID_NAMES: [&str; 8] = ["uid", "euid", "suid", "fsuid", "gid", "egid", "sgid", "fsgid"];
-/// Places in [`PrivilegeState::capabilities`].
+/// Names of the elements of [`PrivilegeState::capabilities`].
 pub const CAPABILITY_SETS: [&str; 5] =
     ["effective", "permitted", "inheritable", "bounding", "ambient"];
-/// Places in [`PrivilegeState::namespaces`].
+/// Names of the elements of [`PrivilegeState::namespaces`].
 pub const NAMESPACE_NAMES: [&str; 9] =
     ["user", "mnt", "net", "uts", "ipc", "cgroup", "pid_for_children", "time", "time_for_children"];
 
@@ -102,11 +88,11 @@ offsets! {
     }
 }
 
-/// Offsets that some kernels lack. What they lead to is read only where all are there.
+/// Offsets of members that some kernels lack.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct OptionalOffsets {
-    /// 1 where there are time namespaces.
+    /// 1 if the kernel has time namespaces.
     pub has_time: u32,
     /// `nsproxy.time_ns`
     pub time_ns: u32,
@@ -114,21 +100,21 @@ pub struct OptionalOffsets {
     pub time_children: u32,
     /// `time_namespace.ns.inum`
     pub time_inum: u32,
-    /// `module.name`, where there are modules.
+    /// `module.name`; 0 if the kernel has no modules.
     pub module_name: u32,
 }
 
 impl OptionalOffsets {
-    /// What leads to time namespaces, in the order of the fields.
+    /// The members for time namespaces, in the order of the fields.
     pub const TIME: [Member; 3] = [
         Member { of: "nsproxy", path: "time_ns" },
         Member { of: "nsproxy", path: "time_ns_for_children" },
         Member { of: "time_namespace", path: "ns.inum" },
     ];
-    /// What a module's name is the member of.
+    /// The member with a module's name.
     pub const MODULE_NAME: Member = Member { of: "module", path: "name" };
 
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self =
         Self { has_time: 0, time_ns: 0, time_children: 0, time_inum: 0, module_name: 0 };
 }
@@ -141,13 +127,13 @@ pub struct PrivilegeCall {
     pub kind: u16,
     /// One of the `FORM_` constants.
     pub form: u16,
-    /// Which call it is, in user space's list.
+    /// The call's index in user space's list.
     pub call: u16,
     /// Always 0.
     pub padding: u16,
 }
 
-/// What a thread may do, and where it is.
+/// The capabilities, ids and namespaces of a thread.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeState {
@@ -161,42 +147,42 @@ pub struct PrivilegeState {
     pub padding: u32,
 }
 
-/// The record of a system call. Behind it come up to two pieces: names up from a file, leaf first,
-/// each closed by a NUL byte; a text.
+/// The record of a system call. Up to two pieces follow: the names from a file up to the root (leaf
+/// first, each followed by a NUL byte); a text.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeRecord {
     /// The process, as it is when the call returns.
     pub process: ProcessHeader,
-    /// The process that is traced, or that was made.
+    /// The traced process, or the new one.
     pub target: ProcessHeader,
-    /// What the call gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
     /// Its first three arguments.
     pub arguments: [u64; 3],
-    /// What was before.
+    /// The state before.
     pub before: PrivilegeState,
-    /// What is now: the new process's, where one was made.
+    /// The state after; that of the new process if one was created.
     pub after: PrivilegeState,
-    /// What it was given in memory. For `setns`: the namespace's inode number, and its kind's name.
-    /// For `capset`: the header, and the sets. For modules: the name as the kernel has it. For
-    /// `bpf`: what `union bpf_attr` begins with. For `clone3`: the flags.
+    /// The call's data in memory. `setns`: the namespace's inode number and the name of its type.
+    /// `capset`: header and sets. Modules: the name in the kernel. `bpf`: the start of `union
+    /// bpf_attr`. `clone3`: the flags.
     pub given: [u64; GIVEN_WORDS],
-    /// Bytes of each piece.
+    /// Length in bytes of each piece.
     pub pieces: [u32; 2],
-    /// Which call it was, in user space's list.
+    /// The call's index in user space's list.
     pub call: u32,
     /// Always 0.
     pub padding: u32,
 }
 
-/// A process that was made, until the call that made it returns.
+/// A new process, kept until the call that created it returns.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeChild {
     /// The process.
     pub process: ProcessHeader,
-    /// What it may do, and where it is.
+    /// Its state.
     pub state: PrivilegeState,
 }
 
@@ -204,30 +190,29 @@ pub struct PrivilegeChild {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct PrivilegeSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [PrivilegeRecord; 0],
     /// As `record`.
     pub child: [PrivilegeChild; 0],
-    /// Requests of `ptrace` that are told: the bits 0 to 31 for those of that number, 32 to 63 for
-    /// those from 0x4200 on. All others are told where all bits are set.
+    /// Requests of `ptrace` to report: bits 0 to 31 for requests of that number, bits 32 to 63 for
+    /// those from 0x4200 on. If all bits are set, all others are reported too.
     pub ptrace: u64,
-    /// Commands of `bpf` that are told, by number; the last bit for all beyond.
+    /// Commands of `bpf` to report, by number; the last bit for all higher ones.
     pub bpf: u64,
-    /// Which of `calls` a system call is, by its number; 0 for none.
+    /// The index in `calls` of each system call, by its number; 0 for calls to skip.
     pub actions: [u8; SYSCALLS],
     /// The system calls.
     pub calls: [PrivilegeCall; PRIVILEGE_CALLS],
-    /// Where the kernel keeps what is read.
+    /// Offsets of kernel members.
     pub offsets: PrivilegeOffsets,
-    /// What only some kernels have.
+    /// Offsets of members that some kernels lack.
     pub optional: OptionalOffsets,
     /// Keeps the size a multiple of 8.
     pub padding: u32,
 }
 
 impl PrivilegeSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self {
         record: [],
         child: [],
@@ -239,6 +224,15 @@ impl PrivilegeSettings {
         optional: OptionalOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    PrivilegeState { capabilities, ids, namespaces, padding }
+    PrivilegeRecord {
+        process, target, result, arguments, before, after, given, pieces, call, padding
+    }
+    PrivilegeChild { process, state }
+    PrivilegeSettings { ptrace, bpf, actions, calls, offsets, optional, padding }
 }
 
 const _: () = {

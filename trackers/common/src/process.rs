@@ -4,16 +4,8 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ExecOffsets, ProcessHeader};
-
-/// A process was made; the record is about the new process. [`ForkRecord`].
-pub const KIND_PROCESS_FORK: u16 = 1;
-/// A process runs another program from now on. [`ExecRecord`].
-pub const KIND_PROCESS_EXEC: u16 = 2;
-/// The last thread of a process ended. [`ExitRecord`].
-pub const KIND_PROCESS_EXIT: u16 = 3;
-/// A process that was there before the tracker. A bare [`ProcessHeader`].
-pub const KIND_PROCESS_SNAPSHOT: u16 = 4;
 
 /// The longest executable path in a record: the kernel's own limit, without the closing NUL byte.
 pub const PATH_MAX: usize = 4095;
@@ -24,30 +16,30 @@ pub const ARGS_MAX: usize = 4096;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ForkRecord {
-    /// The new process. Its parent need not be the process that made it (`CLONE_PARENT`).
+    /// The new process. With `CLONE_PARENT` its parent is not the process that created it.
     pub process: ProcessHeader,
-    /// When the process that made it started: nanoseconds since boot.
+    /// When the process that created it started: nanoseconds since boot.
     pub maker_start_time: u64,
-    /// The process that made it.
+    /// The process that created it.
     pub maker_pid: u32,
     /// Always 0.
     pub padding: u32,
 }
 
-/// The record of an exec. The executable's path and then the arguments, each closed by a NUL byte,
-/// follow it.
+/// The record of an exec, followed by the executable's path and the arguments, each argument with a
+/// NUL byte at its end.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ExecRecord {
-    /// The process, already as the new program has it.
+    /// The process, after the exec.
     pub process: ProcessHeader,
-    /// Bytes of the path that follows.
+    /// Length in bytes of the path that follows.
     pub path_length: u32,
-    /// Bytes of the arguments that follow the path.
+    /// Length in bytes of the arguments that follow the path.
     pub args_length: u32,
-    /// Bytes that the arguments have in the process.
+    /// Length in bytes of all arguments in the process.
     pub args_total: u32,
-    /// How many arguments the process was given.
+    /// Number of arguments of the process.
     pub args_count: u32,
 }
 
@@ -55,10 +47,10 @@ pub struct ExecRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ExitRecord {
-    /// The process, as it was when it ended.
+    /// The process, as it was when it exited.
     pub process: ProcessHeader,
-    /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in
-    /// bits 8 to 15.
+    /// The status as `wait(2)` returns it: signal in bits 0 to 6, core dumped in bit 7, exit code
+    /// in bits 8 to 15.
     pub status: u32,
     /// Always 0.
     pub padding: u32,
@@ -68,23 +60,29 @@ pub struct ExitRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ProcessSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub fork: [ForkRecord; 0],
     /// As `fork`.
     pub exec_record: [ExecRecord; 0],
     /// As `fork`.
     pub exit: [ExitRecord; 0],
-    /// 1 where the exit tracepoint tells whether the whole process ends.
-    pub exit_tells_group: u32,
-    /// Where the kernel keeps what an exec record needs besides.
+    /// 1 if the exit tracepoint says whether the whole process exits.
+    pub exit_has_group: u32,
+    /// Offsets of kernel members for the exec record.
     pub exec: ExecOffsets,
 }
 
 impl ProcessSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self =
-        Self { fork: [], exec_record: [], exit: [], exit_tells_group: 0, exec: ExecOffsets::UNSET };
+        Self { fork: [], exec_record: [], exit: [], exit_has_group: 0, exec: ExecOffsets::UNSET };
+}
+
+layouts! {
+    ForkRecord { process, process.comm, maker_start_time, maker_pid, padding }
+    ExecRecord { process, path_length, args_length, args_total, args_count }
+    ExitRecord { process, status, padding }
+    ProcessSettings { exit_has_group, exec }
 }
 
 const _: () = {

@@ -1,25 +1,25 @@
-//! What every record begins with.
+//! The start of every record, and sizes that all trackers share.
 
 use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-/// The path in the record is a prefix: the true one is longer than a record holds.
+/// The path in the record is cut.
 pub const FLAG_PATH_TRUNCATED: u16 = 1;
-/// The arguments in the record are a prefix: the true ones are longer than a record holds.
+/// The arguments in the record are cut.
 pub const FLAG_ARGS_TRUNCATED: u16 = 1 << 1;
-/// The arguments could not be read from the process's memory: the record holds none.
+/// The arguments could not be read from the process's memory; the record has none.
 pub const FLAG_ARGS_UNREADABLE: u16 = 1 << 2;
-/// The process is one of the kernel's own threads.
+/// The process is a kernel thread.
 pub const FLAG_KERNEL_THREAD: u16 = 1 << 3;
-/// The whole process moved to the cgroup, not one of its threads alone.
+/// The whole process moved to the cgroup, not only one of its threads.
 pub const FLAG_WHOLE_PROCESS: u16 = 1 << 4;
 
-/// The first bytes of every record, whatever its tracker.
+/// The first bytes of every record of every tracker.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct RecordHeader {
-    /// Bytes of the whole record, this header and the variable tail included.
+    /// Length in bytes of the record, with this header and the variable tail.
     pub length: u32,
     /// One of the `KIND_` constants.
     pub kind: u16,
@@ -29,7 +29,7 @@ pub struct RecordHeader {
     pub time: u64,
 }
 
-/// The first bytes of every record about something that a process did.
+/// The first bytes of every record with a process.
 ///
 /// Process and thread ids, user and group ids are those of the kernel's initial namespaces.
 #[repr(C)]
@@ -45,7 +45,7 @@ pub struct ProcessHeader {
     pub parent_pid: u32,
     /// The process's id inside its own pid namespace.
     pub namespace_pid: u32,
-    /// When the process started: nanoseconds since boot. With `pid` this names a process for good.
+    /// When the process started: nanoseconds since boot. Together with `pid` this identifies it.
     pub start_time: u64,
     /// When the parent process started: nanoseconds since boot.
     pub parent_start_time: u64,
@@ -71,24 +71,24 @@ pub struct ProcessHeader {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct RingSettings {
-    /// Waiting bytes from which on user space is woken; below it comes by itself, on its timer.
+    /// Wake user space from this many waiting bytes on. Below, it reads at its interval.
     pub wake_from: u64,
-    /// Waiting bytes up to which user space is woken: past these it has been told often enough.
+    /// Wake user space up to this many waiting bytes. Beyond, it has been woken already.
     pub wake_to: u64,
 }
 
 impl RingSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self { wake_from: 0, wake_to: 0 };
 }
 
-/// What a tracker's programs counted on one CPU.
+/// The counts of a tracker's programs on one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Counters {
-    /// Records made, lost and refused ones included.
+    /// All records, including lost and refused ones.
     pub generated: u64,
-    /// Records that found the ring buffer, or a table, full.
+    /// Records for which the ring buffer or a table had no room.
     pub lost: u64,
     /// Records that a budget refused.
     pub refused: u64,
@@ -110,8 +110,8 @@ const _: () = {
 /// The most bytes of one piece of a record's tail (a path, a name, a text): the kernel's own limit
 /// for paths.
 pub const PIECE_MAX: u32 = 4096;
-/// Offsets in a scratch at which a piece may begin, as a mask: what comes behind has room for one
-/// more piece.
+/// Offsets in the scratch buffer at which a piece may start, as a mask. After any of them there is
+/// room for one more piece.
 pub const SCRATCH_MASK: usize = (1 << 14) - 1;
-/// Room for a record with the longest tail.
+/// Size of the scratch buffer: room for a record with the longest tail.
 pub const SCRATCH_BYTES: usize = SCRATCH_MASK + 1 + PIECE_MAX as usize;

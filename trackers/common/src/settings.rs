@@ -1,40 +1,41 @@
-//! What user space tells every tracker's programs: the read-only global `COMMON` of each object.
+//! The settings that every tracker's programs read: the read-only global `COMMON` of each object.
 
 use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::{Counters, RingSettings, TaskOffsets};
+use crate::layout::layouts;
+use crate::{Counters, ProcessHeader, RecordHeader, RingSettings, TaskOffsets};
 
-/// User ids and command names that a scope can list, each.
+/// The most user ids, and the most command names, in a scope.
 pub const SCOPE_LIST: usize = 16;
-/// Cgroups that a scope can tell of. The map takes room only for those that it holds.
+/// The most cgroups in a scope. The map only uses memory for those that it has.
 pub const SCOPE_CGROUPS: u32 = 1 << 17;
-/// Cgroups whose budgets are kept apart; those used least lately make room.
+/// The most cgroups with budgets of their own. The least recently used ones are evicted.
 pub const BUDGET_CGROUPS: u32 = 8192;
-/// System calls whose numbers can be told apart: no architecture has as many.
+/// Size of tables by system call number. No architecture has as many.
 pub const SYSCALLS: usize = 512;
 
-/// Index of an argument that is not there; it reads as 0.
+/// Index of a missing argument, which reads as 0.
 pub const NO_ARGUMENT: u8 = 7;
 /// Index of an argument that reads as the working directory (`AT_FDCWD`).
 pub const WORKING_DIRECTORY: u8 = 6;
 
-/// What is watched.
+/// Which processes and results to report.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct ScopeSettings {
-    /// A process whose doings, and whose children's, are passed over; 0 for none.
+    /// A process to skip together with its children; 0 for none.
     pub own_pid: u32,
-    /// 1 where the map `SCOPE` says which cgroups are watched.
+    /// 1 if the map `SCOPE` says which cgroups are watched.
     pub by_cgroup: u32,
-    /// 1 where cgroups are watched of which neither the map tells nor of any above them.
+    /// 1 to watch cgroups that are not in the map and have no ancestor in it.
     pub unlisted: u32,
-    /// 1 where only what failed is watched.
+    /// 1 to report only failures.
     pub failed_only: u32,
-    /// How many of `uids` count; 0 for all users.
+    /// Number of valid elements of `uids`; 0 for all users.
     pub uid_count: u32,
-    /// How many of `comms` count; 0 for all commands.
+    /// Number of valid elements of `comms`; 0 for all commands.
     pub comm_count: u32,
     /// Effective user ids.
     pub uids: [u32; SCOPE_LIST],
@@ -42,14 +43,14 @@ pub struct ScopeSettings {
     pub comms: [[u64; 2]; SCOPE_LIST],
 }
 
-/// How many events each cgroup may have: a token bucket in the form of the time by which the tokens
-/// that were taken will have come back (GCRA).
+/// How many events each cgroup may cause: a token bucket, stored as the time at which it will be
+/// full again (generic cell rate algorithm).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct BudgetSettings {
-    /// Nanoseconds until a token comes back; 0 for no budget.
+    /// Nanoseconds until a token is back; 0 for no budget.
     pub cost: u64,
-    /// Nanoseconds until a whole burst has come back.
+    /// Nanoseconds until a whole burst is back.
     pub room: u64,
 }
 
@@ -57,35 +58,34 @@ pub struct BudgetSettings {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Budget {
-    /// When all tokens will be back: nanoseconds since boot.
+    /// When the bucket will be full: nanoseconds since boot.
     pub full_at: u64,
     /// Events that were refused.
     pub refused: u64,
 }
 
-/// What user space tells every tracker's programs.
+/// The settings that every tracker's programs read.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct CommonSettings {
-    /// Takes no room: it brings the type into the object's type information, where a test compares
-    /// it.
+    /// Occupies no space: it adds the type to the object's type information, for a test.
     pub counters: [Counters; 0],
     /// As `counters`.
     pub bucket: [Budget; 0],
     /// How to use the ring buffer.
     pub ring: RingSettings,
-    /// How many events each cgroup may have.
+    /// How many events each cgroup may cause.
     pub budget: BudgetSettings,
-    /// What is watched.
+    /// Which processes and results to report.
     pub scope: ScopeSettings,
-    /// Where the kernel keeps what is common to all processes.
+    /// Offsets of kernel members for every process.
     pub task: TaskOffsets,
     /// Keeps the size a multiple of 8.
     pub padding: u32,
 }
 
 impl CommonSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self {
         counters: [],
         bucket: [],
@@ -104,6 +104,17 @@ impl CommonSettings {
         task: TaskOffsets::UNSET,
         padding: 0,
     };
+}
+
+layouts! {
+    RecordHeader { length, kind, flags, time }
+    ProcessHeader {
+        record, pid, tid, parent_pid, namespace_pid, start_time, parent_start_time, cgroup_id, uid,
+        gid, user_namespace, pid_namespace, mnt_namespace, net_namespace, comm
+    }
+    CommonSettings { ring, ring.wake_to, budget, budget.room, scope, scope.comms, task }
+    Counters { generated, lost, refused }
+    Budget { full_at, refused }
 }
 
 const _: () = {

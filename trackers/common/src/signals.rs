@@ -4,25 +4,23 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{Member, ProcessHeader};
-
-/// A signal was sent: [`SignalRecord`].
-pub const KIND_SIGNAL_SEND: u16 = 96;
 
 /// The record of a signal.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SignalRecord {
-    /// The process that sent it; the one that gets it, where the kernel itself sent it.
+    /// The sending process; the receiving one if the kernel itself sent the signal.
     pub process: ProcessHeader,
-    /// The process that gets it.
+    /// The receiving process.
     pub target: ProcessHeader,
     /// The signal's number.
     pub number: u32,
     /// Why it was sent (`si_code`).
     pub code: i32,
-    /// What became of it: 0 delivered, 1 ignored, 2 pending already, 3 no room, 4 delivered without
-    /// its information.
+    /// The result: 0 delivered, 1 ignored, 2 already pending, 3 failed because the queue is full, 4
+    /// delivered without its information (`TRACE_SIGNAL_*` in `include/trace/events/signal.h`).
     pub result: u32,
     /// 1 if it is for the whole process, 0 for one thread.
     pub group: u32,
@@ -36,23 +34,27 @@ pub struct SignalRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct SignalsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [SignalRecord; 0],
-    /// Signals that are watched: the bit of a number is one lower.
+    /// Signals to watch: bit 0 for signal 1, and so on.
     pub signals: u64,
-    /// 1 to report what the kernel itself sends.
+    /// 1 to report signals that the kernel itself sends.
     pub kernel: u32,
     /// `kernel_siginfo.si_code`.
     pub code: u32,
 }
 
 impl SignalsSettings {
-    /// What `code` is the offset of.
+    /// The member whose offset is `code`.
     pub const MEMBERS: &[Member] = &[Member { of: "kernel_siginfo", path: "si_code" }];
 
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self { record: [], signals: 0, kernel: 0, code: 0 };
+}
+
+layouts! {
+    SignalRecord { process, target, number, code, result, group, from_kernel, padding }
+    SignalsSettings { signals, kernel, code }
 }
 
 const _: () = {

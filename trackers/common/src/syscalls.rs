@@ -4,37 +4,35 @@ use core::mem::{offset_of, size_of};
 
 use bytemuck::{Pod, Zeroable};
 
+use crate::layout::layouts;
 use crate::{ProcessHeader, SYSCALLS};
 
-/// One system call returned.
-pub const KIND_SYSCALL_CALL: u16 = 80;
-
-/// Sum the call.
+/// Add the call to the sums.
 pub const ACTION_STATS: u8 = 1;
-/// Report the call by itself.
+/// Report the call as an event.
 pub const ACTION_CALL: u8 = 1 << 1;
-/// What the call gives is no result: it puts back what a register held (`rt_sigreturn`).
+/// The call has no result: it restores the register (`rt_sigreturn`).
 pub const ACTION_NO_RESULT: u8 = 1 << 2;
 
-/// Powers of two of nanoseconds that durations are told apart by; the last takes all that is longer
-/// (from 9 min on).
+/// Number of buckets for durations: one per power of two of nanoseconds. The last has everything
+/// from 9 minutes on.
 pub const BUCKETS: usize = 40;
 
-/// A system call that a thread is in.
+/// A system call that a thread is executing.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-pub struct Begun {
+pub struct ActiveCall {
     /// Its number.
     pub number: u32,
     /// 1 while it runs.
     pub running: u32,
-    /// When it began, by the monotonic clock.
+    /// When it started, by the monotonic clock.
     pub time: u64,
-    /// Its arguments, if it is to be reported.
+    /// Its arguments, if it will be reported.
     pub arguments: [u64; 6],
 }
 
-/// What sums are of.
+/// The key of a sum.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
 pub struct CallKey {
@@ -46,19 +44,19 @@ pub struct CallKey {
     pub errno: u32,
 }
 
-/// What was summed, on one CPU.
+/// The sums of one CPU.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct CallSums {
-    /// Calls.
+    /// Number of calls.
     pub count: u64,
-    /// Those that failed.
+    /// Number of failed calls.
     pub errors: u64,
-    /// Nanoseconds in all.
+    /// Sum of their durations in nanoseconds.
     pub time: u64,
-    /// Nanoseconds of the longest.
+    /// The longest duration in nanoseconds.
     pub longest: u64,
-    /// Calls by the logarithm of their nanoseconds.
+    /// Calls by the binary logarithm of their duration in nanoseconds.
     pub histogram: [u64; BUCKETS],
 }
 
@@ -68,15 +66,15 @@ pub struct CallSums {
 pub struct CallRecord {
     /// The process.
     pub process: ProcessHeader,
-    /// What the call gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
-    /// Nanoseconds that it took.
+    /// Its duration in nanoseconds.
     pub latency: u64,
     /// Its arguments.
     pub arguments: [u64; 6],
     /// Its number.
     pub number: u32,
-    /// 1 where the result can be an error.
+    /// 1 if the result can be an error.
     pub has_result: u32,
 }
 
@@ -84,20 +82,26 @@ pub struct CallRecord {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct SyscallsSettings {
-    /// Takes no room: it brings the record into the object's type information, where a test
-    /// compares it.
+    /// Occupies no space: it adds the record to the object's type information, for a test.
     pub record: [CallRecord; 0],
     /// As `record`.
     pub sums: [CallSums; 0],
     /// As `record`.
     pub key: [CallKey; 0],
-    /// What to do about each system call, by its number: any of the `ACTION_` constants.
+    /// What to do about each system call, by its number: a combination of the `ACTION_` constants.
     pub actions: [u8; SYSCALLS],
 }
 
 impl SyscallsSettings {
-    /// What stands in the object before the loader sets it.
+    /// The value in the object, which the loader replaces.
     pub const UNSET: Self = Self { record: [], sums: [], key: [], actions: [0; SYSCALLS] };
+}
+
+layouts! {
+    CallRecord { process, result, latency, arguments, number, has_result }
+    CallKey { cgroup_id, number, errno }
+    CallSums { count, errors, time, longest, histogram }
+    SyscallsSettings { actions }
 }
 
 const _: () = {

@@ -3,11 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
-/// Type information could not be read, or does not hold what was looked for.
+/// Type information could not be read, or lacks the requested type or member.
 #[derive(Debug, thiserror::Error)]
 pub enum BtfError {
     /// The file could not be read.
-    #[error("could not read the kernel's type information from {}: whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y", path.display())]
+    #[error("cannot read the kernel's type information from {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -15,30 +15,24 @@ pub enum BtfError {
         source: io::Error,
     },
     /// The data is not BTF, or contradicts itself.
-    #[error(
-        "the kernel's type information is malformed (at its {0}): please report this with the output of `uname -a`"
-    )]
+    #[error("the kernel's type information is malformed (at its {0})")]
     Malformed(&'static str),
-    /// No struct of that name.
-    #[error(
-        "this kernel has no struct {name}, so that `{member}` cannot be read: please report this with the output of `uname -a`"
-    )]
+    /// There is no struct of that name.
+    #[error("this kernel has no struct {name}, so that `{member}` cannot be read")]
     MissingStruct {
         /// The struct.
         name: String,
-        /// What was wanted of it.
+        /// The member to read.
         member: String,
     },
     /// The struct has no such member.
-    #[error("this kernel has no member `{name}`: please report this with the output of `uname -a`")]
+    #[error("this kernel has no member `{name}`")]
     MissingMember {
         /// Struct and member.
         name: String,
     },
     /// The member is a bit field, which has no offset in bytes.
-    #[error(
-        "in this kernel `{name}` is a bit field: please report this with the output of `uname -a`"
-    )]
+    #[error("in this kernel `{name}` is a bit field")]
     BitField {
         /// Struct and member.
         name: String,

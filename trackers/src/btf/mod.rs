@@ -1,7 +1,9 @@
-//! A small reader of the kernel's type information (BTF): where in a struct a member is.
+//! A small reader of the kernel's type information (BTF): it looks up the offsets of struct
+//! members.
 //!
-//! It reads the raw file of the running kernel, and it never panics on another: every length,
-//! offset and type id in it is checked, and loops are bounded.
+//! It reads the raw file of the running kernel, and never panics on any other file: it checks every
+//! length, offset and type id, and bounds every loop. The format is documented in the kernel's
+//! `Documentation/bpf/btf.rst`.
 
 mod error;
 mod raw;
@@ -14,27 +16,27 @@ use std::path::Path;
 pub use error::BtfError;
 use raw::{Kind, Raw};
 
-/// Where the kernel shows its own type information.
+/// The file of the kernel's own type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
 
-/// Typedefs, qualifiers and tags that may stand between a name and what it names.
+/// The longest chain of typedefs, qualifiers and tags.
 const MAX_ALIASES: usize = 32;
-/// Anonymous structs and unions inside each other.
+/// The deepest nesting of anonymous structs and unions.
 const MAX_NESTING: usize = 16;
-/// Members looked at to find one: the largest kernel struct has a few hundred.
+/// Members to search for one. The largest kernel struct has a few hundred.
 const MAX_MEMBERS: usize = 100_000;
 
-/// Type information, ready to be asked.
+/// Indexed type information.
 pub struct Btf {
     raw: Raw,
 }
 
-/// Where in a struct a member is.
+/// The place of a member in a struct.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemberOffset {
     /// Bits from the start of the struct.
     pub bits: u32,
-    /// Width in bits if it is a bit field, else 0.
+    /// Width in bits of a bit field; 0 for any other member.
     pub width: u8,
     /// Its type's id.
     type_id: u32,
@@ -72,7 +74,7 @@ impl Btf {
         Ok(member.bits / 8)
     }
 
-    /// Where a member is: `path` is its name, or a dotted path through nested structs.
+    /// The place of a member: `path` is its name, or a dotted path through nested structs.
     ///
     /// # Errors
     /// If there is no such struct or member.
@@ -80,7 +82,7 @@ impl Btf {
         let mut known = false;
         for id in self.raw.structs_named(of) {
             known = true;
-            // A name may stand for several structs; the one meant has the member.
+            // Several structs may share a name; the right one has the member.
             if let Some(member) = self.walk(id, path)? {
                 return Ok(member);
             }
@@ -106,13 +108,13 @@ impl Btf {
     }
 
     /// The value of an enumerator: `enumerator("cgroup_subsys_id", "memory_cgrp_id")`; `None` if
-    /// this kernel has no such.
+    /// this kernel has none of that name.
     pub fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         self.raw.enumerator(of, name)
     }
 
-    /// The id of the type by which programs attach to a tracepoint, and how many arguments the
-    /// tracepoint has; `None` if this kernel has no such tracepoint.
+    /// The type by which programs attach to a tracepoint, and the tracepoint's number of arguments;
+    /// `None` if this kernel has no such tracepoint.
     ///
     /// # Errors
     /// If the data is malformed.
@@ -147,7 +149,7 @@ impl Btf {
         Ok(Some(at))
     }
 
-    /// Looks for a member in a struct or union, and in those without a name inside it.
+    /// Searches a struct or union for a member, including anonymous structs and unions in it.
     fn find(
         &self,
         id: u32,
@@ -183,7 +185,7 @@ impl Btf {
         Ok(None)
     }
 
-    /// What a type is behind typedefs, qualifiers and tags.
+    /// Follows typedefs, qualifiers and tags to the type itself.
     fn resolve(&self, mut id: u32) -> Result<(u32, Kind), BtfError> {
         for _ in 0..MAX_ALIASES {
             if id == 0 {
@@ -204,6 +206,6 @@ impl Btf {
 pub struct Tracepoint {
     /// The id of the type by which programs attach to it.
     pub type_id: u32,
-    /// How many arguments it has.
+    /// Its number of arguments.
     pub arguments: u32,
 }

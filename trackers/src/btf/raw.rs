@@ -8,7 +8,7 @@ const MAGIC: u16 = 0xeb9f;
 const HEADER_LENGTH: usize = 24;
 const TYPE_LENGTH: usize = 12;
 
-/// What a type is, as far as it matters here.
+/// The kinds of types that the reader distinguishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Void,
@@ -55,12 +55,12 @@ impl Kind {
         })
     }
 
-    /// Whether it only gives another type a name or a property.
+    /// Whether it only names or qualifies another type.
     pub(super) fn is_alias(self) -> bool {
         matches!(self, Self::Typedef | Self::Qualifier | Self::TypeTag)
     }
 
-    /// Bytes that follow the type's fixed part.
+    /// Bytes after the type's fixed part.
     fn extra(self, count: u16) -> usize {
         let count = usize::from(count);
         match self {
@@ -77,9 +77,9 @@ impl Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Type {
     pub(super) kind: Kind,
-    /// How many members, parameters or values follow.
+    /// Number of members, parameters or values that follow.
     pub(super) count: u16,
-    /// Whether members carry a bit field's width.
+    /// Whether members have the width of a bit field.
     kind_flag: bool,
     name: u32,
     /// Its size, or the type that it refers to.
@@ -99,7 +99,7 @@ pub(super) struct Member {
 pub(super) struct Raw {
     data: Vec<u8>,
     strings: Range<usize>,
-    /// Where each type begins; type ids count from 1.
+    /// Position of each type; ids count from 1.
     types: Vec<u32>,
     /// Structs, unions and typedefs by the hash of their names, sorted.
     named: Vec<(u32, u32)>,
@@ -126,7 +126,7 @@ impl Raw {
     }
 
     fn index(&mut self, types: Range<usize>) -> Result<(), BtfError> {
-        // A type takes some 20 bytes on average.
+        // A type takes about 20 bytes on average.
         self.types.reserve(types.len() / 20);
         let mut at = types.start;
         while at < types.end {
@@ -145,7 +145,7 @@ impl Raw {
         Ok(())
     }
 
-    /// The fixed part of the type that begins at a position.
+    /// The fixed part of the type at a position.
     fn at(&self, at: usize) -> Result<Type, BtfError> {
         let read = || {
             let info = word(&self.data, at + 4)?;
@@ -180,7 +180,7 @@ impl Raw {
             _ => 0,
         };
         let members = start + TYPE_LENGTH;
-        // The index has seen the whole type inside the data, so no member is missing.
+        // Indexing has checked that the whole type is inside the data, so no member is missing.
         Ok((0..count).filter_map(move |i| {
             let at = members + i * 12;
             let offset = word(&self.data, at + 8)?;
@@ -198,19 +198,19 @@ impl Raw {
         }))
     }
 
-    /// A string of the string section, without its NUL byte; empty if it is not there.
+    /// A string of the string section, without its NUL byte; empty if it is outside.
     pub(super) fn name(&self, offset: u32) -> &[u8] {
         let strings = &self.data[self.strings.clone()];
         let from = strings.get(offset as usize..).unwrap_or_default();
         from.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
-    /// The ids of the structs and unions of a name.
+    /// The ids of the structs and unions with a name.
     pub(super) fn structs_named(&self, name: &str) -> impl Iterator<Item = u32> {
         self.named(name, |kind| matches!(kind, Kind::Struct | Kind::Union))
     }
 
-    /// The id of the typedef of a name.
+    /// The id of the typedef with a name.
     pub(super) fn typedef_named(&self, name: &str) -> Option<u32> {
         self.named(name, |kind| kind == Kind::Typedef).next()
     }
@@ -228,8 +228,8 @@ impl Raw {
             })
     }
 
-    /// The value of an enumerator, by the names of its enum and its own. Enums are seldom asked
-    /// for, so they are not in the index.
+    /// The value of an enumerator, by the name of its enum and its own. Enums are rarely looked up,
+    /// so they are not in the index.
     pub(super) fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         self.types.iter().find_map(|at| {
             let start = *at as usize;
@@ -245,7 +245,7 @@ impl Raw {
         })
     }
 
-    /// The id of the function of a name. Functions are many and seldom asked for, so they are not
+    /// The id of the function with a name. Functions are many and rarely looked up, so they are not
     /// in the index.
     pub(super) fn function_named(&self, name: &str) -> Option<u32> {
         (1_u32..).zip(&self.types).find_map(|(id, at)| {
@@ -260,7 +260,7 @@ fn word(data: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// FNV-1a: names are short, and equal hashes are told apart by the names themselves.
+/// FNV-1a: names are short, and a lookup compares the names of equal hashes.
 fn hash(name: &[u8]) -> u32 {
     name.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }

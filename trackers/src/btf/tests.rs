@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 use super::*;
 
@@ -25,7 +26,7 @@ impl Builder {
         at
     }
 
-    /// Adds a type of that kind; its id.
+    /// Adds a type and returns its id.
     fn add(&mut self, kind: u32, name: &str, size_or_type: u32) -> u32 {
         let name = self.name(name);
         self.types.extend([name, kind << 24, size_or_type]);
@@ -33,7 +34,7 @@ impl Builder {
         self.count
     }
 
-    /// Adds a struct with members of name, type and offset word; its id.
+    /// Adds a struct with members (name, type, offset word) and returns its id.
     fn add_struct(&mut self, flag: bool, name: &str, members: &[(&str, u32, u32)]) -> u32 {
         let name = self.name(name);
         let info = 4 << 24 | u32::from(flag) << 31 | members.len() as u32;
@@ -46,7 +47,7 @@ impl Builder {
         self.count
     }
 
-    /// Adds an enum of these enumerators; its id.
+    /// Adds an enum and returns its id.
     fn add_enum(&mut self, name: &str, values: &[(&str, u32)]) -> u32 {
         let name = self.name(name);
         self.types.extend([name, 6 << 24 | values.len() as u32, 4]);
@@ -76,7 +77,7 @@ impl Builder {
     }
 }
 
-/// A struct with a member of every sort that the kernel has.
+/// A struct with every kind of member that the kernel has.
 fn sample() -> Builder {
     let mut b = Builder::new();
     let int = b.add(1, "int", 4);
@@ -96,7 +97,7 @@ fn sample() -> Builder {
 }
 
 #[test]
-fn finds_members_plain_nested_and_through_anonymous_structs() {
+fn members_are_found_plain_nested_and_anonymous() {
     let btf = sample().btf();
     for (path, want) in [("a", 0), ("p", 16), ("q", 24), ("named", 40), ("named.y", 44), ("b", 64)]
     {
@@ -117,7 +118,7 @@ fn a_missing_member_is_named() {
 }
 
 #[test]
-fn a_name_that_stands_for_two_structs_is_the_one_with_the_member() {
+fn of_two_structs_with_one_name_the_one_with_the_member_is_found() {
     let mut b = Builder::new();
     b.add_struct(false, "twice", &[("first", 0, 0)]);
     b.add_struct(false, "twice", &[("pad", 0, 0), ("second", 0, 64)]);
@@ -132,7 +133,7 @@ fn loops_end_in_an_error() {
     b.add(8, "self", 1);
     b.add_struct(false, "typedef_loop", &[("", 1, 0)]);
     b.add_struct(false, "anonymous_loop", &[("", 3, 0)]);
-    // Every level doubles the work: without a bound on members looked at, it would take for ever.
+    // Every level doubles the work: without a bound on searched members it would never end.
     let wide: Vec<_> = (0..60_000).map(|_| ("", 5, 0)).collect();
     b.add_struct(false, "wide", &wide);
     b.add_struct(false, "", &[("x", 0, 0)]);
@@ -174,8 +175,8 @@ fn tracepoints_are_found_with_their_arguments() {
     assert_eq!(btf.tracepoint("sched_process_fork").expect("well-formed"), None);
 }
 
-/// Asks all that can be asked of whatever was read.
-fn ask(data: Vec<u8>) {
+/// Looks up everything in arbitrary data.
+fn look_up(data: Vec<u8>) {
     if let Ok(btf) = Btf::parse(data) {
         for of in ["outer", "flags", "inner", ""] {
             for path in ["a", "q", "named.y", "bit", ""] {
@@ -183,27 +184,37 @@ fn ask(data: Vec<u8>) {
             }
             drop(btf.size(of));
         }
-        drop(btf.tracepoint("x"));
-        let _ = btf.function("x");
+        for name in ["x", ""] {
+            drop(btf.tracepoint(name));
+            let _ = (btf.function(name), btf.enumerator(name, name));
+        }
     }
 }
 
 proptest! {
     #[test]
-    fn no_bytes_make_it_panic(data in proptest::collection::vec(any::<u8>(), 0..600)) {
-        ask(data);
+    fn no_bytes_make_it_panic(
+        types in proptest::collection::vec(any::<u8>(), 0..600),
+        strings in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        look_up([types.clone(), strings.clone()].concat());
+        // With a valid header, so that the types are read.
+        let (types_length, strings_length) = (types.len() as u32, strings.len() as u32);
+        let header = [0x0001_eb9f, 24, 0, types_length, types_length, strings_length];
+        let header = header.iter().flat_map(|word: &u32| word.to_le_bytes()).collect();
+        look_up([header, types, strings].concat());
     }
 
     #[test]
-    fn no_change_to_good_data_makes_it_panic(
-        changes in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..12),
+    fn no_change_to_valid_data_makes_it_panic(
+        changes in proptest::collection::vec((any::<Index>(), any::<u8>()), 1..12),
     ) {
         let mut data = sample().bytes();
         for (index, byte) in changes {
             let at = index.index(data.len());
             data[at] = byte;
         }
-        ask(data);
+        look_up(data);
     }
 }
 

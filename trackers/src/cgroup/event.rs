@@ -1,24 +1,24 @@
-//! What the cgroup tracker tells.
+//! The cgroup tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{
     Change, Event, Field, FieldInfo, Process, ProcessKey, Timestamp, Type, Value,
 };
 
-/// Something happened to a cgroup.
+/// A change of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupEvent {
-    /// When.
+    /// When it happened.
     pub time: Timestamp,
     /// The cgroup's id.
     pub id: u64,
     /// Its path below the root of its hierarchy.
     pub path: Bytes,
-    /// The path is only the beginning of the true one.
+    /// Whether the path is cut: only the beginning of the full one.
     pub path_truncated: bool,
     /// The hierarchy's id; 0 is the default (version 2) hierarchy.
     pub hierarchy: u32,
-    /// How deep below the root it is.
+    /// How many levels below the root it is.
     pub level: u32,
     /// What happened to it.
     pub what: CgroupWhat,
@@ -27,19 +27,19 @@ pub struct CgroupEvent {
 /// What happened to a cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupWhat {
-    /// It was made.
+    /// It was created.
     Made,
     /// It was removed.
     Removed,
-    /// It got another path.
+    /// It has a new path.
     Renamed,
     /// A process moved to it.
     Attached {
         /// The process.
         process: ProcessKey,
-        /// The thread that was named.
+        /// The thread that the kernel's event names.
         tid: u32,
-        /// Whether the whole process moved, not this thread alone.
+        /// Whether the whole process moved, not only this thread.
         whole: bool,
     },
 }
@@ -62,36 +62,45 @@ impl Event for CgroupEvent {
         field("cgroup.path", Type::Text, "path of the cgroup in its hierarchy", |e| {
             Value::Text(&e.path)
         }),
-        field("cgroup.path_truncated", Type::Bool, "true if the path is longer than shown", |e| {
+        field("cgroup.path_truncated", Type::Bool, "true if the path was cut", |e| {
             if e.path_truncated { Value::Bool(true) } else { Value::Null }
         }),
-        field("cgroup.hierarchy", Type::Uint, "id of the hierarchy; 0 is the default one", |e| {
-            Value::Uint(e.hierarchy.into())
-        }),
-        field("cgroup.level", Type::Uint, "how deep below the root it is", |e| {
+        field(
+            "cgroup.hierarchy",
+            Type::Uint,
+            "id of the hierarchy; 0 is the default (version 2) one",
+            |e| Value::Uint(e.hierarchy.into()),
+        ),
+        field("cgroup.level", Type::Uint, "levels below the root of the hierarchy", |e| {
             Value::Uint(e.level.into())
         }),
-        field("cgroup.attached.pid", Type::Uint, "process that moved to the cgroup", |e| {
-            match e.what {
+        field(
+            "cgroup.attached.pid",
+            Type::Uint,
+            "id of the process that moved into the cgroup",
+            |e| match e.what {
                 CgroupWhat::Attached { process, .. } => Value::Uint(process.pid.into()),
                 _ => Value::Null,
-            }
-        }),
+            },
+        ),
         field(
             "cgroup.attached.tid",
             Type::Uint,
-            "thread that was named when it moved",
+            "id of the thread that the kernel's event names",
             |e| match e.what {
                 CgroupWhat::Attached { tid, .. } => Value::Uint(tid.into()),
                 _ => Value::Null,
             },
         ),
-        field("cgroup.attached.whole", Type::Bool, "whether the whole process moved", |e| match e
-            .what
-        {
-            CgroupWhat::Attached { whole, .. } => Value::Bool(whole),
-            _ => Value::Null,
-        }),
+        field(
+            "cgroup.attached.whole",
+            Type::Bool,
+            "true if the whole process moved, false if only that thread did",
+            |e| match e.what {
+                CgroupWhat::Attached { whole, .. } => Value::Bool(whole),
+                _ => Value::Null,
+            },
+        ),
     ];
 
     fn kind(&self) -> &'static str {
@@ -107,13 +116,13 @@ impl Event for CgroupEvent {
         self.time
     }
 
-    /// None: the process that moves is not the one that moves it, and a cgroup is made by whoever
-    /// made it.
+    /// None: the records do not say who made the change. A process that moves is not the one that
+    /// moves it.
     fn process(&self) -> Option<&Process> {
         None
     }
 
-    /// Version 1 hierarchies say nothing of containers' ids: what happens there is no change.
+    /// Changes are about the default hierarchy only: attribution goes by its ids.
     fn change(&self) -> Option<Change<'_>> {
         if self.hierarchy != 0 {
             return None;
@@ -125,7 +134,7 @@ impl Event for CgroupEvent {
             CgroupWhat::Attached { process, whole: true, .. } => {
                 Change::Moved { process, to: self.id }
             }
-            // A process is where its first thread is.
+            // A process counts as being where its first thread is.
             CgroupWhat::Attached { process, tid, whole: false } if tid == process.pid => {
                 Change::Moved { process, to: self.id }
             }

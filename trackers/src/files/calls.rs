@@ -1,13 +1,14 @@
 //! The system calls that open and change files, and where each has its arguments.
 
 use libc::c_long;
-use whalewatch_trackers_common::files::{
-    FileCall, KIND_FILE_DELETE, KIND_FILE_IO, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
+use whalewatch_trackers_common::files::FileCall;
+use whalewatch_trackers_common::kinds::{
+    KIND_FILE_DELETE, KIND_FILE_IO, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
     KIND_FILE_OWNER, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
 };
 use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};
 
-/// No arguments at all.
+/// A call without arguments.
 pub(super) const NONE: FileCall = FileCall {
     kind: 0,
     base: WORKING_DIRECTORY,
@@ -33,10 +34,10 @@ const OWNER: FileCall = FileCall { kind: KIND_FILE_OWNER, ..NONE };
 const READ: FileCall = FileCall { kind: KIND_FILE_IO, fd: 0, ..NONE };
 const WRITE: FileCall = FileCall { kind: KIND_FILE_IO, second_fd: 0, ..NONE };
 
-/// `fchmodat2`, the same on every architecture; the C library's crate does not have it everywhere.
+/// `fchmodat2` has one number on every architecture; the `libc` crate does not define it on all.
 const SYS_FCHMODAT2: c_long = 452;
 
-/// Which of the calls are watched.
+/// Which groups of calls to watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Watched {
     pub(super) opens: bool,
@@ -44,10 +45,10 @@ pub(super) struct Watched {
     pub(super) io: bool,
 }
 
-/// The calls that are watched, by number.
+/// The calls to watch, by number.
 pub(super) fn calls(watched: Watched) -> impl Iterator<Item = (c_long, FileCall)> {
     let part =
-        |wanted: bool, calls: Vec<(c_long, FileCall)>| calls.into_iter().filter(move |_| wanted);
+        |enabled: bool, calls: Vec<(c_long, FileCall)>| calls.into_iter().filter(move |_| enabled);
     let all = part(watched.opens, opens()).chain(part(watched.changes, changes()));
     all.chain(part(watched.io, io()))
 }
@@ -56,7 +57,7 @@ fn opens() -> Vec<(c_long, FileCall)> {
     vec![
         (libc::SYS_openat, FileCall { base: 0, path: 1, flags: 2, mode: 3, ..OPEN }),
         (libc::SYS_openat2, FileCall { base: 0, path: 1, how: 2, ..OPEN }),
-        // A handle is no path; what it opens has one.
+        // A handle is not a path, but the opened file has one.
         (libc::SYS_open_by_handle_at, FileCall { flags: 2, ..OPEN }),
         #[cfg(target_arch = "x86_64")]
         (libc::SYS_open, FileCall { path: 0, flags: 1, mode: 2, ..OPEN }),
@@ -65,7 +66,7 @@ fn opens() -> Vec<(c_long, FileCall)> {
     ]
 }
 
-/// What `creat` opens with.
+/// Flags that `creat` implies.
 #[cfg(target_arch = "x86_64")]
 const CREATES: u32 = (libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC) as u32;
 

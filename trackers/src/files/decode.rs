@@ -1,4 +1,4 @@
-//! Records of the files tracker into events, and sums into events.
+//! Decodes the files tracker's records, and turns its sums into events.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,6 +7,8 @@ use bytes::Bytes;
 use whalewatch_core::{Process, SourceError, Timestamp};
 use whalewatch_trackers_common::files::{
     FLAG_FILE_DELETED, FLAG_FILE_RESOLVED, FLAG_SECOND_TRUNCATED, FileRecord, IoKey, IoNote,
+};
+use whalewatch_trackers_common::kinds::{
     KIND_FILE_DELETE, KIND_FILE_IO_NOTE, KIND_FILE_LINK, KIND_FILE_MODE, KIND_FILE_OPEN,
     KIND_FILE_OWNER, KIND_FILE_RENAME, KIND_FILE_SYMLINK,
 };
@@ -20,7 +22,7 @@ use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, pieces, read, tail};
 use crate::sums::Epochs;
 
-/// `IoKey` and `IoSums` as the map's handle wants them: plain words.
+/// `IoKey` and `IoSums` as arrays of words, which the map's type accepts.
 type Key = [u64; 3];
 type Sums = [u64; 4];
 
@@ -30,16 +32,16 @@ pub struct FilesDecoder {
     io: Option<Io>,
 }
 
-/// What is summed.
+/// The sums of bytes read and written.
 struct Io {
     epochs: Epochs,
     tables: [KernelMap<MapData, Key, Sums>; 2],
-    /// What the keys in each table stand for.
+    /// The process and file of each key, by table.
     notes: [HashMap<Key, (Process, FilePath)>; 2],
 }
 
 impl FilesDecoder {
-    /// With the tables of sums.
+    /// Takes the tables of sums from the object.
     pub(super) fn with_io(attached: &mut Attached) -> Result<Self, LoadError> {
         let epochs = Epochs::new(attached)?;
         let tables = [attached.map("IO_0")?, attached.map("IO_1")?];
@@ -77,7 +79,7 @@ impl Decode for FilesDecoder {
             KIND_FILE_OWNER => FileWhat::Owner { user: id(fixed.mode), group: id(fixed.group) },
             _ => return Err(DecodeError),
         };
-        // A symbolic link holds a text, which begins nowhere.
+        // The content of a symbolic link is not relative to any directory.
         let path = match what {
             FileWhat::Linked { symbolic: true, .. } => {
                 FilePath { bytes: arena.keep(asked), ..path }
@@ -124,7 +126,7 @@ impl Decode for FilesDecoder {
     ) -> Result<(), SourceError> {
         let Some(io) = &mut self.io else { return Ok(()) };
         let broken =
-            |error| SourceError(format!("what was read and written could not be told: {error}"));
+            |error| SourceError(format!("cannot read the sums of bytes read and written: {error}"));
         let map = &mut io.tables[table];
         let sums: Vec<_> = map.iter().collect::<Result<_, _>>().map_err(broken)?;
         let notes = std::mem::take(&mut io.notes[table]);
@@ -133,7 +135,7 @@ impl Decode for FilesDecoder {
             map.remove(&words).map_err(broken)?;
             let key: IoKey = bytemuck::cast(words);
             let known = notes.get(&words).cloned();
-            // Its note was lost: then no more is known than the key.
+            // If the note was lost, only the key is known.
             let (process, path) = known.unwrap_or_else(|| {
                 let process =
                     Process { pid: key.pid, start_time: key.start_time, ..Process::default() };
@@ -160,7 +162,7 @@ impl Decode for FilesDecoder {
     }
 }
 
-/// A user or group id; all bits set stand for none.
+/// A user or group id; all bits set mean -1, no change.
 fn id(id: u32) -> i64 {
     if id == u32::MAX { -1 } else { id.into() }
 }
@@ -174,6 +176,7 @@ mod tests {
     use crate::errno;
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn record(kind: u16, flags: u16, result: i64, pieces: [&[u8]; 4]) -> Vec<u8> {
         let record = RecordHeader { kind, flags, time: 1, ..RecordHeader::default() };
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_open_has_the_path_that_was_asked_for() {
+    fn a_failed_open_has_the_path_that_the_process_gave() {
         let open = record(KIND_FILE_OPEN, 0, -2, [b"etc\0", b"nothing", b"", b""]);
         let event = decode(&open).unwrap();
         assert_eq!((&event.path.bytes[..], event.path.resolved), (&b"/etc/nothing"[..], false));
@@ -208,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_has_two_paths_and_a_symbolic_link_a_text() {
+    fn a_rename_has_two_paths_and_a_symbolic_link_its_content() {
         let pieces: [&[u8]; 4] = [b"a\0", b"x", b"b\0", b"y"];
         let event = decode(&record(KIND_FILE_RENAME, FLAG_SECOND_TRUNCATED, 0, pieces)).unwrap();
         let FileWhat::Renamed { to } = &event.what else { panic!("{event:?}") };
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_stays_is_minus_one() {
+    fn an_unchanged_owner_is_minus_one() {
         let event = decode(&record(KIND_FILE_OWNER, 0, 0, [b""; 4])).unwrap();
         assert_eq!(event.what, FileWhat::Owner { user: -1, group: 0 });
     }
@@ -235,13 +238,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 30_u16..42, mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(place) = bytes.get_mut(4..6) {
-                place.copy_from_slice(&kind.to_ne_bytes());
-            }
-            let mut decoder = FilesDecoder::default();
-            decoder.note(&bytes);
-            drop(decoder.decode(&bytes, &mut Arena::default()));
+        fn no_bytes_make_it_panic(record in records(30..42, 300)) {
+            decode_and_read(FilesDecoder::default(), &record);
         }
     }
 }

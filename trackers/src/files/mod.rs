@@ -1,28 +1,29 @@
 //! The files tracker: files that are opened, deleted, renamed, linked, read and written.
 //!
-//! It sees system calls when they return. An opened file's path is the kernel's own, walked from
-//! the file that the descriptor stands for up to the root of its mount namespace; so it is the true
-//! one, whatever the process asked for. Where there is no file to ask (a call that failed, a name
-//! that is gone), the path is the one that was asked for, and marked so.
+//! It reports system calls when they return. The path of an opened file is the kernel's: it is
+//! collected from the open file up to the root of its mount namespace, so it is the true one,
+//! whatever path the process used. Where there is no open file (a failed call, a deleted name), the
+//! path is the one that the process gave, and `file.path_source` says so.
 //!
-//! Not seen: what `io_uring` opens, and calls of 32-bit programs.
+//! Not reported: files opened through `io_uring`, and calls of 32-bit programs.
 
 mod calls;
 mod decode;
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::files::FilesSettings;
 
 pub use decode::FilesDecoder;
 pub use event::{FileEvent, FileWhat, Octal};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 use calls::Watched;
 
 /// The kernel program of the files tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("files"),
     tracepoints: &[("files_exit", "sys_exit")],
     iterator: None,
@@ -33,13 +34,12 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the files tracker.
     FilesOptions { ring_kib: 8192, results: true,
-        /// Report files that are opened.
+        /// Report opened files.
         opens: bool = true,
-        /// Report files that are deleted, renamed and linked, and permissions and owners that are
-        /// changed.
+        /// Report files that are deleted, renamed or linked, and changes of permissions and owners.
         changes: bool = true,
-        /// Sum what each process reads from and writes to each regular file, and report it each
-        /// `interval`.
+        /// Sum the bytes that each process reads from and writes to each regular file, and report
+        /// the sums every `interval`.
         io: bool = false,
     }
 }
@@ -48,61 +48,32 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct FilesTracker;
 
-impl TrackerSpec for FilesTracker {
+impl KernelTracker for FilesTracker {
     const ABOUT: &'static str = "files that are opened, deleted, renamed, linked, read and written";
-    type Event = FileEvent;
-    type Options = FilesOptions;
-
     const COST: &'static str =
-        "about 50 ns at the end of every system call, some 0.8 µs for an event with its path";
+        "about 50 ns per system call, plus about 0.8 µs per event with its path";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = FilesOptions;
+    type Settings = FilesSettings;
+    type Decoder = FilesDecoder;
 
-    fn attaches(_: &FilesOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &FilesOptions, _: &Kernel) -> Result<FilesSettings, LoadError> {
+        let FilesOptions { opens, changes, io, .. } = *options;
+        let watched = calls::calls(Watched { opens, changes, io });
+        let (actions, calls) = crate::calls::table(watched, calls::NONE);
+        Ok(FilesSettings { actions, calls, ..FilesSettings::UNSET })
+    }
+
+    fn decoder(options: &FilesOptions, attached: &mut Attached) -> Result<FilesDecoder, LoadError> {
+        if options.io { FilesDecoder::with_io(attached) } else { Ok(FilesDecoder::default()) }
     }
 
     fn check(options: &FilesOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if !options.opens && !options.changes && !options.io {
             let hint = "set opens, changes or io to true";
-            problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
+            problems.push(Problem::new("", "all kinds of events are disabled").hint(hint));
         }
         problems
     }
-
-    fn needs_directory(options: &FilesOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &FilesOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &FilesOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<FileEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the program; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run it; the text says what to do.
-pub fn open(
-    options: &FilesOptions,
-    directory: &Directory,
-) -> Result<RingSource<FilesDecoder>, LoadError> {
-    let FilesOptions { opens, changes, io, .. } = *options;
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |_| {
-            let watched = calls::calls(Watched { opens, changes, io });
-            let (actions, calls) = crate::calls::table(watched, calls::NONE);
-            Ok(FilesSettings { actions, calls, ..FilesSettings::UNSET })
-        },
-        |attached| if io { FilesDecoder::with_io(attached) } else { Ok(FilesDecoder::default()) },
-    )
 }

@@ -1,8 +1,10 @@
-//! Records of the mounts tracker into events.
+//! Decodes the mounts tracker's records.
 
+use whalewatch_trackers_common::kinds::{
+    KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT, KIND_UMOUNT,
+};
 use whalewatch_trackers_common::mounts::{
-    FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT,
-    KIND_UMOUNT, MountRecord,
+    FLAG_SOURCE_TRUNCATED, FLAG_TARGET_TRUNCATED, MountRecord,
 };
 
 use super::event::{MountEvent, Operation};
@@ -30,7 +32,7 @@ impl Decode for MountsDecoder {
             KIND_PIVOT_ROOT => Operation::PivotRoot,
             _ => return Err(DecodeError),
         };
-        // `tmpfs`, or a device's name, begins at no directory.
+        // `tmpfs` or a device's name is not relative to any directory.
         let source = if operation.has_source_path() && !source.is_empty() {
             join(arena, source_names, source)
         } else {
@@ -58,6 +60,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn record(kind: u16, flags: u64, pieces: [&[u8]; 5]) -> Vec<u8> {
         let record = RecordHeader { kind, time: 1, ..RecordHeader::default() };
@@ -75,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_is_no_path_but_a_bound_directory_is() {
+    fn a_bound_directory_is_a_path_but_a_device_is_not() {
         let pieces: [&[u8]; 5] = [b"home\0", b"data", b"home\0", b"mnt", b"tmpfs"];
         let event = decode(&record(KIND_MOUNT, 0, pieces)).unwrap();
         assert_eq!(
@@ -91,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_nowhere_yet_is_attached_and_the_rest_is_moved() {
+    fn detached_mounts_are_attached_and_others_moved() {
         let attached =
             decode(&record(KIND_MOVE_MOUNT, 4, [b"", b"", b"", b"/mnt", b"tmpfs"])).unwrap();
         assert_eq!((attached.operation, attached.kind()), (Operation::Attach, "mount.mount"));
@@ -112,11 +115,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 103_u16..109, mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(place) = bytes.get_mut(4..6) {
-                place.copy_from_slice(&kind.to_ne_bytes());
-            }
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(103..109, 300)) {
+            decode_and_read(MountsDecoder, &record);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the mounts tracker tells.
+//! The mounts tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{Event, Field, FieldInfo, Process, Timestamp, Type, Value};
@@ -6,7 +6,7 @@ use whalewatch_core::{Event, Field, FieldInfo, Process, Timestamp, Type, Value};
 use crate::errno;
 use crate::path::FilePath;
 
-/// Something was mounted, moved or unmounted, or was to be.
+/// A mount was made, changed, moved or removed, or the attempt failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountEvent {
     /// When the system call returned.
@@ -15,16 +15,16 @@ pub struct MountEvent {
     pub process: Process,
     /// What was done.
     pub operation: Operation,
-    /// What was mounted: a device, a directory, or a word that the file system takes for one. Empty
-    /// where there is none.
+    /// What was mounted: a device, a directory, or any other word that the file system accepts.
+    /// Empty if there is none.
     pub source: FilePath,
-    /// Where.
+    /// Where it was mounted.
     pub target: FilePath,
-    /// The type of the file system; empty where it was not asked for.
+    /// The type of the file system; empty if the call names none.
     pub fs_type: Bytes,
     /// Flags of the call.
     pub flags: u64,
-    /// What the call gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
 }
 
@@ -33,25 +33,25 @@ pub struct MountEvent {
 pub enum Operation {
     /// A file system was mounted.
     Mount,
-    /// A directory was mounted at another place, too.
+    /// A directory was mounted at a second place.
     Bind,
-    /// A mount that stands nowhere yet was given a place (`move_mount` of what `fsmount` or
-    /// `open_tree` made).
+    /// A detached mount was attached: `move_mount` after `fsmount` or `open_tree`.
     Attach,
-    /// A mount got other options.
+    /// The options of a mount were changed.
     Remount,
-    /// It was changed how mounts spread to and from other namespaces.
+    /// The propagation of a mount to and from other namespaces was changed.
     Propagation,
     /// A mount was moved.
     Move,
-    /// The root of the namespace was exchanged.
+    /// The root of the mount namespace was replaced.
     PivotRoot,
-    /// A mount was taken away.
+    /// A mount was removed.
     Unmount,
 }
 
 impl Operation {
-    /// What `mount(2)` does with these flags, in the kernel's own order of looking at them.
+    /// What `mount(2)` does with these flags; the kernel tests them in this order
+    /// (`path_mount` in `fs/namespace.c`, Linux 6.1).
     pub(super) fn of_mount(flags: u64) -> Self {
         let propagation = libc::MS_SHARED | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_UNBINDABLE;
         let has = |flag: libc::c_ulong| flags & flag != 0;
@@ -68,7 +68,7 @@ impl Operation {
         }
     }
 
-    /// The word that is printed.
+    /// Its name in the output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mount => "mount",
@@ -115,24 +115,26 @@ impl Event for MountEvent {
             "mount, bind, attach, remount, propagation, move, pivot_root or unmount",
             |e| Value::Text(e.operation.as_str().as_bytes()),
         ),
-        field("mount.source", Type::Text, "what is mounted, as it was asked for", |e| {
+        field("mount.source", Type::Text, "what is mounted, as the process gave it", |e| {
             text(&e.source.bytes)
         }),
-        field("mount.source_truncated", Type::Bool, "true if that is longer than shown", |e| {
+        field("mount.source_truncated", Type::Bool, "true if the path was cut", |e| {
             flag(e.source.truncated)
         }),
-        field("mount.target", Type::Text, "where, as it was asked for", |e| text(&e.target.bytes)),
-        field("mount.target_truncated", Type::Bool, "true if that is longer than shown", |e| {
+        field("mount.target", Type::Text, "where it is mounted, as the process gave it", |e| {
+            text(&e.target.bytes)
+        }),
+        field("mount.target_truncated", Type::Bool, "true if the path was cut", |e| {
             flag(e.target.truncated)
         }),
         field("mount.type", Type::Text, "type of the file system: tmpfs, …", |e| {
             text(&e.fs_type)
         }),
         field("mount.flags", Type::Uint, "flags of the call", |e| Value::Uint(e.flags)),
-        field("error.code", Type::Uint, "error number of a call that failed", |e| {
+        field("error.code", Type::Uint, "error number if the call failed", |e| {
             errno::of(e.result).map_or(Value::Null, |number| Value::Uint(number.into()))
         }),
-        field("error.type", Type::Text, "name of that error: EPERM, …", |e| {
+        field("error.type", Type::Text, "name of the error: EPERM, …", |e| {
             let name = errno::of(e.result).and_then(errno::name);
             name.map_or(Value::Null, |name| Value::Text(name.as_bytes()))
         }),
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_say_what_mount_does() {
+    fn flags_select_the_operation() {
         let of = |flags| Operation::of_mount(flags).as_str();
         assert_eq!(of(0), "mount");
         assert_eq!(of(libc::MS_NOSUID | libc::MS_RDONLY), "mount");

@@ -1,28 +1,28 @@
-//! The mounts tracker: what is mounted where, moved and unmounted.
+//! The mounts tracker: file systems that are mounted, moved and unmounted.
 //!
-//! It sees system calls when they return. Sources and targets are as they were asked for, from the
-//! directory that they begin at; of a mount that was made with `fsopen` and its kin, the call that
-//! gives it a place is told, with the type that the kernel says it has.
+//! It reports system calls when they return. Sources and targets are as the process gave them, made
+//! absolute by the directory that they are relative to. A mount made with the newer calls
+//! (`fsopen`, `fsmount`) is reported when `move_mount` attaches it, with its type from the kernel.
 
 mod decode;
 mod event;
 
 use libc::c_long;
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::mounts::{
-    KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT, KIND_UMOUNT, MountCall, MountOffsets,
-    MountsSettings,
+use whalewatch_trackers_common::kinds::{
+    KIND_MOUNT, KIND_MOVE_MOUNT, KIND_PIVOT_ROOT, KIND_UMOUNT,
 };
+use whalewatch_trackers_common::mounts::{MountCall, MountOffsets, MountsSettings};
 use whalewatch_trackers_common::{NO_ARGUMENT, WORKING_DIRECTORY};
 
 pub use decode::MountsDecoder;
 pub use event::{MountEvent, Operation};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel program of the mounts tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("mounts"),
     tracepoints: &[("mounts_exit", "sys_exit")],
     iterator: None,
@@ -35,60 +35,31 @@ tracker_options! {
     MountsOptions { ring_kib: 512, results: true, }
 }
 
-/// Watches what is mounted, moved and unmounted.
+/// Watches mounts.
 #[derive(Clone, Copy, Debug)]
 pub struct MountsTracker;
 
-impl TrackerSpec for MountsTracker {
-    const ABOUT: &'static str = "what is mounted where, moved and unmounted";
-    type Event = MountEvent;
+impl KernelTracker for MountsTracker {
+    const ABOUT: &'static str = "file systems that are mounted, moved and unmounted";
+    const COST: &'static str = "about 50 ns per system call";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = MountsOptions;
+    type Settings = MountsSettings;
+    type Decoder = MountsDecoder;
 
-    const COST: &'static str = "about 50 ns at every system call";
-
-    fn attaches(_: &MountsOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(_: &MountsOptions, kernel: &Kernel) -> Result<MountsSettings, LoadError> {
+        let [super_block, fs_type, name]: [u32; 3] = kernel.offsets(MountOffsets::MEMBERS)?;
+        let offsets = MountOffsets { super_block, fs_type, name, padding: 0 };
+        let (actions, calls) = crate::calls::table(calls(), NONE);
+        Ok(MountsSettings { offsets, actions, calls, ..MountsSettings::UNSET })
     }
 
-    fn check(options: &MountsOptions) -> Vec<Problem> {
-        options::check(options)
-    }
-
-    fn needs_directory(options: &MountsOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &MountsOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &MountsOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<MountEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
+    fn decoder(_: &MountsOptions, _: &mut Attached) -> Result<MountsDecoder, LoadError> {
+        Ok(MountsDecoder)
     }
 }
 
-/// Loads and attaches the program; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run it; the text says what to do.
-pub fn open(
-    options: &MountsOptions,
-    directory: &Directory,
-) -> Result<RingSource<MountsDecoder>, LoadError> {
-    crate::open::open(&PROGRAM, options, directory, settings, |_| Ok(MountsDecoder))
-}
-
-fn settings(kernel: &Kernel) -> Result<MountsSettings, LoadError> {
-    let [super_block, fs_type, name]: [u32; 3] = kernel.offsets(MountOffsets::MEMBERS)?;
-    let offsets = MountOffsets { super_block, fs_type, name, padding: 0 };
-    let (actions, calls) = crate::calls::table(calls(), NONE);
-    Ok(MountsSettings { offsets, actions, calls, ..MountsSettings::UNSET })
-}
-
-/// No arguments at all.
+/// A call without arguments.
 const NONE: MountCall = MountCall {
     kind: 0,
     source_base: WORKING_DIRECTORY,

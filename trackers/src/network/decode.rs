@@ -1,11 +1,14 @@
-//! Records of the network tracker into events.
+//! Decodes the network tracker's records.
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkRecord,
+    FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, NetworkRecord,
 };
 
 use super::event::{Endpoint, NetworkEvent, NetworkWhat};
@@ -75,13 +78,13 @@ fn endpoint(arena: &mut Arena, ipv6: bool, bytes: [u8; 16], port: u16) -> Option
     if address.is_unspecified() && port == 0 {
         return None;
     }
-    // Memory takes whatever is written.
+    // Writing to a Vec cannot fail.
     let address = arena.build(|out| write!(out, "{address}").unwrap_or_default());
     Some(Endpoint { address, port })
 }
 
-/// The names of states, in the words of OpenTelemetry's `network.connection.state`, in the kernel's
-/// order.
+/// The name of a TCP state as in OpenTelemetry's `network.connection.state`, by the kernel's number
+/// (`include/net/tcp_states.h`).
 fn state(number: u16) -> Result<&'static str, DecodeError> {
     const STATES: [&str; 12] = [
         "established",
@@ -95,7 +98,7 @@ fn state(number: u16) -> Result<&'static str, DecodeError> {
         "last_ack",
         "listen",
         "closing",
-        // What is not a socket yet: to the protocol it is the same as the third.
+        // TCP_NEW_SYN_RECV: the kernel has no full socket yet; in the protocol it is SYN_RECV.
         "syn_received",
     ];
     let place = usize::from(number).checked_sub(1).ok_or(DecodeError)?;
@@ -109,6 +112,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn record(kind: u16, flags: u16) -> NetworkRecord {
         let header = RecordHeader { kind, flags, time: 1, ..RecordHeader::default() };
@@ -142,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_has_both_ends() {
+    fn a_connection_has_local_and_remote_address() {
         let mut refused = record(KIND_NETWORK_CONNECT, 0);
         refused.local[..4].copy_from_slice(&[127, 0, 0, 1]);
         refused.peer[..4].copy_from_slice(&[198, 18, 0, 2]);
@@ -168,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_addresses_are_as_the_standard_library_writes_them() {
+    fn ipv6_addresses_are_in_standard_form() {
         let mut close = record(KIND_NETWORK_CLOSE, 0);
         close.family = libc::AF_INET6 as u16;
         close.local[15] = 1;
@@ -180,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_owner_has_a_cgroup() {
+    fn an_event_without_process_has_a_cgroup() {
         let mut retransmit = record(KIND_NETWORK_RETRANSMIT, FLAG_NETWORK_UNOWNED);
         retransmit.state = 12;
         let event = decode(&retransmit).unwrap();
@@ -189,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_without_an_address_has_none_and_one_for_all_addresses_has_a_port() {
+    fn unset_addresses_are_null_unless_there_is_a_port() {
         let mut listen = record(KIND_NETWORK_LISTEN, 0);
         listen.local_port = 80;
         let event = decode(&listen).unwrap();
@@ -217,16 +221,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 62_u16..71, mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(place) = bytes.get_mut(4..6) {
-                place.copy_from_slice(&kind.to_ne_bytes());
-            }
-            for (at, value) in [(184, libc::AF_INET6 as u8), (186, libc::IPPROTO_TCP as u8)] {
-                if let Some(place) = bytes.get_mut(at..at + 2) {
-                    place.copy_from_slice(&u16::from(value).to_ne_bytes());
+        fn no_bytes_make_it_panic(mut record in records(62..71, 300)) {
+            for (at, value) in [(184, libc::AF_INET6 as u16), (186, libc::IPPROTO_TCP as u16)] {
+                if let Some(place) = record.get_mut(at..at + 2) {
+                    place.copy_from_slice(&value.to_ne_bytes());
                 }
             }
-            drop(NetworkDecoder.decode(&bytes, &mut Arena::default()));
+            decode_and_read(NetworkDecoder, &record);
         }
     }
 }

@@ -1,31 +1,31 @@
-//! What the network tracker tells.
+//! The network tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{Event, Field, FieldInfo, Process, Timestamp, Type, Value};
 
 use crate::errno;
 
-/// Something happened to a socket.
+/// A change of a socket or a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkEvent {
     /// When it happened.
     pub time: Timestamp,
-    /// The process that asked for the connection, accepted it or listens; `None` where the socket
-    /// is older than the watching.
+    /// The process that asked for the connection, accepted it or listens; `None` if the socket is
+    /// older than the tracker.
     pub process: Option<Process>,
-    /// The cgroup: of the process, or where there is none the one that the socket was made in.
+    /// The cgroup of the process; without a process, the one in which the socket was created.
     pub cgroup_id: u64,
     /// `tcp` or `udp`.
     pub transport: &'static str,
     /// `ipv4` or `ipv6`.
     pub network: &'static str,
-    /// The socket's own address and port; `None` where it has none.
+    /// The local address and port; `None` if the socket has none.
     pub local: Option<Endpoint>,
-    /// Those of the other end; `None` where there is none.
+    /// The remote address and port; `None` if there is none.
     pub peer: Option<Endpoint>,
     /// Inode number of the socket's network namespace.
     pub namespace: u32,
-    /// Number of the error that it failed with; 0 for none.
+    /// The error number; 0 for no error.
     pub error: u32,
     /// What happened.
     pub what: NetworkWhat,
@@ -40,45 +40,45 @@ pub struct Endpoint {
     pub port: u16,
 }
 
-/// What happened to a socket. Nanoseconds and bytes are 0 where not known.
+/// What happened to a socket. Nanoseconds and bytes are 0 if not known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NetworkWhat {
-    /// A connection came about, or failed.
+    /// An outgoing connection was established or failed.
     Connected {
-        /// Nanoseconds that this took.
+        /// Nanoseconds until then.
         latency: u64,
-        /// Whether the process gave it up before an answer came.
+        /// Whether the process closed the socket before an answer came.
         abandoned: bool,
     },
-    /// A connection was accepted, or could not be.
+    /// A connection was accepted, or accepting failed.
     Accepted {
-        /// Nanoseconds that it had waited to be accepted.
+        /// Nanoseconds that the connection waited to be accepted.
         queued: u64,
     },
     /// A connection ended.
     Closed {
-        /// Nanoseconds since it came about.
+        /// Nanoseconds since it was established.
         duration: u64,
         /// Bytes of data sent, each counted once.
         sent: u64,
         /// Bytes of data received.
         received: u64,
-        /// Bytes of data sent again.
+        /// Bytes of data retransmitted.
         retransmitted: u64,
     },
-    /// A socket waits for connections.
+    /// A socket started to listen.
     Listening {
-        /// How many may wait to be accepted.
+        /// How many connections may wait to be accepted.
         backlog: u32,
     },
-    /// A segment was sent again.
+    /// A segment was retransmitted.
     Retransmitted {
-        /// The state that the connection is in.
+        /// The connection's state.
         state: &'static str,
     },
 }
 
-/// Numbers that are 0 where not known.
+/// The number, or null for 0.
 fn known(number: u64) -> Value<'static> {
     if number == 0 { Value::Null } else { Value::Uint(number) }
 }
@@ -113,29 +113,23 @@ impl Event for NetworkEvent {
         field("network.transport", Type::Text, "tcp or udp", |e| {
             Value::Text(e.transport.as_bytes())
         }),
-        field("network.type", Type::Text, "ipv4 or ipv6: the kind of socket", |e| {
+        field("network.type", Type::Text, "ipv4 or ipv6: the family of the socket", |e| {
             Value::Text(e.network.as_bytes())
         }),
-        field("network.local.address", Type::Text, "the socket's own address", |e| {
-            address(e.local.as_ref())
-        }),
-        field("network.local.port", Type::Uint, "the socket's own port", |e| {
-            port(e.local.as_ref())
-        }),
-        field("network.peer.address", Type::Text, "address of the other end", |e| {
-            address(e.peer.as_ref())
-        }),
-        field("network.peer.port", Type::Uint, "port of the other end", |e| port(e.peer.as_ref())),
+        field("network.local.address", Type::Text, "local address", |e| address(e.local.as_ref())),
+        field("network.local.port", Type::Uint, "local port", |e| port(e.local.as_ref())),
+        field("network.peer.address", Type::Text, "remote address", |e| address(e.peer.as_ref())),
+        field("network.peer.port", Type::Uint, "remote port", |e| port(e.peer.as_ref())),
         field(
             "network.namespace",
             Type::Uint,
-            "inode number of the network namespace that the addresses belong to",
+            "inode number of the socket's network namespace",
             |e| known(e.namespace.into()),
         ),
         field(
             "network.connect.latency_ns",
             Type::Uint,
-            "nanoseconds until a TCP connection came about, or failed",
+            "nanoseconds until a TCP connection was established or failed",
             |e| match e.what {
                 NetworkWhat::Connected { latency, .. } => known(latency),
                 _ => Value::Null,
@@ -144,7 +138,7 @@ impl Event for NetworkEvent {
         field(
             "network.connect.abandoned",
             Type::Bool,
-            "true if the process closed the socket before an answer came",
+            "true if the process closed the socket before an answer arrived",
             |e| match e.what {
                 NetworkWhat::Connected { abandoned: true, .. } => Value::Bool(true),
                 _ => Value::Null,
@@ -153,7 +147,7 @@ impl Event for NetworkEvent {
         field(
             "network.accept.queued_ns",
             Type::Uint,
-            "nanoseconds that a connection had waited to be accepted",
+            "nanoseconds that the connection waited to be accepted",
             |e| match e.what {
                 NetworkWhat::Accepted { queued } => known(queued),
                 _ => Value::Null,
@@ -162,7 +156,7 @@ impl Event for NetworkEvent {
         field(
             "network.duration_ns",
             Type::Uint,
-            "nanoseconds from when a connection came about to its end",
+            "nanoseconds from the connection's establishment to its end",
             |e| match e.what {
                 NetworkWhat::Closed { duration, .. } => known(duration),
                 _ => Value::Null,
@@ -171,7 +165,7 @@ impl Event for NetworkEvent {
         field(
             "network.sent_bytes",
             Type::Uint,
-            "bytes of data sent, each counted once",
+            "bytes of data sent, without retransmissions",
             |e| match e.what {
                 NetworkWhat::Closed { sent, .. } => Value::Uint(sent),
                 _ => Value::Null,
@@ -181,22 +175,28 @@ impl Event for NetworkEvent {
             NetworkWhat::Closed { received, .. } => Value::Uint(received),
             _ => Value::Null,
         }),
-        field("network.retransmitted_bytes", Type::Uint, "bytes of data sent again", |e| {
-            match e.what {
+        field(
+            "network.retransmitted_bytes",
+            Type::Uint,
+            "bytes of data retransmitted",
+            |e| match e.what {
                 NetworkWhat::Closed { retransmitted, .. } => Value::Uint(retransmitted),
                 _ => Value::Null,
-            }
-        }),
-        field("network.backlog", Type::Uint, "how many connections may wait to be accepted", |e| {
-            match e.what {
+            },
+        ),
+        field(
+            "network.backlog",
+            Type::Uint,
+            "number of connections that may wait to be accepted",
+            |e| match e.what {
                 NetworkWhat::Listening { backlog } if e.error == 0 => Value::Uint(backlog.into()),
                 _ => Value::Null,
-            }
-        }),
+            },
+        ),
         field(
             "network.connection.state",
             Type::Text,
-            "state of the connection whose segment was sent again: syn_sent, established, …",
+            "state of the connection when a segment was retransmitted: syn_sent, established, …",
             |e| match e.what {
                 NetworkWhat::Retransmitted { state } => Value::Text(state.as_bytes()),
                 _ => Value::Null,
@@ -205,10 +205,10 @@ impl Event for NetworkEvent {
         field(
             "error.code",
             Type::Uint,
-            "error number of what failed, or ended a connection",
+            "error number if the call failed or an error ended the connection",
             |e| known(e.error.into()),
         ),
-        field("error.type", Type::Text, "name of that error: ECONNREFUSED, …", |e| {
+        field("error.type", Type::Text, "name of the error: ECONNREFUSED, …", |e| {
             errno::name(e.error).map_or(Value::Null, |name| Value::Text(name.as_bytes()))
         }),
     ];

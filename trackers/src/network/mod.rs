@@ -1,38 +1,42 @@
-//! The network tracker: TCP connections from their beginning to their end, sockets that listen, and
-//! UDP sockets that are connected.
+//! The network tracker: TCP connections from start to end, listening sockets, and UDP sockets that
+//! are connected.
 //!
-//! What becomes of a TCP connection is seen in the socket's changes of state, most of which happen
-//! in interrupts, in whatever process the CPU is at by then. So the programs remember who asked for
-//! each connection, accepted it or listens, and tell of it as that process's to the end. What
-//! processes ask in system calls that change no state (a connection that fails at once, a UDP
-//! socket that is connected, `listen`, `accept`) is seen when those return.
+//! TCP connections are followed by the socket's changes of state. Most of these happen in
+//! interrupts, while an unrelated process runs on the CPU. The programs therefore remember which
+//! process asked for each connection, accepted it or listens, and attribute all of its events to
+//! that process. System calls that change no state (a connection that fails at once, a connected
+//! UDP socket, `listen`, `accept`) are reported when they return.
 //!
-//! Of a connection that is older than the watching, its end and its segments that are sent again
-//! are told with the cgroup that the socket was made in, and no process.
+//! For a connection that is older than the tracker, the end and the retransmitted segments are
+//! reported with the cgroup in which the socket was created, and without a process.
 //!
-//! Not seen: how UDP sockets end, which nothing in the kernel tells; connections that are accepted,
-//! and fail at once, by `io_uring` or by 32-bit programs.
+//! Not reported: the end of UDP sockets, for which the kernel has no event; connections accepted,
+//! or failing at once, through `io_uring` or in 32-bit programs.
 
 mod decode;
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::SYSCALLS;
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+    KIND_NETWORK_RETRANSMIT,
+};
 use whalewatch_trackers_common::network::{
-    CALL_ACCEPT, CALL_CONNECT, CALL_LISTEN, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-    KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, KIND_NETWORK_RETRANSMIT, NetworkOffsets,
-    NetworkSettings,
+    CALL_ACCEPT, CALL_CONNECT, CALL_LISTEN, NetworkOffsets, NetworkSettings,
 };
 
 pub use decode::NetworkDecoder;
 pub use event::{Endpoint, NetworkEvent, NetworkWhat};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
-/// The kernel programs of the network tracker. Those that forget come first: nothing must be
-/// remembered before.
-pub const PROGRAM: Program = Program {
+/// The kernel programs of the network tracker. `network_destroy`, which removes destroyed sockets
+/// from the map, is attached first: otherwise sockets that are destroyed in between would stay
+/// there.
+const PROGRAM: Program = Program {
     object: object!("network"),
     tracepoints: &[
         ("network_destroy", "tcp_destroy_sock"),
@@ -49,21 +53,21 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the network tracker.
     NetworkOptions { ring_kib: 4096, results: true,
-        /// Report connections that processes ask for.
+        /// Report outgoing connections.
         connects: bool = true,
-        /// Report connections that they accept.
+        /// Report accepted connections.
         accepts: bool = true,
-        /// Report the ends of connections, with how many bytes went both ways.
+        /// Report closed connections, with the bytes sent and received.
         closes: bool = true,
-        /// Report sockets that wait for connections.
+        /// Report sockets that start to listen.
         listens: bool = true,
-        /// Report TCP segments that are sent again.
+        /// Report retransmitted TCP segments.
         retransmits: bool = true,
     }
 }
 
 impl NetworkOptions {
-    /// The kinds that are reported, as the programs know them.
+    /// The kinds to report, as bits from [`KIND_NETWORK_CONNECT`] on.
     fn kinds(&self) -> u32 {
         let kinds = [
             (self.connects, KIND_NETWORK_CONNECT),
@@ -72,81 +76,51 @@ impl NetworkOptions {
             (self.listens, KIND_NETWORK_LISTEN),
             (self.retransmits, KIND_NETWORK_RETRANSMIT),
         ];
-        let wanted = kinds.into_iter().filter(|(wanted, _)| *wanted);
-        wanted.fold(0, |bits, (_, kind)| bits | 1 << (kind - KIND_NETWORK_CONNECT))
+        let enabled = kinds.into_iter().filter(|(enabled, _)| *enabled);
+        enabled.fold(0, |bits, (_, kind)| bits | 1 << (kind - KIND_NETWORK_CONNECT))
     }
 }
 
-/// Watches what processes connect to, and who connects to them.
+/// Watches the connections of processes.
 #[derive(Clone, Copy, Debug)]
 pub struct NetworkTracker;
 
-impl TrackerSpec for NetworkTracker {
+impl KernelTracker for NetworkTracker {
     const ABOUT: &'static str =
-        "connections that are made, accepted and closed, and segments sent again";
-    type Event = NetworkEvent;
-    type Options = NetworkOptions;
-
+        "connections opened, accepted and closed, and retransmitted segments";
     const COST: &'static str =
-        "about 50 ns at the end of every system call, 0.2 µs for a change of a socket";
+        "about 50 ns per system call, plus 0.2 µs per change of a socket's state";
+    const PROGRAM: &'static Program = &PROGRAM;
+    type Options = NetworkOptions;
+    type Settings = NetworkSettings;
+    type Decoder = NetworkDecoder;
 
-    fn attaches(_: &NetworkOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(options: &NetworkOptions, kernel: &Kernel) -> Result<NetworkSettings, LoadError> {
+        let retransmit = kernel.btf().tracepoint("tcp_retransmit_skb")?;
+        Ok(NetworkSettings {
+            actions: actions(),
+            kinds: options.kinds(),
+            retransmit_has_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
+            offsets: kernel.offsets(NetworkOffsets::MEMBERS)?,
+            ..NetworkSettings::UNSET
+        })
+    }
+
+    fn decoder(_: &NetworkOptions, _: &mut Attached) -> Result<NetworkDecoder, LoadError> {
+        Ok(NetworkDecoder)
     }
 
     fn check(options: &NetworkOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if options.kinds() == 0 {
             let hint = "set connects, accepts, closes, listens or retransmits to true";
-            problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
+            problems.push(Problem::new("", "all kinds of events are disabled").hint(hint));
         }
         problems
     }
-
-    fn needs_directory(options: &NetworkOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &NetworkOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &NetworkOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<NetworkEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
 }
 
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &NetworkOptions,
-    directory: &Directory,
-) -> Result<RingSource<NetworkDecoder>, LoadError> {
-    let kinds = options.kinds();
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |kernel| {
-            let retransmit = kernel.btf().tracepoint("tcp_retransmit_skb")?;
-            Ok(NetworkSettings {
-                actions: actions(),
-                kinds,
-                retransmit_tells_error: retransmit.is_some_and(|t| t.arguments > 2).into(),
-                offsets: kernel.offsets(NetworkOffsets::MEMBERS)?,
-                ..NetworkSettings::UNSET
-            })
-        },
-        |_| Ok(NetworkDecoder),
-    )
-}
-
-/// What the programs know system calls by.
+/// The `CALL_` constant of each system call, by its number.
 fn actions() -> [u8; SYSCALLS] {
     let calls = [
         (libc::SYS_connect, CALL_CONNECT),
@@ -166,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_option_is_a_kind() {
+    fn each_option_selects_one_kind() {
         let none = NetworkOptions {
             connects: false,
             accepts: false,
@@ -178,6 +152,6 @@ mod tests {
         assert_eq!(NetworkOptions::default().kinds(), 0b1_1111);
         assert_eq!(NetworkOptions { closes: true, ..none.clone() }.kinds(), 0b100);
         let problems = NetworkTracker::check(&none);
-        assert_eq!(problems[0].message, "nothing is left to be watched");
+        assert_eq!(problems[0].message, "all kinds of events are disabled");
     }
 }

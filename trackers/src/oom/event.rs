@@ -1,40 +1,40 @@
-//! What the oom tracker tells.
+//! The oom tracker's events.
 
 use whalewatch_core::{Event, Field, FieldInfo, Process, Timestamp, Type, Value};
 
-/// A process is killed because memory ran out.
+/// The kernel kills a process because memory ran out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OomEvent {
-    /// When it was chosen.
+    /// When the process was chosen.
     pub time: Timestamp,
-    /// The process.
+    /// The killed process.
     pub victim: Process,
-    /// Bytes that it has mapped.
+    /// Bytes of its address space.
     pub total: u64,
-    /// Bytes that it has in memory.
+    /// Its memory.
     pub memory: Memory,
-    /// The limit of its memory cgroup, in bytes, or of the next one above that has one; `None` for
-    /// none.
+    /// The limit of its memory cgroup, or of the nearest one above that has a limit, in bytes;
+    /// `None` if none has.
     pub limit: Option<u64>,
-    /// Bytes that are used of that.
+    /// Bytes used in the cgroup with that limit.
     pub usage: Option<u64>,
     /// Its `oom_score_adj`, from -1000 to 1000.
     pub score_adjustment: i32,
-    /// The process that needed memory when there was none.
+    /// The process whose request for memory failed.
     pub trigger_pid: u32,
     /// Its command name, padded with NUL bytes.
     pub trigger_comm: [u8; 16],
 }
 
-/// What a process has in memory, in bytes. The kernel spreads these counters over CPUs, so each can
-/// be off by some pages a CPU.
+/// The memory of a process, in bytes. The kernel keeps these counters per CPU, so each can be off
+/// by some pages per CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// Of its own.
+    /// Anonymous: heap and stack.
     pub anonymous: u64,
-    /// Of files.
+    /// Mapped files.
     pub file: u64,
-    /// Shared.
+    /// Shared memory.
     pub shared: u64,
     /// Swapped out.
     pub swap: u64,
@@ -56,28 +56,28 @@ impl Event for OomEvent {
     const NAME: &'static str = "oom";
     const KINDS: &'static [&'static str] = &["oom.kill"];
     const FIELDS: &'static [Field<Self>] = &[
-        uint("oom.total_bytes", "bytes that the process has mapped", |e| Value::Uint(e.total)),
-        uint("oom.anonymous_bytes", "bytes of its own in memory", |e| {
+        uint("oom.total_bytes", "bytes of the process's address space", |e| Value::Uint(e.total)),
+        uint("oom.anonymous_bytes", "bytes of anonymous memory (heap, stack) in use", |e| {
             Value::Uint(e.memory.anonymous)
         }),
-        uint("oom.file_bytes", "bytes of files in memory", |e| Value::Uint(e.memory.file)),
-        uint("oom.shared_bytes", "shared bytes in memory", |e| Value::Uint(e.memory.shared)),
-        uint("oom.swap_bytes", "bytes that are swapped out", |e| Value::Uint(e.memory.swap)),
+        uint("oom.file_bytes", "bytes of mapped files in memory", |e| Value::Uint(e.memory.file)),
+        uint("oom.shared_bytes", "bytes of shared memory in use", |e| Value::Uint(e.memory.shared)),
+        uint("oom.swap_bytes", "bytes swapped out", |e| Value::Uint(e.memory.swap)),
         uint(
             "oom.limit_bytes",
-            "limit of its memory cgroup, or of the next one above that has one",
+            "memory limit of its cgroup, or of the nearest one above that has a limit",
             |e| known(e.limit),
         ),
-        uint("oom.usage_bytes", "what is used of that limit", |e| known(e.usage)),
+        uint("oom.usage_bytes", "bytes used in the cgroup with that limit", |e| known(e.usage)),
         Field {
             info: FieldInfo {
                 name: "oom.score_adjustment",
                 ty: Type::Int,
-                doc: "its oom_score_adj, from -1000 to 1000",
+                doc: "oom_score_adj of the process, from -1000 to 1000",
             },
             get: |e| Value::Int(e.score_adjustment.into()),
         },
-        uint("oom.trigger.pid", "process that needed memory when there was none", |e| {
+        uint("oom.trigger.pid", "process id of the one whose request for memory failed", |e| {
             Value::Uint(e.trigger_pid.into())
         }),
         Field {

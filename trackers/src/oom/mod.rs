@@ -1,23 +1,22 @@
-//! The oom tracker: processes that are killed because memory ran out, in their cgroup or on the
-//! whole host.
+//! The oom tracker: processes that the kernel kills because memory ran out, in their cgroup or on
+//! the whole host.
 
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::oom::{
-    KIND_OOM_KILL, NO_LIMIT, OomOffsets, OomRecord, OomSettings,
-};
+use whalewatch_trackers_common::kinds::KIND_OOM_KILL;
+use whalewatch_trackers_common::oom::{NO_LIMIT, OomOffsets, OomRecord, OomSettings};
 
 pub use event::{Memory, OomEvent};
 
 use crate::btf::BtfError;
 use crate::header::process;
-use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::options::tracker_options;
+use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read};
-use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the oom tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("oom"),
     tracepoints: &[("oom_kill", "mark_victim"), ("oom_signal", "signal_generate")],
     iterator: None,
@@ -30,76 +29,48 @@ tracker_options! {
     OomOptions { ring_kib: 64, results: false, }
 }
 
-/// Watches processes that are killed because memory ran out.
+/// Watches the kernel's out-of-memory kills.
 #[derive(Clone, Copy, Debug)]
 pub struct OomTracker;
 
-impl TrackerSpec for OomTracker {
-    const ABOUT: &'static str = "processes that are killed because memory ran out";
-    type Event = OomEvent;
+impl KernelTracker for OomTracker {
+    const ABOUT: &'static str = "processes that the kernel kills because memory ran out";
+    const COST: &'static str =
+        "nothing, except when the kernel kills a process because memory ran out";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = OomOptions;
+    type Settings = OomSettings;
+    type Decoder = OomDecoder;
 
-    const COST: &'static str = "nothing but when a process is killed because memory ran out";
-
-    fn attaches(_: &OomOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(_: &OomOptions, kernel: &Kernel) -> Result<OomSettings, LoadError> {
+        let btf = kernel.btf();
+        // Since Linux 6.9 the tracepoint has the task and a user id; before, only a pid.
+        let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
+        let missing =
+            || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
+        let memory_controller =
+            btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
+        // Since Linux 6.2 an array of per-CPU counters; before, an array of numbers.
+        let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
+            Ok(offset) => (offset, 8),
+            Err(_) => {
+                let first = btf.offset("mm_struct", "rss_stat")?;
+                (first + btf.offset("percpu_counter", "count")?, btf.size("percpu_counter")?)
+            }
+        };
+        Ok(OomSettings {
+            victim_is_task: (arguments > 1).into(),
+            memory_controller,
+            rss,
+            rss_stride,
+            offsets: kernel.offsets(OomOffsets::MEMBERS)?,
+            ..OomSettings::UNSET
+        })
     }
 
-    fn check(options: &OomOptions) -> Vec<Problem> {
-        options::check(options)
+    fn decoder(_: &OomOptions, _: &mut Attached) -> Result<OomDecoder, LoadError> {
+        Ok(OomDecoder::new())
     }
-
-    fn needs_directory(options: &OomOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &OomOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &OomOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<OomEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &OomOptions,
-    directory: &Directory,
-) -> Result<RingSource<OomDecoder>, LoadError> {
-    crate::open::open(&PROGRAM, options, directory, settings, |_| Ok(OomDecoder::new()))
-}
-
-fn settings(kernel: &Kernel) -> Result<OomSettings, LoadError> {
-    let btf = kernel.btf();
-    // Since Linux 6.9 the tracepoint gives the task and a user id, before that a pid alone.
-    let arguments = btf.tracepoint("mark_victim")?.map_or(0, |found| found.arguments);
-    let missing =
-        || BtfError::MissingMember { name: String::from("css_set.subsys[memory_cgrp_id]") };
-    let memory_controller =
-        btf.enumerator("cgroup_subsys_id", "memory_cgrp_id").ok_or_else(missing)?;
-    // Since Linux 6.2 a list of counters spread over CPUs, before that a list of numbers.
-    let (rss, rss_stride) = match btf.offset("mm_struct", "rss_stat.count") {
-        Ok(offset) => (offset, 8),
-        Err(_) => {
-            let first = btf.offset("mm_struct", "rss_stat")?;
-            (first + btf.offset("percpu_counter", "count")?, btf.size("percpu_counter")?)
-        }
-    };
-    Ok(OomSettings {
-        victim_is_task: (arguments > 1).into(),
-        memory_controller,
-        rss,
-        rss_stride,
-        offsets: kernel.offsets(OomOffsets::MEMBERS)?,
-        ..OomSettings::UNSET
-    })
 }
 
 /// Decodes the oom tracker's records.
@@ -146,13 +117,14 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn decode(record: &[u8]) -> Result<OomEvent, DecodeError> {
         OomDecoder { page: 4096 }.decode(record, &mut Arena::default())
     }
 
     #[test]
-    fn pages_are_told_as_bytes_and_no_limit_as_none() {
+    fn pages_become_bytes_and_no_limit_becomes_none() {
         let header = RecordHeader { kind: KIND_OOM_KILL, ..RecordHeader::default() };
         let process = ProcessHeader { record: header, pid: 7, ..ProcessHeader::default() };
         let mut record =
@@ -167,8 +139,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(99..102, 300)) {
+            decode_and_read(OomDecoder { page: 4096 }, &record);
         }
     }
 }

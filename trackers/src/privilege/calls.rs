@@ -1,11 +1,14 @@
 //! The system calls that the privilege tracker watches.
 
 use libc::c_long;
+use whalewatch_trackers_common::kinds::{
+    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
+    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE,
+};
 use whalewatch_trackers_common::privilege::{
     FORM_BPF, FORM_CAPSET, FORM_CLONE, FORM_CLONE3, FORM_DELETE_MODULE, FORM_EXEC,
     FORM_FINIT_MODULE, FORM_INIT_MODULE, FORM_PLAIN, FORM_PTRACE, FORM_SETNS, FORM_UNSHARE,
-    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
-    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE, PrivilegeCall,
+    PrivilegeCall,
 };
 
 use super::{BpfOption, PrivilegeOptions, PtraceOption};
@@ -13,13 +16,13 @@ use super::{BpfOption, PrivilegeOptions, PtraceOption};
 /// No call.
 pub(super) const NONE: PrivilegeCall = PrivilegeCall { kind: 0, form: 0, call: 0, padding: 0 };
 
-/// A call that can be watched.
+/// A system call that can be watched.
 pub(super) struct Call {
     pub(super) name: &'static str,
     number: c_long,
     kind: u16,
     form: u16,
-    /// The ids that its arguments name, by their place in `ID_NAMES`.
+    /// The ids that its arguments set, as indexes of `ID_NAMES`.
     pub(super) ids: &'static [usize],
 }
 
@@ -31,7 +34,7 @@ const fn ids(name: &'static str, number: c_long, ids: &'static [usize]) -> Call 
     Call { name, number, kind: KIND_PRIVILEGE_SETUID, form: FORM_PLAIN, ids }
 }
 
-/// All of them. Records tell a call by its place here.
+/// All calls that can be watched. Records name a call by its index here.
 pub(super) const CALLS: &[Call] = &[
     call("setns", libc::SYS_setns, KIND_PRIVILEGE_SETNS, FORM_SETNS),
     call("unshare", libc::SYS_unshare, KIND_PRIVILEGE_UNSHARE, FORM_UNSHARE),
@@ -58,14 +61,14 @@ pub(super) const CALLS: &[Call] = &[
     call("bpf", libc::SYS_bpf, KIND_PRIVILEGE_BPF, FORM_BPF),
 ];
 
-/// The call whose first argument is how many groups there are.
+/// The call whose first argument is the number of groups.
 pub(super) const SETGROUPS: &str = "setgroups";
 /// A debugger's most frequent call by far.
 const READS_MEMORY: &str = "process_vm_readv";
 
-/// The calls that are watched, by number.
+/// The calls to watch, by number.
 pub(super) fn watched(options: &PrivilegeOptions) -> impl Iterator<Item = (c_long, PrivilegeCall)> {
-    let wants = |call: &Call| match call.kind {
+    let is_watched = |call: &Call| match call.kind {
         KIND_PRIVILEGE_SETNS | KIND_PRIVILEGE_UNSHARE => options.namespaces,
         KIND_PRIVILEGE_SETUID | KIND_PRIVILEGE_CAPSET => options.credentials,
         KIND_PRIVILEGE_PTRACE if call.form == FORM_PTRACE => options.ptrace != PtraceOption::None,
@@ -76,7 +79,7 @@ pub(super) fn watched(options: &PrivilegeOptions) -> impl Iterator<Item = (c_lon
         KIND_PRIVILEGE_MODULE => options.modules,
         _ => options.bpf != BpfOption::None,
     };
-    let numbered = (0_u16..).zip(CALLS).filter(move |(_, call)| wants(call));
+    let numbered = (0_u16..).zip(CALLS).filter(move |(_, call)| is_watched(call));
     numbered.map(|(place, call)| {
         let Call { number, kind, form, .. } = *call;
         (number, PrivilegeCall { kind, form, call: place, padding: 0 })
@@ -84,9 +87,9 @@ pub(super) fn watched(options: &PrivilegeOptions) -> impl Iterator<Item = (c_lon
 }
 
 impl PtraceOption {
-    /// Requests that are told, as the kernel side has them.
+    /// The requests to report, as the programs read them (`PrivilegeSettings::ptrace`).
     pub(super) fn bits(self) -> u64 {
-        // The requests by number; in the upper half those from 0x4200 on.
+        // Bit n stands for request n; in the upper half, bit 32 + n for request 0x4200 + n.
         const TRACEME: u64 = 1;
         const ATTACH: u64 = 1 << 16;
         const SEIZE: u64 = 1 << (32 + 6);
@@ -103,9 +106,10 @@ impl PtraceOption {
 }
 
 impl BpfOption {
-    /// Commands that are told, as the kernel side has them.
+    /// The commands to report, as the programs read them (`PrivilegeSettings::bpf`).
     pub(super) fn bits(self) -> u64 {
-        // What brings something into the kernel, takes hold of what is there, or lets others do so.
+        // Commands that load or create objects, get existing ones, or make them available to
+        // others.
         const CONTROL: &[u32] =
             &[0, 5, 6, 7, 8, 9, 13, 14, 17, 18, 19, 28, 29, 30, 32, 33, 34, 35, 36];
         match self {
@@ -123,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn options_choose_calls() {
+    fn options_select_calls() {
         let names = |options: &PrivilegeOptions| -> HashSet<&str> {
             watched(options).map(|(_, call)| CALLS[usize::from(call.call)].name).collect()
         };
@@ -144,20 +148,22 @@ mod tests {
     }
 
     #[test]
-    fn control_leaves_out_what_debuggers_do_all_the_time() {
-        let told = |request: u32| {
+    fn control_excludes_the_frequent_calls_of_debuggers() {
+        let reports = |request: u32| {
             let bit = if request >= 0x4200 { request - 0x4200 + 32 } else { request };
             PtraceOption::Control.bits() >> bit & 1 != 0
         };
         assert!(
-            [libc::PTRACE_ATTACH, libc::PTRACE_SEIZE, libc::PTRACE_POKEDATA].into_iter().all(told)
+            [libc::PTRACE_ATTACH, libc::PTRACE_SEIZE, libc::PTRACE_POKEDATA]
+                .into_iter()
+                .all(reports)
         );
         assert!(
             ![libc::PTRACE_CONT, libc::PTRACE_PEEKDATA, libc::PTRACE_SETOPTIONS]
                 .into_iter()
-                .any(told)
+                .any(reports)
         );
-        assert!(told(libc::PTRACE_SETREGSET) && !told(libc::PTRACE_GETREGSET));
+        assert!(reports(libc::PTRACE_SETREGSET) && !reports(libc::PTRACE_GETREGSET));
         let bpf = BpfOption::Control.bits();
         assert_eq!((bpf & 1, bpf >> 5 & 1, bpf >> 1 & 1, bpf >> 63), (1, 1, 0, 0));
     }

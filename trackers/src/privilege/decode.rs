@@ -1,22 +1,23 @@
-//! Records of the privilege tracker into events.
+//! Decodes the privilege tracker's records.
 
 use whalewatch_trackers_common::FLAG_PATH_TRUNCATED;
+use whalewatch_trackers_common::kinds::{
+    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
+    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE,
+};
 use whalewatch_trackers_common::privilege::{
     FLAG_PRIVILEGE_BEFORE, FLAG_PRIVILEGE_RESOLVED, FLAG_PRIVILEGE_TARGET, GIVEN_WORDS,
-    KIND_PRIVILEGE_BPF, KIND_PRIVILEGE_CAPSET, KIND_PRIVILEGE_MODULE, KIND_PRIVILEGE_PTRACE,
-    KIND_PRIVILEGE_SETNS, KIND_PRIVILEGE_SETUID, KIND_PRIVILEGE_UNSHARE, PrivilegeRecord,
-    PrivilegeState,
+    PrivilegeRecord, PrivilegeState,
 };
 
 use super::calls::{CALLS, Call, SETGROUPS};
-use super::event::{Bpf, PrivilegeEvent, PrivilegeWhat, Told};
+use super::event::{Bpf, PrivilegeEvent, PrivilegeWhat, Relevant};
 use super::names;
 use crate::header::process;
 use crate::path::{FilePath, join};
 use crate::ring::{Arena, Decode, DecodeError, pieces, read};
 
-/// Flags for namespaces, with the name of their kind and the places in a state that they are about,
-/// as bits.
+/// Flags for namespaces, each with the name of its type and its bits in a state's namespaces.
 const NAMESPACES: [(u64, &str, u16); 8] = [
     (libc::CLONE_NEWUSER as u64, "user", 1),
     (libc::CLONE_NEWNS as u64, "mnt", 1 << 1),
@@ -27,7 +28,8 @@ const NAMESPACES: [(u64, &str, u16); 8] = [
     (libc::CLONE_NEWPID as u64, "pid", 1 << 6),
     (0x80, "time", 1 << 7 | 1 << 8),
 ];
-/// Versions of what `capset` takes, of which the first has room for 32 capabilities only.
+/// Versions of the header of `capset` (`include/uapi/linux/capability.h`). The first has room for
+/// 32 capabilities only.
 const FIRST_VERSION: u32 = 0x1998_0330;
 const OTHER_VERSIONS: [u32; 2] = [0x2007_1026, 0x2008_0522];
 
@@ -49,18 +51,20 @@ impl Decode for PrivilegeDecoder {
         } else if header.flags & FLAG_PRIVILEGE_BEFORE != 0 {
             Some(fixed.before)
         } else {
-            // What seccomp refuses is seen at its end only. Nothing changes in a call that fails.
+            // A call that seccomp refuses passes only `sys_exit`. A failed call changes nothing.
             (fixed.result < 0).then_some(fixed.after)
         };
-        let mut told = before.map(|before| changes(&before, &fixed.after)).unwrap_or_default();
+        let mut relevant = before.map(|before| changes(&before, &fixed.after)).unwrap_or_default();
         let (kind, what) = match header.kind {
-            KIND_PRIVILEGE_SETNS => ("privilege.setns", namespaces(arena, call, &fixed, &mut told)),
-            KIND_PRIVILEGE_UNSHARE => {
-                ("privilege.unshare", namespaces(arena, call, &fixed, &mut told))
+            KIND_PRIVILEGE_SETNS => {
+                ("privilege.setns", namespaces(arena, call, &fixed, &mut relevant))
             }
-            KIND_PRIVILEGE_SETUID => ("privilege.setuid", ids(call, &fixed, &mut told)),
+            KIND_PRIVILEGE_UNSHARE => {
+                ("privilege.unshare", namespaces(arena, call, &fixed, &mut relevant))
+            }
+            KIND_PRIVILEGE_SETUID => ("privilege.setuid", ids(call, &fixed, &mut relevant)),
             KIND_PRIVILEGE_CAPSET => {
-                told.capabilities |= 0b111;
+                relevant.capabilities |= 0b111;
                 let requested = requested_capabilities(&fixed.given);
                 ("privilege.capset", PrivilegeWhat::Capabilities { requested })
             }
@@ -84,7 +88,7 @@ impl Decode for PrivilegeDecoder {
             result: fixed.result,
             before,
             after: fixed.after,
-            told,
+            relevant,
             gained: names::capabilities(arena, gained),
             lost: names::capabilities(arena, lost),
             what,
@@ -92,8 +96,8 @@ impl Decode for PrivilegeDecoder {
     }
 }
 
-/// What is another than before.
-fn changes(before: &PrivilegeState, after: &PrivilegeState) -> Told {
+/// The parts of a state that differ from before.
+fn changes(before: &PrivilegeState, after: &PrivilegeState) -> Relevant {
     fn bits<T: PartialEq>(before: &[T], after: &[T]) -> u16 {
         let pairs = before.iter().zip(after).enumerate();
         pairs.fold(0, |bits, (place, (before, after))| bits | u16::from(before != after) << place)
@@ -102,28 +106,28 @@ fn changes(before: &PrivilegeState, after: &PrivilegeState) -> Told {
     let capabilities = bits(&before.capabilities, &after.capabilities);
     let namespaces = bits(&before.namespaces, &after.namespaces);
     let changed = Some(ids | capabilities | namespaces != 0);
-    Told { ids, capabilities, namespaces, changed }
+    Relevant { ids, capabilities, namespaces, changed }
 }
 
 fn namespaces(
     arena: &mut Arena,
     call: &Call,
     fixed: &PrivilegeRecord,
-    told: &mut Told,
+    relevant: &mut Relevant,
 ) -> PrivilegeWhat {
     let [first, second, _] = fixed.arguments;
     let (flags, entered) = match call.name {
         "setns" => (second & u64::from(u32::MAX), fixed.given[0] as u32),
         "clone3" => (fixed.given[0], 0),
-        // Of a `clone`'s flags the lowest byte is the signal that tells of the end.
+        // The lowest byte of the flags of `clone` is the signal to send when the child exits.
         "clone" => (first & u64::from(u32::MAX) & !0xff, 0),
         _ => (first & u64::from(u32::MAX), 0),
     };
-    // A descriptor of a namespace says by itself which kind it stands for.
+    // The kernel names the type of the namespace that a descriptor stands for.
     let opened: &[u8] = if entered == 0 { &[] } else { bytemuck::cast_slice(&fixed.given[1..4]) };
     let opened = opened.split(|&byte| byte == 0).next().unwrap_or_default();
     let asked = |flag: u64, name: &str, places: u16| {
-        flags & flag != 0 || name.as_bytes() == opened || told.namespaces & places != 0
+        flags & flag != 0 || name.as_bytes() == opened || relevant.namespaces & places != 0
     };
     let asked = NAMESPACES.map(|(flag, name, places)| asked(flag, name, places));
     let mut about = 0;
@@ -134,31 +138,31 @@ fn namespaces(
             out.push(0);
         }
     });
-    told.namespaces |= about;
+    relevant.namespaces |= about;
     PrivilegeWhat::Namespaces { flags, names, entered }
 }
 
-fn ids(call: &Call, fixed: &PrivilegeRecord, told: &mut Told) -> PrivilegeWhat {
+fn ids(call: &Call, fixed: &PrivilegeRecord, relevant: &mut Relevant) -> PrivilegeWhat {
     let mut requested = [None; 8];
     for (&place, argument) in call.ids.iter().zip(fixed.arguments) {
         let id = argument as u32;
         requested[place] = Some(if id == u32::MAX { -1 } else { id.into() });
     }
-    // The user ids or the group ids, all four.
+    // All four user ids, or all four group ids.
     if let Some(place) = call.ids.first() {
-        told.ids |= if *place < 4 { 0x0f } else { 0xf0 };
+        relevant.ids |= if *place < 4 { 0x0f } else { 0xf0 };
     }
     let is_groups = call.name == SETGROUPS;
     if is_groups {
         // The list of groups is not compared.
-        told.changed = None;
+        relevant.changed = None;
     }
     let groups = is_groups.then_some(fixed.arguments[0] & u64::from(u32::MAX));
     PrivilegeWhat::Ids { requested, groups }
 }
 
-/// The effective, permitted and inheritable sets out of a header and two times three words of 32
-/// bits.
+/// The effective, permitted and inheritable sets, from a header of two words and twice three words
+/// of 32 bits.
 fn requested_capabilities(given: &[u64; GIVEN_WORDS]) -> Option<[u64; 3]> {
     let words: [u32; 2 * GIVEN_WORDS] = bytemuck::cast(*given);
     let [version, _, effective, permitted, inheritable, e, p, i, ..] = words;
@@ -195,7 +199,7 @@ fn module(arena: &mut Arena, fixed: &PrivilegeRecord, [file, asked]: [&[u8]; 2])
     PrivilegeWhat::Module { name: arena.keep(name), path }
 }
 
-/// A text in what a call was given: so many bytes from there on, or up to a NUL byte.
+/// A text of at most `length` bytes at offset `from`, without its NUL byte.
 fn until_nul(given: &[u64; GIVEN_WORDS], from: usize, length: usize) -> &[u8] {
     let bytes: &[u8] = bytemuck::cast_slice(given);
     let bytes = bytes.get(from..).unwrap_or_default();
@@ -203,7 +207,8 @@ fn until_nul(given: &[u64; GIVEN_WORDS], from: usize, length: usize) -> &[u8] {
     bytes.split(|&byte| byte == 0).next().unwrap_or_default()
 }
 
-/// What stands in `union bpf_attr`, which is the same on every kernel.
+/// Reads `union bpf_attr`, whose layout is part of the kernel's stable interface
+/// (`include/uapi/linux/bpf.h`).
 fn bpf(arena: &mut Arena, fixed: &PrivilegeRecord, [_, text]: [&[u8]; 2]) -> Bpf {
     const MAP_CREATE: u64 = 0;
     const PROG_LOAD: u64 = 5;
@@ -229,7 +234,7 @@ fn bpf(arena: &mut Arena, fixed: &PrivilegeRecord, [_, text]: [&[u8]; 2]) -> Bpf
         PROG_LOAD => {
             bpf.program_type = Some(names::bpf_program(arena, words[0]));
             bpf.name = arena.keep(until_nul(given, 48, 16));
-            // The first of the types is what stands there when nothing was said.
+            // 0 is the first attach type, and also the value of an unset one.
             bpf.attach_type = Some(words[17])
                 .filter(|&number| number != 0)
                 .map(|number| names::bpf_attachment(arena, number));
@@ -258,6 +263,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn place(name: &str) -> u32 {
         CALLS.iter().position(|call| call.name == name).unwrap() as u32
@@ -295,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unshare_tells_the_namespaces_that_it_is_about() {
+    fn an_unshare_has_the_namespaces_of_its_flags() {
         let unshare = record(
             KIND_PRIVILEGE_UNSHARE,
             "unshare",
@@ -309,7 +315,7 @@ mod tests {
             [b"", b""],
         );
         let event = decode(&unshare).unwrap();
-        assert_eq!((event.kind(), event.told.changed), ("privilege.unshare", Some(true)));
+        assert_eq!((event.kind(), event.relevant.changed), ("privilege.unshare", Some(true)));
         assert_eq!(get(&event, "privilege.namespaces"), list(b"user\0net\0"));
         assert_eq!(get(&event, "privilege.before.namespaces.net"), Value::Uint(3));
         assert_eq!(get(&event, "privilege.after.namespaces.net"), Value::Uint(30));
@@ -320,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn a_namespace_s_descriptor_says_its_kind() {
+    fn a_setns_has_the_type_of_the_opened_namespace() {
         let setns = record(
             KIND_PRIVILEGE_SETNS,
             "setns",
@@ -340,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_stay_are_minus_one() {
+    fn unchanged_ids_are_minus_one() {
         let call = record(
             KIND_PRIVILEGE_SETUID,
             "setresuid",
@@ -362,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_call_that_was_begun_before_watching_began_only_the_outcome_is_known() {
+    fn a_call_older_than_the_tracker_has_no_state_before() {
         let call = record(
             KIND_PRIVILEGE_SETUID,
             "setgid",
@@ -370,13 +376,13 @@ mod tests {
             [b"", b""],
         );
         let event = decode(&call).unwrap();
-        assert_eq!((event.told.changed, event.before), (None, None));
+        assert_eq!((event.relevant.changed, event.before), (None, None));
         assert_eq!(get(&event, "privilege.before.gid"), Value::Null);
         assert_eq!(get(&event, "privilege.after.gid"), Value::Uint(0));
     }
 
     #[test]
-    fn capabilities_that_were_asked_for_are_of_either_version() {
+    fn requested_capabilities_have_either_version() {
         let mut given = [0; GIVEN_WORDS];
         given[0] = u64::from(OTHER_VERSIONS[1]);
         given[1] = 1 | 2 << 32;
@@ -410,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_has_the_kernel_s_name_or_the_one_that_was_asked_for() {
+    fn a_module_has_the_kernels_name_or_the_requested_one() {
         let with = |record: &mut PrivilegeRecord| {
             record.process.record.flags = FLAG_PRIVILEGE_RESOLVED;
             record.given[0] = u64::from_ne_bytes(*b"dummy\0\0\0");
@@ -426,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bpf_was_asked_for() {
+    fn a_bpf_call_has_its_attributes() {
         let with = |record: &mut PrivilegeRecord| {
             record.arguments[0] = 5;
             record.given[0] = 26;
@@ -458,25 +464,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(
-            kind in 110_u16..120,
-            call in 0_u32..30,
-            mut bytes in proptest::collection::vec(any::<u8>(), 0..700),
-        ) {
-            if let Some(place) = bytes.get_mut(4..6) {
-                place.copy_from_slice(&kind.to_ne_bytes());
-            }
-            if let Some(place) = bytes.get_mut(528..532) {
+        fn no_bytes_make_it_panic(mut record in records(110..120, 700), call in 0_u32..30) {
+            if let Some(place) = record.get_mut(528..532) {
                 place.copy_from_slice(&call.to_ne_bytes());
             }
-            if bytes.len() % 2 == 0 && let Some(place) = bytes.get_mut(520..528) {
+            if record.len() % 2 == 0 && let Some(place) = record.get_mut(520..528) {
                 place.copy_from_slice(&[1, 0, 0, 0, 2, 0, 0, 0]);
             }
-            if let Ok(event) = decode(&bytes) {
-                for field in PrivilegeEvent::FIELDS {
-                    let _ = (field.get)(&event);
-                }
-            }
+            decode_and_read(PrivilegeDecoder, &record);
         }
     }
 }

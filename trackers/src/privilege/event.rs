@@ -1,4 +1,4 @@
-//! What the privilege tracker tells.
+//! The privilege tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{Event, Field, Process, Timestamp};
@@ -7,114 +7,113 @@ use whalewatch_trackers_common::privilege::PrivilegeState;
 use super::fields::FIELDS;
 use crate::path::FilePath;
 
-/// A process did something that changes what it may do, or that reaches into another or the kernel;
-/// or was to.
+/// A call that changes the privileges of a process, or accesses another process or the kernel. It
+/// may have failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PrivilegeEvent {
     /// When the system call returned.
     pub time: Timestamp,
-    /// The process, as it is then.
+    /// The process, as it was then.
     pub process: Process,
-    /// The process that is traced, or that was made, where it is known.
+    /// The traced process, or the new one, if known.
     pub target: Option<Process>,
     /// The event's kind.
     pub kind: &'static str,
     /// Name of the system call.
     pub call: &'static str,
-    /// What it gave: below 0 the negative error number.
+    /// The call's result: a negative error number if it failed.
     pub result: i64,
-    /// What was before, where that is known.
+    /// The state before, if known.
     pub before: Option<PrivilegeState>,
-    /// What is then: the new process's, where one was made.
+    /// The state after; that of the new process if one was created.
     pub after: PrivilegeState,
-    /// What of these the event is about.
-    pub told: Told,
-    /// Names of capabilities that the effective set has got, each closed by a NUL byte.
+    /// Which parts of the states the event is about.
+    pub relevant: Relevant,
+    /// Names of capabilities that the effective set gained, each followed by a NUL byte.
     pub gained: Bytes,
-    /// Names of those that it has no more.
+    /// Names of capabilities that the effective set lost.
     pub lost: Bytes,
     /// What was done.
     pub what: PrivilegeWhat,
 }
 
-/// What of a state an event is about, by bits in the order of the state's parts: what changed, and
-/// what the call is there to change.
+/// Which parts of a state an event is about, as bits in the order of the state's arrays: those that
+/// changed, and those that the call exists to change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct Relevant {
     /// User and group ids.
     pub ids: u16,
     /// Sets of capabilities.
     pub capabilities: u16,
     /// Namespaces.
     pub namespaces: u16,
-    /// Whether anything changed; not known where what was before is not.
+    /// Whether anything changed; `None` if the state before is not known.
     pub changed: Option<bool>,
 }
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrivilegeWhat {
-    /// Namespaces were entered or made.
+    /// Namespaces were entered or created.
     Namespaces {
         /// Flags of the call.
         flags: u64,
-        /// Names of the kinds, each closed by a NUL byte.
+        /// Names of the namespaces' types, each followed by a NUL byte.
         names: Bytes,
-        /// The namespace that was to be entered, by its inode number; 0 where there is no single
-        /// one.
+        /// Inode number of the namespace to enter; 0 if there is not exactly one.
         entered: u32,
     },
     /// Ids were changed.
     Ids {
-        /// Those that were asked for, in the numbers of the process's own user namespace: -1 to
-        /// leave one as it is.
+        /// The requested ids, as the process's own user namespace numbers them; -1 leaves one
+        /// unchanged.
         requested: [Option<i64>; 8],
-        /// How many supplementary groups were asked for.
+        /// Number of requested supplementary groups.
         groups: Option<u64>,
     },
     /// Capabilities were changed.
     Capabilities {
-        /// The effective, permitted and inheritable sets that were asked for.
+        /// The requested effective, permitted and inheritable sets.
         requested: Option<[u64; 3]>,
     },
-    /// Another process was reached into.
+    /// Another process was traced, or its memory accessed.
     Ptrace {
-        /// The request; none for a call that has but one.
+        /// The request; `None` for a call other than `ptrace`.
         request: Option<Bytes>,
-        /// The other, as the process calls it.
+        /// The other process's id, as the calling process numbers it.
         pid: Option<i64>,
     },
     /// A module was loaded or unloaded.
     Module {
-        /// Its name; empty where not known.
+        /// Its name; empty if not known.
         name: Bytes,
-        /// The file that it came from.
+        /// The file that it was loaded from.
         path: Option<FilePath>,
     },
-    /// Something was asked of BPF.
+    /// `bpf(2)` was called.
     Bpf(Bpf),
 }
 
-/// What was asked of BPF.
+/// A call of `bpf(2)`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Bpf {
     /// The command.
     pub command: Bytes,
-    /// Type of a program that is loaded.
+    /// Type of the program to load.
     pub program_type: Option<Bytes>,
-    /// Type of a map that is made.
+    /// Type of the map to create.
     pub map_type: Option<Bytes>,
-    /// What it is attached to.
+    /// What the program is attached to.
     pub attach_type: Option<Bytes>,
-    /// Name of the program or map; empty where it has none.
+    /// Name of the program or map; empty if it has none.
     pub name: Bytes,
-    /// Path that it is pinned at.
+    /// Path to pin the object at.
     pub path: Bytes,
-    /// The raw tracepoint that it is attached to.
+    /// The raw tracepoint to attach to.
     pub tracepoint: Bytes,
-    /// Whether path or tracepoint are longer than shown.
+    /// Whether path or tracepoint were cut.
     pub truncated: bool,
-    /// Id of the program, map, link or types that was asked for.
+    /// Id of the requested program, map, link or type information.
     pub id: Option<u32>,
 }
 

@@ -15,18 +15,18 @@ const fn field(
     Field { info: FieldInfo { name, ty, doc }, get }
 }
 
-/// A place in a state, before and after.
+/// An element of a state, before or after.
 macro_rules! state {
     ($when:ident, $part:ident, $place:literal, $name:literal, $doc:literal) => {
         field(concat!("privilege.", stringify!($when), ".", $name), Type::Uint, $doc, |e| {
-            let told = e.told.$part >> $place & 1 != 0;
-            let number = told.then(|| $when(e).map(|state| u64::from(state.$part[$place])));
+            let relevant = e.relevant.$part >> $place & 1 != 0;
+            let number = relevant.then(|| $when(e).map(|state| u64::from(state.$part[$place])));
             number.flatten().map_or(Value::Null, Value::Uint)
         })
     };
 }
 
-/// An id that was asked for.
+/// A requested id.
 macro_rules! requested {
     ($place:literal, $name:literal, $doc:literal) => {
         field(concat!("privilege.requested.", $name), Type::Int, $doc, |e| match &e.what {
@@ -38,13 +38,13 @@ macro_rules! requested {
     };
 }
 
-/// A set of capabilities that was asked for.
+/// A requested set of capabilities.
 macro_rules! requested_set {
     ($place:literal, $name:literal) => {
         field(
             concat!("privilege.requested.capabilities.", $name),
             Type::Uint,
-            concat!("the ", $name, " set that was asked for"),
+            concat!("requested ", $name, " set, as bits"),
             |e| match &e.what {
                 PrivilegeWhat::Capabilities { requested: Some(sets) } => Value::Uint(sets[$place]),
                 _ => Value::Null,
@@ -92,8 +92,8 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     field(
         "privilege.changed",
         Type::Bool,
-        "whether any id, set of capabilities or namespace is another than before",
-        |e| e.told.changed.map_or(Value::Null, Value::Bool),
+        "whether any id, set of capabilities or namespace differs from before",
+        |e| e.relevant.changed.map_or(Value::Null, Value::Bool),
     ),
     field("privilege.flags", Type::Uint, "flags of setns(2), unshare(2) or clone(2)", |e| match e
         .what
@@ -104,7 +104,7 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     field(
         "privilege.namespaces",
         Type::Texts,
-        "kinds of namespaces that were asked for or entered: user, mnt, net, uts, ipc, cgroup, pid, time",
+        "types of the namespaces created or entered: user, mnt, net, uts, ipc, cgroup, pid, time",
         |e| match &e.what {
             PrivilegeWhat::Namespaces { names, .. } => texts(names),
             _ => Value::Null,
@@ -113,7 +113,7 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     field(
         "privilege.requested.namespace",
         Type::Uint,
-        "inode number of the namespace that was to be entered",
+        "inode number of the namespace to enter",
         |e| match e.what {
             PrivilegeWhat::Namespaces { entered, .. } if entered != 0 => {
                 Value::Uint(entered.into())
@@ -121,22 +121,18 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
             _ => Value::Null,
         },
     ),
-    requested!(0, "uid", "user id that was asked for, as the process numbers it; -1 for no change"),
-    requested!(1, "euid", "the same of the effective user id"),
-    requested!(2, "suid", "the same of the saved user id"),
-    requested!(3, "fsuid", "the same of the user id for files"),
-    requested!(
-        4,
-        "gid",
-        "group id that was asked for, as the process numbers it; -1 for no change"
-    ),
-    requested!(5, "egid", "the same of the effective group id"),
-    requested!(6, "sgid", "the same of the saved group id"),
-    requested!(7, "fsgid", "the same of the group id for files"),
+    requested!(0, "uid", "requested user id, as the process numbers it; -1: unchanged"),
+    requested!(1, "euid", "requested effective user id"),
+    requested!(2, "suid", "requested saved user id"),
+    requested!(3, "fsuid", "requested user id for file access"),
+    requested!(4, "gid", "requested group id, as the process numbers it; -1: unchanged"),
+    requested!(5, "egid", "requested effective group id"),
+    requested!(6, "sgid", "requested saved group id"),
+    requested!(7, "fsgid", "requested group id for file access"),
     field(
         "privilege.requested.groups",
         Type::Uint,
-        "how many supplementary groups were asked for",
+        "number of requested supplementary groups",
         |e| match e.what {
             PrivilegeWhat::Ids { groups: Some(groups), .. } => Value::Uint(groups),
             _ => Value::Null,
@@ -145,20 +141,20 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     requested_set!(0, "effective"),
     requested_set!(1, "permitted"),
     requested_set!(2, "inheritable"),
-    state!(before, ids, 0, "uid", "real user id before, in the host's numbers"),
+    state!(before, ids, 0, "uid", "real user id before, as the host numbers it"),
     state!(before, ids, 1, "euid", "effective user id before"),
     state!(before, ids, 2, "suid", "saved user id before"),
-    state!(before, ids, 3, "fsuid", "user id for files before"),
+    state!(before, ids, 3, "fsuid", "user id for file access before"),
     state!(before, ids, 4, "gid", "real group id before"),
     state!(before, ids, 5, "egid", "effective group id before"),
     state!(before, ids, 6, "sgid", "saved group id before"),
-    state!(before, ids, 7, "fsgid", "group id for files before"),
+    state!(before, ids, 7, "fsgid", "group id for file access before"),
     state!(before, capabilities, 0, "capabilities.effective", "effective set before, as bits"),
     state!(before, capabilities, 1, "capabilities.permitted", "permitted set before"),
     state!(before, capabilities, 2, "capabilities.inheritable", "inheritable set before"),
     state!(before, capabilities, 3, "capabilities.bounding", "bounding set before"),
     state!(before, capabilities, 4, "capabilities.ambient", "ambient set before"),
-    state!(before, namespaces, 0, "namespaces.user", "user namespace before: its inode number"),
+    state!(before, namespaces, 0, "namespaces.user", "inode number of the user namespace before"),
     state!(before, namespaces, 1, "namespaces.mnt", "mount namespace before"),
     state!(before, namespaces, 2, "namespaces.net", "network namespace before"),
     state!(before, namespaces, 3, "namespaces.uts", "UTS namespace before"),
@@ -179,20 +175,20 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
         "namespaces.time_for_children",
         "time namespace for children before"
     ),
-    state!(after, ids, 0, "uid", "real user id after, in the host's numbers"),
+    state!(after, ids, 0, "uid", "real user id after, as the host numbers it"),
     state!(after, ids, 1, "euid", "effective user id after"),
     state!(after, ids, 2, "suid", "saved user id after"),
-    state!(after, ids, 3, "fsuid", "user id for files after"),
+    state!(after, ids, 3, "fsuid", "user id for file access after"),
     state!(after, ids, 4, "gid", "real group id after"),
     state!(after, ids, 5, "egid", "effective group id after"),
     state!(after, ids, 6, "sgid", "saved group id after"),
-    state!(after, ids, 7, "fsgid", "group id for files after"),
+    state!(after, ids, 7, "fsgid", "group id for file access after"),
     state!(after, capabilities, 0, "capabilities.effective", "effective set after, as bits"),
     state!(after, capabilities, 1, "capabilities.permitted", "permitted set after"),
     state!(after, capabilities, 2, "capabilities.inheritable", "inheritable set after"),
     state!(after, capabilities, 3, "capabilities.bounding", "bounding set after"),
     state!(after, capabilities, 4, "capabilities.ambient", "ambient set after"),
-    state!(after, namespaces, 0, "namespaces.user", "user namespace after: its inode number"),
+    state!(after, namespaces, 0, "namespaces.user", "inode number of the user namespace after"),
     state!(after, namespaces, 1, "namespaces.mnt", "mount namespace after"),
     state!(after, namespaces, 2, "namespaces.net", "network namespace after"),
     state!(after, namespaces, 3, "namespaces.uts", "UTS namespace after"),
@@ -207,10 +203,10 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
         "namespaces.time_for_children",
         "time namespace for children after"
     ),
-    field("privilege.gained", Type::Texts, "capabilities that the effective set has got", |e| {
+    field("privilege.gained", Type::Texts, "capabilities that the effective set gained", |e| {
         texts(&e.gained)
     }),
-    field("privilege.lost", Type::Texts, "capabilities that the effective set has no more", |e| {
+    field("privilege.lost", Type::Texts, "capabilities that the effective set lost", |e| {
         texts(&e.lost)
     }),
     field("privilege.request", Type::Text, "request of ptrace(2): PTRACE_ATTACH, …", |e| match &e
@@ -222,7 +218,7 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     field(
         "privilege.target_pid",
         Type::Int,
-        "process or thread that is reached into, as the process numbers it",
+        "id of the traced process or thread, as the calling process numbers it",
         |e| match e.what {
             PrivilegeWhat::Ptrace { pid: Some(pid), .. } => Value::Int(pid),
             _ => Value::Null,
@@ -231,25 +227,31 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
     field(
         "privilege.target.pid",
         Type::Uint,
-        "process that is traced, where it is, or that clone(2) made",
+        "process id of the traced process, or of the one that clone(2) created",
         |e| target(e, |target| target.pid.into()),
     ),
-    field("privilege.target.tid", Type::Uint, "its thread that is traced", |e| {
+    field("privilege.target.tid", Type::Uint, "thread id of the target", |e| {
         target(e, |target| target.tid.into())
     }),
-    field("privilege.target.vpid", Type::Uint, "that process in its own pid namespace", |e| {
-        target(e, |target| target.namespaced_pid.into())
-    }),
-    field("privilege.target.start_time", Type::Uint, "start of that process", |e| {
-        target(e, |target| target.start_time)
-    }),
-    field("privilege.target.comm", Type::Text, "command name of that process", |e| {
+    field(
+        "privilege.target.vpid",
+        Type::Uint,
+        "process id of the target inside its own pid namespace",
+        |e| target(e, |target| target.namespaced_pid.into()),
+    ),
+    field(
+        "privilege.target.start_time",
+        Type::Uint,
+        "start of the target, nanoseconds since boot",
+        |e| target(e, |target| target.start_time),
+    ),
+    field("privilege.target.comm", Type::Text, "command name of the target", |e| {
         e.target.as_ref().map_or(Value::Null, |target| Value::Text(target.comm()))
     }),
-    field("privilege.target.user.id", Type::Uint, "effective user id of that process", |e| {
+    field("privilege.target.user.id", Type::Uint, "effective user id of the target", |e| {
         target(e, |target| target.uid.into())
     }),
-    field("privilege.target.cgroup_id", Type::Uint, "cgroup of that process", |e| {
+    field("privilege.target.cgroup_id", Type::Uint, "id of the target's cgroup", |e| {
         target(e, |target| target.cgroup_id)
     }),
     field("module.name", Type::Text, "name of the kernel module", |e| match &e.what {
@@ -260,40 +262,45 @@ pub(super) const FIELDS: &[Field<PrivilegeEvent>] = &[
         PrivilegeWhat::Module { path: Some(path), .. } => Value::Text(&path.bytes),
         _ => Value::Null,
     }),
-    field("module.path_truncated", Type::Bool, "true if that is longer than shown", |e| {
+    field("module.path_truncated", Type::Bool, "true if the path was cut", |e| {
         let truncated = |path: &crate::FilePath| path.truncated;
         flag(matches!(&e.what, PrivilegeWhat::Module { path: Some(p), .. } if truncated(p)))
     }),
     field("bpf.command", Type::Text, "command of bpf(2): BPF_PROG_LOAD, …", |e| {
         bpf(e, |bpf| &bpf.command)
     }),
-    field("bpf.program.type", Type::Text, "type of a program that is loaded", |e| {
+    field("bpf.program.type", Type::Text, "type of the program to load", |e| {
         bpf(e, |bpf| bpf.program_type.as_deref().unwrap_or_default())
     }),
-    field("bpf.map.type", Type::Text, "type of a map that is made", |e| {
+    field("bpf.map.type", Type::Text, "type of the map to create", |e| {
         bpf(e, |bpf| bpf.map_type.as_deref().unwrap_or_default())
     }),
-    field("bpf.attach_type", Type::Text, "what a program is attached to", |e| {
+    field("bpf.attach_type", Type::Text, "type of the hook that the program is attached to", |e| {
         bpf(e, |bpf| bpf.attach_type.as_deref().unwrap_or_default())
     }),
     field("bpf.name", Type::Text, "name of the program or map", |e| bpf(e, |bpf| &bpf.name)),
-    field("bpf.path", Type::Text, "path that it is pinned at, as it was asked for", |e| {
+    field("bpf.path", Type::Text, "path to pin the object at, as the process gave it", |e| {
         bpf(e, |bpf| &bpf.path)
     }),
-    field("bpf.tracepoint", Type::Text, "raw tracepoint that a program is attached to", |e| {
+    field("bpf.tracepoint", Type::Text, "raw tracepoint to attach to", |e| {
         bpf(e, |bpf| &bpf.tracepoint)
     }),
-    field("bpf.truncated", Type::Bool, "true if these are longer than shown", |e| {
+    field("bpf.truncated", Type::Bool, "true if path or tracepoint were cut", |e| {
         flag(matches!(&e.what, PrivilegeWhat::Bpf(Bpf { truncated: true, .. })))
     }),
-    field("bpf.id", Type::Uint, "id of what is got by its id", |e| match e.what {
-        PrivilegeWhat::Bpf(Bpf { id: Some(id), .. }) => Value::Uint(id.into()),
-        _ => Value::Null,
-    }),
-    field("error.code", Type::Uint, "error number of a call that failed", |e| {
+    field(
+        "bpf.id",
+        Type::Uint,
+        "id of the requested program, map, link or type information",
+        |e| match e.what {
+            PrivilegeWhat::Bpf(Bpf { id: Some(id), .. }) => Value::Uint(id.into()),
+            _ => Value::Null,
+        },
+    ),
+    field("error.code", Type::Uint, "error number if the call failed", |e| {
         errno::of(e.result).map_or(Value::Null, |code| Value::Uint(code.into()))
     }),
-    field("error.type", Type::Text, "name of that error: EPERM, …", |e| {
+    field("error.type", Type::Text, "name of the error: EPERM, …", |e| {
         let name = errno::of(e.result).and_then(errno::name);
         name.map_or(Value::Null, |name| Value::Text(name.as_bytes()))
     }),

@@ -1,12 +1,13 @@
-//! The privilege tracker: what changes what a process may do and where it is, and what reaches into
-//! other processes and the kernel: the calls that a way out of a container goes through.
+//! The privilege tracker: calls that change the ids, capabilities or namespaces of a process, or
+//! that access other processes or the kernel. A process that breaks out of a container uses some of
+//! them.
 //!
-//! Each call is told when it returns, with what was before and what is then. A `clone` with flags
-//! for new namespaces is a `privilege.unshare`: what is then is the new process's, which is the
+//! Each call is reported when it returns, with the state before and after. A `clone` with flags for
+//! new namespaces is a `privilege.unshare`, whose state after is that of the new process, the
 //! event's target. An `execve` that changed ids or capabilities is a `privilege.setuid`.
 //!
-//! Not seen: calls of 32-bit programs, `prctl` (which mostly takes away, or gives what a process
-//! could give itself), and what `/proc/PID/mem` is written with.
+//! Not reported: calls of 32-bit programs, `prctl` (it mostly drops privileges, or adds ones that
+//! the process could acquire anyway), and writes to `/proc/PID/mem`.
 
 mod calls;
 mod decode;
@@ -16,17 +17,18 @@ mod names;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::privilege::{OptionalOffsets, PrivilegeOffsets, PrivilegeSettings};
 
 pub use decode::PrivilegeDecoder;
-pub use event::{Bpf, PrivilegeEvent, PrivilegeWhat, Told};
+pub use event::{Bpf, PrivilegeEvent, PrivilegeWhat, Relevant};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{Kernel, LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the privilege tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("privilege"),
     tracepoints: &[
         ("privilege_exit", "sys_exit"),
@@ -38,7 +40,7 @@ pub const PROGRAM: Program = Program {
     uses: Uses { paths: true, syscalls: true },
 };
 
-/// The same where the kernel can load modules: then it tells their names.
+/// The same for kernels that can load modules, with a program that reads their names.
 const PROGRAM_WITH_MODULES: Program = Program {
     tracepoints: &[
         ("privilege_exit", "sys_exit"),
@@ -51,29 +53,29 @@ const PROGRAM_WITH_MODULES: Program = Program {
 
 const MODULE_LOAD: &str = "module_load";
 
-/// Which requests of `ptrace` are watched.
+/// Which requests of `ptrace` to report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PtraceOption {
     /// None.
     None,
-    /// Those that begin to trace: `PTRACE_ATTACH`, `PTRACE_SEIZE`, `PTRACE_TRACEME`.
+    /// Requests that start tracing: `PTRACE_ATTACH`, `PTRACE_SEIZE`, `PTRACE_TRACEME`.
     Attach,
-    /// Those, and those that write to the other's memory and registers; `process_vm_writev`, too.
+    /// Also requests that write memory or registers, and `process_vm_writev`.
     #[default]
     Control,
-    /// All, and `process_vm_readv`. A debugger makes thousands in a second.
+    /// All requests, and `process_vm_readv`. A debugger makes thousands per second.
     All,
 }
 
-/// Which commands of `bpf` are watched.
+/// Which commands of `bpf` to report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum BpfOption {
     /// None.
     None,
-    /// Those that load, make, attach, pin and get: not those that read and write the elements of
-    /// maps, and that list what there is.
+    /// Commands that load, create, attach, pin and get objects; not those that access the elements
+    /// of maps or list objects.
     #[default]
     Control,
     /// All.
@@ -83,9 +85,9 @@ pub enum BpfOption {
 tracker_options! {
     /// Options of the privilege tracker.
     PrivilegeOptions { ring_kib: 1024, results: true,
-        /// Report namespaces that are entered and made: `setns`, `unshare`, `clone`.
+        /// Report namespaces that are entered or created: `setns`, `unshare`, `clone`.
         namespaces: bool = true,
-        /// Report ids and capabilities that are changed: `setuid` and its family, `capset`, an
+        /// Report changes of ids and capabilities: `setuid` and its family, `capset`, and an
         /// `execve` that changes them.
         credentials: bool = true,
         /// Report kernel modules that are loaded and unloaded.
@@ -97,80 +99,57 @@ tracker_options! {
     }
 }
 
-/// Watches what changes what processes may do.
+/// Watches changes of privileges.
 #[derive(Clone, Copy, Debug)]
 pub struct PrivilegeTracker;
 
-impl TrackerSpec for PrivilegeTracker {
-    const ABOUT: &'static str = "namespaces, ids, capabilities, ptrace, kernel modules and BPF: what a break-out passes through";
-    type Event = PrivilegeEvent;
+impl KernelTracker for PrivilegeTracker {
+    const ABOUT: &'static str =
+        "changes of namespaces, ids and capabilities; use of ptrace, kernel modules and BPF";
+    const COST: &'static str = "about 100 ns per system call";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = PrivilegeOptions;
+    type Settings = PrivilegeSettings;
+    type Decoder = PrivilegeDecoder;
 
-    const COST: &'static str = "about 50 ns at the beginning and at the end of every system call";
+    fn settings(
+        options: &PrivilegeOptions,
+        kernel: &Kernel,
+    ) -> Result<PrivilegeSettings, LoadError> {
+        let (actions, calls) = crate::calls::table(calls::watched(options), calls::NONE);
+        Ok(PrivilegeSettings {
+            ptrace: options.ptrace.bits(),
+            bpf: options.bpf.bits(),
+            actions,
+            calls,
+            offsets: kernel.offsets(PrivilegeOffsets::MEMBERS)?,
+            optional: optional(kernel),
+            ..PrivilegeSettings::UNSET
+        })
+    }
 
-    fn attaches(_: &PrivilegeOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn decoder(_: &PrivilegeOptions, _: &mut Attached) -> Result<PrivilegeDecoder, LoadError> {
+        Ok(PrivilegeDecoder)
     }
 
     fn check(options: &PrivilegeOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         if calls::watched(options).next().is_none() {
             let hint = "set namespaces, credentials, modules, ptrace or bpf";
-            problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
+            problems.push(Problem::new("", "all kinds of events are disabled").hint(hint));
         }
         problems
     }
 
-    fn needs_directory(options: &PrivilegeOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &PrivilegeOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &PrivilegeOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<PrivilegeEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
+    fn program(options: &PrivilegeOptions, kernel: &Kernel) -> Result<&'static Program, LoadError> {
+        let has_modules = options.modules
+            && optional(kernel).module_name != 0
+            && kernel.btf().tracepoint(MODULE_LOAD)?.is_some();
+        Ok(if has_modules { &PROGRAM_WITH_MODULES } else { &PROGRAM })
     }
 }
 
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &PrivilegeOptions,
-    directory: &Directory,
-) -> Result<RingSource<PrivilegeDecoder>, LoadError> {
-    let kernel = Kernel::shared()?;
-    let optional = optional(&kernel);
-    let has_modules = options.modules
-        && optional.module_name != 0
-        && kernel.btf().tracepoint(MODULE_LOAD)?.is_some();
-    crate::open::open(
-        if has_modules { &PROGRAM_WITH_MODULES } else { &PROGRAM },
-        options,
-        directory,
-        |kernel| {
-            let (actions, calls) = crate::calls::table(calls::watched(options), calls::NONE);
-            Ok(PrivilegeSettings {
-                ptrace: options.ptrace.bits(),
-                bpf: options.bpf.bits(),
-                actions,
-                calls,
-                offsets: kernel.offsets(PrivilegeOffsets::MEMBERS)?,
-                optional,
-                ..PrivilegeSettings::UNSET
-            })
-        },
-        |_| Ok(PrivilegeDecoder),
-    )
-}
-
-/// What this kernel has of what some lack.
+/// Offsets of members that only some kernels have.
 fn optional(kernel: &Kernel) -> OptionalOffsets {
     let name = OptionalOffsets::MODULE_NAME;
     let module_name = kernel.btf().offset(name.of, name.path).unwrap_or_default();
@@ -188,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_thing_alone_can_be_watched() {
+    fn one_kind_alone_can_be_watched() {
         let options = PrivilegeOptions {
             namespaces: false,
             credentials: false,
@@ -210,6 +189,9 @@ mod tests {
             bpf: BpfOption::None,
             ..PrivilegeOptions::default()
         };
-        assert_eq!(PrivilegeTracker::check(&options)[0].message, "nothing is left to be watched");
+        assert_eq!(
+            PrivilegeTracker::check(&options)[0].message,
+            "all kinds of events are disabled"
+        );
     }
 }

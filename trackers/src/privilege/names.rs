@@ -1,5 +1,5 @@
-//! Names of capabilities, of requests of `ptrace`, and of what there is in BPF: those of the
-//! kernel's headers, in its numbers.
+//! Names and numbers of capabilities, requests of `ptrace`, and types of BPF objects, from the
+//! kernel's headers (`include/uapi/linux/{capability,ptrace,bpf}.h`).
 
 use bytes::Bytes;
 
@@ -167,7 +167,7 @@ const BPF_MAPS: &[&str] = &[
     "BPF_MAP_TYPE_ARENA",
 ];
 
-/// What programs are attached to, by number.
+/// Attach types of programs by number.
 const BPF_ATTACHMENTS: &[&str] = &[
     "BPF_CGROUP_INET_INGRESS",
     "BPF_CGROUP_INET_EGRESS",
@@ -271,7 +271,7 @@ const REQUESTS: &[(u64, &str)] = &[
     (0x4212, "PTRACE_SET_SYSCALL_INFO"),
 ];
 
-/// A name, or the number where there is none.
+/// The name of a number, or the number itself if it has none.
 fn named(arena: &mut Arena, names: &'static [&'static str], number: u64) -> Bytes {
     let name = usize::try_from(number).ok().and_then(|number| names.get(number));
     name.map_or_else(
@@ -303,7 +303,7 @@ pub(super) fn request(arena: &mut Arena, number: u64) -> Bytes {
     }
 }
 
-/// The names of the capabilities in a set, each closed by a NUL byte.
+/// The names of the capabilities in a set, each followed by a NUL byte.
 pub(super) fn capabilities(arena: &mut Arena, set: u64) -> Bytes {
     arena.build(|out| {
         for number in (0..64_u32).filter(|number| set >> number & 1 != 0) {
@@ -321,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_stand_at_their_numbers() {
+    fn names_have_the_kernels_numbers() {
         let arena = &mut Arena::default();
         assert_eq!(bpf_command(arena, 28), "BPF_LINK_CREATE");
         assert_eq!(bpf_program(arena, 26), "BPF_PROG_TYPE_TRACING");

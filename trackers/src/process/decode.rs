@@ -1,12 +1,15 @@
-//! Records of the process tracker into events.
+//! Decodes the process tracker's records.
 
 use std::io::Read as _;
 
 use whalewatch_core::{ProcessKey, SourceError};
+use whalewatch_trackers_common::kinds::{
+    KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK, KIND_PROCESS_SNAPSHOT,
+};
+use whalewatch_trackers_common::process::{ExecRecord, ExitRecord, ForkRecord};
 use whalewatch_trackers_common::{
-    ExecRecord, ExitRecord, FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD,
-    FLAG_PATH_TRUNCATED, ForkRecord, KIND_PROCESS_EXEC, KIND_PROCESS_EXIT, KIND_PROCESS_FORK,
-    KIND_PROCESS_SNAPSHOT, ProcessHeader, RecordHeader,
+    FLAG_ARGS_TRUNCATED, FLAG_ARGS_UNREADABLE, FLAG_KERNEL_THREAD, FLAG_PATH_TRUNCATED,
+    ProcessHeader, RecordHeader,
 };
 
 use super::event::{Executed, ProcessEvent, What};
@@ -46,7 +49,7 @@ impl Decode for ProcessDecoder {
         out: &mut Vec<ProcessEvent>,
     ) -> Result<(), SourceError> {
         let broken = |error: &dyn std::error::Error| {
-            SourceError(format!("could not list the running processes: {error}"))
+            SourceError(format!("cannot list the running processes: {error}"))
         };
         let mut file = attached.snapshot().map_err(|error| broken(&error))?;
         let mut bytes = Vec::new();
@@ -90,6 +93,7 @@ mod tests {
     use whalewatch_core::{Change, Event as _, Texts};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn header(kind: u16, flags: u16) -> ProcessHeader {
         let record = RecordHeader { kind, flags, time: 1, ..RecordHeader::default() };
@@ -148,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fork_tells_who_made_the_process() {
+    fn a_fork_has_the_process_that_called_it() {
         let process = header(KIND_PROCESS_FORK, FLAG_KERNEL_THREAD);
         let fork = ForkRecord { process, maker_start_time: 5, maker_pid: 4, padding: 0 };
         let event = decode(bytemuck::bytes_of(&fork)).expect("a whole record");
@@ -180,11 +184,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(kind in 0_u16..6, mut bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            if let Some(place) = bytes.get_mut(4..6) {
-                place.copy_from_slice(&kind.to_ne_bytes());
-            }
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(0..6, 300)) {
+            decode_and_read(ProcessDecoder, &record);
         }
     }
 }

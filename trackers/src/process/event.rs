@@ -1,16 +1,16 @@
-//! What the process tracker tells.
+//! The process tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{
     Change, Event, Field, FieldInfo, Process, ProcessKey, Texts, Timestamp, Type, Value,
 };
 
-/// Something happened to a process.
+/// A step in the life of a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProcessEvent {
-    /// When.
+    /// When it happened.
     pub time: Timestamp,
-    /// The process: for a fork, the new one.
+    /// The process; for a fork, the new one.
     pub process: Process,
     /// Whether it is one of the kernel's own threads.
     pub kernel_thread: bool,
@@ -21,38 +21,38 @@ pub struct ProcessEvent {
 /// What happened to a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    /// It was running before watching began.
+    /// It was already running when the tracker was attached.
     Existing,
-    /// It was made by `maker`, which need not be its parent (`CLONE_PARENT`).
+    /// It was created by `maker`, which is not its parent if `CLONE_PARENT` was set.
     Forked {
         /// The process that forked.
         maker: ProcessKey,
     },
-    /// It runs another program from now on.
+    /// It replaced its program.
     Executed(Executed),
-    /// It ended, with all of its threads.
+    /// It exited, with all of its threads.
     Exited {
-        /// The status as `wait` tells it: signal in bits 0 to 6, core dumped in bit 7, exit code in
-        /// bits 8 to 15.
+        /// The status as `wait(2)` returns it: signal in bits 0 to 6, core dumped in bit 7, exit
+        /// code in bits 8 to 15.
         status: u32,
     },
 }
 
-/// The program that a process runs.
+/// The program that a process executed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Executed {
-    /// The executable's path as it was given to the kernel, in the process's own view of the file
-    /// system.
+    /// The executable's path as the process gave it to the kernel, in the process's own view of the
+    /// file system.
     pub path: Bytes,
-    /// Arguments, each closed by a NUL byte.
+    /// Arguments, each followed by a NUL byte.
     pub args: Bytes,
-    /// How many arguments there truly were.
+    /// Number of all arguments, including those that were cut.
     pub args_count: u32,
-    /// How many bytes the arguments truly had.
+    /// Bytes of all arguments, including those that were cut.
     pub args_total: u32,
-    /// The path is only the beginning of the true one.
+    /// Whether the path is cut: only the beginning of the full one.
     pub path_truncated: bool,
-    /// The arguments are only the beginning of the true ones, or could not be read at all.
+    /// Whether the arguments are cut, or could not be read at all.
     pub args_truncated: bool,
 }
 
@@ -71,10 +71,10 @@ impl ProcessEvent {
         }
     }
 
-    /// The exit code, of a process that ended by itself.
+    /// The exit code of a process that no signal ended.
     pub fn exit_code(&self) -> Option<u32> {
-        let ended_by_itself = self.exit_signal().is_none();
-        self.status().filter(|_| ended_by_itself).map(|status| (status >> 8) & 0xff)
+        let exited = self.exit_signal().is_none();
+        self.status().filter(|_| exited).map(|status| (status >> 8) & 0xff)
     }
 
     /// The signal that ended the process.
@@ -88,8 +88,7 @@ impl ProcessEvent {
     }
 }
 
-/// True where it holds, nothing where it does not: a flag that is seldom set is not printed with
-/// every event.
+/// True or null: a rare flag is not printed with every event.
 fn flag(set: bool) -> Value<'static> {
     if set { Value::Bool(true) } else { Value::Null }
 }
@@ -115,31 +114,34 @@ impl Event for ProcessEvent {
         field(
             "process.executable.path",
             Type::Text,
-            "path of the executable, as it was given",
+            "path of the executable, as the process gave it",
             |e| e.executed().map_or(Value::Null, |x| Value::Text(&x.path)),
         ),
+        field("process.executable.path_truncated", Type::Bool, "true if the path was cut", |e| {
+            flag(e.executed().is_some_and(|x| x.path_truncated))
+        }),
         field(
-            "process.executable.path_truncated",
-            Type::Bool,
-            "true if the path is longer than shown",
-            |e| flag(e.executed().is_some_and(|x| x.path_truncated)),
+            "process.command_args",
+            Type::Texts,
+            "arguments, starting with the command itself",
+            |e| e.executed().map_or(Value::Null, |x| Value::Texts(Texts(&x.args))),
         ),
-        field("process.command_args", Type::Texts, "arguments, the command itself first", |e| {
-            e.executed().map_or(Value::Null, |x| Value::Texts(Texts(&x.args)))
-        }),
-        field("process.args_count", Type::Uint, "how many arguments there are", |e| {
-            number(e.executed().map(|x| x.args_count))
-        }),
+        field(
+            "process.args_count",
+            Type::Uint,
+            "number of arguments, including those that were cut",
+            |e| number(e.executed().map(|x| x.args_count)),
+        ),
         field(
             "process.args_truncated",
             Type::Bool,
-            "true if there are more arguments than shown",
+            "true if arguments were cut or could not be read",
             |e| flag(e.executed().is_some_and(|x| x.args_truncated)),
         ),
         field(
             "process.exit.code",
             Type::Uint,
-            "exit code of a process that ended by itself",
+            "exit code; none if a signal ended the process",
             |e| number(e.exit_code()),
         ),
         field(
@@ -148,10 +150,10 @@ impl Event for ProcessEvent {
             "number of the signal that ended the process",
             |e| number(e.exit_signal()),
         ),
-        field("process.exit.core_dumped", Type::Bool, "true if a core dump was left", |e| {
+        field("process.exit.core_dumped", Type::Bool, "true if the process dumped core", |e| {
             flag(e.core_dumped() == Some(true))
         }),
-        field("process.kernel_thread", Type::Bool, "true for the kernel's own threads", |e| {
+        field("process.kernel_thread", Type::Bool, "true for a kernel thread", |e| {
             flag(e.kernel_thread)
         }),
     ];

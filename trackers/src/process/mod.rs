@@ -1,19 +1,20 @@
-//! The process tracker: processes that start, run another program, and end.
+//! The process tracker: processes that start, execute a program, and exit.
 
 mod decode;
 mod event;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::{ExecOffsets, ProcessSettings};
+use whalewatch_trackers_common::ExecOffsets;
+use whalewatch_trackers_common::process::ProcessSettings;
 
 pub use decode::ProcessDecoder;
 pub use event::{Executed, ProcessEvent, What};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the process tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("process"),
     tracepoints: &[
         ("process_fork", "sched_process_fork"),
@@ -34,61 +35,28 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct ProcessTracker;
 
-impl TrackerSpec for ProcessTracker {
-    const ABOUT: &'static str = "processes that start, run another program, and end";
-    type Event = ProcessEvent;
+impl KernelTracker for ProcessTracker {
+    const ABOUT: &'static str = "processes that start, execute a program, and exit";
+    const COST: &'static str = "about 0.4 µs per fork, 0.9 µs per exec, 0.6 µs per exit";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = ProcessOptions;
+    type Settings = ProcessSettings;
+    type Decoder = ProcessDecoder;
 
-    const COST: &'static str = "about 0.4 µs a fork, 0.9 µs an exec, 0.6 µs an exit";
-
-    fn attaches(_: &ProcessOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn settings(_: &ProcessOptions, kernel: &Kernel) -> Result<ProcessSettings, LoadError> {
+        let exit = kernel.btf().tracepoint("sched_process_exit")?;
+        Ok(ProcessSettings {
+            exit_has_group: u32::from(exit.is_some_and(|exit| exit.arguments > 1)),
+            exec: kernel.offsets(ExecOffsets::MEMBERS)?,
+            ..ProcessSettings::UNSET
+        })
     }
 
-    fn check(options: &ProcessOptions) -> Vec<Problem> {
-        options::check(options)
+    fn decoder(_: &ProcessOptions, _: &mut Attached) -> Result<ProcessDecoder, LoadError> {
+        Ok(ProcessDecoder)
     }
 
     fn whole(options: &ProcessOptions) -> bool {
         options.scope.is_everything() && !options.budget.is_set()
     }
-
-    fn needs_directory(options: &ProcessOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &ProcessOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &ProcessOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<ProcessEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &ProcessOptions,
-    directory: &Directory,
-) -> Result<RingSource<ProcessDecoder>, LoadError> {
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |kernel| {
-            let exit = kernel.btf().tracepoint("sched_process_exit")?;
-            Ok(ProcessSettings {
-                exit_tells_group: u32::from(exit.is_some_and(|exit| exit.arguments > 1)),
-                exec: kernel.offsets(ExecOffsets::MEMBERS)?,
-                ..ProcessSettings::UNSET
-            })
-        },
-        |_| Ok(ProcessDecoder),
-    )
 }

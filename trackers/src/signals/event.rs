@@ -1,4 +1,4 @@
-//! What the signals tracker tells.
+//! The signals tracker's events.
 
 use whalewatch_core::{Event, Field, FieldInfo, Process, Timestamp, Type, Value};
 
@@ -7,26 +7,26 @@ use super::names;
 /// A signal was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignalEvent {
-    /// When.
+    /// When it was sent.
     pub time: Timestamp,
-    /// Who sent it; who gets it, where the kernel itself sent it.
+    /// The sending process; the receiving one if the kernel itself sent the signal.
     pub sender: Process,
-    /// Who gets it.
+    /// The receiving process.
     pub target: Process,
     /// Its number.
     pub number: u32,
     /// Why it was sent (`si_code`).
     pub code: i32,
-    /// What became of it, as the kernel numbers it.
+    /// The result, as the kernel numbers it (`TRACE_SIGNAL_*`).
     pub result: u32,
-    /// Whether it is for the whole process, and not one thread.
+    /// Whether it is for the whole process, not for one thread.
     pub group: bool,
     /// Whether the kernel itself sent it.
     pub from_kernel: bool,
 }
 
 impl SignalEvent {
-    /// What became of it, in a word.
+    /// The result, in a word.
     pub fn result(&self) -> &'static str {
         match self.result {
             0 => "delivered",
@@ -57,46 +57,55 @@ impl Event for SignalEvent {
         field(
             "signal.name",
             Type::Text,
-            "its name: SIGKILL, …; SIGRT for all real-time signals",
+            "name of the signal: SIGKILL, …; SIGRT for all real-time signals",
             |e| Value::Text(names::name(e.number).as_bytes()),
         ),
-        field("signal.code", Type::Int, "why it was sent: si_code of sigaction(2)", |e| {
+        field("signal.code", Type::Int, "reason for the signal: si_code, see sigaction(2)", |e| {
             Value::Int(e.code.into())
         }),
         field(
             "signal.result",
             Type::Text,
-            "delivered, ignored, already_pending, overflow_fail or lose_info",
+            "result: delivered, ignored, already_pending, overflow_fail or lose_info",
             |e| Value::Text(e.result().as_bytes()),
         ),
-        field("signal.group", Type::Bool, "true if it is for the whole process", |e| {
-            Value::Bool(e.group)
-        }),
+        field(
+            "signal.group",
+            Type::Bool,
+            "true if the signal is for the whole process, false if for one thread",
+            |e| Value::Bool(e.group),
+        ),
         field(
             "signal.sender",
             Type::Text,
-            "process, or kernel: then the event's process is the one that gets it",
+            "process or kernel; if kernel, the event's process is the receiver",
             |e| Value::Text(if e.from_kernel { b"kernel" } else { b"process" }),
         ),
-        field("signal.target.pid", Type::Uint, "process that gets it", |e| {
+        field("signal.target.pid", Type::Uint, "process id of the receiver", |e| {
             Value::Uint(e.target.pid.into())
         }),
-        field("signal.target.tid", Type::Uint, "thread that it was aimed at", |e| {
+        field("signal.target.tid", Type::Uint, "thread id of the receiver", |e| {
             Value::Uint(e.target.tid.into())
         }),
-        field("signal.target.vpid", Type::Uint, "that process in its own pid namespace", |e| {
-            Value::Uint(e.target.namespaced_pid.into())
-        }),
-        field("signal.target.start_time", Type::Uint, "start of that process", |e| {
-            Value::Uint(e.target.start_time)
-        }),
-        field("signal.target.comm", Type::Text, "command name of that process", |e| {
+        field(
+            "signal.target.vpid",
+            Type::Uint,
+            "process id of the receiver inside its own pid namespace",
+            |e| Value::Uint(e.target.namespaced_pid.into()),
+        ),
+        field(
+            "signal.target.start_time",
+            Type::Uint,
+            "start of the receiver, nanoseconds since boot",
+            |e| Value::Uint(e.target.start_time),
+        ),
+        field("signal.target.comm", Type::Text, "command name of the receiver", |e| {
             Value::Text(e.target.comm())
         }),
-        field("signal.target.user.id", Type::Uint, "effective user id of that process", |e| {
+        field("signal.target.user.id", Type::Uint, "effective user id of the receiver", |e| {
             Value::Uint(e.target.uid.into())
         }),
-        field("signal.target.cgroup_id", Type::Uint, "cgroup of that process", |e| {
+        field("signal.target.cgroup_id", Type::Uint, "id of the receiver's cgroup", |e| {
             Value::Uint(e.target.cgroup_id)
         }),
     ];

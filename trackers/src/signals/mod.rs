@@ -1,20 +1,22 @@
-//! The signals tracker: who sends which signal to whom, and what becomes of it.
+//! The signals tracker: which process sends which signal to which process, and with what result.
 
 mod event;
 mod names;
 
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
-use whalewatch_trackers_common::signals::{KIND_SIGNAL_SEND, SignalRecord, SignalsSettings};
+use whalewatch_core::Problem;
+use whalewatch_trackers_common::kinds::KIND_SIGNAL_SEND;
+use whalewatch_trackers_common::signals::{SignalRecord, SignalsSettings};
 
 pub use event::SignalEvent;
 
 use crate::header::process;
-use crate::options::{self, TrackerOptions as _, tracker_options};
+use crate::options::tracker_options;
+use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel program of the signals tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("signals"),
     tracepoints: &[("signal_send", "signal_generate")],
     iterator: None,
@@ -25,10 +27,10 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the signals tracker.
     SignalsOptions { ring_kib: 1024, results: true,
-        /// Signals that are watched, by name (`SIGKILL`; `SIGRT` for all real-time signals). Empty
-        /// for all.
+        /// Signals to watch, by name: `SIGKILL`, …; `SIGRT` for all real-time signals. Empty: all
+        /// signals.
         signals: Vec<String> = Vec::new(),
-        /// Report also what the kernel itself sends: SIGCHLD at the end of each child, timers,
+        /// Also report signals that the kernel itself sends: SIGCHLD when a child exits, timers,
         /// faults.
         kernel: bool = false,
     }
@@ -38,65 +40,36 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct SignalsTracker;
 
-impl TrackerSpec for SignalsTracker {
-    const ABOUT: &'static str = "signals that processes send each other";
-    type Event = SignalEvent;
+impl KernelTracker for SignalsTracker {
+    const ABOUT: &'static str = "signals that processes send to each other";
+    const COST: &'static str = "about 0.7 µs per signal";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = SignalsOptions;
+    type Settings = SignalsSettings;
+    type Decoder = SignalsDecoder;
 
-    const COST: &'static str = "about 0.7 µs a signal";
+    fn settings(options: &SignalsOptions, kernel: &Kernel) -> Result<SignalsSettings, LoadError> {
+        let bits = options.signals.iter().filter_map(|name| names::bit(name));
+        let signals = bits.reduce(|all, bit| all | bit).unwrap_or(u64::MAX);
+        let [code]: [u32; 1] = kernel.offsets(SignalsSettings::MEMBERS)?;
+        let kernel = u32::from(options.kernel);
+        Ok(SignalsSettings { signals, kernel, code, ..SignalsSettings::UNSET })
+    }
 
-    fn attaches(_: &SignalsOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn decoder(_: &SignalsOptions, _: &mut Attached) -> Result<SignalsDecoder, LoadError> {
+        Ok(SignalsDecoder)
     }
 
     fn check(options: &SignalsOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         for name in options.signals.iter().filter(|name| names::bit(name).is_none()) {
             let known: Vec<&str> = names::all().collect();
-            let message = format!("{name:?} is no signal");
+            let message = format!("{name:?} is not a signal");
             let hint = format!("write one of {}", known.join(", "));
             problems.push(Problem::new("signals", message).hint(hint));
         }
         problems
     }
-
-    fn needs_directory(options: &SignalsOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &SignalsOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &SignalsOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<SignalEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the program; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run it; the text says what to do.
-pub fn open(
-    options: &SignalsOptions,
-    directory: &Directory,
-) -> Result<RingSource<SignalsDecoder>, LoadError> {
-    let bits = options.signals.iter().filter_map(|name| names::bit(name));
-    let signals = bits.reduce(|all, bit| all | bit).unwrap_or(u64::MAX);
-    let kernel_too = u32::from(options.kernel);
-    crate::open::open(
-        &PROGRAM,
-        options,
-        directory,
-        |kernel| {
-            let [code]: [u32; 1] = kernel.offsets(SignalsSettings::MEMBERS)?;
-            Ok(SignalsSettings { signals, kernel: kernel_too, code, ..SignalsSettings::UNSET })
-        },
-        |_| Ok(SignalsDecoder),
-    )
 }
 
 /// Decodes the signals tracker's records.
@@ -131,6 +104,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn header(kind: u16, pid: u32) -> ProcessHeader {
         let record = RecordHeader { kind, ..RecordHeader::default() };
@@ -159,19 +133,19 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_signal_is_told_with_those_that_there_are() {
+    fn an_unknown_signal_is_reported_with_the_known_ones() {
         let options =
             SignalsOptions { signals: vec!["KILL".into(), "SIGFOO".into()], ..Default::default() };
         let problems = SignalsTracker::check(&options);
         assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].message, "\"SIGFOO\" is no signal");
+        assert_eq!(problems[0].message, "\"SIGFOO\" is not a signal");
         assert!(problems[0].hint.as_ref().unwrap().contains("SIGKILL, "));
     }
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(95..98, 400)) {
+            decode_and_read(SignalsDecoder, &record);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Names of signals: those of `signal(7)`, the same on x86-64 and aarch64.
 
-/// Names by number, from 1 on.
+/// Names of the signals from number 1 on.
 const NAMES: [&str; 31] = [
     "SIGHUP",
     "SIGINT",
@@ -35,13 +35,13 @@ const NAMES: [&str; 31] = [
     "SIGSYS",
 ];
 
-/// The name of a signal; real-time signals have none of their own.
+/// The name of a signal; all real-time signals share one.
 pub(super) fn name(number: u32) -> &'static str {
     let named = (number as usize).checked_sub(1).and_then(|place| NAMES.get(place));
     named.copied().unwrap_or("SIGRT")
 }
 
-/// The bit that stands for a signal in a set, by its name, with or without `SIG`.
+/// The bit of a signal in a set, by its name with or without `SIG`.
 pub(super) fn bit(name: &str) -> Option<u64> {
     let name = name.strip_prefix("SIG").unwrap_or(name);
     if name == "RT" {
@@ -51,7 +51,7 @@ pub(super) fn bit(name: &str) -> Option<u64> {
     Some(1 << place)
 }
 
-/// Every name that [`bit`] knows.
+/// All names that [`bit`] accepts.
 pub(super) fn all() -> impl Iterator<Item = &'static str> {
     NAMES.into_iter().chain(["SIGRT"])
 }

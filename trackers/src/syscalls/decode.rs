@@ -1,4 +1,4 @@
-//! Records of the syscalls tracker into events, and sums into events.
+//! Decodes the syscalls tracker's records, and turns its sums into events.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
@@ -6,9 +6,8 @@ use std::time::Instant;
 
 use aya::maps::{MapData, PerCpuHashMap};
 use whalewatch_core::{SourceError, Timestamp};
-use whalewatch_trackers_common::syscalls::{
-    BUCKETS, CallKey, CallRecord, CallSums, KIND_SYSCALL_CALL,
-};
+use whalewatch_trackers_common::kinds::KIND_SYSCALL_CALL;
+use whalewatch_trackers_common::syscalls::{BUCKETS, CallKey, CallRecord, CallSums};
 
 use super::event::{SyscallEvent, SyscallWhat};
 use crate::LoadError;
@@ -18,7 +17,7 @@ use crate::program::Attached;
 use crate::ring::{Arena, Decode, DecodeError, read};
 use crate::sums::Epochs;
 
-/// `CallKey` and `CallSums` as the maps' handles want them: plain words.
+/// `CallKey` and `CallSums` as arrays of words, which the maps' types accept.
 type Key = [u64; 2];
 type Sums = [u64; 4 + BUCKETS];
 
@@ -28,17 +27,17 @@ pub struct SyscallsDecoder {
     tables: Option<Tables>,
 }
 
-/// What is summed.
+/// The sums of calls.
 struct Tables {
     epochs: Epochs,
     calls: [PerCpuHashMap<MapData, Key, Sums>; 2],
     errors: [PerCpuHashMap<MapData, Key, u64>; 2],
-    /// When it was told last.
+    /// When sums were reported last.
     since: Instant,
 }
 
 impl SyscallsDecoder {
-    /// With the tables of sums.
+    /// Takes the tables of sums from the object.
     pub(super) fn with_sums(attached: &mut Attached) -> Result<Self, LoadError> {
         let epochs = Epochs::new(attached)?;
         let calls = [attached.map("CALLS_0")?, attached.map("CALLS_1")?];
@@ -58,7 +57,7 @@ impl Decode for SyscallsDecoder {
         }
         let arguments = arena.build(|out| {
             for argument in fixed.arguments {
-                // Writing to memory does not fail.
+                // Writing to a Vec cannot fail.
                 drop(write!(out, "{argument:#x}\0"));
             }
         });
@@ -86,7 +85,7 @@ impl Decode for SyscallsDecoder {
         out: &mut VecDeque<SyscallEvent>,
     ) -> Result<(), SourceError> {
         let Some(tables) = &mut self.tables else { return Ok(()) };
-        let broken = |error| SourceError(format!("what was counted could not be told: {error}"));
+        let broken = |error| SourceError(format!("cannot read the sums of system calls: {error}"));
         let (calls, errors) = (&mut tables.calls[table], &mut tables.errors[table]);
         let all: Vec<_> = calls.iter().collect::<Result<_, _>>().map_err(broken)?;
         let failed: Vec<_> = errors.iter().collect::<Result<_, _>>().map_err(broken)?;
@@ -125,7 +124,7 @@ impl Decode for SyscallsDecoder {
     }
 }
 
-/// The sums of all CPUs.
+/// Adds the sums of all CPUs.
 fn total<'a>(each: impl Iterator<Item = &'a Sums>) -> CallSums {
     let mut total: CallSums = bytemuck::Zeroable::zeroed();
     for words in each {
@@ -141,7 +140,7 @@ fn total<'a>(each: impl Iterator<Item = &'a Sums>) -> CallSums {
     total
 }
 
-/// `ENOENT=12`, …
+/// Writes the count of each error: `ENOENT=12`, …
 fn write_errors(out: &mut Vec<u8>, errors: &[(u32, u64)]) {
     for &(number, count) in errors {
         drop(match errno::name(number) {
@@ -151,7 +150,7 @@ fn write_errors(out: &mut Vec<u8>, errors: &[(u32, u64)]) {
     }
 }
 
-/// The least nanoseconds of each bucket in which there are calls, and how many: `1024=5`, …
+/// Writes the lower bound of each non-empty bucket, in nanoseconds, and its count: `1024=5`, …
 fn write_histogram(out: &mut Vec<u8>, histogram: &[u64; BUCKETS]) {
     for (log, count) in histogram.iter().enumerate().filter(|(_, count)| **count > 0) {
         let least = if log == 0 { 0 } else { 1_u64 << log };
@@ -166,6 +165,7 @@ mod tests {
     use whalewatch_trackers_common::{ProcessHeader, RecordHeader};
 
     use super::*;
+    use crate::testing::{decode_and_read, records};
 
     fn decode(record: &[u8]) -> Result<SyscallEvent, DecodeError> {
         SyscallsDecoder::default().decode(record, &mut Arena::default())
@@ -220,8 +220,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            drop(decode(&bytes));
+        fn no_bytes_make_it_panic(record in records(79..82, 300)) {
+            decode_and_read(SyscallsDecoder::default(), &record);
         }
     }
 }

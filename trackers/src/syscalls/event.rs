@@ -1,54 +1,54 @@
-//! What the syscalls tracker tells.
+//! The syscalls tracker's events.
 
 use bytes::Bytes;
 use whalewatch_core::{Event, Field, FieldInfo, Process, Texts, Timestamp, Type, Value};
 
 use crate::errno;
 
-/// System calls were made.
+/// One system call, or the sum of many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyscallEvent {
-    /// When the call returned, or the sum was made.
+    /// When the call returned, or the sum was read.
     pub time: Timestamp,
     /// The system call's number on this architecture.
     pub number: u32,
-    /// What is told of it.
+    /// One call or a sum.
     pub what: SyscallWhat,
 }
 
-/// What is told of a system call.
+/// One system call, or the sum of many.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SyscallWhat {
     /// One call.
     Call {
         /// The process.
         process: Process,
-        /// Its six arguments, each ended by a NUL byte.
+        /// Its six arguments in hexadecimal, each followed by a NUL byte.
         arguments: Bytes,
-        /// What it gave.
+        /// Its result.
         result: i64,
         /// The error number, if it failed.
         error: Option<u32>,
-        /// Nanoseconds that it took.
+        /// Its duration in nanoseconds.
         latency: u64,
     },
-    /// All calls of a cgroup in an interval.
+    /// All calls with one number in a cgroup during an interval.
     Stats {
         /// The cgroup's id.
         cgroup: u64,
-        /// Calls.
+        /// Number of calls.
         count: u64,
-        /// Those that failed.
+        /// Number of failed calls.
         errors: u64,
-        /// Nanoseconds in all.
+        /// Sum of their durations in nanoseconds.
         time: u64,
-        /// Nanoseconds of the longest.
+        /// The longest duration in nanoseconds.
         longest: u64,
-        /// Nanoseconds since it was told last.
+        /// Length of the interval in nanoseconds.
         interval: u64,
-        /// How many failed with which error, each ended by a NUL byte.
+        /// Failed calls by error (`ENOENT=12`), each followed by a NUL byte.
         errors_by_type: Bytes,
-        /// How many took how long, each ended by a NUL byte.
+        /// Calls by duration (`1024=7`), each followed by a NUL byte.
         histogram: Bytes,
     },
 }
@@ -83,53 +83,71 @@ impl Event for SyscallEvent {
     const NAME: &'static str = "syscalls";
     const KINDS: &'static [&'static str] = &["syscall.stats", "syscall.call"];
     const FIELDS: &'static [Field<Self>] = &[
-        field("syscall.name", Type::Text, "the call's name; none if newer than our list", |e| {
-            super::name(e.number).map_or(Value::Null, |name| Value::Text(name.as_bytes()))
-        }),
-        field("syscall.number", Type::Uint, "its number on this architecture", |e| {
+        field(
+            "syscall.name",
+            Type::Text,
+            "name of the call; none if it is newer than the tracker's list",
+            |e| super::name(e.number).map_or(Value::Null, |name| Value::Text(name.as_bytes())),
+        ),
+        field("syscall.number", Type::Uint, "number of the call on this architecture", |e| {
             Value::Uint(e.number.into())
         }),
-        field("syscall.arguments", Type::Texts, "its six arguments, in hexadecimal", |e| match &e
+        field("syscall.arguments", Type::Texts, "the six arguments, in hexadecimal", |e| match &e
             .what
         {
             Call { arguments, .. } => Value::Texts(Texts(arguments)),
             Stats { .. } => Value::Null,
         }),
-        field("syscall.result", Type::Int, "what it gave; below 0 an error", |e| match e.what {
-            Call { result, .. } => Value::Int(result),
-            Stats { .. } => Value::Null,
-        }),
-        field("syscall.latency_ns", Type::Uint, "nanoseconds that it took", |e| {
+        field(
+            "syscall.result",
+            Type::Int,
+            "result of the call; a negative number is an error",
+            |e| match e.what {
+                Call { result, .. } => Value::Int(result),
+                Stats { .. } => Value::Null,
+            },
+        ),
+        field("syscall.latency_ns", Type::Uint, "duration of the call in nanoseconds", |e| {
             stat(e, |what| if let Call { latency, .. } = what { Some(*latency) } else { None })
         }),
         field("syscall.count", Type::Uint, "calls that returned in this interval", sum!(count)),
-        field("syscall.errors", Type::Uint, "those that failed", sum!(errors)),
+        field("syscall.errors", Type::Uint, "failed calls in this interval", sum!(errors)),
         field(
             "syscall.errors_by_type",
             Type::Texts,
-            "how many failed with which error: ENOENT=12, …",
+            "failed calls by error: ENOENT=12, …",
             |e| match &e.what {
                 Stats { errors_by_type, .. } => Value::Texts(Texts(errors_by_type)),
                 Call { .. } => Value::Null,
             },
         ),
-        field("syscall.time_ns", Type::Uint, "nanoseconds that they took in all", sum!(time)),
-        field("syscall.latency.max_ns", Type::Uint, "nanoseconds of the longest", sum!(longest)),
+        field("syscall.time_ns", Type::Uint, "sum of the durations in nanoseconds", sum!(time)),
+        field(
+            "syscall.latency.max_ns",
+            Type::Uint,
+            "longest duration in nanoseconds",
+            sum!(longest),
+        ),
         field(
             "syscall.latency.histogram",
             Type::Texts,
-            "how many took how long, in powers of two: least nanoseconds=calls",
+            "calls by duration in powers of two: 1024=7 for 7 calls of 1024 to 2047 ns",
             |e| match &e.what {
                 Stats { histogram, .. } => Value::Texts(Texts(histogram)),
                 Call { .. } => Value::Null,
             },
         ),
-        field("syscall.interval_ns", Type::Uint, "nanoseconds that it sums", sum!(interval)),
-        field("cgroup.id", Type::Uint, "id of the cgroup that is summed", sum!(cgroup)),
-        field("error.code", Type::Uint, "error number of a call that failed", |e| {
+        field(
+            "syscall.interval_ns",
+            Type::Uint,
+            "length of this interval in nanoseconds",
+            sum!(interval),
+        ),
+        field("cgroup.id", Type::Uint, "id of the cgroup whose calls are summed", sum!(cgroup)),
+        field("error.code", Type::Uint, "error number if the call failed", |e| {
             error(e).map_or(Value::Null, |number| Value::Uint(number.into()))
         }),
-        field("error.type", Type::Text, "name of that error: ENOENT, …", |e| {
+        field("error.type", Type::Text, "name of the error: ENOENT, …", |e| {
             let name = error(e).and_then(errno::name);
             name.map_or(Value::Null, |name| Value::Text(name.as_bytes()))
         }),

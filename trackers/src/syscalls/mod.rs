@@ -1,16 +1,16 @@
 //! The syscalls tracker: system calls, counted for each cgroup, and chosen ones one by one.
 //!
-//! A call is told when it returns: one that was begun before watching began, or that still runs, is
-//! not; nor are `exit` and `exit_group`, which never return, and calls of 32-bit programs, whose
-//! numbers mean other calls. A container that has several cgroups has a `syscall.stats` for each.
-//! An `execve` that a thread other than the first makes is not told either: the thread's id changes
-//! with it.
+//! A call is reported when it returns. Not reported: calls that started before the tracker was
+//! attached or that have not returned; `exit` and `exit_group`, which never return; calls of 32-bit
+//! programs, whose numbers stand for other calls; and an `execve` by a thread other than the first,
+//! because it changes the thread's id. A container with several cgroups has a `syscall.stats` for
+//! each.
 
 mod decode;
 mod event;
 
 use syscalls::Sysno;
-use whalewatch_core::{Directory, OpenError, Problem, Source, TrackerSpec};
+use whalewatch_core::Problem;
 use whalewatch_trackers_common::SYSCALLS;
 use whalewatch_trackers_common::syscalls::{
     ACTION_CALL, ACTION_NO_RESULT, ACTION_STATS, SyscallsSettings,
@@ -19,11 +19,12 @@ use whalewatch_trackers_common::syscalls::{
 pub use decode::SyscallsDecoder;
 pub use event::{SyscallEvent, SyscallWhat};
 
-use crate::options::{self, TrackerOptions as _, tracker_options};
-use crate::{LoadError, Program, RingSource, Uses, object};
+use crate::options::tracker_options;
+use crate::program::Attached;
+use crate::{Kernel, KernelTracker, LoadError, Program, Uses, object};
 
 /// The kernel programs of the syscalls tracker.
-pub const PROGRAM: Program = Program {
+const PROGRAM: Program = Program {
     object: object!("syscalls"),
     tracepoints: &[("syscalls_exit", "sys_exit"), ("syscalls_enter", "sys_enter")],
     iterator: None,
@@ -34,13 +35,13 @@ pub const PROGRAM: Program = Program {
 tracker_options! {
     /// Options of the syscalls tracker.
     SyscallsOptions { ring_kib: 4096, results: true,
-        /// Count calls, failures and time of each system call in each cgroup, and report them each
-        /// `interval`. With `scope.results = "failed"` only calls that failed are counted. A budget
-        /// does not touch it.
+        /// Count calls, failures and time of each system call in each cgroup, and report the sums
+        /// every `interval`. With `scope.results = "failed"`, only failed calls are counted. A
+        /// budget does not apply.
         stats: bool = true,
-        /// System calls that are counted, by name. Empty for all.
+        /// System calls to count, by name. Empty: all.
         only: Vec<String> = Vec::new(),
-        /// System calls to report one by one with their arguments, by name. Empty for none.
+        /// System calls to report one by one with their arguments, by name. Empty: none.
         calls: Vec<String> = Vec::new(),
     }
 }
@@ -49,64 +50,46 @@ tracker_options! {
 #[derive(Clone, Copy, Debug)]
 pub struct SyscallsTracker;
 
-impl TrackerSpec for SyscallsTracker {
-    const ABOUT: &'static str =
-        "system calls: counted for each container, and chosen ones one by one";
-    type Event = SyscallEvent;
+impl KernelTracker for SyscallsTracker {
+    const ABOUT: &'static str = "system calls: counted per container, and chosen ones one by one";
+    const COST: &'static str = "about 0.4 µs per system call";
+    const PROGRAM: &'static Program = &PROGRAM;
     type Options = SyscallsOptions;
+    type Settings = SyscallsSettings;
+    type Decoder = SyscallsDecoder;
 
-    const COST: &'static str = "about 0.2 µs at the beginning and at the end of every system call";
+    fn settings(options: &SyscallsOptions, _: &Kernel) -> Result<SyscallsSettings, LoadError> {
+        Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET })
+    }
 
-    fn attaches(_: &SyscallsOptions) -> Vec<&'static str> {
-        PROGRAM.attaches()
+    fn decoder(
+        options: &SyscallsOptions,
+        attached: &mut Attached,
+    ) -> Result<SyscallsDecoder, LoadError> {
+        if options.stats {
+            SyscallsDecoder::with_sums(attached)
+        } else {
+            Ok(SyscallsDecoder::default())
+        }
     }
 
     fn check(options: &SyscallsOptions) -> Vec<Problem> {
-        let mut problems = options::check(options);
+        let mut problems = Vec::new();
         for (key, names) in [("calls", &options.calls), ("only", &options.only)] {
             problems.extend(names.iter().filter_map(|name| unknown(key, name)));
         }
         if !options.stats && options.calls.is_empty() {
-            let hint = "set stats to true, or name calls";
-            problems.push(Problem::new("", "nothing is left to be watched").hint(hint));
+            let hint = "set stats to true, or list calls";
+            problems.push(Problem::new("", "all kinds of events are disabled").hint(hint));
         }
         if !options.stats && !options.only.is_empty() {
-            let message = "it says what is counted, and stats is false";
-            problems.push(Problem::new("only", message).hint("leave it out"));
+            let message = "it selects the calls to count, but stats is false";
+            problems.push(
+                Problem::new("only", message).hint("remove the option, or set stats to true"),
+            );
         }
         problems
     }
-
-    fn needs_directory(options: &SyscallsOptions) -> bool {
-        options.scope().by_cgroup()
-    }
-
-    fn has_budget(options: &SyscallsOptions) -> bool {
-        options.budget().is_set()
-    }
-
-    fn open(
-        options: &SyscallsOptions,
-        directory: &Directory,
-    ) -> Result<Box<dyn Source<SyscallEvent>>, OpenError> {
-        Ok(Box::new(open(options, directory).map_err(OpenError::from_error)?))
-    }
-}
-
-/// Loads and attaches the programs; events may come from now on.
-///
-/// # Errors
-/// If this host cannot run them; the text says what to do.
-pub fn open(
-    options: &SyscallsOptions,
-    directory: &Directory,
-) -> Result<RingSource<SyscallsDecoder>, LoadError> {
-    let settings =
-        |_: &_| Ok(SyscallsSettings { actions: actions(options), ..SyscallsSettings::UNSET });
-    let stats = options.stats;
-    crate::open::open(&PROGRAM, options, directory, settings, |attached| {
-        if stats { SyscallsDecoder::with_sums(attached) } else { Ok(SyscallsDecoder::default()) }
-    })
 }
 
 /// The name of a system call of this architecture.
@@ -119,7 +102,8 @@ fn never_returns(name: &str) -> bool {
     matches!(name, "exit" | "exit_group")
 }
 
-/// What the programs do about each call. Numbers that are newer than our list are counted, too.
+/// What the programs do about each call, by number. Calls that are missing in our list are counted
+/// too.
 fn actions(options: &SyscallsOptions) -> [u8; SYSCALLS] {
     let mut actions = [0; SYSCALLS];
     for (number, action) in (0..).zip(&mut actions) {
@@ -127,11 +111,11 @@ fn actions(options: &SyscallsOptions) -> [u8; SYSCALLS] {
         if never_returns(name) {
             continue;
         }
-        let among = |names: &[String]| names.iter().any(|known| known == name);
-        if options.stats && (options.only.is_empty() || among(&options.only)) {
+        let is_in = |names: &[String]| names.iter().any(|known| known == name);
+        if options.stats && (options.only.is_empty() || is_in(&options.only)) {
             *action |= ACTION_STATS;
         }
-        if among(&options.calls) {
+        if is_in(&options.calls) {
             *action |= ACTION_CALL;
         }
         if *action != 0 && name == "rt_sigreturn" {
@@ -141,17 +125,17 @@ fn actions(options: &SyscallsOptions) -> [u8; SYSCALLS] {
     actions
 }
 
-/// The problem with a name that is no system call's, or one of a call that cannot be told.
+/// The problem with a name of a call that does not exist or cannot be reported.
 fn unknown(key: &'static str, asked: &str) -> Option<Problem> {
     if never_returns(asked) {
-        let message = format!("{asked} never returns, and calls are told when they return");
-        return Some(Problem::new(key, message).hint("the process tracker tells of exits"));
+        let message = format!("{asked} never returns, and calls are reported when they return");
+        return Some(Problem::new(key, message).hint("the process tracker reports exits"));
     }
     let known = || Sysno::iter().map(|call| call.name());
     if known().any(|name| name == asked) {
         return None;
     }
-    let problem = Problem::new(key, format!("this machine has no system call {asked:?}"));
+    let problem = Problem::new(key, format!("this architecture has no system call {asked:?}"));
     let near = known()
         .max_by(|a, b| strsim::jaro_winkler(a, asked).total_cmp(&strsim::jaro_winkler(b, asked)));
     Some(match near {
@@ -165,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_those_of_the_c_librarys_numbers() {
+    fn names_agree_with_the_c_library() {
         let known = [
             (libc::SYS_openat, "openat"),
             (libc::SYS_getppid, "getppid"),
@@ -181,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistaken_name_is_told_with_the_nearest() {
+    fn an_unknown_name_is_reported_with_the_nearest() {
         let names = |names: &[&str]| names.iter().map(ToString::to_string).collect();
         let options = SyscallsOptions { calls: names(&["opnat", "read"]), ..Default::default() };
         let problems = SyscallsTracker::check(&options);
@@ -193,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn each_call_is_done_what_was_asked_for() {
+    fn options_select_an_action_for_each_call() {
         let options = SyscallsOptions { calls: vec!["getppid".into()], ..Default::default() };
         let actions = actions(&options);
         let of = |number: libc::c_long| actions[number as usize];

@@ -1,4 +1,4 @@
-//! Compiling the kernel side.
+//! Compiles the kernel side.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use object::elf::SHT_STRTAB;
 use super::toolchain::{Toolchain, cargo_home};
 use crate::paths;
 
-/// The objects' names, each made from the program file of its name.
+/// Lists the objects' names, one for each program file.
 pub(super) fn objects() -> Result<Vec<String>> {
     let folder = paths::root().join("trackers-ebpf/src/bin");
     let entries = fs::read_dir(&folder);
@@ -25,14 +25,14 @@ pub(super) fn objects() -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// Options that decide what the objects are. `debuginfo` is what the linker makes type information
-/// from.
+/// Options that the objects' bytes depend on. The linker makes type information (BTF) from
+/// `debuginfo`.
 pub(super) const FLAGS: [&str; 3] = ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpanic=abort"];
 
-/// Compiles the kernel side; each object's name with its bytes.
+/// Compiles the kernel side. Returns each object's name and bytes.
 pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
     let target = paths::target().join("ebpf");
-    // Cargo takes its own part from the stable toolchain; only the compiler is another.
+    // Cargo itself is from the stable toolchain; only the compiler is another one.
     let mut cargo = Command::new("cargo");
     cargo
         .args([
@@ -50,12 +50,15 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?)
+        // The objects' bytes depend on the profile, so it is given here and does not follow the
+        // program's.
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "line-tables-only")
         .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "1")
         .env_remove("RUSTFLAGS");
     let status = cargo.status().context("cannot start cargo")?;
-    ensure!(status.success(), "the kernel side does not compile: what cargo said is above");
+    ensure!(status.success(), "the kernel side does not compile: cargo's messages are above");
     let made = target.join("bpfel-unknown-none/release");
     let stripped = |name: String| {
         let object = strip(&made.join(name.trim_end_matches(".o")))?;
@@ -64,8 +67,8 @@ pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
     objects()?.into_iter().map(stripped).collect()
 }
 
-/// The compiler's flags. No path of this machine gets into the objects, so that every machine makes
-/// the same.
+/// Returns the compiler's flags. They keep this machine's paths out of the objects, so that every
+/// machine makes the same bytes.
 fn flags(toolchain: &Toolchain) -> Result<String> {
     let mut flags: Vec<String> = FLAGS.map(str::to_owned).into();
     flags.push(format!("-Clinker={}", toolchain.linker.display()));
@@ -78,7 +81,7 @@ fn flags(toolchain: &Toolchain) -> Result<String> {
     Ok(flags.join("\x1f"))
 }
 
-/// The object without what only a debugger needs, some 95 % of it. Type information stays.
+/// Removes what only a debugger needs, about 95 % of the object. Type information stays.
 fn strip(path: &Path) -> Result<Vec<u8>> {
     let data = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut elf = Builder::read(&*data).context("the object is not an ELF file")?;

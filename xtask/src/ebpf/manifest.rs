@@ -1,4 +1,4 @@
-//! What the committed objects were made from and by.
+//! The manifest of the committed objects: their sources and their compiler.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::paths;
 const FILE: &str = "manifest.json";
 /// Folders whose sources go into the objects.
 const SOURCES: [&str; 2] = ["trackers-ebpf", "trackers/common"];
-/// Packages that go into the objects, or make code that does.
+/// Packages that go into the objects or generate code for them.
 const PACKAGES: [&str; 3] = ["aya-ebpf", "aya-build", "bytemuck"];
 
 /// The manifest.
@@ -71,7 +71,7 @@ pub(super) fn hash(data: &[u8]) -> String {
     format!("{:x}", Sha256::digest(data))
 }
 
-/// The hash over all that decides what the objects are, but for the compiler itself.
+/// Hashes everything that the objects' bytes depend on, apart from the compiler.
 pub(super) fn source_hash() -> Result<String> {
     let root = paths::root();
     let mut files = Vec::new();
@@ -104,7 +104,7 @@ fn list(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// The entries of those packages in a lock file.
+/// Returns the entries of [`PACKAGES`] in a lock file.
 fn locked_packages(lock: &str) -> String {
     let wanted = |entry: &&str| {
         let name = entry.lines().find_map(|line| line.strip_prefix("name = \""));
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_packages_of_the_kernel_side_count() {
+    fn only_packages_of_the_kernel_side_count() {
         let lock = "version = 4\n\n[[package]]\nname = \"aya\"\nversion = \"0.14.0\"\n\n\
                     [[package]]\nname = \"aya-ebpf\"\nversion = \"0.2.1\"\n";
         assert_eq!(locked_packages(lock), "name = \"aya-ebpf\"\nversion = \"0.2.1\"\n");

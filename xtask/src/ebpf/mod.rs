@@ -1,5 +1,5 @@
-//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that what lies
-//! there is fresh.
+//! `cargo xtask ebpf`: compiles the kernel side into `trackers/objects/`, or checks that the objects
+//! there are up to date.
 
 mod build;
 mod manifest;
@@ -19,15 +19,15 @@ use toolchain::Toolchain;
 const HELP: &str = "\
 cargo xtask ebpf [--check]
 
-Compiles the kernel side (trackers-ebpf/) into trackers/objects/, with a manifest of what it was made from and by.
-It needs a compiler with its library's sources: a nightly with rust-src, or Debian's rustc-web with rust-web-src;
-bpf-linker is built into target/tools if it is missing.
+Compiles the kernel side (trackers-ebpf/) into trackers/objects/, with a manifest of its sources and its compiler.
+Needs a compiler with its library's sources: a nightly with rust-src, or Debian's rustc-web with rust-web-src.
+Builds bpf-linker into target/tools if it is missing.
 
-  --check  change nothing; fail if the objects there are not what the sources make. Byte for byte where the compiler is
-           the manifest's; else by the sources' hash, and the objects compiled here must pass the tests too
+  --check  Change nothing; fail if the objects do not fit their sources. With the manifest's compiler, objects are
+           compared byte for byte. With another one, the sources' hash is, and objects compiled here must pass the tests
 ";
 
-/// What an object that no longer fits is answered with.
+/// How to fix an object that no longer fits its sources.
 const MEND: &str = "run `cargo xtask ebpf` and commit trackers/objects/";
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
@@ -67,26 +67,29 @@ fn check() -> Result<()> {
         let data = read(&folder.join(&name))?;
         ensure!(
             manifest.objects.get(&name) == Some(&hash(&data)),
-            "trackers/objects/{name} is not the object that its manifest tells of: {MEND}"
+            "trackers/objects/{name} differs from its hash in the manifest: {MEND}"
         );
     }
     let toolchain = Toolchain::find(Some(&manifest))?;
     let objects = build(&toolchain)?;
     if !toolchain.made(&manifest) {
-        println!("the objects are from {}; this is {}", manifest.rustc, toolchain.version);
+        println!(
+            "the committed objects are from {}; this is {}",
+            manifest.rustc, toolchain.version
+        );
         return test_rebuilt(&objects);
     }
     for (name, data) in &objects {
         ensure!(
             manifest.objects.get(name) == Some(&hash(data)),
-            "trackers/objects/{name} is not what its sources make: {MEND}"
+            "trackers/objects/{name} differs from what its sources compile to: {MEND}"
         );
     }
-    println!("the kernel side's objects are what their sources make, byte for byte");
+    println!("the kernel objects equal what their sources compile to, byte for byte");
     Ok(())
 }
 
-/// Another compiler makes other bytes; what can be asked of them is that they fit the user side.
+/// Tests objects of another compiler, whose bytes differ: they must fit the user side.
 fn test_rebuilt(objects: &[(String, Vec<u8>)]) -> Result<()> {
     let folder = paths::target().join("ebpf/rebuilt");
     fs::create_dir_all(&folder)?;
@@ -94,9 +97,9 @@ fn test_rebuilt(objects: &[(String, Vec<u8>)]) -> Result<()> {
         write(&folder.join(name), data)?;
     }
     let mut test = Command::new("cargo");
-    test.args(["test", "--quiet", "--package", "whalewatch-trackers", "--test", "layout"]);
+    test.args(["test", "--quiet", "--locked", "--test", "layout"]);
     let status = test.current_dir(paths::root()).env("WHALEWATCH_OBJECTS", &folder).status()?;
-    ensure!(status.success(), "the objects as compiled here do not fit the user side");
+    ensure!(status.success(), "the objects compiled here do not fit the user side");
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! What must be true of what a guest reported.
+//! Checks of a guest's report.
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -6,29 +6,15 @@ use serde_json::Value;
 use super::report::Report;
 use super::{fails, workload};
 
-/// A check's name and how it went.
+/// A check's name and result.
 pub(super) type Outcome = (String, Result<()>);
 
-/// Findings of `doctor` that tell whether watching is possible.
-const NEEDED: [&str; 14] = [
-    "kernel",
-    "privileges",
-    "lockdown",
-    "type information (BTF)",
-    "tracker process",
-    "tracker cgroup",
-    "tracker files",
-    "tracker network",
-    "tracker syscalls",
-    "tracker signals",
-    "tracker mounts",
-    "tracker oom",
-    "tracker privilege",
-    "attaching",
-];
+/// Findings of `doctor` without which watching is impossible, besides one for each tracker.
+const NEEDED: [&str; 5] =
+    ["kernel", "privileges", "lockdown", "type information (BTF)", "attaching"];
 
-/// Where something is out of the ordinary and everything works: what else `doctor` says, as
-/// finding, state, and what was found.
+/// Unusual hosts on which everything works: the guest's name of the case, the check's name, and an
+/// additional finding of `doctor` (its name, its state and what it found).
 const WORKS: [(&str, &str, [&str; 3]); 4] = [
     ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's"]),
     (
@@ -52,7 +38,7 @@ const WORKS: [(&str, &str, [&str; 3]); 4] = [
     ),
 ];
 
-/// All checks of what a boot of that name reported.
+/// Runs all checks of a boot's report.
 pub(super) fn all(boot: &str, release: &str, report: &Report) -> Vec<Outcome> {
     let outcome = |name: &str, result| (name.to_owned(), result);
     let mut outcomes = Vec::new();
@@ -85,12 +71,13 @@ fn doctor(report: &Report, release: &str) -> Result<()> {
     has_finding(report, "whole", ["pid namespace", "ok", "the host's"])
 }
 
-/// `doctor` finds that watching is possible.
+/// Checks that `doctor` finds watching possible.
 fn is_fit(report: &Report, case: &str) -> Result<()> {
     let findings = report.findings(case)?;
-    for name in NEEDED {
+    let trackers = super::trackers()?.into_iter().map(|name| format!("tracker {name}"));
+    for name in NEEDED.map(str::to_owned).into_iter().chain(trackers) {
         let finding = findings.iter().find(|finding| finding.name == name);
-        let finding = finding.with_context(|| format!("doctor does not speak of {name}"))?;
+        let finding = finding.with_context(|| format!("doctor has no finding {name}"))?;
         ensure!(finding.state == "ok", "doctor: {finding:?}");
     }
     let code = report.text(&format!("{case}.doctor.code"))?;
@@ -101,7 +88,7 @@ fn is_fit(report: &Report, case: &str) -> Result<()> {
 fn has_finding(report: &Report, case: &str, [name, state, found]: [&str; 3]) -> Result<()> {
     let findings = report.findings(case)?;
     let finding = findings.iter().find(|finding| finding.name == name);
-    let finding = finding.with_context(|| format!("doctor does not speak of {name}"))?;
+    let finding = finding.with_context(|| format!("doctor has no finding {name}"))?;
     ensure!(finding.state == state && finding.found == found, "doctor: {finding:?}");
     Ok(())
 }
@@ -113,7 +100,7 @@ fn works(report: &Report, case: &str, finding: [&str; 3]) -> Result<()> {
     workload::single_echo(report, case)
 }
 
-/// A tracker attaches here, tells of something, and accounts for all of it.
+/// Checks that a tracker attaches, reports events, and accounts for all of them.
 fn watches(report: &Report, tracker: &str) -> Result<()> {
     let case = format!("tracker-{tracker}");
     let code = report.text(&format!("{case}.trace.code"))?;
@@ -125,15 +112,15 @@ fn watches(report: &Report, tracker: &str) -> Result<()> {
     let events = report.events(&case)?;
     if tracker == "files" {
         let opened = events.iter().find(|event| event.0["file"]["path"] == "/etc/passwd");
-        let opened = opened.context("the open of /etc/passwd is not told")?;
+        let opened = opened.context("no event for the open of /etc/passwd")?;
         ensure!(opened.0["file"]["path_source"] == "kernel", "its path: {}", opened.0);
     }
-    // Nothing here is killed for want of memory.
-    ensure!(tracker == "oom" || number("delivered") > 0, "nothing is told: {said}");
+    // The guest has no process that is killed because memory runs out.
+    ensure!(tracker == "oom" || number("delivered") > 0, "no events: {said}");
     Ok(())
 }
 
-/// `trace` ended with code 0, and its totals add up without a loss.
+/// Checks that `trace` ended with code 0, and that its totals add up without a loss.
 pub(super) fn ended_well(report: &Report, case: &str) -> Result<()> {
     let code = report.text(&format!("{case}.trace.code"))?;
     let said = report.text(&format!("{case}.trace.err"))?;
@@ -143,7 +130,7 @@ pub(super) fn ended_well(report: &Report, case: &str) -> Result<()> {
     conserved(&totals, printed).with_context(|| format!("totals: {totals}"))
 }
 
-/// Generated is delivered, that is what the container manager took in, and all it gave out was
+/// Checks totals: all generated events were delivered, went through the container manager, and were
 /// printed.
 fn conserved(totals: &Value, printed: u64) -> Result<()> {
     let number = |value: &Value| value.as_u64().context("a number is missing");
@@ -156,7 +143,10 @@ fn conserved(totals: &Value, printed: u64) -> Result<()> {
     }
     let container = &totals["handlers"]["container"];
     let out = &totals["handlers"]["out"];
-    ensure!(number(&container["in"])? == delivered, "between trackers and container manager");
+    ensure!(
+        number(&container["in"])? == delivered,
+        "events vanished between trackers and container manager"
+    );
     let all = delivered + number(&container["added"])?;
     ensure!(number(&container["out"])? == all, "the container manager's sum");
     ensure!(number(&out["in"])? == all && number(&out["out"])? == all, "the output's sum");

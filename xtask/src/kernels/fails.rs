@@ -1,22 +1,22 @@
-//! Where the program cannot run: the exact words of `trace` and `doctor`.
+//! Hosts on which the program cannot run: the exact messages of `trace` and `doctor`.
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::checks::Outcome;
 use super::report::Report;
 
-/// Something that is missing.
+/// A host that lacks something.
 struct Case {
-    /// What the guest calls it.
+    /// The guest's name of the case.
     id: &'static str,
     name: &'static str,
     boot: &'static str,
-    /// The tracker that `trace` names: the container manager needs cgroups before all others, so
-    /// theirs is the one that fails, unless it does without what is missing.
+    /// The tracker in the message of `trace`. The container manager needs the `cgroup` tracker first,
+    /// so that one fails, unless it does not need what is missing.
     tracker: &'static str,
     /// The finding of `doctor` that says so.
     finding: &'static str,
-    /// What is wrong. `trace` says this, a colon, and how to mend it.
+    /// What is wrong. `trace` prints this, a colon, and the remedy.
     found: &'static str,
     mend: &'static str,
 }
@@ -52,7 +52,7 @@ const CASES: [Case; 8] = [
         tracker: "cgroup",
         finding: "type information (BTF)",
         found: "this kernel has no type information at /sys/kernel/btf/vmlinux",
-        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (all big distributions' kernels since 2021 are)",
+        mend: "whalewatch needs a kernel built with CONFIG_DEBUG_INFO_BTF=y (those of all major distributions have been since 2021)",
     },
     Case {
         id: "cut-btf",
@@ -101,7 +101,7 @@ const CASES: [Case; 8] = [
     },
 ];
 
-/// All that a boot of that name shows.
+/// Runs the checks of a boot.
 pub(super) fn all(boot: &str, report: &Report) -> Vec<Outcome> {
     let cases = CASES.iter().filter(|case| case.boot == boot);
     cases.map(|case| (case.name.to_owned(), case.check(report))).collect()
@@ -122,8 +122,8 @@ impl Case {
         let findings = report.findings(self.id)?;
         let finding = findings.iter().find(|finding| finding.name == self.finding);
         let finding = finding.with_context(|| format!("doctor omits {}", self.finding))?;
-        let told = (&*finding.state, &*finding.found, &*finding.mend) == ("error", found, mend);
-        ensure!(told, "doctor says {finding:?}");
+        let right = (&*finding.state, &*finding.found, &*finding.mend) == ("error", found, mend);
+        ensure!(right, "doctor says {finding:?}");
         Ok(())
     }
 }

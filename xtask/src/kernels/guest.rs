@@ -1,4 +1,4 @@
-//! A virtual machine that has nothing but memory, two serial ports, busybox and the program.
+//! A virtual machine with memory, two serial ports, busybox and the program, and nothing else.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -9,17 +9,17 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::report::Report;
 use crate::paths;
-use crate::run::{Show, run};
+use crate::run::{Output, Show, run};
 
-/// What a guest does, from its first process on.
+/// The guest's first process.
 const SCRIPT: &str = include_str!("guest.sh");
 
-/// Many times what a boot with its checks takes (some 30 s), in seconds: it is for guests that
-/// hang.
-const LIMIT: &str = "240";
+/// The time limit for a guest, in seconds. A boot with its checks takes about 30 s on an idle core;
+/// the limit is for guests that hang.
+const LIMIT: &str = "480";
 
-/// Makes the file system that guests start with.
-pub(super) fn make_initrd(dir: &Path, log: &Path) -> Result<PathBuf> {
+/// Makes the guests' initial file system.
+pub(super) fn make_initrd(dir: &Path, output: &Output) -> Result<PathBuf> {
     let root = dir.join("root");
     if root.exists() {
         fs::remove_dir_all(&root)?;
@@ -44,16 +44,16 @@ pub(super) fn make_initrd(dir: &Path, log: &Path) -> Result<PathBuf> {
     let initrd = dir.join("initrd");
     let mut pack = Command::new("sh");
     pack.current_dir(&root).args(["-c", "find . | \"$1\" cpio -o -H newc >\"$2\"", "sh"]);
-    run(pack.arg(busybox).arg(&initrd), log, Show::OnFailure)?;
+    run(pack.arg(busybox).arg(&initrd), output, Show::OnFailure)?;
     Ok(initrd)
 }
 
-/// Puts a program into the root, with the libraries that it asks for.
+/// Copies a program and its libraries into the root.
 fn add_program(root: &Path, program: &Path) -> Result<()> {
     let name = program.file_name().context("a program has a name")?;
     fs::copy(program, root.join("bin").join(name))
         .with_context(|| program.display().to_string())?;
-    // It fails for a program that is static.
+    // It fails for a static program.
     let said = Command::new("ldd").arg(program).output()?;
     for library in libraries(&String::from_utf8_lossy(&said.stdout)) {
         let copy = root.join(library.trim_start_matches('/'));
@@ -63,19 +63,19 @@ fn add_program(root: &Path, program: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The files that `ldd` tells of.
+/// Returns the files in the output of `ldd`.
 fn libraries(said: &str) -> impl Iterator<Item = &str> {
     said.split_whitespace().filter(|word| word.starts_with('/'))
 }
 
-/// Boots a kernel and waits for the end. What the guest said is kept in files whose names begin
-/// with `files`.
+/// Boots a kernel and waits for its end. The console and the report are kept in files whose names
+/// begin with `files`.
 pub(super) fn boot(
     files: &Path,
     kernel: &Path,
     initrd: &Path,
     options: &str,
-    log: &Path,
+    output: &Output,
 ) -> Result<Report> {
     let file = |kind: &str| PathBuf::from(format!("{}.{kind}", files.display()));
     let (console, report) = (file("console"), file("report"));
@@ -88,12 +88,12 @@ pub(super) fn boot(
         command.arg("-serial").arg(format!("file:{}", port.display()));
     }
     command.args(["-append", &format!("console=ttyS0 panic=-1 quiet {options}")]);
-    let result = run(&mut command, log, Show::OnFailure);
+    let result = run(&mut command, output, Show::OnFailure);
     let seen = || format!("its console is in {}", console.display());
     result.with_context(seen)?;
     let text = fs::read(&report).with_context(seen)?;
     let report = Report::parse(&String::from_utf8_lossy(&text));
-    ensure!(report.is_complete(), "the guest did not come to its end: {}", seen());
+    ensure!(report.is_complete(), "the guest stopped before its end: {}", seen());
     Ok(report)
 }
 
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_found_in_what_ldd_says() {
+    fn libraries_are_found_in_the_output_of_ldd() {
         let said = "\tlinux-vdso.so.1 (0x7f)\n\tlibc.so.6 => /lib/libc.so.6 (0x7e)\n\t/lib64/ld.so.2 (0x7d)\n";
         assert_eq!(libraries(said).collect::<Vec<_>>(), ["/lib/libc.so.6", "/lib64/ld.so.2"]);
         assert_eq!(libraries("\tstatically linked\n").count(), 0);

@@ -1,5 +1,5 @@
-//! `cargo xtask kernels`: the program on other kernels than this machine's, each in a virtual
-//! machine that is emulated, so that neither virtualisation nor root is needed.
+//! `cargo xtask kernels`: runs the program on other kernels, each in an emulated machine, so that
+//! neither virtualisation nor root is needed.
 
 mod checks;
 mod fails;
@@ -9,41 +9,41 @@ mod report;
 mod workload;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::run::{self, Show};
+use crate::run::{self, Output, Show};
 use crate::steps::cargo;
 use crate::{machine, paths};
 
 const HELP: &str = "\
 cargo xtask kernels [--only WORD]
 
-  --only   Only kernels whose release has this in it
+  --only   Only kernels whose release contains WORD
 
-Boots Debian's kernels under qemu, runs the program there, and tells what was found: a line for each kernel and check. Consoles and
-reports are kept in target/kernels.
+Boots Debian's kernels under qemu, runs the program there, and prints a line for each kernel and check. Consoles and
+reports are in target/kernels.
 ";
 
-/// What the kernel is told to start with, and what the guest does then.
+/// A boot: the kernel's options, and the checks that the guest runs.
 struct Boot {
-    /// What its files are named after.
+    /// The name of its files.
     name: &'static str,
-    /// For the kernel's command line.
+    /// Options on the kernel's command line.
     options: &'static str,
 }
 
-/// A lockdown lasts until the next boot, so that there is one boot for each.
+/// A lockdown lasts until the next boot, so each has a boot of its own.
 const BOOTS: [Boot; 3] = [
     Boot { name: "everything", options: "checks=everything" },
     Boot { name: "lockdown", options: "checks=lockdown lsm=lockdown lockdown=confidentiality" },
     Boot { name: "integrity", options: "checks=integrity lsm=lockdown lockdown=integrity" },
 ];
 
-/// How checks went.
+/// Numbers of checks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Count {
     pub(crate) passed: u64,
@@ -58,40 +58,38 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
             print!("{HELP}");
             return Ok(());
         }
-        _ => bail!("no such options\n\n{HELP}"),
+        _ => bail!("unknown options\n\n{HELP}"),
     };
     run::end_children_on_interrupt()?;
-    fs::create_dir_all(dir())?;
-    let log = dir().join("xtask.log");
-    fs::write(&log, "")?;
+    let output = Output::live(&dir().join("xtask.log"))?;
     let build = ["build", "--locked", "--release", "--package", "whalewatch"];
-    run::run(&mut cargo(&build), &log, Show::OnFailure)?;
-    let count = run_all(&log, only)?;
+    run::run(&mut cargo(&build), &output, Show::OnFailure)?;
+    let count = run_all(&output, only)?;
     println!("{} passed, {} failed", count.passed, count.failed);
-    ensure!(count.failed == 0, "checks failed: what the guests said is in {}", dir().display());
+    ensure!(count.failed == 0, "checks failed: the guests' output is in {}", dir().display());
     Ok(())
 }
 
-/// Where everything is kept.
+/// Returns the folder of initrds, kernels, consoles and reports.
 fn dir() -> PathBuf {
     paths::target().join("kernels")
 }
 
-/// Runs every check on every kernel whose release has `only` in it. The program has been built.
-pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
+/// Runs every check on every kernel whose release contains `only`. The program must be built.
+pub(crate) fn run_all(output: &Output, only: &str) -> Result<Count> {
     let mut count = Count::default();
     if std::env::consts::ARCH != "x86_64" {
-        println!("   left out: there are kernels for x86-64 only");
+        output.line("   skipped: there are kernels for x86-64 only");
         return Ok(count);
     }
     let dir = dir();
     fs::create_dir_all(&dir)?;
-    let initrd = guest::make_initrd(&dir, log)?;
-    let kernels = packages::fetch(&dir, log)?;
+    let initrd = guest::make_initrd(&dir, output)?;
+    let kernels = packages::fetch(&dir, output)?;
     for kernel in kernels.iter().filter(|kernel| kernel.release.contains(only)) {
         for boot in &BOOTS {
             let name = format!("{}.{}", kernel.release, boot.name);
-            let report = guest::boot(&dir.join(name), &kernel.image, &initrd, boot.options, log)
+            let report = guest::boot(&dir.join(name), &kernel.image, &initrd, boot.options, output)
                 .with_context(|| format!("{} with {}", kernel.release, boot.options))?;
             for (check, result) in checks::all(boot.name, &kernel.release, &report) {
                 match result {
@@ -100,15 +98,15 @@ pub(crate) fn run_all(log: &Path, only: &str) -> Result<Count> {
                 }
                 let verdict =
                     result.map_or_else(|error| format!("FAILED: {error:#}"), |()| "ok".into());
-                println!("   {:30} {check:55} {verdict}", kernel.release);
+                output.line(&format!("   {:30} {check:55} {verdict}", kernel.release));
             }
         }
     }
-    ensure!(count.passed + count.failed > 0, "no kernel has {only:?} in its release");
+    ensure!(count.passed + count.failed > 0, "no kernel's release contains {only:?}");
     Ok(count)
 }
 
-/// The names of all trackers, as the program tells them.
+/// Lists the names of all trackers.
 fn trackers() -> Result<Vec<String>> {
     let done = Command::new(paths::program()).args(["list", "--format", "json"]).output()?;
     let list: Value = serde_json::from_slice(&done.stdout).context("`whalewatch list`")?;
@@ -116,7 +114,7 @@ fn trackers() -> Result<Vec<String>> {
     Ok(trackers.iter().filter_map(|t| Some(t["name"].as_str()?.to_owned())).collect())
 }
 
-/// The static busybox of the guest.
+/// Finds the static busybox for the guest.
 fn busybox() -> Result<PathBuf> {
     machine::busybox().context("busybox-static is not installed")
 }

@@ -1,5 +1,4 @@
-//! Debian's kernels: found by the packages that always depend on the newest of a kind, and kept
-//! once fetched.
+//! Debian's kernels. Metapackages name the newest kernel of each kind; a fetched kernel is kept.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,9 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::run::{Show, run};
+use crate::run::{Output, Show, run};
 
-/// Each depends on the newest kernel of its kind; what a distribution does not have is left out.
+/// Metapackages, each of which depends on the newest kernel of its kind. A distribution that lacks one
+/// skips it.
 const NEWEST: [&str; 4] = [
     "linux-image-cloud-amd64",
     "linux-image-rt-amd64",
@@ -20,23 +20,23 @@ const NEWEST: [&str; 4] = [
 
 /// A kernel to boot.
 pub(super) struct Kernel {
-    /// As `uname -r` says there.
+    /// The kernel's release, as `uname -r` prints it.
     pub(super) release: String,
     pub(super) image: PathBuf,
 }
 
-/// Fetches what is not there yet.
-pub(super) fn fetch(dir: &Path, log: &Path) -> Result<Vec<Kernel>> {
+/// Fetches the kernels that are missing.
+pub(super) fn fetch(dir: &Path, output: &Output) -> Result<Vec<Kernel>> {
     let mut releases = releases();
     if releases.is_empty() {
-        run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
+        run(Command::new("apt-get").args(["-q", "update"]), output, Show::OnFailure)?;
         releases = self::releases();
     }
     ensure!(!releases.is_empty(), "apt has none of {}", NEWEST.join(", "));
     for package in NEWEST.iter().filter(|package| release(package).is_none()) {
-        println!("   left out: apt has no {package}");
+        output.line(&format!("   skipped: apt has no {package}"));
     }
-    releases.into_iter().map(|release| fetch_one(dir, release, log)).collect()
+    releases.into_iter().map(|release| fetch_one(dir, release, output)).collect()
 }
 
 fn releases() -> Vec<String> {
@@ -50,44 +50,45 @@ fn release(newest: &str) -> Option<String> {
     dependency(&String::from_utf8_lossy(&done.stdout))
 }
 
-/// The release of the kernel that is depended on.
+/// Returns the release of the kernel that a metapackage depends on.
 fn dependency(said: &str) -> Option<String> {
     let mut packages = said.lines().filter_map(|line| line.trim().strip_prefix("Depends: "));
     packages.find_map(|package| package.strip_prefix("linux-image-")).map(str::to_owned)
 }
 
-fn fetch_one(dir: &Path, release: String, log: &Path) -> Result<Kernel> {
+fn fetch_one(dir: &Path, release: String, output: &Output) -> Result<Kernel> {
     let image = dir.join(format!("vmlinuz-{release}"));
     if !image.exists() {
         let package = format!("linux-image-{release}");
         let packages = dir.join(&package);
         fs::create_dir_all(&packages)?;
-        if download(&packages, &package, log).is_err() {
-            // The lists of what there is name a version that is no longer there.
-            run(Command::new("apt-get").args(["-q", "update"]), log, Show::OnFailure)?;
-            download(&packages, &package, log)?;
+        if download(&packages, &package, output).is_err() {
+            // The package lists name a version that is no longer there.
+            run(Command::new("apt-get").args(["-q", "update"]), output, Show::OnFailure)?;
+            download(&packages, &package, output)?;
         }
-        unpack(&packages, &image, log).with_context(|| format!("{package} has no kernel"))?;
+        unpack(&packages, &image, output)
+            .with_context(|| format!("cannot unpack a kernel from {package}"))?;
         fs::remove_dir_all(&packages)?;
     }
     Ok(Kernel { release, image })
 }
 
-fn download(dir: &Path, package: &str, log: &Path) -> Result<()> {
+fn download(dir: &Path, package: &str, output: &Output) -> Result<()> {
     let mut command = Command::new("apt-get");
     command.current_dir(dir).args(["-q", "download", package]);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }
 
-/// Takes the kernel alone out of the package: its modules are a hundred times as much.
-fn unpack(packages: &Path, image: &Path, log: &Path) -> Result<()> {
+/// Unpacks only the kernel: its modules are a hundred times as large.
+fn unpack(packages: &Path, image: &Path, output: &Output) -> Result<()> {
     const SCRIPT: &str = "set -e
         dpkg-deb --fsys-tarfile *.deb | tar -xO --wildcards './boot/vmlinuz*' >part
         test -s part
         mv part \"$1\"";
     let mut command = Command::new("sh");
     command.current_dir(packages).args(["-c", SCRIPT, "sh"]).arg(image);
-    run(&mut command, log, Show::OnFailure)
+    run(&mut command, output, Show::OnFailure)
 }
 
 #[cfg(test)]
@@ -95,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernel_that_is_depended_on_is_found() {
+    fn the_kernel_of_a_metapackage_is_found() {
         let said = "linux-image-cloud-amd64\n  Depends: linux-image-6.1.0-56-cloud-amd64\n";
         assert_eq!(dependency(said).as_deref(), Some("6.1.0-56-cloud-amd64"));
         assert_eq!(dependency("linux-image-cloud-amd64\n  Depends: linux-base\n"), None);

@@ -1,4 +1,4 @@
-//! What a guest reported: parts by name.
+//! A guest's report: parts by name.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use whalewatch_tests::output::Event;
 
-/// All parts.
+/// A report's parts by name.
 pub(super) struct Report(HashMap<String, String>);
 
 /// One finding of `doctor`.
@@ -19,7 +19,7 @@ pub(super) struct Finding {
 }
 
 impl Report {
-    /// A part begins with a line `@@ NAME`.
+    /// Splits a report into parts, each of which begins with a line `@@ NAME`.
     pub(super) fn parse(text: &str) -> Self {
         let parts = text.split("\n@@ ").skip(1).map(|part| {
             let (name, content) = part.split_once('\n').unwrap_or((part, ""));
@@ -28,24 +28,24 @@ impl Report {
         Self(parts.collect())
     }
 
-    /// Whether the guest came to its end.
+    /// Whether the guest ran to its end.
     pub(super) fn is_complete(&self) -> bool {
         self.0.contains_key("end")
     }
 
-    /// A part's text.
+    /// Returns a part's text.
     pub(super) fn text(&self, name: &str) -> Result<&str> {
         let text = self.0.get(name).map(String::as_str);
         text.with_context(|| format!("the guest did not report {name}"))
     }
 
-    /// A part that is JSON.
+    /// Parses a part as JSON.
     pub(super) fn json(&self, name: &str) -> Result<Value> {
         let text = self.text(name)?;
-        serde_json::from_str(text).with_context(|| format!("{name} is no JSON: {text:?}"))
+        serde_json::from_str(text).with_context(|| format!("{name} is not JSON: {text:?}"))
     }
 
-    /// What `trace` printed.
+    /// Returns the events that `trace` printed.
     pub(super) fn events(&self, case: &str) -> Result<Vec<Event>> {
         let lines = self.text(&format!("{case}.trace.out"))?.lines();
         lines
@@ -53,17 +53,17 @@ impl Report {
             .collect()
     }
 
-    /// What `doctor` found.
+    /// Returns the findings of `doctor`.
     pub(super) fn findings(&self, case: &str) -> Result<Vec<Finding>> {
         let findings = self.json(&format!("{case}.doctor.out"))?;
-        let findings = findings.as_array().context("findings are no list")?.iter();
+        let findings = findings.as_array().context("findings are not a list")?.iter();
         let word = |of: &Value, name| of[name].as_str().unwrap_or_default().to_owned();
         Ok(findings
             .map(|finding| Finding {
                 name: word(finding, "name"),
                 state: word(finding, "state"),
                 found: word(finding, "found"),
-                mend: word(finding, "mend"),
+                mend: word(finding, "remedy"),
             })
             .collect())
     }
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_told_apart() {
+    fn a_report_is_split_into_parts() {
         let report = Report::parse("\n@@ a.code\n0\n\n@@ a.out\none\n\ntwo\n@@ end\n");
         assert_eq!(report.text("a.code").unwrap(), "0");
         assert_eq!(report.text("a.out").unwrap(), "one\n\ntwo");

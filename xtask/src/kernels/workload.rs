@@ -1,4 +1,4 @@
-//! What must have been told of a guest's workload (see `guest.sh`).
+//! Checks of the events of a guest's workload (see `guest.sh`).
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -7,10 +7,10 @@ use whalewatch_tests::output::Event;
 use super::checks::{Outcome, ended_well};
 use super::report::Report;
 
-/// The last argument of each command begins so.
+/// The beginning of each command's last argument.
 const NONCE: &str = "whalewatch-kernels-";
 
-/// Ids of the container that was there before and of the one that came and went: 64 times one
+/// Ids of the container that was there before, and of the one that came and went: 64 times one
 /// digit.
 const OLD: char = '1';
 const NEW: char = '2';
@@ -33,15 +33,15 @@ pub(super) fn all(report: &Report) -> Vec<Outcome> {
     outcomes
 }
 
-/// The smallest workload: one command of the host.
+/// Checks the smallest workload: one command on the host.
 pub(super) fn single_echo(report: &Report, case: &str) -> Result<()> {
     let events = report.events(case)?;
     let echo = Life::of(&events, "echo")?;
     echo.is(&["process.fork", "process.exec", "process.exit"])?;
     echo.ended_with("code", 0)?;
-    // Which rule tells it depends on what the case leaves to go by.
+    // Which evidence there is depends on the case.
     echo.0.iter().try_for_each(|event| {
-        ensure!(event.state() == "host", "it is the host's: {}", event.0);
+        ensure!(event.state() == "host", "not attributed to the host: {}", event.0);
         Ok(())
     })
 }
@@ -50,7 +50,7 @@ fn order(events: &[Event]) -> Result<()> {
     for name in ["plain", "three", "killed", "child", "second"] {
         Life::of(events, name)?.is(&["process.fork", "process.exec", "process.exit"])?;
     }
-    // Shells that become another program.
+    // Shells that exec another program.
     for name in ["container", "first"] {
         let kinds = ["process.fork", "process.exec", "process.exec", "process.exit"];
         Life::of(events, name)?.is(&kinds)?;
@@ -59,7 +59,7 @@ fn order(events: &[Event]) -> Result<()> {
     let args = [String::from("/bin/echo"), format!("{NONCE}plain")];
     ensure!(plain.0[1].args() == args, "its arguments: {}", plain.0[1].0);
     ensure!(plain.0[1].0["process"]["executable"]["path"] == "/bin/echo", "{}", plain.0[1].0);
-    ensure!(plain.0.is_sorted_by_key(|event| event.time()), "times go forward");
+    ensure!(plain.0.is_sorted_by_key(|event| event.time()), "times go backwards");
     Ok(())
 }
 
@@ -80,32 +80,43 @@ fn namespaces(events: &[Event]) -> Result<()> {
         for Event(event) in &life.0 {
             ensure!(event["process"]["vpid"] == number, "vpid is {number}: {event}");
         }
-        ensure!(spaces(&life) != spaces(&outside), "the namespace is its own: {}", life.last());
+        ensure!(
+            spaces(&life) != spaces(&outside),
+            "not in a namespace of its own: {}",
+            life.last()
+        );
     }
     let process = outside.last();
-    ensure!(process["vpid"] == process["pid"], "outside both pids are the same: {process}");
+    ensure!(
+        process["vpid"] == process["pid"],
+        "outside a namespace both pids must be equal: {process}"
+    );
     Ok(())
 }
 
 fn new_container(events: &[Event]) -> Result<()> {
     let child = Life::of(events, "child")?;
     let container = Life::of(events, "container")?;
-    // The other was forked and became a shell before it entered.
+    // The first two events are from before the shell entered the container.
     for event in child.0.iter().chain(&container.0[2..]) {
         is_in(event, NEW)?;
     }
     for event in &container.0[..2] {
-        ensure!(event.state() == "host", "it has not entered yet: {}", event.0);
+        ensure!(
+            event.state() == "host",
+            "not attributed to the host before it entered: {}",
+            event.0
+        );
     }
     for kind in ["container.found", "container.gone", "cgroup.mkdir", "cgroup.rmdir"] {
         let has_id =
             |event: &&Event| event.kind() == kind && event.container_id() == Some(&id(NEW));
         ensure!(events.iter().filter(has_id).count() == 1, "one {kind} of {}", id(NEW));
     }
-    // Nothing else may be shown as in it.
+    // No other process may be attributed to it.
     let shown = events.iter().filter(|event| event.container_id() == Some(&id(NEW)));
     let processes = shown.filter(|event| event.key().is_some()).count();
-    ensure!(processes == 5, "{processes} events of processes are in {} instead of 5", id(NEW));
+    ensure!(processes == 5, "{processes} process events instead of 5 in {}", id(NEW));
     Ok(())
 }
 
@@ -113,7 +124,7 @@ fn old_container(events: &[Event]) -> Result<()> {
     let has_id = |event: &&Event| event.container_id() == Some(&id(OLD)) && event.key().is_some();
     let mut shown = events.iter().filter(has_id);
     let (Some(exit), None) = (shown.next(), shown.next()) else {
-        bail!("one event of a process is in {}: the exit of `sleep`", id(OLD))
+        bail!("expected one process event in {}: the exit of `sleep`", id(OLD))
     };
     is_in(exit, OLD)?;
     let process = &exit.0["process"];
@@ -126,12 +137,14 @@ fn id(digit: char) -> String {
     digit.to_string().repeat(64)
 }
 
-/// Shown as of that container, by its cgroup; no daemon says its name.
+/// Fails unless an event is attributed to that container by its cgroup. There is no daemon that
+/// could name it.
 fn is_in(event: &Event, digit: char) -> Result<()> {
     let attribution = &event.0["attribution"];
-    let told = event.state() == "pending" && attribution["evidence"] == "cgroup";
-    ensure!(told && event.container_id() == Some(&id(digit)), "it is in {digit}…: {}", event.0);
-    ensure!(event.0["container"]["runtime"] == "docker", "docker's by its path: {}", event.0);
+    let by_cgroup = event.state() == "pending" && attribution["evidence"] == "cgroup";
+    let right = by_cgroup && event.container_id() == Some(&id(digit));
+    ensure!(right, "not attributed to {digit}… by its cgroup: {}", event.0);
+    ensure!(event.0["container"]["runtime"] == "docker", "its path is Docker's: {}", event.0);
     Ok(())
 }
 
@@ -139,7 +152,7 @@ fn is_in(event: &Event, digit: char) -> Result<()> {
 struct Life<'a>(Vec<&'a Event>);
 
 impl<'a> Life<'a> {
-    /// Of the process whose last argument is the nonce with this name.
+    /// The events of the process whose last argument is the nonce with this name.
     fn of(events: &'a [Event], name: &str) -> Result<Self> {
         let nonce = format!("{NONCE}{name}");
         let is_it = |event: &&Event| event.args().last() == Some(&nonce.as_str());
@@ -160,7 +173,7 @@ impl<'a> Life<'a> {
         Ok(())
     }
 
-    /// The process as its last event shows it.
+    /// Returns the process of its last event.
     fn last(&self) -> &'a Value {
         &self.0[self.0.len() - 1].0["process"]
     }

@@ -128,7 +128,7 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(error.contains("is not a time: write 2026-11-23T13:46:20Z"), "{text}: {error}");
         }
-        assert!(parse("-soon").expect_err("no duration").contains("is no duration"));
+        assert!(parse("-soon").expect_err("no duration").contains("is not a duration"));
         assert!(parse_day("2h ago").expect_err("no day").contains("write yesterday, today"));
     }
 

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, BuildError, Context, Handler, Never, Setup};
+use whalewatch_core::{Batch, BuildError, ChainContext, Handler, Never, Setup};
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -15,11 +15,11 @@ impl Handler for Geo {
     type Options = GeoOptions;
     type Message = Never;
 
-    fn build(_: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) {
         cx.emit(batch);
     }
 }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Setup};
+use whalewatch_core::{Batch, BuildError, ChainContext, Handler, HandlerError, Setup};
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

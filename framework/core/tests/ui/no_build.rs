@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, Context, Handler, HandlerError, Never};
+use whalewatch_core::{Batch, ChainContext, Handler, HandlerError, Never};
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -15,7 +15,7 @@ impl Handler for Geo {
     type Options = GeoOptions;
     type Message = Never;
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
         Ok(())
     }

@@ -15,7 +15,7 @@ impl Handler for Geo {
     type Options = GeoOptions;
     type Message = Never;
 
-    fn build(_: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 }

@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, BuildError, Context, Handler, HandlerError, Never, Setup};
+use whalewatch_core::{Batch, BuildError, ChainContext, Handler, HandlerError, Never, Setup};
 
 #[derive(Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -13,11 +13,11 @@ struct Geo;
 impl Handler for Geo {
     const ABOUT: &'static str = "passes every event on";
 
-    fn build(_: &GeoOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &GeoOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         cx.emit(batch);
         Ok(())
     }

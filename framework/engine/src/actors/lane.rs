@@ -1,5 +1,5 @@
-//! The ways into and out of a stage: a lane for each chain, a feed for each tracker that its
-//! handler needs.
+//! The ways into and out of a stage: a lane for each chain, and a feed for each tracker that its
+//! handler observes.
 
 use std::sync::Arc;
 
@@ -7,67 +7,62 @@ use actix::{Message, Recipient};
 use flume::r#async::RecvStream;
 use whalewatch_core::{Batch, ChainId};
 
-use super::outlet::Outlet;
-use super::tracker::{LinkId, SendExisting, TrackerCounters};
-use crate::queue::Inlet;
+use super::output::Output;
+use super::tracker::{OutputId, TrackerCommand, TrackerCounters};
+use crate::queue::QueueSender;
 
-/// One chain through a handler.
-pub(crate) struct LaneSetup {
+/// A lane to be added to a stage: one chain's way through its handler.
+pub(crate) struct NewLane {
     pub(crate) chain: ChainId,
     pub(crate) from: flume::Receiver<Batch>,
-    /// None at the end of a chain.
-    pub(crate) to: Option<Inlet>,
-    /// Those that the chain's events come from.
+    /// `None` at the end of the chain.
+    pub(crate) to: Option<QueueSender>,
+    /// The trackers that the chain's events come from.
     pub(crate) trackers: Vec<Arc<TrackerCounters>>,
 }
 
-/// A tracker that the handler needs.
-pub(crate) struct FeedSetup {
+/// A feed to be added to a stage: the batches of a tracker that its handler observes.
+pub(crate) struct NewFeed {
     pub(crate) from: flume::Receiver<Batch>,
-    /// Which of the tracker's links this is.
-    pub(crate) link: LinkId,
+    /// Which of the tracker's outputs this is.
+    pub(crate) id: OutputId,
     pub(crate) counters: Arc<TrackerCounters>,
 }
 
-/// Tells a stage whom to ask for what existed before, once the trackers are there.
+/// What a stage can be told while it runs.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct FeedFrom {
-    pub(crate) feed: LinkId,
-    pub(crate) tracker: Recipient<SendExisting>,
+pub(crate) enum StageCommand {
+    /// The tracker of a feed is there, and can be asked for what existed before it watched.
+    Introduce { feed: OutputId, tracker: Recipient<TrackerCommand> },
+    /// A reload is about to add lanes: do not end when the last lane does.
+    ExpectLanes,
+    /// Add these lanes and feeds, and end with the last lane again.
+    Join { lanes: Vec<NewLane>, feeds: Vec<NewFeed> },
 }
 
-/// Puts a handler that runs into other chains.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) enum Attach {
-    /// Others are on their way: do not end when the last lane does.
-    Wait,
-    /// Here they are.
-    To { lanes: Vec<LaneSetup>, feeds: Vec<FeedSetup> },
-}
-
-/// A chain through a handler while it runs.
+/// One chain's way through a handler.
 pub(super) struct Lane {
     pub(super) chain: ChainId,
+    /// `None` once the chain's input has ended.
     pub(super) from: Option<RecvStream<'static, Batch>>,
-    pub(super) to: Option<Outlet>,
+    pub(super) to: Option<Output>,
     /// Whether the handler is the end of the chain.
     pub(super) last: bool,
-    /// Whether so much is in line that what the handler makes by itself is refused.
+    /// Whether so many events wait for the output that what the handler makes by itself is dropped.
     pub(super) full: bool,
     pub(super) trackers: Vec<Arc<TrackerCounters>>,
 }
 
 impl Lane {
-    pub(super) fn new(setup: LaneSetup) -> Self {
+    pub(super) fn new(new: NewLane) -> Self {
         Self {
-            chain: setup.chain,
-            from: Some(setup.from.into_stream()),
-            last: setup.to.is_none(),
-            to: setup.to.map(Outlet::new),
+            chain: new.chain,
+            from: Some(new.from.into_stream()),
+            last: new.to.is_none(),
+            to: new.to.map(Output::new),
             full: false,
-            trackers: setup.trackers,
+            trackers: new.trackers,
         }
     }
 
@@ -75,7 +70,7 @@ impl Lane {
         self.from.is_none() && self.to.is_none()
     }
 
-    /// Whether events that happened a while ago may still be on their way by it.
+    /// Whether events that happened a while ago may still arrive by this lane.
     pub(super) fn behind(&self) -> bool {
         self.from.as_ref().is_some_and(|from| !from.is_empty())
             || self.to.as_ref().is_some_and(|to| to.waiting() > 0)
@@ -83,22 +78,22 @@ impl Lane {
     }
 }
 
-/// What comes from a tracker that the handler needs.
+/// The batches of a tracker that the handler observes.
 pub(super) struct Feed {
     pub(super) from: RecvStream<'static, Batch>,
     pub(super) ended: bool,
-    pub(super) link: LinkId,
+    pub(super) id: OutputId,
     pub(super) counters: Arc<TrackerCounters>,
-    pub(super) tracker: Option<Recipient<SendExisting>>,
+    pub(super) tracker: Option<Recipient<TrackerCommand>>,
 }
 
 impl Feed {
-    pub(super) fn new(setup: FeedSetup) -> Self {
+    pub(super) fn new(new: NewFeed) -> Self {
         Self {
-            from: setup.from.into_stream(),
+            from: new.from.into_stream(),
             ended: false,
-            link: setup.link,
-            counters: setup.counters,
+            id: new.id,
+            counters: new.counters,
             tracker: None,
         }
     }

@@ -1,26 +1,26 @@
-//! The actors: [`tracker::Tracker`] and [`stage::Stage`], and the channels between them.
+//! The actors: [`tracker::Tracker`] and [`stage::Stage`], and what joins them.
 
+mod drain_timer;
 pub(crate) mod lane;
-pub(crate) mod outlet;
+pub(crate) mod output;
 pub(crate) mod stage;
-mod ticker;
 pub(crate) mod tracker;
 
 use std::sync::Arc;
 
-/// Tells one actor from all others of a run.
+/// Identifies one actor of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ActorId(pub(crate) u64);
 
-/// What an actor tells the system that runs it.
+/// What an actor reports to the system that runs it.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// It is ready to take events, or could not be made.
+    /// The actor is ready to take events, or could not be built.
     Built { id: ActorId, name: Arc<str>, result: Result<(), String> },
-    /// It failed for good: the run has to stop.
+    /// The actor failed for good: the run has to stop.
     Fatal { name: Arc<str>, message: String },
-    /// Whoever read its output is gone: the run ends quietly.
+    /// The reader of an output is gone: the run ends without an error.
     Closed,
-    /// It has taken and passed on everything and is gone.
+    /// The actor has passed on everything and has ended.
     Ended { id: ActorId },
 }

@@ -1,4 +1,4 @@
-//! `Tracker<E>`: drives a source and sends its events on in batches.
+//! `Tracker<E>`: the actor that drives a source and sends its events on in batches.
 
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -11,40 +11,40 @@ use actix::{Actor, ActorContext, ActorFuture, AsyncContext, Context, Handler, Me
 use tokio::io::unix::AsyncFd;
 use whalewatch_core::{Batch, Drain, Event, Source, SourceCounts, SourceError, Timestamp};
 
-use super::outlet::{Outlet, Sent};
-use super::ticker::{Ticker, watch};
+use super::drain_timer::{DrainTimer, watch};
+use super::output::{Output, Sent};
 use super::{ActorId, Report};
-use crate::queue::Inlet;
-use crate::recording::Tap;
+use crate::queue::QueueSender;
+use crate::recording::PartRecorder;
 
-/// Events in a batch at most. Measured on a prototype of three actors: 16 a batch 15 M events/s,
-/// 256 and more 30 M/s.
+/// The most events in a batch. Measured on a prototype of three actors: 15 M events/s with 16 events
+/// a batch, 30 M events/s with 256 and more.
 const BATCH: usize = 256;
 /// Batches taken in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
 
-/// Events in line for a chain whose queue is full, while others take theirs, from which on more are
-/// dropped for that chain.
-const MOST_WAITING: u64 = 16_384;
+/// Events that may wait for a chain whose queue is full while other chains take theirs. Beyond this,
+/// events are dropped for that chain.
+const MAX_WAITING_EVENTS: u64 = 16_384;
 
-/// How often at most a tracker says that events were lost.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The shortest time between two warnings of lost events.
+const WARNING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a source that was detached may go without saying that it has ended.
+/// How long a detached source may take to report its end.
 const LAST_DRAIN: Duration = Duration::from_secs(1);
 
-/// What a tracker has counted, for statistics.
+/// What a tracker has counted.
 #[derive(Debug, Default)]
 pub(crate) struct TrackerCounters {
     counts: Mutex<(SourceCounts, u64)>,
-    /// How old the newest event was when it was read, in nanoseconds.
+    /// The age of the newest event when it was read, in nanoseconds.
     lag: AtomicU64,
-    /// Whether a full channel keeps the tracker from taking what its source has.
+    /// Whether a full queue keeps the tracker from draining its source.
     behind: AtomicBool,
 }
 
 impl TrackerCounters {
-    /// What the source counted when it was last asked, and how many of its events went on.
+    /// What the source had counted when it was last asked, and how many of its events were sent.
     pub(crate) fn read(&self) -> (SourceCounts, u64) {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -54,7 +54,7 @@ impl TrackerCounters {
         self.behind.load(Relaxed)
     }
 
-    /// How old the newest event was when it was read.
+    /// The age of the newest event when it was read.
     pub(crate) fn lag(&self) -> Duration {
         Duration::from_nanos(self.lag.load(Relaxed))
     }
@@ -64,40 +64,39 @@ impl TrackerCounters {
     }
 }
 
-/// Stop taking in new events, send on what there is, end.
+/// What a tracker can be told while it runs.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Stop;
-
-/// Send what existed before watching began to the handler with this feed: it was made anew and
-/// knows nothing.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct SendExisting {
-    pub(crate) feed: LinkId,
+pub(crate) enum TrackerCommand {
+    /// Take in no new events, send what there is, end.
+    Stop,
+    /// Send what existed before watching began to the handler with this feed: it was built again
+    /// and knows nothing.
+    SendExisting { feed: OutputId },
+    /// Change the outputs.
+    Rewire(Rewiring),
 }
 
-/// Send to others from now on.
-#[derive(Message, Default)]
-#[rtype(result = "()")]
-pub(crate) struct Rewire {
-    /// Links to send no more to, once what is in line for them has gone.
-    pub(crate) remove: Vec<LinkId>,
-    pub(crate) feeds: Vec<Link>,
-    pub(crate) chains: Vec<Link>,
-    /// Whether to take nothing more from the source until the next of these messages.
-    pub(crate) hold: bool,
+/// A change of a tracker's outputs.
+#[derive(Default)]
+pub(crate) struct Rewiring {
+    /// Outputs to send nothing more to, once what waits for them has gone.
+    pub(crate) remove: Vec<OutputId>,
+    pub(crate) feeds: Vec<NewOutput>,
+    pub(crate) chains: Vec<NewOutput>,
+    /// Whether to take nothing more from the source until the next of these commands.
+    pub(crate) pause: bool,
 }
 
-/// Tells one way out of a tracker from all others.
+/// Identifies one output of a tracker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct LinkId(pub(crate) u64);
+pub(crate) struct OutputId(pub(crate) u64);
 
-/// A way out of a tracker.
+/// An output to be added to a tracker.
 #[derive(Clone)]
-pub(crate) struct Link {
-    pub(crate) id: LinkId,
-    pub(crate) to: Inlet,
+pub(crate) struct NewOutput {
+    pub(crate) id: OutputId,
+    pub(crate) to: QueueSender,
 }
 
 /// Drives a [`Source`] and sends its events on in batches: first to the handlers that need this
@@ -106,71 +105,71 @@ pub(crate) struct Tracker<E: Event> {
     id: ActorId,
     name: Arc<str>,
     source: Box<dyn Source<E>>,
-    feeds: Vec<(LinkId, Outlet)>,
-    chains: Vec<(LinkId, Outlet)>,
-    /// Those that get nothing more, with what is still in line for them.
-    leaving: Vec<Outlet>,
-    /// Whether nothing is taken from the source for the time being.
-    held: bool,
+    feeds: Vec<(OutputId, Output)>,
+    chains: Vec<(OutputId, Output)>,
+    /// Removed outputs for which batches still wait.
+    removed: Vec<Output>,
+    /// Whether a reload keeps the tracker from draining its source.
+    paused: bool,
     counters: Arc<TrackerCounters>,
     reports: flume::Sender<Report>,
-    tap: Option<Tap>,
-    /// There once the actor has started.
-    ticker: Option<Ticker>,
+    recorder: Option<PartRecorder>,
+    /// `None` until the actor has started.
+    timer: Option<DrainTimer>,
     wake: Option<AsyncFd<OwnedFd>>,
-    /// Whether there was nothing more at the last drain, so that the next one waits for a tick.
+    /// Whether the last drain found nothing more, so that the next one waits for a tick.
     waiting: bool,
     stopping: Option<Instant>,
     delivered: u64,
     last_batch: usize,
-    /// Losses that have been told of, and when that was.
-    told: u64,
-    last_told: Option<Instant>,
+    /// Losses that a warning has reported, and when.
+    reported_losses: u64,
+    last_warning: Option<Instant>,
 }
 
-/// How many outlets had no room for all that was in line.
+/// How many outputs still have batches that wait.
 struct Flushed {
     feeds_pending: usize,
     chains_pending: usize,
 }
 
-fn outlet(link: Link) -> (LinkId, Outlet) {
-    (link.id, Outlet::new(link.to))
+fn output(new: NewOutput) -> (OutputId, Output) {
+    (new.id, Output::new(new.to))
 }
 
-/// Where a tracker sends to and reports to.
-pub(crate) struct Links {
+/// What a tracker starts with, beside its source.
+pub(crate) struct TrackerSetup {
     pub(crate) id: ActorId,
     pub(crate) name: Arc<str>,
-    pub(crate) feeds: Vec<Link>,
-    pub(crate) chains: Vec<Link>,
+    pub(crate) feeds: Vec<NewOutput>,
+    pub(crate) chains: Vec<NewOutput>,
     pub(crate) counters: Arc<TrackerCounters>,
     pub(crate) reports: flume::Sender<Report>,
-    /// Takes down what is sent, if that is asked for.
-    pub(crate) tap: Option<Tap>,
+    /// Records what is sent, if there is a recording.
+    pub(crate) recorder: Option<PartRecorder>,
 }
 
 impl<E: Event> Tracker<E> {
-    pub(crate) fn new(source: Box<dyn Source<E>>, links: Links) -> Self {
+    pub(crate) fn new(source: Box<dyn Source<E>>, setup: TrackerSetup) -> Self {
         Self {
-            id: links.id,
-            name: links.name,
+            id: setup.id,
+            name: setup.name,
             source,
-            feeds: links.feeds.into_iter().map(outlet).collect(),
-            chains: links.chains.into_iter().map(outlet).collect(),
-            leaving: Vec::new(),
-            held: false,
-            counters: links.counters,
-            reports: links.reports,
-            tap: links.tap,
-            ticker: None,
+            feeds: setup.feeds.into_iter().map(output).collect(),
+            chains: setup.chains.into_iter().map(output).collect(),
+            removed: Vec::new(),
+            paused: false,
+            counters: setup.counters,
+            reports: setup.reports,
+            recorder: setup.recorder,
+            timer: None,
             wake: None,
             waiting: false,
             stopping: None,
             delivered: 0,
             last_batch: 0,
-            told: 0,
-            last_told: None,
+            reported_losses: 0,
+            last_warning: None,
         }
     }
 
@@ -181,8 +180,8 @@ impl<E: Event> Tracker<E> {
         let mut events = Vec::new();
         self.source.existing(&mut events)?;
         let batch = Batch::new(Arc::clone(&self.name), events);
-        if let Some(tap) = &self.tap {
-            tap.batch(&batch, true);
+        if let Some(recorder) = &self.recorder {
+            recorder.batch(&batch, true);
         }
         for (_, feed) in &mut self.feeds[feeds] {
             feed.push(batch.clone());
@@ -192,11 +191,11 @@ impl<E: Event> Tracker<E> {
 
     fn send_existing_again(&mut self, feeds: std::ops::Range<usize>) {
         if let Err(error) = self.send_existing(feeds) {
-            tracing::warn!(tracker = %self.name, %error, "what was there before could not be read again");
+            tracing::warn!(tracker = %self.name, %error, "cannot read again what existed before watching began");
         }
     }
 
-    /// Takes one batch from the source. Ready with whether it goes on.
+    /// Takes one batch from the source. Returns whether the source goes on.
     fn take(&mut self) -> Result<bool, SourceError> {
         let mut events = Vec::with_capacity(self.last_batch.next_power_of_two().clamp(16, BATCH));
         let drained = self.source.drain(&mut events, BATCH)?;
@@ -207,12 +206,12 @@ impl<E: Event> Tracker<E> {
         }
         self.delivered += events.len() as u64;
         self.send(events);
-        // A source that yields nothing has lost nothing either: loss is for want of room.
+        // A source that yields nothing has lost nothing: events are lost when there is no room.
         if drained != Drain::More && self.last_batch > 0 {
             self.count();
         }
         if drained != Drain::More {
-            self.tell_budgets();
+            self.send_budgets();
         }
         match drained {
             Drain::More => {}
@@ -228,30 +227,32 @@ impl<E: Event> Tracker<E> {
         Ok(true)
     }
 
-    /// Publishes the counters; loss is never silent.
+    /// Publishes the counters, and warns of losses.
     fn count(&mut self) {
         let counts = self.source.counts();
-        let gone = counts.lost + counts.invalid;
-        if gone > self.told && self.last_told.is_none_or(|at| at.elapsed() >= TELL_EVERY) {
+        let losses = counts.lost + counts.invalid;
+        if losses > self.reported_losses
+            && self.last_warning.is_none_or(|at| at.elapsed() >= WARNING_INTERVAL)
+        {
             tracing::warn!(
                 tracker = %self.name,
                 lost = counts.lost,
                 unreadable = counts.invalid,
                 "events were lost between the kernel and this program"
             );
-            self.told = gone;
-            self.last_told = Some(Instant::now());
+            self.reported_losses = losses;
+            self.last_warning = Some(Instant::now());
         }
         self.counters.write(counts, self.delivered);
     }
 
-    /// Sends what there is to tell of budgets, if there is anything.
-    fn tell_budgets(&mut self) {
-        let mut told = Vec::new();
-        self.source.budgets(&mut told);
-        if !told.is_empty() {
-            self.delivered += told.len() as u64;
-            self.send(told);
+    /// Sends the budget events that are due.
+    fn send_budgets(&mut self) {
+        let mut events = Vec::new();
+        self.source.budgets(&mut events);
+        if !events.is_empty() {
+            self.delivered += events.len() as u64;
+            self.send(events);
             self.count();
         }
     }
@@ -261,20 +262,21 @@ impl<E: Event> Tracker<E> {
             return;
         }
         let batch = Batch::new(Arc::clone(&self.name), events);
-        if let Some(tap) = &self.tap {
-            tap.batch(&batch, false);
+        if let Some(recorder) = &self.recorder {
+            recorder.batch(&batch, false);
         }
         for (_, feed) in &mut self.feeds {
             feed.push(batch.clone());
         }
         for (_, chain) in &mut self.chains {
-            chain.push_or_drop(batch.clone(), MOST_WAITING);
+            chain.push_or_drop(batch.clone(), MAX_WAITING_EVENTS);
         }
     }
 
-    /// Sends what is in line. While every chain's queue is full, nothing more is taken from the
-    /// source; while only some are, the others go on, and for these what is too much is dropped.
-    fn poll_outlets(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    /// Sends what waits. While the queues of all chains are full, nothing more is taken from the
+    /// source. While only some are full, the other chains go on, and the excess of the full ones is
+    /// dropped.
+    fn poll_outputs(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let flushed = self.poll_each(task);
         if flushed.chains_pending > 0 || flushed.feeds_pending > 0 {
             self.counters.behind.store(true, Relaxed);
@@ -283,21 +285,21 @@ impl<E: Event> Tracker<E> {
         if stuck || flushed.feeds_pending > 0 { Poll::Pending } else { Poll::Ready(()) }
     }
 
-    /// As [`Tracker::poll_outlets`], but ready only when nothing is left in any line.
-    fn poll_all_outlets(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    /// As [`Tracker::poll_outputs`], but ready only when nothing waits for any output.
+    fn poll_all_outputs(&mut self, task: &mut Task<'_>) -> Poll<()> {
         let flushed = self.poll_each(task);
-        let pending = flushed.chains_pending + flushed.feeds_pending + self.leaving.len();
+        let pending = flushed.chains_pending + flushed.feeds_pending + self.removed.len();
         if pending > 0 { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn poll_each(&mut self, task: &mut Task<'_>) -> Flushed {
-        // A chain that has ended early has counted what was on its way; a tracker only counts what
+        // A chain that has ended early has counted what was on its way; a tracker counts only what
         // it handed over.
         let mut pending =
-            |outlet: &mut Outlet| outlet.poll_flush(task, &mut Sent::default()).is_pending();
-        self.leaving.retain_mut(&mut pending);
-        let mut count = |outlets: &mut Vec<(LinkId, Outlet)>| {
-            outlets.iter_mut().map(|(_, outlet)| usize::from(pending(outlet))).sum()
+            |output: &mut Output| output.poll_flush(task, &mut Sent::default()).is_pending();
+        self.removed.retain_mut(&mut pending);
+        let mut count = |outputs: &mut Vec<(OutputId, Output)>| {
+            outputs.iter_mut().map(|(_, output)| usize::from(pending(output))).sum()
         };
         Flushed { feeds_pending: count(&mut self.feeds), chains_pending: count(&mut self.chains) }
     }
@@ -310,18 +312,18 @@ impl<E: Event> Tracker<E> {
             self.waiting = false;
             return Poll::Ready(());
         }
-        if let Some(ticker) = &mut self.ticker {
-            ready!(ticker.poll(task));
+        if let Some(timer) = &mut self.timer {
+            ready!(timer.poll(task));
         }
         self.waiting = false;
         Poll::Ready(())
     }
 
-    fn poll_pump(&mut self, task: &mut Task<'_>) -> Poll<()> {
+    fn poll(&mut self, task: &mut Task<'_>) -> Poll<()> {
         for _ in 0..TURN {
-            ready!(self.poll_outlets(task));
-            if self.held {
-                return Poll::Pending; // The message that lets it go wakes this.
+            ready!(self.poll_outputs(task));
+            if self.paused {
+                return Poll::Pending; // The next command wakes this.
             }
             if self.waiting {
                 ready!(self.poll_wait(task));
@@ -329,9 +331,7 @@ impl<E: Event> Tracker<E> {
             match self.take() {
                 Ok(true) => {}
                 Ok(false) => {
-                    ready!(self.poll_all_outlets(task));
-                    // Nothing is left in line: what comes next would be another drain, which finds
-                    // the same end.
+                    ready!(self.poll_all_outputs(task));
                     return Poll::Ready(());
                 }
                 Err(error) => {
@@ -347,8 +347,29 @@ impl<E: Event> Tracker<E> {
         Poll::Pending
     }
 
+    fn stop(&mut self) {
+        if self.stopping.is_none() {
+            self.source.detach();
+            self.stopping = Some(Instant::now());
+            self.waiting = false;
+            self.paused = false;
+        }
+    }
+
+    fn rewire(&mut self, change: Rewiring) {
+        for outputs in [&mut self.feeds, &mut self.chains] {
+            let removed = outputs.extract_if(.., |(id, _)| change.remove.contains(id));
+            self.removed.extend(removed.map(|(_, output)| output));
+        }
+        let known = self.feeds.len();
+        self.feeds.extend(change.feeds.into_iter().map(output));
+        self.chains.extend(change.chains.into_iter().map(output));
+        self.send_existing_again(known..self.feeds.len());
+        self.paused = change.pause && self.stopping.is_none();
+    }
+
     fn report(&self, report: Report) {
-        // The system outlives its actors; if it is gone, nobody is left to be told.
+        // The system outlives its actors; if it is gone, there is nobody to report to.
         self.reports.send(report).ok();
     }
 }
@@ -359,17 +380,17 @@ impl<E: Event> Actor for Tracker<E> {
     fn started(&mut self, ctx: &mut Self::Context) {
         let wake = self.source.wake().and_then(|fd| fd.try_clone_to_owned().ok());
         self.wake = wake.and_then(|fd| watch(fd).ok());
-        let ticker = Ticker::new(self.source.interval().max(Duration::from_millis(1)));
+        let timer = DrainTimer::new(self.source.interval().max(Duration::from_millis(1)));
         let existing = self.send_existing(0..self.feeds.len()).map_err(|e| e.to_string());
-        let result = match ticker {
-            Ok(ticker) => {
-                self.ticker = Some(ticker);
+        let result = match timer {
+            Ok(timer) => {
+                self.timer = Some(timer);
                 existing
             }
-            Err(error) => Err(format!("no timer for its drains: {error}")),
+            Err(error) => Err(format!("cannot create a timer for its drains: {error}")),
         };
         self.report(Report::Built { id: self.id, name: Arc::clone(&self.name), result });
-        ctx.spawn(Pump);
+        ctx.spawn(Drive);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -379,9 +400,9 @@ impl<E: Event> Actor for Tracker<E> {
 }
 
 /// Drives the tracker until its source has ended.
-struct Pump;
+struct Drive;
 
-impl<E: Event> ActorFuture<Tracker<E>> for Pump {
+impl<E: Event> ActorFuture<Tracker<E>> for Drive {
     type Output = ();
 
     fn poll(
@@ -390,46 +411,25 @@ impl<E: Event> ActorFuture<Tracker<E>> for Pump {
         ctx: &mut Context<Tracker<E>>,
         task: &mut Task<'_>,
     ) -> Poll<()> {
-        ready!(tracker.poll_pump(task));
+        ready!(tracker.poll(task));
         ctx.stop();
         Poll::Ready(())
     }
 }
 
-impl<E: Event> Handler<Stop> for Tracker<E> {
+impl<E: Event> Handler<TrackerCommand> for Tracker<E> {
     type Result = ();
 
-    fn handle(&mut self, _: Stop, _: &mut Self::Context) {
-        if self.stopping.is_none() {
-            self.source.detach();
-            self.stopping = Some(Instant::now());
-            self.waiting = false;
-            self.held = false;
+    fn handle(&mut self, command: TrackerCommand, _: &mut Self::Context) {
+        match command {
+            TrackerCommand::Stop => self.stop(),
+            TrackerCommand::SendExisting { feed } => {
+                let place = self.feeds.iter().position(|(id, _)| *id == feed);
+                if let Some(feed) = place {
+                    self.send_existing_again(feed..feed + 1);
+                }
+            }
+            TrackerCommand::Rewire(change) => self.rewire(change),
         }
-    }
-}
-
-impl<E: Event> Handler<SendExisting> for Tracker<E> {
-    type Result = ();
-
-    fn handle(&mut self, message: SendExisting, _: &mut Self::Context) {
-        let Some(feed) = self.feeds.iter().position(|(id, _)| *id == message.feed) else { return };
-        self.send_existing_again(feed..feed + 1);
-    }
-}
-
-impl<E: Event> Handler<Rewire> for Tracker<E> {
-    type Result = ();
-
-    fn handle(&mut self, message: Rewire, _: &mut Self::Context) {
-        for outlets in [&mut self.feeds, &mut self.chains] {
-            let gone = outlets.extract_if(.., |(id, _)| message.remove.contains(id));
-            self.leaving.extend(gone.map(|(_, outlet)| outlet));
-        }
-        let known = self.feeds.len();
-        self.feeds.extend(message.feeds.into_iter().map(outlet));
-        self.chains.extend(message.chains.into_iter().map(outlet));
-        self.send_existing_again(known..self.feeds.len());
-        self.held = message.hold && self.stopping.is_none();
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
     }
     for (part, input) in reader.handlers.iter_mut().zip(inputs) {
         if let Some(configured) = &mut part.configured {
-            configured.takes(input);
+            configured.set_input(input);
         }
     }
     refuse_without_directory(reader);
@@ -36,12 +36,17 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
 /// Refuses trackers that need the directory of containers if no handler publishes it.
 fn refuse_without_directory(reader: &mut Reader<'_>) {
     let registry = reader.registry;
-    let publishes = |name: &str| registry.handlers.get(name).is_some_and(|h| h.publishes());
+    let publishes =
+        |name: &str| registry.handlers.get(name).is_some_and(|h| h.properties().publishes);
     if reader.handlers.iter().any(|part| publishes(&part.type_name)) {
         return;
     }
-    let publishers: Vec<&str> =
-        registry.handlers.iter().filter(|(_, h)| h.publishes()).map(|(name, _)| &**name).collect();
+    let publishers: Vec<&str> = registry
+        .handlers
+        .iter()
+        .filter(|(_, h)| h.properties().publishes)
+        .map(|(name, _)| &**name)
+        .collect();
     let refused: Vec<Diagnostic> = reader
         .trackers
         .iter()
@@ -74,24 +79,25 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
     for (place, (handler, at)) in chain.through.iter().enumerate() {
         let part = &reader.handlers[*handler];
         let kind = &registry.handlers[&part.type_name];
+        let properties = kind.properties();
         let (name, last) = (&part.name, place + 1 == chain.through.len());
         let mut wrong = Vec::new();
-        if let Accepts::Only(names) = kind.accepts() {
+        if let Accepts::Only(names) = properties.accepts {
             for schema in flowing.iter().filter(|schema| !names.contains(&schema.base_name())) {
                 let message = format!("handler \"{name}\" does not accept {} events", schema.name);
                 let hint = format!("it accepts only {} events", names.join(", "));
                 wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
             }
         }
-        if !kind.passes_on() && !last {
+        if !properties.passes_on && !last {
             let message =
                 format!("handler \"{name}\" does not pass events on, so no handler can follow it");
             wrong
                 .push(Diagnostic::new(at.clone(), message).hint("move it to the end of the chain"));
         }
-        if !kind.output() && last {
+        if !properties.output && last {
             let message = format!("the chain ends with \"{name}\", which is not an output");
-            let outputs = registry.handlers.iter().filter(|(_, h)| h.output());
+            let outputs = registry.handlers.iter().filter(|(_, h)| h.properties().output);
             let outputs = outputs.map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
             wrong.push(
                 Diagnostic::new(at.clone(), message).hint(format!("end it with one of: {outputs}")),
@@ -102,12 +108,12 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
             add(&mut inputs[*handler], schema.clone());
         }
         for schema in &mut flowing {
-            if let Some(extended) = kind.extends(schema) {
+            if let Some(extended) = kind.extended(schema) {
                 *schema = extended;
             }
         }
         let configured = reader.handlers[*handler].configured.as_ref();
-        for schema in configured.map(|handler| handler.adds()).unwrap_or_default() {
+        for schema in configured.map(|handler| handler.added()).unwrap_or_default() {
             add(&mut flowing, schema);
         }
     }
@@ -124,8 +130,8 @@ fn needs(reader: &mut Reader<'_>) -> Vec<Vec<usize>> {
     for handler in 0..reader.handlers.len() {
         let part = &reader.handlers[handler];
         let (name, span) = (part.name.clone(), part.span.clone());
-        let needed = part.configured.as_ref().map(|h| h.needs()).unwrap_or_default();
-        for type_name in needed {
+        let observed = part.configured.as_ref().map(|h| h.properties().observed);
+        for &type_name in observed.unwrap_or_default() {
             if !reader.registry.trackers.contains_key(type_name) {
                 let message = format!(
                     "handler \"{name}\" needs the tracker type \"{type_name}\", which this program \

@@ -72,12 +72,12 @@ pub(super) fn read_document(
             "handlers" => reader.declared(&value, Reader::handler),
             "chains" => chains = Some(value),
             "tests" => tests = Some(value),
-            name if registry.handlers.get(name).is_some_and(|h| h.shared()) => {
+            name if registry.handlers.get(name).is_some_and(|h| h.properties().shared) => {
                 let name = name.to_owned();
                 reader.handler(&name, key.span(), value, Some(&name));
             }
             name => {
-                let shared = registry.handlers.iter().filter(|(_, h)| h.shared());
+                let shared = registry.handlers.iter().filter(|(_, h)| h.properties().shared);
                 let known = shared.map(|(name, _)| &**name);
                 let known = ["trackers", "handlers", "chains", "tests"].into_iter().chain(known);
                 let hint = suggest(name, known);
@@ -113,7 +113,7 @@ fn plan(
     let registry = reader.registry;
     let handlers = reader.handlers.into_iter().map(|part| {
         Some(PlannedHandler {
-            shared: registry.handlers.get(&part.type_name)?.shared(),
+            shared: registry.handlers.get(&part.type_name)?.properties().shared,
             name: part.name,
             type_name: part.type_name,
             queue: part.queue,

@@ -1,26 +1,26 @@
-//! What a plan changes in what runs.
+//! The difference between a plan and what runs.
 
 use std::collections::{BTreeSet, HashSet};
 
 use super::Live;
 use crate::actors::ActorId;
-use crate::actors::tracker::LinkId;
+use crate::actors::tracker::OutputId;
 use crate::plan::{Plan, PlannedChain};
 
-/// What of all that runs goes on, and what is new.
+/// Which parts go on, and which are new.
 pub(super) struct Change {
     pub(super) kept_trackers: HashSet<ActorId>,
-    /// For each of the plan's trackers, which running one it is.
+    /// For each of the plan's trackers, the running one with the same identity.
     pub(super) trackers: Vec<Option<ActorId>>,
-    /// The plan's trackers that are to be opened.
+    /// The plan's trackers that must be opened.
     pub(super) new_trackers: Vec<usize>,
-    /// Shared handlers that go on.
+    /// The shared handlers that go on.
     pub(super) kept_stages: HashSet<ActorId>,
-    /// For each of the plan's handlers, which running one it is, if it is a shared one.
+    /// For each of the plan's handlers, the running one with the same identity; shared ones only.
     pub(super) stages: Vec<Option<ActorId>>,
-    /// Signatures of the chains that go on.
+    /// The signatures of the chains that go on.
     pub(super) kept_chains: HashSet<Vec<String>>,
-    /// The plan's chains that are to be made.
+    /// The plan's chains that must be built.
     pub(super) new_chains: Vec<usize>,
 }
 
@@ -60,15 +60,15 @@ impl Change {
         }
     }
 
-    /// The plan's handlers that are to be made.
+    /// The plan's handlers that must be built.
     pub(super) fn new_handlers(&self, plan: &Plan) -> BTreeSet<usize> {
         let chains = self.new_chains.iter().map(|&chain| &plan.chains[chain]);
-        let standing = chains.flat_map(|chain| chain.through.iter().copied());
-        standing.filter(|&handler| self.stages[handler].is_none()).collect()
+        let used = chains.flat_map(|chain| chain.through.iter().copied());
+        used.filter(|&handler| self.stages[handler].is_none()).collect()
     }
 
     /// The handlers that end.
-    pub(super) fn going(&self, live: &Live) -> HashSet<ActorId> {
+    pub(super) fn ending_stages(&self, live: &Live) -> HashSet<ActorId> {
         let gone = live.chains.iter().filter(|chain| !self.kept_chains.contains(&chain.signature));
         let own = gone.flat_map(|chain| chain.own.iter().copied());
         let shared = live.stages.iter().filter(|stage| stage.shared.is_some());
@@ -76,33 +76,33 @@ impl Change {
         own.chain(shared).collect()
     }
 
-    /// The links of a tracker that lead to what ends.
-    pub(super) fn links_to_cut(&self, live: &Live, tracker: ActorId) -> Vec<LinkId> {
-        let going = self.going(live);
+    /// The outputs of a tracker that lead to parts that end.
+    pub(super) fn outputs_to_remove(&self, live: &Live, tracker: ActorId) -> Vec<OutputId> {
+        let ending = self.ending_stages(live);
         let gone = live.chains.iter().filter(|chain| !self.kept_chains.contains(&chain.signature));
-        let chains = gone.flat_map(|chain| &chain.links);
-        let stages = live.stages.iter().filter(|stage| going.contains(&stage.id));
+        let chains = gone.flat_map(|chain| &chain.inputs);
+        let stages = live.stages.iter().filter(|stage| ending.contains(&stage.id));
         let feeds = stages.flat_map(|stage| &stage.feeds);
         let of = chains.chain(feeds).filter(|(from, _)| *from == tracker);
-        of.map(|(_, link)| *link).collect()
+        of.map(|(_, output)| *output).collect()
     }
 
-    /// Whether a tracker that goes on has anything to do with what changes.
-    pub(super) fn touches(&self, live: &Live, tracker: ActorId) -> bool {
-        // Whatever is new may want it; what happens meanwhile waits in its source.
-        !self.links_to_cut(live, tracker).is_empty() || !self.new_chains.is_empty()
+    /// Whether the change concerns a tracker that goes on.
+    pub(super) fn concerns(&self, live: &Live, tracker: ActorId) -> bool {
+        // Any new part may use the tracker. What happens meanwhile waits in its source.
+        !self.outputs_to_remove(live, tracker).is_empty() || !self.new_chains.is_empty()
     }
 }
 
-/// The trackers that a chain's events come from, and those that feed the handlers that stand in it
-/// alone.
+/// The trackers that a chain's events come from, and those that feed the handlers that are in this
+/// chain only.
 fn sources<'a>(plan: &'a Plan, chain: &'a PlannedChain) -> impl Iterator<Item = usize> + 'a {
     let own = |handler: &usize| !plan.handlers[*handler].shared && chain.through.contains(handler);
     let fed = plan.trackers.iter().enumerate().filter(move |(_, t)| t.needed_by.iter().any(own));
     chain.from.iter().copied().chain(fed.map(|(tracker, _)| tracker))
 }
 
-/// A chain's name and the identities of all its parts.
+/// The chain's name and the identities of all its parts.
 pub(super) fn signature(plan: &Plan, chain: &PlannedChain) -> Vec<String> {
     let from = sources(plan, chain).map(|tracker| plan.trackers[tracker].identity());
     let through = chain.through.iter().map(|&handler| plan.handlers[handler].identity());

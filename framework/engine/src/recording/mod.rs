@@ -14,7 +14,7 @@ mod write;
 
 pub use read::RecordingError;
 pub(crate) use read::{Answers, Item, Reader, What};
-pub(crate) use write::Tap;
+pub(crate) use write::PartRecorder;
 pub use write::{Recorder, RecorderEnd};
 
 /// Version of the format. Recordings of another version are refused.

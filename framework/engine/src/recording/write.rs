@@ -40,9 +40,9 @@ struct Part {
     type_name: Arc<str>,
 }
 
-/// A recorder for one tracker or handler.
+/// Records what one part of the run sends or hears.
 #[derive(Clone)]
-pub(crate) struct Tap {
+pub(crate) struct PartRecorder {
     recorder: Recorder,
     part: Part,
 }
@@ -65,10 +65,10 @@ impl Recorder {
         Ok((Self { to: to.clone() }, RecorderEnd { to, thread }))
     }
 
-    /// Returns a recorder for the part with this name and type.
-    pub(crate) fn tap(&self, name: &Arc<str>, type_name: &str) -> Tap {
+    /// Returns the recorder for the part with this name and type.
+    pub(crate) fn part(&self, name: &Arc<str>, type_name: &str) -> PartRecorder {
         let part = Part { name: Arc::clone(name), type_name: type_name.into() };
-        Tap { recorder: self.clone(), part }
+        PartRecorder { recorder: self.clone(), part }
     }
 
     fn take(&self, entry: Entry) {
@@ -88,26 +88,26 @@ impl RecorderEnd {
     }
 }
 
-impl Tap {
+impl PartRecorder {
     /// Records a batch that the tracker sends.
     pub(crate) fn batch(&self, batch: &Batch, existing: bool) {
         let (at, tracker) = (Timestamp::now(), self.part.clone());
         self.recorder.take(Entry::Batch { at, tracker, existing, batch: batch.clone() });
     }
 
-    /// Records a message from one of the handler's helper threads.
-    pub(crate) fn heard(&self, text: String) {
+    /// Records a message that a handler got from one of its helper threads.
+    pub(crate) fn message(&self, text: String) {
         let handler = self.part.name.to_string();
         self.recorder.take(Entry::Line(Line::Heard { at: Timestamp::now(), handler, text }));
     }
 
     /// Returns the live [`Outside`], whose answers are recorded.
     pub(crate) fn outside(&self) -> Outside {
-        let tap = self.clone();
+        let part = self.clone();
         Outside::live(Some(Box::new(move |question, answer| {
-            tap.recorder.take(Entry::Line(Line::Answer {
+            part.recorder.take(Entry::Line(Line::Answer {
                 at: Timestamp::now(),
-                handler: tap.part.name.to_string(),
+                handler: part.part.name.to_string(),
                 question: question.to_owned(),
                 answer: answer.map(str::to_owned),
             }));

@@ -88,15 +88,15 @@ pub(crate) struct Collect(Named);
 
 impl Handler for Collect {
     const ABOUT: &'static str = "notes what comes";
-    const OUTPUT: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for (tick, _) in batch.typed::<Tick>().expect("only ticks come here") {
             note(&self.0.note, tick.0.to_string());
         }
@@ -111,16 +111,15 @@ pub(crate) struct Block(Named);
 
 impl Handler for Block {
     const ABOUT: &'static str = "blocks";
-    const OUTPUT: bool = true;
-    const BLOCKING: bool = true;
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output().blocking();
 
-    fn build(options: &Named, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self(options.clone()))
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         note(&self.0.note, "blocked");
         await_note(&self.0.note, "go");
         note(&self.0.note, format!("took {}", numbers(&batch)));
@@ -138,19 +137,15 @@ pub(crate) struct Nothing {}
 
 impl Handler for Even {
     const ABOUT: &'static str = "keeps even numbers";
-    const ACCEPTS: Accepts = Accepts::Only(&["tick"]);
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(
-        &mut self,
-        mut batch: Batch,
-        cx: &mut Context<'_, Never>,
-    ) -> Result<(), HandlerError> {
+    fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         let accessor = batch.schema().find("tick.number").expect("ticks have a number").1;
         let gone = batch.retain(|e| matches!(e.value(accessor), Value::Uint(n) if n % 2 == 0));
         cx.filtered(gone);
@@ -163,30 +158,28 @@ impl Handler for Even {
 pub(crate) struct Manager(Named);
 
 impl Handler for Manager {
-    const ABOUT: &'static str = "stands for a container manager";
-    const SHARED: bool = true;
+    const ABOUT: &'static str = "acts as a container manager";
     type Options = Named;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["ticks"]);
 
-    fn needs(_: &Named) -> Vec<&'static str> {
-        vec!["ticks"]
-    }
-
-    fn build(options: &Named, setup: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &Named, setup: &Setup) -> Result<Self, BuildError> {
         note(&options.note, format!("built for {} chains", setup.chains.len()));
         Ok(Self(options.clone()))
     }
 
-    fn observe(&mut self, batch: &Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
-        note(&self.0.note, format!("observed {}", numbers(batch)));
-        Ok(())
-    }
-
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().is_some() {
             note(&self.0.note, format!("handled {}", numbers(&batch)));
         }
         cx.emit(batch);
+        Ok(())
+    }
+}
+
+impl Observe for Manager {
+    fn observe(&mut self, batch: &Batch, _: &mut Context<'_>) -> Result<(), HandlerError> {
+        note(&self.0.note, format!("observed {}", numbers(batch)));
         Ok(())
     }
 }
@@ -209,15 +202,16 @@ pub(crate) struct UnluckyOptions {
 
 impl Handler for Unlucky {
     const ABOUT: &'static str = "fails at 13";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = UnluckyOptions;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(options: &UnluckyOptions, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(options: &UnluckyOptions, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self { options: options.clone(), held: Vec::new() })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if batch.typed::<Tick>().expect("ticks").any(|(tick, _)| tick.0 == 13) {
             if self.options.fails {
                 let message = String::from("thirteen");
@@ -233,7 +227,7 @@ impl Handler for Unlucky {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         for batch in self.held.drain(..) {
             cx.emit(batch);
         }
@@ -246,15 +240,16 @@ pub(crate) struct Always;
 
 impl Handler for Always {
     const ABOUT: &'static str = "always fails";
-    const ON_FAILURE: OnFailure = OnFailure::Restart { max_per_minute: 2 };
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().on_failure(OnFailure::Restart { max_per_minute: 2 });
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         panic!("always");
     }
 }
@@ -264,15 +259,15 @@ pub(crate) struct Closes;
 
 impl Handler for Closes {
     const ABOUT: &'static str = "closes";
-    const OUTPUT: bool = true;
     type Options = Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(_: &Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &Nothing, _: &Setup) -> Result<Self, BuildError> {
         Ok(Self)
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         Err(HandlerError::Closed)
     }
 }
@@ -298,7 +293,7 @@ impl Handler for Later {
     fn handle(
         &mut self,
         batch: Batch,
-        cx: &mut Context<'_, &'static str>,
+        cx: &mut ChainContext<'_, &'static str>,
     ) -> Result<(), HandlerError> {
         self.held.push((cx.chain(), batch));
         let mailbox = self.mailbox.clone();
@@ -327,7 +322,7 @@ impl Handler for Later {
         Ok(())
     }
 
-    fn end(&mut self, cx: &mut Context<'_, &'static str>) -> Result<(), HandlerError> {
+    fn end(&mut self, cx: &mut ChainContext<'_, &'static str>) -> Result<(), HandlerError> {
         for (chain, batch) in self.held.drain(..) {
             cx.emit_to(chain, batch);
         }
@@ -350,9 +345,14 @@ impl Handler for Alarm {
         Ok(Self::default())
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, ChainId>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, ChainId>,
+    ) -> Result<(), HandlerError> {
         if self.held.is_empty() {
-            cx.after(Duration::from_millis(100), cx.chain());
+            let chain = cx.chain();
+            cx.after(Duration::from_millis(100), chain);
         }
         self.held.push(batch);
         Ok(())

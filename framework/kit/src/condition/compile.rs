@@ -1,4 +1,5 @@
-//! From a condition to a [`Test`] for events of one type: finds the fields and checks the types.
+//! Compiler: turns a condition into a [`Test`] for events of one type. Resolves the fields and
+//! checks the types.
 
 use whalewatch_core::{Accessor, Problem, Schema, Type};
 
@@ -8,16 +9,16 @@ use crate::{Extra, fields, subject};
 
 mod methods;
 
-/// How many times in all the conditions of `exists` and `all` may be repeated for the items of
-/// literal lists: those stand in each other, and each level multiplies.
+/// The most copies of conditions that `exists` and `all` make for the items of literal lists.
+/// Nested lists multiply.
 const MOST_REPEATS: usize = 10_000;
 
-/// Compiles a condition for events that look like `schema`; a field that only others of the `known`
-/// schemas have is null in these. Without `known` every field that `schema` lacks is. Events have
-/// the `extra` fields, too.
+/// Compiles a condition for events of the type `schema`, which have the `extra` fields, too. A
+/// field that only other `known` types have is null. Without `known`, any field that `schema` lacks
+/// is.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// Every problem found.
 pub(crate) fn compile(
     condition: &Node,
     key: &str,
@@ -33,20 +34,20 @@ pub(crate) fn compile(
 }
 
 struct Compiler<'a> {
-    /// The option that the condition stands in.
+    /// The option that has the condition.
     key: &'a str,
     schema: &'a Schema,
     known: Option<&'a [Schema]>,
     extra: &'a [Extra],
-    /// Names that `exists` and `all` gave to elements, the innermost last.
+    /// Names of the elements in the enclosing `exists` and `all`, the innermost last.
     bound: Vec<Bound>,
-    /// How many lists of an event it is inside of.
+    /// The number of enclosing `exists` and `all` over a field.
     lists: usize,
     repeats: usize,
     problems: Vec<Problem>,
 }
 
-/// A name for the element of a list that `exists` or `all` is at.
+/// The name that `exists` or `all` gives to the current element.
 struct Bound {
     name: String,
     element: Element,
@@ -55,12 +56,11 @@ struct Bound {
 enum Element {
     /// An item of a literal list.
     Item(Operand),
-    /// An element of a list of the event's: the condition is inside of that many lists, this one
-    /// counted.
+    /// An element of a list in a field; the number is how deep the list is nested, from 1.
     Of(usize),
 }
 
-/// What a part of a condition yields.
+/// The value of a part of a condition.
 #[derive(Clone)]
 enum Operand {
     Null,
@@ -70,16 +70,16 @@ enum Operand {
     Texts(Accessor),
     Time(Accessor),
     List(Vec<Node>),
-    /// Not a field but what several fields are in: `container`.
+    /// A group of fields: `container`.
     Object(Vec<Accessor>),
     /// A field that these events never have.
     Absent,
-    /// A problem with it is told already.
+    /// An error that is already reported.
     Wrong,
 }
 
 impl Operand {
-    fn kind(&self) -> &'static str {
+    fn type_name(&self) -> &'static str {
         match self {
             Self::Null | Self::Absent | Self::Wrong => "null",
             Self::Flag(_) => "a bool",
@@ -87,11 +87,11 @@ impl Operand {
             Self::Text(_) => "a string",
             Self::Texts(_) | Self::List(_) => "a list",
             Self::Time(_) => "a timestamp",
-            Self::Object(_) => "an object",
+            Self::Object(_) => "a group of fields",
         }
     }
 
-    /// Holds if an event lacks it.
+    /// Returns a test for null.
     fn is_null(&self) -> Test {
         match self {
             Self::Null | Self::Absent => Test::Const(true),
@@ -112,25 +112,24 @@ impl Operand {
 }
 
 impl Compiler<'_> {
-    /// Takes down a problem; the comma after what [`describe`] says last is left out.
-    fn problem(&mut self, at: usize, message: impl AsRef<str>) -> &mut Problem {
-        let message = message.as_ref().trim_end_matches(',');
+    /// Adds a problem, and returns it so that a hint can be set.
+    fn problem(&mut self, at: usize, message: impl Into<String>) -> &mut Problem {
         self.problems.push(Problem::new(self.key, message).at(at));
         let last = self.problems.len() - 1;
         &mut self.problems[last]
     }
 
-    /// A part that must hold or not.
+    /// Compiles a part that must be true or false.
     fn test(&mut self, node: &Node) -> Test {
         match self.operand(node) {
             Operand::Flag(Flag::Test(test)) => *test,
             Operand::Flag(Flag::Field(field)) => Test::Flag(field),
             Operand::Absent | Operand::Wrong => Test::Const(false),
             other => {
-                let message = format!("{} is no condition", describe(node, &other));
+                let message = format!("{} is not a condition", describe(node, &other));
                 let hint = match other {
                     Operand::Object(_) => "compare it: `… != null`",
-                    Operand::List(_) | Operand::Texts(_) => "ask for an element: `… in …`",
+                    Operand::List(_) | Operand::Texts(_) => "look for an element: `… in …`",
                     _ => "compare it: `… == …`",
                 };
                 self.problem(node.at, message).hint = Some(hint.to_owned());
@@ -194,11 +193,11 @@ impl Compiler<'_> {
             return Operand::Absent;
         }
         let hint = fields::hint_in_condition(path, known, self.extra);
-        self.problem(at, format!("no event here has a field `{path}`")).hint = hint;
+        self.problem(at, format!("no incoming event has a field `{path}`")).hint = hint;
         Operand::Wrong
     }
 
-    /// What a name stands for that `exists` or `all` gave.
+    /// Returns the element that `exists` or `all` gave this name, if one did.
     fn element(&mut self, path: &str, at: usize) -> Option<Operand> {
         let (first, rest) = path.split_once('.').unwrap_or((path, ""));
         let bound = self.bound.iter().rev().find(|bound| bound.name == first)?;
@@ -261,23 +260,23 @@ impl Compiler<'_> {
             | (Operand::Absent, Operand::Texts(_)) => Test::Const(false),
             (of, Operand::Texts(_)) => {
                 let of = describe(item, &of);
-                let list = describe_name(list).unwrap_or_default();
-                self.problem(item.at, format!("{list}a list of strings, cannot hold {of}"));
+                let list = describe_as(list, "a list of strings");
+                self.problem(item.at, format!("{list} cannot contain {of}"));
                 Test::Const(false)
             }
             (_, other) => {
                 let message =
-                    format!("right of `in` stands a list, not {}", describe(list, &other));
+                    format!("`in` needs a list on its right, not {}", describe(list, &other));
                 let text = matches!(other, Operand::Text(_));
                 self.problem(list.at, message).hint =
-                    text.then(|| "for a part of a text, write `text.contains(part)`".to_owned());
+                    text.then(|| "to search in a string, write `string.contains(part)`".to_owned());
                 Test::Const(false)
             }
         }
     }
 
-    /// `item in [a, b, …]`: sorted where all is known beforehand, else one comparison after the
-    /// other.
+    /// `item in [a, b, …]`: a search in a sorted list if all items are constants, else one
+    /// comparison for each item.
     fn one_of(&mut self, node: &Node, item: &Operand, items: &[Node]) -> Test {
         if let Operand::Number(Number::Field(field)) = item
             && let Some(mut numbers) = constants(items, |expr| match expr {
@@ -305,26 +304,24 @@ impl Compiler<'_> {
     }
 }
 
-/// The value of each item, if each has such a value.
+/// Returns the value of each item, or `None` if one has none.
 fn constants<T>(items: &[Node], value: impl Fn(&Expr) -> Option<T>) -> Option<Vec<T>> {
     items.iter().map(|item| value(&item.expr)).collect()
 }
 
-/// "`process.pid`, " for a field.
-fn describe_name(node: &Node) -> Option<String> {
+/// Returns "`process.pid` (a number)" for a field, or "a number" for anything else.
+fn describe(node: &Node, operand: &Operand) -> String {
+    describe_as(node, operand.type_name())
+}
+
+fn describe_as(node: &Node, type_name: &str) -> String {
     match &node.expr {
-        Expr::Path(path) => Some(format!("`{path}`, ")),
-        _ => None,
+        Expr::Path(path) => format!("`{path}` ({type_name})"),
+        _ => type_name.to_owned(),
     }
 }
 
-/// "`process.pid`, a number," or "a number".
-fn describe(node: &Node, operand: &Operand) -> String {
-    let kind = operand.kind();
-    describe_name(node).map_or_else(|| kind.to_owned(), |name| format!("{name}{kind},"))
-}
-
-/// What to write instead of `right`, so that it can be compared with `left`.
+/// Suggests what to write instead of `right` so that it can be compared with `left`.
 fn mismatch_hint(left: &Operand, right: &Operand, right_node: &Node) -> Option<String> {
     match (left, right, &right_node.expr) {
         (Operand::Number(_), Operand::Text(_), Expr::Text(text)) => {
@@ -334,11 +331,15 @@ fn mismatch_hint(left: &Operand, right: &Operand, right_node: &Node) -> Option<S
         (Operand::Flag(_), _, Expr::Number(_) | Expr::Text(_)) => {
             Some("write true or false".to_owned())
         }
-        (Operand::Object(_), ..) => Some("an object can be compared with null only".to_owned()),
-        (Operand::Texts(_), Operand::Text(_), _) => {
-            Some("for an element of a list, write `element in list`".to_owned())
+        (Operand::Object(_), ..) => {
+            Some("a group of fields can only be compared with null".to_owned())
         }
-        (_, Operand::List(_), _) => Some("for one of several, write `… in [a, b]`".to_owned()),
+        (Operand::Texts(_), Operand::Text(_), _) => {
+            Some("to look for an element, write `element in list`".to_owned())
+        }
+        (_, Operand::List(_), _) => {
+            Some("to compare with several values, write `… in [a, b]`".to_owned())
+        }
         _ => None,
     }
 }

@@ -1,11 +1,12 @@
-//! What is left of a compiled condition once it is known of which kind an event is.
+//! Simplifies a compiled condition for events of one kind.
 
 use whalewatch_core::Accessor;
 
 use super::program::{Flag, Number, Test, Text};
 
 impl Test {
-    /// The same condition for events of one kind: what hangs on the kind alone is decided.
+    /// Returns the condition for events of one kind: parts that depend only on the kind become
+    /// constants.
     pub(crate) fn for_kind(&self, kind: &str) -> Self {
         let text = |text: &Text| match text {
             Text::Field(Accessor::Kind) => Text::Const(kind.as_bytes().into()),
@@ -30,10 +31,10 @@ impl Test {
             Self::IsNull(Accessor::Kind | Accessor::Time) => Self::Const(false),
             other => other.clone(),
         };
-        if folded.is_known() { Self::Const(folded.holds(&Nothing, None)) } else { folded }
+        if folded.is_known() { Self::Const(folded.holds(&NoFields, None)) } else { folded }
     }
 
-    /// Whether it asks for no field, so that it holds for all events or for none.
+    /// Whether it reads no field, so that it holds for all events or for none.
     fn is_known(&self) -> bool {
         let known = |text: &Text| matches!(text, Text::Const(_));
         match self {
@@ -45,7 +46,8 @@ impl Test {
     }
 }
 
-/// Parts joined by `&&` or, where one that holds decides, by `||`.
+/// Simplifies parts joined by `||` or `&&`. `decisive` is the value of a part that decides the
+/// whole: true for `||`, false for `&&`.
 fn joined(tests: &[Test], kind: &str, decisive: bool) -> Test {
     let mut left: Vec<Test> = Vec::new();
     for test in tests {
@@ -70,10 +72,10 @@ fn flag(flag: &Flag, kind: &str) -> Flag {
     }
 }
 
-/// What has no fields.
-struct Nothing;
+/// A subject without fields.
+struct NoFields;
 
-impl crate::Subject for Nothing {
+impl crate::Subject for NoFields {
     fn value(&self, _: Accessor) -> whalewatch_core::Value<'_> {
         whalewatch_core::Value::Null
     }

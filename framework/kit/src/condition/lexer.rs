@@ -1,4 +1,4 @@
-//! From text to tokens, as CEL has them.
+//! Lexer: splits a condition into the tokens of CEL.
 
 use std::str::Chars;
 
@@ -6,20 +6,20 @@ use super::syntax::SyntaxError;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Token {
-    /// A name, also a reserved one.
+    /// An identifier or a reserved word.
     Name(String),
-    /// Digits without a sign, and whether a `u` followed.
+    /// A number without its sign, and whether it has the suffix `u`.
     Number(u64, bool),
     Text(String),
     Sign(&'static str),
     End,
 }
 
-/// Longer ones first.
+/// Longer signs come first, so that `<=` is not read as `<`.
 const SIGNS: &[&str] =
     &["==", "!=", "<=", ">=", "&&", "||", "<", ">", "!", "(", ")", "[", "]", ",", ".", "-"];
 
-/// Every token with its offset; the last is [`Token::End`].
+/// Returns every token with its byte offset. The last one is [`Token::End`].
 pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
     let mut tokens = Vec::new();
     let mut rest = text;
@@ -30,7 +30,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
             tokens.push((Token::End, at));
             return Ok(tokens);
         };
-        let (token, after) = if let Some((raw, body)) = text_start(rest) {
+        let (token, after) = if let Some((raw, body)) = string_start(rest) {
             quoted(body, raw).map_err(|message| SyntaxError::new(at, message))?
         } else if first.is_ascii_alphabetic() || first == '_' {
             let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -41,7 +41,7 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<(Token, usize)>, SyntaxError> {
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
             (Token::Sign(sign), &rest[sign.len()..])
         } else {
-            return Err(stray(at, first));
+            return Err(unexpected(at, first));
         };
         tokens.push((token, at));
         rest = after;
@@ -59,19 +59,19 @@ fn skip_space(mut text: &str) -> &str {
     }
 }
 
-fn stray(at: usize, c: char) -> SyntaxError {
+fn unexpected(at: usize, c: char) -> SyntaxError {
     let hint = match c {
         '=' => "to compare, write `==`",
         '&' => "for \"and\", write `&&`",
         '|' => "for \"or\", write `||`",
-        '“' | '”' | '‘' | '’' | '`' => "quote text with ' or \"",
+        '“' | '”' | '‘' | '’' | '`' => "quote strings with ' or \"",
         '+' | '*' | '/' | '%' | '?' | ':' | '{' | '}' => {
             let message = format!("`{c}` is not supported in a condition");
             return SyntaxError::new(at, message);
         }
-        _ => return SyntaxError::new(at, format!("{c:?} has no meaning here")),
+        _ => return SyntaxError::new(at, format!("unexpected character {c:?}")),
     };
-    SyntaxError::new(at, format!("`{c}` has no meaning here")).hint(hint)
+    SyntaxError::new(at, format!("unexpected `{c}`")).hint(hint)
 }
 
 fn number(text: &str) -> Result<(Token, &str), String> {
@@ -85,21 +85,21 @@ fn number(text: &str) -> Result<(Token, &str), String> {
     let unsigned = after.strip_prefix(['u', 'U']);
     let after = unsigned.unwrap_or(after);
     if digits.is_empty() || after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_') {
-        return Err("this is no number: write for example 42, 42u or 0x2a".to_owned());
+        return Err("invalid number: write for example 42, 42u or 0x2a".to_owned());
     }
     let value = u64::from_str_radix(digits, radix)
         .map_err(|_| format!("{digits} is too large: numbers have 64 bits"))?;
     Ok((Token::Number(value, unsigned.is_some()), after))
 }
 
-/// If a text begins here: whether it is raw, and what follows the `r`.
-fn text_start(text: &str) -> Option<(bool, &str)> {
+/// If a string starts here, returns whether it is raw, and the text from its opening quote on.
+fn string_start(text: &str) -> Option<(bool, &str)> {
     let body = text.strip_prefix(['r', 'R']);
     let (raw, body) = body.map_or((false, text), |body| (true, body));
     body.starts_with(['\'', '"']).then_some((raw, body))
 }
 
-/// Reads a text from its opening quote on.
+/// Reads a string, starting at its opening quote.
 fn quoted(text: &str, raw: bool) -> Result<(Token, &str), String> {
     let long = ["'''", "\"\"\""].into_iter().find(|quote| text.starts_with(quote));
     let quote = long.unwrap_or(&text[..1]);
@@ -110,9 +110,9 @@ fn quoted(text: &str, raw: bool) -> Result<(Token, &str), String> {
             return Ok((Token::Text(value), after));
         }
         match chars.next() {
-            None => return Err(format!("this text has no closing {quote}")),
+            None => return Err(format!("this string has no closing {quote}")),
             Some('\n' | '\r') if long.is_none() => {
-                return Err(format!("this text has no closing {quote} on its line"));
+                return Err(format!("this string has no closing {quote} on its line"));
             }
             Some('\\') if !raw => value.push(escape(&mut chars)?),
             Some(c) => value.push(c),
@@ -120,7 +120,7 @@ fn quoted(text: &str, raw: bool) -> Result<(Token, &str), String> {
     }
 }
 
-/// Reads what follows a backslash.
+/// Reads an escape sequence, starting after its backslash.
 fn escape(chars: &mut Chars<'_>) -> Result<char, String> {
     let letter = chars.next().unwrap_or('\\');
     let (count, radix) = match letter {
@@ -136,15 +136,15 @@ fn escape(chars: &mut Chars<'_>) -> Result<char, String> {
         'u' => (4, 16),
         'U' => (8, 16),
         '0'..='3' => (2, 8),
-        _ => return Err(format!("`\\{letter}` is no escape: for a backslash write `\\\\`")),
+        _ => return Err(format!("unknown escape `\\{letter}`: for a backslash write `\\\\`")),
     };
     let mut code = letter.to_digit(8).unwrap_or(0);
     for _ in 0..count {
         let digit = chars.next().and_then(|c| c.to_digit(radix));
         let next = digit.and_then(|d| code.checked_mul(radix)?.checked_add(d));
-        code = next.ok_or_else(|| format!("`\\{letter}` needs {count} more digits"))?;
+        code = next.ok_or_else(|| format!("`\\{letter}` must be followed by {count} digits"))?;
     }
-    char::from_u32(code).ok_or_else(|| format!("there is no character U+{code:X}"))
+    char::from_u32(code).ok_or_else(|| format!("U+{code:X} is not a character"))
 }
 
 #[cfg(test)]
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_read_as_cel_has_them() {
+    fn strings_are_read_as_in_cel() {
         for (text, want) in [
             (r"'a'", "a"),
             (r#""it's""#, "it's"),

@@ -1,21 +1,21 @@
-//! Conditions on events, in a part of [CEL](https://cel.dev), the Common Expression Language:
+//! Conditions on events, in a subset of [CEL](https://cel.dev), the Common Expression Language:
 //!
-//! * fields by their names, as they are printed: `process.user.id`, `container.name`;
-//! * numbers (`0`, `-1`, `42u`, `0x2a`), texts (`'a'`, `"a"`, `r'\d'`), `true`, `false`, `null`,
-//!   lists (`[1, 2]`);
+//! * fields, by the names that outputs print: `process.user.id`, `container.name`;
+//! * numbers (`0`, `-1`, `42u`, `0x2a`), strings (`'a'`, `"a"`, `r'\d'`), `true`, `false`,
+//!   `null`, lists (`[1, 2]`);
 //! * `==` `!=` `<` `<=` `>` `>=`; `in`, for lists and for fields that are lists; `&&` `||` `!` and
 //!   parentheses;
-//! * `text.startsWith(part)`, `text.endsWith(part)`, `text.contains(part)`; `has(field)`;
-//! * `text.matches('regex')`: whether a part of it does, in the syntax of RE2 and of the `regex`
-//!   crate;
-//! * `size(x)` or `x.size()`: how many elements a list has, or how many characters a text;
-//! * `list.exists(e, condition)` and `list.all(e, condition)`, for fields that are lists of texts
+//! * `string.startsWith(part)`, `string.endsWith(part)`, `string.contains(part)`; `has(field)`;
+//! * `string.matches('regex')`: whether a part of the string matches, in the syntax of RE2 and of
+//!   the `regex` crate;
+//! * `size(x)` or `x.size()`: the number of elements of a list, or of characters of a string;
+//! * `list.exists(e, condition)` and `list.all(e, condition)`, for fields that are lists of strings
 //!   and for lists of literals: `process.command_args.exists(a, a.startsWith('-i'))`,
 //!   `['/bin/', '/sbin/'].exists(p, file.path.startsWith(p))`.
 //!
-//! A field that an event lacks is null. Comparisons with it do not hold, except `!=`, which does;
-//! `field == null` and `has(field)` ask for it. An object (`container == null`) is null if
-//! everything in it is.
+//! A field that an event lacks is null. Comparisons with it are false, except `!=`, which is true;
+//! `field == null` and `has(field)` test for it. A group of fields (`container == null`) is null if
+//! all fields in it are.
 
 use whalewatch_core::{Batch, PerType, Problem, Schema};
 
@@ -32,8 +32,8 @@ mod tests;
 
 use syntax::Node;
 
-/// A [`Condition`] compiled for events of one type: every field is found and every type checked, so
-/// nothing can fail.
+/// A [`Condition`] compiled for events of one type. All fields are resolved and all types checked,
+/// so evaluating it cannot fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test(program::Test);
 
@@ -44,31 +44,32 @@ impl Test {
         self.0.holds(&event, None)
     }
 
-    /// The same for events of one kind: whatever hangs on the kind alone is decided.
+    /// Returns the condition for events of one kind: parts that depend only on the kind become
+    /// constants.
     #[must_use]
     pub fn for_kind(&self, kind: &str) -> Self {
         Self(self.0.for_kind(kind))
     }
 
-    /// Whether it is known to hold for no event.
+    /// Whether it is known to be false for every event.
     pub fn never(&self) -> bool {
         self.0 == program::Test::Const(false)
     }
 }
 
-/// A condition that was read; its fields and types are checked when it is compiled.
+/// A parsed condition. Its fields and types are checked when it is compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Condition {
     node: Node,
-    /// The option that it stands in.
+    /// The option that has the condition.
     key: Box<str>,
 }
 
 impl Condition {
-    /// Reads the text of the option `key`.
+    /// Parses the condition in the option `key`.
     ///
     /// # Errors
-    /// If it is no condition: what was expected, and where.
+    /// If the text is not a condition: what was expected, and where.
     pub fn parse(key: &str, text: &str) -> Result<Self, Problem> {
         match parser::parse(text) {
             Ok(node) => Ok(Self { node, key: key.into() }),
@@ -81,13 +82,13 @@ impl Condition {
         }
     }
 
-    /// Checks it against every type of event that comes in: a field must be one of any of them,
-    /// each type must fit.
+    /// Checks it against every incoming type of events: each field must exist in one of them, and
+    /// its type must fit in all that have it.
     pub fn check(&self, input: &[Schema]) -> Vec<Problem> {
         self.check_with(input, &[])
     }
 
-    /// As [`Condition::check`], where there are extra fields, too.
+    /// As [`Condition::check`], with extra fields.
     pub fn check_with(&self, input: &[Schema], extra: &[Extra]) -> Vec<Problem> {
         let mut problems = Vec::new();
         for schema in input {
@@ -102,19 +103,19 @@ impl Condition {
         problems
     }
 
-    /// Compiles it for events that look like `schema`; a field that only others of the `known`
-    /// schemas have is null in these. Without `known` every field that `schema` lacks is.
+    /// Compiles it for events of the type `schema`. A field that only other `known` types have is
+    /// null. Without `known`, any field that `schema` lacks is.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem found.
     pub fn compile(&self, schema: &Schema, known: Option<&[Schema]>) -> Result<Test, Vec<Problem>> {
         self.compile_with(schema, known, &[])
     }
 
-    /// As [`Condition::compile`], where there are extra fields, too.
+    /// As [`Condition::compile`], with extra fields.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem found.
     pub fn compile_with(
         &self,
         schema: &Schema,
@@ -124,7 +125,7 @@ impl Condition {
         compile::compile(&self.node, &self.key, schema, known, extra).map(Test)
     }
 
-    /// Every dotted name in it, in the order they stand: fields, and the names that `exists` and
+    /// Lists every dotted name in the order of the text: fields, and the names that `exists` and
     /// `all` give to elements.
     pub fn names(&self) -> Vec<&str> {
         let mut names = Vec::new();

@@ -1,23 +1,23 @@
-//! From tokens to a condition: the part of CEL that conditions are made of, by recursive descent.
+//! Parser: a recursive descent over the subset of CEL that conditions use.
 //!
-//! Why not the `cel` crate's parser (0.15): it has positions, but brings the ANTLR runtime, a
-//! generated parser of many thousand lines, an interpreter and some twenty packages with it, of
-//! which a filter that compiles its conditions for itself uses next to nothing; and its messages
-//! are those of a grammar, where ours can say what to write instead. What is read here is a strict
-//! part of CEL, so a condition stays valid if that crate takes over one day.
+//! The `cel` crate (0.15) has a parser with positions, too. It depends on the ANTLR runtime, a
+//! generated parser of many thousand lines, an interpreter and some twenty other packages, and
+//! conditions, which are compiled here, would use almost none of that. Its error messages are those
+//! of a grammar; ours say what to write instead. The language read here is a strict subset of CEL,
+//! so conditions stay valid if that crate ever replaces this parser.
 
 use super::lexer::{Token, tokens};
 use super::syntax::{Expr, Method, Node, Op, SyntaxError};
 
-/// How deep parentheses, lists, calls and negations may stand in each other: far more than a person
-/// writes, far less than a stack has room for, here and wherever the condition is walked later.
+/// The deepest nesting of parentheses, lists, calls and negations. People write far less; the stack
+/// has room for far more, here and wherever a condition is walked recursively.
 const MAX_DEPTH: usize = 64;
 
-/// Reads a condition.
+/// Parses a condition.
 pub(crate) fn parse(text: &str) -> Result<Node, SyntaxError> {
     let mut parser = Parser { tokens: tokens(text)?, next: 0, depth: 0 };
     if *parser.peek() == Token::End {
-        return Err(SyntaxError::new(0, "a condition is expected")
+        return Err(SyntaxError::new(0, "the condition is empty")
             .hint("write for example `process.user.id == 0`"));
     }
     let node = parser.any()?;
@@ -41,7 +41,7 @@ impl Parser {
         self.tokens[self.next].1
     }
 
-    /// Takes the next token; never goes past the end.
+    /// Takes the next token, but never the end.
     fn take(&mut self) -> Token {
         let token = self.peek().clone();
         if token != Token::End {
@@ -61,15 +61,15 @@ impl Parser {
         if self.accept(sign) { Ok(()) } else { Err(self.unexpected(&format!("`{sign}`"))) }
     }
 
-    fn unexpected(&self, wanted: &str) -> SyntaxError {
+    fn unexpected(&self, expected: &str) -> SyntaxError {
         let found = match self.peek() {
             Token::Name(name) => format!("`{name}`"),
             Token::Number(number, _) => format!("{number}"),
-            Token::Text(_) => "a text".to_owned(),
+            Token::Text(_) => "a string".to_owned(),
             Token::Sign(sign) => format!("`{sign}`"),
             Token::End => "the end".to_owned(),
         };
-        let error = SyntaxError::new(self.at(), format!("{wanted} is expected here, not {found}"));
+        let error = SyntaxError::new(self.at(), format!("expected {expected}, found {found}"));
         match self.peek() {
             Token::Name(name) if name == "and" => error.hint("write `&&`"),
             Token::Name(name) if name == "or" => error.hint("write `||`"),
@@ -78,13 +78,13 @@ impl Parser {
         }
     }
 
-    /// Goes one level deeper, where there is room.
+    /// Reads something one level deeper, unless that is too deep.
     fn nested<T>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<T, SyntaxError>,
     ) -> Result<T, SyntaxError> {
         if self.depth == MAX_DEPTH {
-            let message = format!("nested too deep: {MAX_DEPTH} levels are the most");
+            let message = format!("nested too deeply: at most {MAX_DEPTH} levels are allowed");
             return Err(SyntaxError::new(self.at(), message));
         }
         self.depth += 1;
@@ -101,7 +101,7 @@ impl Parser {
         self.chain("&&", Self::relation, Expr::All)
     }
 
-    /// One part, or several joined by `sign`.
+    /// Reads one part, or several joined by `sign`.
     fn chain(
         &mut self,
         sign: &str,
@@ -138,11 +138,11 @@ impl Parser {
             Some(op) => Expr::Compare(op, left, right),
             None => Expr::In(left, right),
         };
-        // CEL reads `a < b < c` as `(a < b) < c`, which nobody means.
+        // CEL reads `a < b < c` as `(a < b) < c`, which is never what the author meant.
         if let Token::Sign(sign) = self.peek()
             && Op::parse(sign).is_some()
         {
-            let message = "comparisons cannot follow each other";
+            let message = "comparisons cannot be chained";
             return Err(SyntaxError::new(self.at(), message)
                 .hint("join them with `&&`, or put one in parentheses"));
         }
@@ -158,13 +158,13 @@ impl Parser {
         self.member()
     }
 
-    /// A value, and methods called on it.
+    /// Reads a value and the methods called on it.
     fn member(&mut self) -> Parsed {
         let mut node = self.primary()?;
         while self.accept(".") {
             let name_at = self.at();
             let Token::Name(name) = self.take() else {
-                return Err(SyntaxError::new(name_at, "a name is expected after `.`"));
+                return Err(SyntaxError::new(name_at, "expected a name after `.`"));
             };
             if !self.accept("(") {
                 match &mut node.expr {
@@ -176,9 +176,9 @@ impl Parser {
                     _ => return Err(SyntaxError::new(name_at, "only a field can have fields")),
                 }
             }
-            // Refused here and not with the types, as it would be a way around the bound on depth.
+            // Checked here and not with the types, since it would get around the limit on depth.
             if matches!(node.expr, Expr::Method(_)) {
-                let message = "no method can be called on what a method yields";
+                let message = "methods cannot be called on the result of a method";
                 return Err(SyntaxError::new(name_at, message));
             }
             let args = self.nested(|parser| parser.list(")"))?;
@@ -224,7 +224,7 @@ impl Parser {
         Ok(Node { expr, at })
     }
 
-    /// What a name begins: a literal, `has(…)`, `size(…)` or a field.
+    /// Reads what starts with a name: a literal, `has(…)`, `size(…)` or a field.
     fn named(&mut self, name: String, at: usize) -> Parsed {
         let expr = match &*name {
             "true" => Expr::Bool(true),
@@ -246,7 +246,7 @@ impl Parser {
             "size" => {
                 let mut args = self.nested(|parser| parser.list(")"))?;
                 match args.pop() {
-                    // As with methods: a call in a call would be a way around the bound on depth.
+                    // As for methods, a call within a call would get around the limit on depth.
                     Some(target) if args.is_empty() && !matches!(target.expr, Expr::Method(_)) => {
                         Expr::Method(Box::new(Method { target, name, name_at: at, args }))
                     }
@@ -259,9 +259,9 @@ impl Parser {
             }
             _ => {
                 let message = format!("there is no function `{name}`");
-                let hint = "there are `has(field)`, `size(field)` and the methods `.startsWith(text)`, \
-                            `.endsWith(text)`, `.contains(text)`, `.matches(regex)`, `.exists(e, condition)` \
-                            and `.all(e, condition)`";
+                let hint = "available are `has(field)`, `size(field)` and the methods \
+                            `.startsWith(string)`, `.endsWith(string)`, `.contains(string)`, \
+                            `.matches(regex)`, `.exists(e, condition)` and `.all(e, condition)`";
                 return Err(SyntaxError::new(at, message).hint(hint));
             }
         };
@@ -278,14 +278,14 @@ impl Parser {
             return Err(SyntaxError::new(at, "a number with `u` cannot be negative"));
         }
         if !unsigned && i64::try_from(value).is_err() {
-            let message = format!("{value} is too large for an int: numbers have 64 bits");
+            let message = format!("{value} does not fit into a signed 64-bit number");
             let error = SyntaxError::new(at, message);
             return Err(if negative { error } else { error.hint(format!("write {digits}u")) });
         }
         Ok(Expr::Number(value))
     }
 
-    /// Values up to the closing sign; a comma may stand after the last.
+    /// Reads values up to the closing sign; the last may have a comma after it.
     fn list(&mut self, close: &str) -> Result<Vec<Node>, SyntaxError> {
         let mut items = Vec::new();
         while !self.accept(close) {
@@ -305,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// The condition with every part in parentheses.
+    /// Returns the condition with every part in parentheses.
     fn shown(node: &Node) -> String {
         let list = |nodes: &[Node], by: &str| nodes.iter().map(shown).collect::<Vec<_>>().join(by);
         match &node.expr {
@@ -343,19 +343,24 @@ mod tests {
     #[test]
     fn errors_say_where_and_what_was_expected() {
         for (text, at, message, hint) in [
-            ("", 0, "a condition is expected", "process.user.id == 0"),
-            ("a = 1", 2, "`=` has no meaning here", "write `==`"),
-            ("a == ", 5, "a value is expected here, not the end", ""),
-            ("a and b", 2, "an operator is expected here, not `and`", "write `&&`"),
-            ("(a", 2, "`)` is expected here, not the end", ""),
-            ("a < b < c", 6, "comparisons cannot follow each other", "`&&`"),
+            ("", 0, "the condition is empty", "process.user.id == 0"),
+            ("a = 1", 2, "unexpected `=`", "write `==`"),
+            ("a == ", 5, "expected a value, found the end", ""),
+            ("a and b", 2, "expected an operator, found `and`", "write `&&`"),
+            ("(a", 2, "expected `)`, found the end", ""),
+            ("a < b < c", 6, "comparisons cannot be chained", "`&&`"),
             ("a + 1", 2, "`+` is not supported", ""),
             ("length(a) > 1", 0, "there is no function `length`", "size(field)"),
             ("size(a, b) > 1", 0, "`size` takes one field", "size(process.command_args)"),
             ("has(1)", 0, "`has` takes one field", "has(container.name)"),
-            ("a.1", 2, "a name is expected after `.`", ""),
+            ("a.1", 2, "expected a name after `.`", ""),
             ("'a'.b", 4, "only a field can have fields", ""),
-            ("9223372036854775808", 0, "too large for an int", "write 9223372036854775808u"),
+            (
+                "9223372036854775808",
+                0,
+                "does not fit into a signed 64-bit number",
+                "write 9223372036854775808u",
+            ),
             ("-1u", 1, "cannot be negative", ""),
             ("kind == 'x", 8, "no closing '", ""),
         ] {
@@ -367,13 +372,13 @@ mod tests {
     }
 
     #[test]
-    fn deep_nesting_is_an_error_and_not_a_stack_overflow() {
+    fn deep_nesting_is_an_error() {
         for open in ["(", "[", "!", "has(", "a.b(", "!(", "a in ["] {
             let error = parse(&open.repeat(100_000)).unwrap_err();
-            assert!(error.message.contains("nested too deep"), "{open}: {error:?}");
+            assert!(error.message.contains("nested too deeply"), "{open}: {error:?}");
         }
         let calls = format!("a{}", ".b()".repeat(100_000));
-        assert!(parse(&calls).unwrap_err().message.contains("no method can be called"));
+        assert!(parse(&calls).unwrap_err().message.contains("methods cannot be called"));
         let wide = vec!["a == 1"; 10_000].join(" || ");
         assert!(parse(&wide).is_ok(), "long is not deep");
         let deep = format!("{}a{}", "(".repeat(MAX_DEPTH), ")".repeat(MAX_DEPTH));
@@ -382,15 +387,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_parser_panic(text: String) {
+        fn any_text_is_parsed_without_a_panic(text: String) {
             drop(parse(&text));
         }
 
         #[test]
-        fn no_mix_of_tokens_makes_the_parser_panic(
+        fn any_tokens_are_parsed_without_a_panic(
             parts in prop::collection::vec(prop::sample::select(vec![
-                "a", ".b", "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[", "]", ",", "has(", "'x'",
-                "\"", "'''", "\\", "1", "-", "0x", "u", "null", "true", ".startsWith(", "//", "\n", "é", "r'",
+                "a", ".b", "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[", "]", ",",
+                "has(", "'x'",
+                "\"", "'''", "\\", "1", "-", "0x", "u", "null", "true",
+                ".startsWith(", "//", "\n", "é", "r'",
             ]), 0..40),
             space in prop::sample::select(vec!["", " "]),
         ) {

@@ -1,4 +1,4 @@
-//! Compiled conditions: what is left to do for each event.
+//! Compiled conditions, as they are evaluated for each event.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use whalewatch_core::{Accessor, Timestamp, Value};
 use super::syntax::Op;
 use crate::Subject;
 
-/// A condition on events of one type. Every field in it is found and every type checked, so that
-/// nothing can fail.
+/// A condition on events of one type. All fields are resolved and all types checked, so that
+/// evaluating it cannot fail.
 ///
-/// A comparison with a field that the event lacks does not hold, except `!=`, which does.
+/// A comparison with a field that is null does not hold, except `!=`, which does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Test {
     Const(bool),
@@ -24,16 +24,16 @@ pub(crate) enum Test {
     Number(Op, Number, Number),
     Text(Op, Text, Text),
     Time(Op, Accessor, Accessor),
-    /// Two bools are the same (true) or differ (false).
+    /// Two bools are equal (true) or differ (false).
     Same(bool, Flag, Flag),
     Part(Part, Text, Text),
     Matches(Text, Pattern),
-    /// The field is one of these, which are sorted.
+    /// The field is one of these numbers, which are sorted.
     NumberIn(Accessor, Box<[i128]>),
     TextIn(Text, Box<[Box<[u8]>]>),
-    /// The text is in the list that the field is.
+    /// The text is an element of the list in the field.
     Element(Text, Accessor),
-    /// Holds for some (true) or for every (false) element of the list that the field is.
+    /// The condition holds for some (true) or for every (false) element of the list in the field.
     Elements(bool, Accessor, Box<Test>),
 }
 
@@ -41,9 +41,9 @@ pub(crate) enum Test {
 pub(crate) enum Number {
     Const(i128),
     Field(Accessor),
-    /// How many characters.
+    /// The number of characters.
     TextSize(Text),
-    /// How many elements.
+    /// The number of elements.
     ListSize(Accessor),
 }
 
@@ -51,7 +51,7 @@ pub(crate) enum Number {
 pub(crate) enum Text {
     Const(Box<[u8]>),
     Field(Accessor),
-    /// The element at hand of the list that far out: 0 is that of the innermost.
+    /// The current element of an enclosing list, counted outwards: 0 is the innermost.
     Element(usize),
 }
 
@@ -73,7 +73,7 @@ impl PartialEq for Pattern {
 
 impl Eq for Pattern {}
 
-/// How a text is part of another.
+/// How one text is part of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
     Start,
@@ -82,7 +82,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    /// The methods of CEL.
+    /// The CEL methods that test for it.
     pub(crate) const METHODS: [(&'static str, Self); 3] =
         [("startsWith", Self::Start), ("endsWith", Self::End), ("contains", Self::Anywhere)];
 
@@ -97,7 +97,7 @@ impl Part {
     }
 }
 
-/// An element of a list that `exists` or `all` is at, and those of the lists around.
+/// The current element of `exists` or `all`, and those of the enclosing lists.
 pub(crate) struct Bound<'a> {
     element: &'a [u8],
     outer: Option<&'a Bound<'a>>,
@@ -182,7 +182,7 @@ fn time<S: Subject + ?Sized>(on: &S, field: Accessor) -> Option<Timestamp> {
     }
 }
 
-/// How many characters a text has; each run of bytes that is no UTF-8 counts for one.
+/// Returns the number of characters; each run of invalid UTF-8 counts as one.
 fn characters(text: &[u8]) -> i128 {
     let count = |chunk: std::str::Utf8Chunk<'_>| {
         chunk.valid().chars().count() + usize::from(!chunk.invalid().is_empty())

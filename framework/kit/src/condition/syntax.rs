@@ -1,10 +1,10 @@
-//! What a condition looks like once read.
+//! The syntax tree of a condition.
 
-/// A part of a condition and where it stands.
+/// A part of a condition and its place in the text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Node {
     pub(crate) expr: Expr,
-    /// Byte offset of its start in the text.
+    /// Byte offset of its start.
     pub(crate) at: usize,
 }
 
@@ -12,7 +12,7 @@ pub(crate) struct Node {
 pub(crate) enum Expr {
     Null,
     Bool(bool),
-    /// An `int` or a `uint`: comparisons are between numbers, whichever of the two they are.
+    /// An `int` or a `uint`. Comparisons treat both alike.
     Number(i128),
     Text(String),
     List(Vec<Node>),
@@ -31,7 +31,7 @@ pub(crate) enum Expr {
 }
 
 impl Node {
-    /// Adds every dotted name in it.
+    /// Appends every dotted name in it to `names`.
     pub(crate) fn names<'a>(&'a self, names: &mut Vec<&'a str>) {
         match &self.expr {
             Expr::Null | Expr::Bool(_) | Expr::Number(_) | Expr::Text(_) => {}
@@ -56,7 +56,7 @@ impl Node {
     }
 }
 
-/// `target.name(args)`; `size(target)`, too.
+/// `target.name(args)`, or `size(target)`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Method {
     pub(crate) target: Node,
@@ -100,7 +100,7 @@ impl Op {
         }
     }
 
-    /// Whether it asks only for equality.
+    /// Whether it is `==` or `!=`.
     pub(crate) fn is_equality(self) -> bool {
         matches!(self, Self::Eq | Self::Ne)
     }
@@ -117,7 +117,7 @@ impl Op {
     }
 }
 
-/// A text that is no condition.
+/// An error in the text of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     /// Byte offset in the text.

@@ -1,4 +1,4 @@
-//! What methods over texts and lists mean, extra fields, and what a kind decides.
+//! Tests of methods, of extra fields and of conditions simplified for one kind.
 
 use proptest::prelude::*;
 use whalewatch_core::{Accessor, Batch, EventRef, Texts, Type, Value};
@@ -6,7 +6,7 @@ use whalewatch_core::{Accessor, Batch, EventRef, Texts, Type, Value};
 use super::*;
 use crate::testing::{Odd, Ran, example};
 
-/// An event, and two fields beside.
+/// An event with two extra fields.
 struct More<'a>(EventRef<'a>);
 
 impl Subject for More<'_> {
@@ -82,7 +82,7 @@ fn methods_mean_what_cel_says() {
         ("[1, process.pid].exists(n, n == 19920)", true),
         ("[].exists(x, true)", false),
         ("[].all(x, false)", true),
-        // In each other, the inner name before the outer.
+        // Nested: the inner name hides the outer one.
         ("process.command_args.exists(a, ['-', 'x'].exists(p, a.startsWith(p)))", true),
         (
             "process.command_args.exists(a, ancestors.comm.exists(b, a == 'sh' && b == 'nginx'))",
@@ -90,7 +90,8 @@ fn methods_mean_what_cel_says() {
         ),
         ("process.command_args.exists(a, ancestors.comm.exists(a, a == 'sh'))", false),
         (
-            "['q'].exists(p, process.command_args.exists(a, ancestors.comm.all(b, a != p && b != a)))",
+            "['q'].exists(p, process.command_args.exists(a, \
+                 ancestors.comm.all(b, a != p && b != a)))",
             true,
         ),
         // Extra fields.
@@ -103,14 +104,19 @@ fn methods_mean_what_cel_says() {
 }
 
 #[test]
-fn mistakes_in_methods_are_told_with_their_place() {
+fn mistakes_in_methods_are_reported_with_their_offset() {
     for (text, at, message, hint) in [
-        ("process.comm.matches('a(')", 21, "`a(` is no regular expression: unclosed group", "r'…'"),
+        (
+            "process.comm.matches('a(')",
+            21,
+            "invalid regular expression `a(`: unclosed group",
+            "r'…'",
+        ),
         ("process.comm.matches('(a{999}){999}')", 21, "it takes more than 1024 KiB", ""),
         (
             "process.comm.matches(process.comm)",
             13,
-            "takes one regular expression, written out",
+            "takes one regular expression, as a literal string",
             "file.path",
         ),
         ("process.comm.matches('a', 'b')", 13, "takes one regular expression", ""),
@@ -120,17 +126,22 @@ fn mistakes_in_methods_are_told_with_their_place() {
             "is a method of strings, not of",
             "exists(e, e.matches",
         ),
-        ("process.pid.size() == 1", 12, "`size` is of strings and lists, not of `process.pid`", ""),
-        ("process.comm.size(1) == 1", 13, "`size` takes nothing", ""),
-        ("size(process.comm)", 0, "a number is no condition", "compare it"),
+        (
+            "process.pid.size() == 1",
+            12,
+            "`size` is a method of strings and lists, not of `process.pid`",
+            "",
+        ),
+        ("process.comm.size(1) == 1", 13, "`size` takes no arguments", ""),
+        ("size(process.comm)", 0, "a number is not a condition", "compare it"),
         ("process.command_args.exists(a)", 21, "takes a name and a condition", "exists(a, "),
         ("process.command_args.all(a.b, true)", 21, "takes a name and a condition", "all(a, "),
         ("process.command_args.exists(a, a.b == 'x')", 31, "`a` is an element of a list", ""),
         ("process.command_args.exists(a, a == 1)", 31, "cannot compare", ""),
         ("process.comm.exists(a, a == 'x')", 13, "is a method of lists, not of `process.comm`", ""),
         ("['a', 'b'].exists(p, p == 1)", 21, "cannot compare", ""),
-        ("list.exists(a, b == 'x')", 15, "no event here has a field `b`", "'b'"),
-        ("parent.com == 'x'", 0, "no event here has a field `parent.com`", "parent.comm"),
+        ("list.exists(a, b == 'x')", 15, "no incoming event has a field `b`", "'b'"),
+        ("parent.com == 'x'", 0, "no incoming event has a field `parent.com`", "parent.comm"),
         ("process.comm.matchs('x')", 13, "there is no method `matchs`", "`matches`"),
     ] {
         let problems = problems(text);
@@ -142,7 +153,7 @@ fn mistakes_in_methods_are_told_with_their_place() {
 }
 
 #[test]
-fn lists_in_lists_are_bounded() {
+fn nested_lists_are_bounded() {
     let mut text = "process.pid == 0".to_owned();
     for level in 0..20 {
         text = format!("[1, 2, 3, 4].exists(x{level}, {text})");
@@ -152,7 +163,7 @@ fn lists_in_lists_are_bounded() {
 }
 
 #[test]
-fn a_kind_decides_what_hangs_on_it() {
+fn kind_decides_the_parts_that_depend_on_it() {
     let never = |text: &str, kind: &str| {
         let condition = Condition::parse("when", text).expect("a condition");
         let test = condition.compile(&Schema::of::<Ran>(), None).expect("checked");
@@ -174,7 +185,7 @@ fn a_kind_decides_what_hangs_on_it() {
 }
 
 #[test]
-fn names_are_given_in_their_order() {
+fn names_are_listed_in_order() {
     let text = "a.b == 1 && !(c in [d.e, 'x']) && has(f) && g.exists(h, h == i) && size(j) == 0";
     let condition = Condition::parse("when", text).expect("a condition");
     assert_eq!(condition.names(), ["a.b", "c", "d.e", "f", "g", "h", "h", "i", "j"]);
@@ -182,10 +193,11 @@ fn names_are_given_in_their_order() {
 
 proptest! {
     #[test]
-    fn a_condition_means_the_same_once_its_kind_is_known(
+    fn condition_for_one_kind_means_the_same(
         parts in prop::collection::vec(prop::sample::select(vec![
-            "kind == 'process.exec'", "kind == 'odd'", "process.pid == 19920", "process.comm == 'x'", "flag", "true", "null == kind",
-            "&&", "||", "!", "(", ")", "process.command_args.exists(a,", "kind in ['process.exec']", "a == kind",
+            "kind == 'process.exec'", "kind == 'odd'", "process.pid == 19920",
+            "process.comm == 'x'", "flag", "true", "null == kind", "&&", "||", "!", "(", ")",
+            "process.command_args.exists(a,", "kind in ['process.exec']", "a == kind",
         ]), 0..12),
     ) {
         let text = parts.join(" ");

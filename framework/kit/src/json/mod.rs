@@ -1,7 +1,7 @@
-//! JSON: one line an event, named by the OpenTelemetry semantic conventions.
+//! Events as JSON lines, named by the OpenTelemetry semantic conventions.
 //!
-//! Nothing that a traced program puts into its name, arguments or files can end a line or reach a
-//! terminal as a control. JSON must be UTF-8, so bytes that are not become U+FFFD.
+//! Nothing in a traced program's name, arguments or file names can end a line or control a
+//! terminal. JSON must be UTF-8, so other bytes become U+FFFD.
 
 mod plan;
 
@@ -15,11 +15,11 @@ use plan::{Content, Leaf, Plan};
 
 /// Writes events as JSON lines.
 ///
-/// What an event type's lines look like is worked out once; then writing an event is one pass
-/// without an allocation.
+/// The layout of an event type's lines is computed once; writing an event is then one pass without
+/// allocations.
 #[derive(Debug)]
 pub struct Json {
-    /// The host's name, quoted.
+    /// The host name, quoted.
     host: Box<[u8]>,
     clock: Clock,
     plans: PerType<Plan>,
@@ -27,7 +27,7 @@ pub struct Json {
 }
 
 impl Json {
-    /// For events of the host of that name.
+    /// Creates a writer of events; `host` is the host name.
     pub fn new(host: &str) -> Self {
         let mut quoted = Vec::new();
         json_string(&mut quoted, host.as_bytes());
@@ -45,12 +45,12 @@ impl Json {
         batch.iter().for_each(|event| self.event(out, plan, event));
     }
 
-    /// Makes ready for the events of a batch: the number of its plan.
+    /// Prepares for the events of a batch; returns the plan that [`Json::event`] takes.
     pub fn plan(&mut self, batch: &Batch) -> usize {
         self.plans.place(batch, Plan::new)
     }
 
-    /// Writes an event of the type that `plan` was made for, as one line.
+    /// Writes an event as one line; `plan` is that of its batch.
     pub fn event(&mut self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         out.extend_from_slice(b"{\"time\":\"");
         self.clock.rfc3339(out, event.time());
@@ -71,15 +71,15 @@ impl Json {
     }
 }
 
-/// How many attributions' texts are kept.
+/// The number of attributions whose text is kept.
 const TAILS: usize = 16;
 
-/// The ends of lines, container and attribution, as they were written last: events of one container
-/// share them.
+/// The ends of recent lines, with the container and the attribution: events of one container share
+/// them.
 #[derive(Debug, Default)]
 struct Tails {
     kept: Vec<(Attribution, Box<[u8]>)>,
-    /// Which one the next takes the place of.
+    /// The index of the entry to replace next.
     oldest: usize,
 }
 
@@ -102,8 +102,8 @@ impl Tails {
     }
 }
 
-/// Whether two attributions are written alike. Only the same snapshot of a container counts as the
-/// same: it never changes, and to look into two would cost more than to write one.
+/// Whether two attributions have the same text. Containers are compared by snapshot, which never
+/// changes: comparing the contents of two would cost more than writing one.
 fn same(a: &Attribution, b: &Attribution) -> bool {
     let container = match (&a.container, &b.container) {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -119,14 +119,14 @@ struct Line<'a> {
     event: EventRef<'a>,
     host: &'a [u8],
     clock: &'a mut Clock,
-    /// How many objects are open.
+    /// The number of open objects.
     depth: usize,
-    /// How many of them the leaf at hand is in, too.
+    /// The number of them that the current leaf is in, too.
     shared: usize,
 }
 
 impl Line<'_> {
-    /// Writes those leaves that have a value; whether any had.
+    /// Writes the leaves that have a value; returns whether there was one.
     fn leaves(&mut self, leaves: &[Leaf]) -> bool {
         let mut any = false;
         for leaf in leaves {
@@ -220,9 +220,10 @@ mod tests {
         lines(&batch.with_attributions([attribution.clone()]))
     }
 
-    /// What comes before the container is the same for all attributions of the example.
+    /// The example's line up to the container, which is the same for all attributions.
     const EXAMPLE: &str = concat!(
-        r#"{"time":"2026-11-23T13:46:20.171234567Z","kind":"process.exec","host":{"name":"node-1"},"#,
+        r#"{"time":"2026-11-23T13:46:20.171234567Z","kind":"process.exec","#,
+        r#""host":{"name":"node-1"},"#,
         r#""process":{"pid":19920,"tid":19920,"vpid":1,"parent_pid":19901,"start_time":940973514,"#,
         r#""comm":"true","executable":{"path":"/bin/true"},"command_args":["/bin/true"],"#,
         r#""user":{"id":0},"group":{"id":0},"#,
@@ -231,7 +232,7 @@ mod tests {
     );
 
     #[test]
-    fn the_example_of_the_design_is_written_as_it_stands_there() {
+    fn example_is_written_as_documented() {
         let id = "e0d4".repeat(16);
         let want = format!(
             concat!(
@@ -247,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_a_pod_has_its_pod_beside_it() {
+    fn container_of_a_pod_has_its_pod_beside_it() {
         let short = named("ab", "short", "bb:1", Status::Running);
         let labels = [
             ("io.kubernetes.pod.name".to_owned(), "web-0".to_owned()),
@@ -257,7 +258,8 @@ mod tests {
         let short = Arc::new(Container { labels: labels.into(), ..(*short).clone() });
         let want = concat!(
             r#""runtime":"docker","status":"running"},"#,
-            r#""k8s":{"pod":{"name":"web-0"},"namespace":{"name":"shop"},"container":{"name":"short"}},"#,
+            r#""k8s":{"pod":{"name":"web-0"},"namespace":{"name":"shop"},"#,
+            r#""container":{"name":"short"}},"#,
             r#""attribution":{"state":"resolved","evidence":"cgroup"}}"#,
             "\n"
         );
@@ -266,10 +268,11 @@ mod tests {
     }
 
     #[test]
-    fn a_pending_container_has_its_name_null() {
+    fn pending_container_has_a_null_name() {
         let want = format!(
             concat!(
-                r#"{},"container":{{"id":"ab","name":null,"runtime":"docker","status":"unknown"}},"#,
+                r#"{},"container":{{"id":"ab","name":null,"#,
+                r#""runtime":"docker","status":"unknown"}},"#,
                 r#""attribution":{{"state":"pending","evidence":"cgroup"}}}}"#,
                 "\n"
             ),
@@ -282,9 +285,10 @@ mod tests {
     }
 
     #[test]
-    fn host_and_unknown_have_a_null_container_and_no_manager_has_none() {
+    fn host_and_unknown_have_a_null_container() {
         let host = format!(
-            "{EXAMPLE},\"container\":null,\"attribution\":{{\"state\":\"host\",\"evidence\":\"pid\"}}}}\n"
+            "{EXAMPLE},\"container\":null,\
+             \"attribution\":{{\"state\":\"host\",\"evidence\":\"pid\"}}}}\n"
         );
         assert_eq!(attributed(&Attribution::host(Evidence::Pid)), host);
         let unknown =
@@ -294,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn each_event_gets_its_own_container_however_many_take_turns() {
+    fn each_event_has_its_own_container_when_many_alternate() {
         let mut batch = Batch::new("procs".into(), vec![example(); 3 * TAILS * 3]);
         let containers: Vec<_> = (0..3 * TAILS)
             .map(|i| named(&format!("id{i}"), &format!("name{i}"), "i", Status::Running))
@@ -321,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn objects_without_a_value_are_left_out() {
+    fn objects_without_values_are_left_out() {
         let ended =
             Ran { kind: "process.exit", path: None, args: None, exit: Some(1), ..example() };
         let line = lines(&Batch::new("procs".into(), vec![ended]));
@@ -330,10 +334,11 @@ mod tests {
     }
 
     #[test]
-    fn every_type_of_value_and_odd_names_make_valid_json() {
+    fn all_types_and_conflicting_names_make_valid_json() {
         let line = lines(&Batch::new("odd".into(), vec![Odd]));
         let want = concat!(
-            r#"{"time":"1970-01-01T00:00:01.000000000Z","kind":"odd","host":{"name":"node-1","zone":"b"},"#,
+            r#"{"time":"1970-01-01T00:00:01.000000000Z","kind":"odd","#,
+            r#""host":{"name":"node-1","zone":"b"},"#,
             r#""a":{"yes":true,"b":{"c":-5}},"when":"1970-01-01T00:00:02.000000000Z","#,
             r#""list":[],"name":"\u001b]0;x\u0007","a.yes.deep":7,"container":{"own":1}}"#,
             "\n"
@@ -344,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_arguments_stay_one_line_of_valid_json() {
+    fn hostile_arguments_stay_on_one_line() {
         let args = b"sh\0-c\0a\n\"\x1b[2J\xff\0\0".to_vec();
         let event = Ran { args: Some(args), ..example() };
         let line = lines(&Batch::new("procs".into(), vec![event.clone(), event]));

@@ -1,9 +1,9 @@
-//! How the fields of an event type nest as JSON objects, worked out once for each type.
+//! The layout of an event type's fields as nested JSON objects, computed once for each type.
 //!
-//! Field names are dotted paths; what is left is a flat list of leaves in the order they are
-//! written. Which objects to close and open between two leaves depends only on how many objects
-//! they share, so each leaf has the text that leads to it ready for every such number. Writing an
-//! event is then one pass, with no look-up and no allocation.
+//! Field names are dotted paths. A plan flattens them into a list of leaves in output order. Which
+//! objects to close and open between two leaves depends only on how many objects both are in, so
+//! each leaf has the text that leads to it prepared for every such number. Writing an event is then
+//! one pass, without look-ups or allocations.
 
 use std::ops::Range;
 
@@ -11,38 +11,38 @@ use whalewatch_core::{Accessor, Schema};
 
 use crate::text::json_string;
 
-/// What a leaf's value is.
+/// The value of a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
-    /// The name of this host.
+    /// The host name.
     Host,
     /// A field of the event.
     Field(Accessor),
 }
 
-/// A value and where it stands.
+/// A value and its place.
 #[derive(Debug)]
 pub(crate) struct Leaf {
     pub(crate) content: Content,
-    /// How many objects it is in, the outermost not counted.
+    /// The number of objects it is in, not counting the outermost.
     pub(crate) depth: usize,
-    /// How many of these the leaf before it is in, too.
+    /// The number of these that the leaf before it is in, too.
     pub(crate) shared: usize,
-    /// What stands before the value, by how many of its objects are open already:
+    /// The text before the value, by the number of its objects that are already open:
     /// `,"process":{"user":{"id":`.
     pub(crate) leads: Box<[Box<[u8]>]>,
-    /// Whether a container without this has `null` there.
+    /// Whether it is written as `null` if the event has a container without this value.
     pub(crate) even_null: bool,
 }
 
-/// How to write events of one type.
+/// The layout of events of one type.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// In the order they are written; `time` and `kind`, which come first, are not among them.
+    /// In output order, without `time` and `kind`, which come first.
     pub(crate) leaves: Vec<Leaf>,
-    /// Which of the leaves are in the object `container`.
+    /// The leaves in the object `container`.
     pub(crate) container: Range<usize>,
-    /// Whether all from the container on depends on the attribution alone.
+    /// Whether everything from the container on depends only on the attribution.
     pub(crate) common_tail: bool,
 }
 
@@ -75,7 +75,7 @@ impl Plan {
     }
 }
 
-/// Orders of keys; `*` stands for all that are not named.
+/// Orders of keys; `*` is the place of all others.
 const TOP: &[&str] = &["host", "process", "*", "container", "k8s", "attribution"];
 const PROCESS: &[&str] = &[
     "pid",
@@ -103,10 +103,10 @@ enum Node {
 struct Object(Vec<(String, Node)>);
 
 impl Object {
-    /// Puts a leaf at a dotted path. Where the path leads through a value or ends at an object (an
-    /// event type with the fields `a` and `a.b`), the leaf stands at the top under its whole name:
-    /// JSON has no place for both. A whole name that is taken, too, is left out: the first counts,
-    /// as in [`Schema::find`].
+    /// Inserts a leaf at a dotted path. If the path leads through a value or ends at an object (an
+    /// event type with the fields `a` and `a.b`), JSON has no place for both, and the leaf goes to
+    /// the top level under its whole name. If that name is taken, too, the leaf is left out: the
+    /// first one counts, as in [`Schema::find`].
     fn insert(&mut self, path: &str, content: Content) {
         let reserved = ["time", "kind"].contains(&path);
         if !reserved && !self.nest(path, content) && !self.0.iter().any(|(key, _)| key == path) {
@@ -114,7 +114,7 @@ impl Object {
         }
     }
 
-    /// Whether there was a place for it.
+    /// Inserts a leaf below this object; returns false if there is no place for it.
     fn nest(&mut self, path: &str, content: Content) -> bool {
         let Some((first, rest)) = path.split_once('.') else {
             let free = !self.0.iter().any(|(key, _)| key == path);
@@ -189,7 +189,7 @@ mod tests {
     use crate::testing::Ran;
 
     #[test]
-    fn each_leaf_knows_what_it_shares_with_the_one_before() {
+    fn leaf_knows_the_objects_it_shares_with_the_one_before() {
         let plan = Plan::new(&Schema::of::<Ran>());
         let lead = |leaf: &Leaf, open: usize| String::from_utf8(leaf.leads[open].to_vec()).unwrap();
         let whole: Vec<_> = plan.leaves.iter().map(|leaf| lead(leaf, 0)).collect();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_cannot_be_nested_keeps_its_whole_name() {
+    fn field_that_cannot_be_nested_keeps_its_whole_name() {
         let mut root = Object::default();
         for name in ["a", "a.b", "c.d", "c", "time", "c.time"] {
             root.insert(name, Content::Host);

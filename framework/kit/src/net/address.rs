@@ -3,27 +3,29 @@
 use http::Uri;
 use whalewatch_core::Problem;
 
-/// Reads the address in the option `key`: `http://` or `https://`, a host, and what else belongs to
-/// it.
+/// Parses the address in the option `key`: `http://` or `https://`, a host, and an optional port,
+/// path and query.
 ///
 /// # Errors
-/// If it is none, or has a user and password in it, which would be printed with every error.
+/// If it is invalid, or contains a user and password, which every error message would print.
 pub fn address(key: &str, text: &str) -> Result<Uri, Problem> {
     let problem = |message: String, hint: &str| Problem::new(key, message).hint(hint);
     let whole = "write for example \"http://localhost:4318\" or \"https://example.com/path\"";
-    let uri: Uri =
-        text.parse().map_err(|error| problem(format!("{text:?} is no address: {error}"), whole))?;
+    let uri: Uri = text
+        .parse()
+        .map_err(|error| problem(format!("{text:?} is not an address: {error}"), whole))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
         Some(other) => {
-            return Err(problem(format!("`{other}` is no scheme that can be used here"), whole));
+            return Err(problem(format!("unsupported scheme `{other}`"), whole));
         }
         None => return Err(problem(format!("{text:?} has no scheme"), whole)),
     }
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
-        let hint = "set a header instead: headers.authorization = { env = \"TOKEN\", prefix = \"Bearer \" }";
-        return Err(problem("a user or a password cannot stand in the address".to_owned(), hint));
+        let hint = "set a header instead: \
+                    headers.authorization = { env = \"TOKEN\", prefix = \"Bearer \" }";
+        return Err(problem("an address cannot contain a user or a password".to_owned(), hint));
     }
     if uri.host().is_none_or(str::is_empty) {
         return Err(problem(format!("{text:?} has no host"), whole));
@@ -31,7 +33,8 @@ pub fn address(key: &str, text: &str) -> Result<Uri, Problem> {
     Ok(uri)
 }
 
-/// An address as it may be printed: without its path and query, where some services want a secret.
+/// Returns the address without its path and query, in which some services have a secret: for
+/// printing.
 pub fn server(address: &Uri) -> String {
     let scheme = address.scheme_str().unwrap_or_default();
     format!("{scheme}://{}", address.authority().map_or("", |authority| authority.as_str()))
@@ -42,13 +45,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_printed_of_an_address_has_no_secret() {
+    fn printed_address_has_no_secret() {
         let uri = address("url", "https://x:1/hooks/s3cret?key=s3cret").expect("an address");
         assert_eq!(server(&uri), "https://x:1");
     }
 
     #[test]
-    fn an_address_has_a_scheme_and_a_host_and_no_secret() {
+    fn address_has_a_scheme_a_host_and_no_secret() {
         for good in ["http://localhost:4317", "https://[::1]/x?y=z", "http://10.0.0.1"] {
             assert!(address("url", good).is_ok(), "{good}");
         }
@@ -57,13 +60,13 @@ mod tests {
             ("/v1/logs", "no scheme"),
             ("ftp://x", "`ftp`"),
             ("http://a:b@x/", "password"),
-            ("http://a b", "no address"),
-            ("", "no address"),
+            ("http://a b", "not an address"),
+            ("", "not an address"),
         ] {
             let problem = address("url", bad).expect_err(bad);
             assert!(problem.message.contains(word), "{bad}: {problem:?}");
             assert!(problem.hint.is_some());
-            assert!(!problem.message.contains("a:b"), "a secret is not printed: {problem:?}");
+            assert!(!problem.message.contains("a:b"), "secrets are not printed: {problem:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A thread of a handler's own that takes work and waits for answers.
+//! A thread of a handler that takes jobs and waits for answers.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,12 +12,12 @@ use std::{io, thread};
 use futures_util::future::select;
 use tokio::sync::{mpsc, oneshot};
 
-/// What became of events since it was asked last.
+/// The outcome of events since the last query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answered {
     /// Events that arrived.
     pub delivered: u64,
-    /// Events that were refused or given up.
+    /// Events that were refused or given up on.
     pub dropped: u64,
 }
 
@@ -27,14 +27,14 @@ struct Tally {
     dropped: AtomicU64,
 }
 
-/// The handler's side: gives jobs, each for a number of events, to a future that runs on a thread
-/// of its own, and learns what became of the events. Never holds more events than it has room for.
+/// The handler's side: passes jobs, each for a number of events, to a future that runs on a
+/// separate thread, and learns the outcome of the events. The number of events it holds is bounded.
 /// Dropping it ends the thread.
 #[derive(Debug)]
 pub struct Courier<J> {
     jobs: Option<mpsc::Sender<J>>,
     tally: Arc<Tally>,
-    /// Dropped to end the work where it stands.
+    /// Dropped to stop the work at once.
     running: Option<oneshot::Sender<()>>,
     ended: Receiver<()>,
     thread: Option<JoinHandle<()>>,
@@ -42,7 +42,7 @@ pub struct Courier<J> {
     waiting: u64,
 }
 
-/// The other side: where the work gets its jobs, and says what became of them.
+/// The worker's side: takes jobs and reports their outcome.
 pub struct Jobs<J> {
     waiting: mpsc::Receiver<J>,
     tally: Arc<Tally>,
@@ -50,13 +50,13 @@ pub struct Jobs<J> {
 }
 
 impl<J> Jobs<J> {
-    /// The next job; `None` when no more come.
+    /// Returns the next job; `None` once there are no more.
     pub async fn next(&mut self) -> Option<J> {
         self.waiting.recv().await
     }
 
-    /// So many of a job's events arrived and so many will not. Over time each event must be told
-    /// exactly once.
+    /// Reports how many of a job's events arrived and how many will not. Each event must be
+    /// reported exactly once.
     pub fn answer(&self, answered: Answered) {
         self.tally.delivered.fetch_add(answered.delivered, AcqRel);
         self.tally.dropped.fetch_add(answered.dropped, AcqRel);
@@ -65,12 +65,12 @@ impl<J> Jobs<J> {
 }
 
 impl<J: Send + 'static> Courier<J> {
-    /// Starts the thread, with room for so many events. `work` runs there, in a tokio runtime of
-    /// its own, until it has no more jobs; `nudge` is called there whenever something was answered,
-    /// and must not wait.
+    /// Starts the thread, with `room` for this many events. `work` runs there, in a separate tokio
+    /// runtime, until it has no more jobs. `nudge` is called there after each answer and must not
+    /// block.
     ///
     /// # Errors
-    /// If the system gives no thread, or no means to wait for sockets.
+    /// If the system cannot start the thread or its event loop.
     pub fn start<F>(
         name: &str,
         room: usize,
@@ -80,7 +80,7 @@ impl<J: Send + 'static> Courier<J> {
     where
         F: Future<Output = ()>,
     {
-        // A job has at least one event, so there is never less room here than for events.
+        // A job has at least one event, so this never limits more than the room for events.
         let (sender, jobs) = mpsc::channel(room.max(1));
         let (running, stopped) = oneshot::channel::<()>();
         let (tell_ended, ended) = sync_channel::<()>(0);
@@ -88,13 +88,13 @@ impl<J: Send + 'static> Courier<J> {
         let jobs = Jobs { waiting: jobs, tally: Arc::clone(&tally), nudge: Box::new(nudge) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Dropped when the thread ends, in whatever way.
+            // Dropped when the thread ends, even by a panic.
             let _tell_ended = tell_ended;
             runtime.block_on(async {
                 let work = pin!(work(jobs));
                 select(work, stopped).await;
             });
-            // A look-up of a name that hangs must not hang us.
+            // A name look-up that hangs must not block this thread.
             runtime.shutdown_background();
         })?;
         Ok(Self {
@@ -110,10 +110,10 @@ impl<J: Send + 'static> Courier<J> {
 }
 
 impl<J> Courier<J> {
-    /// Gives a job of so many events.
+    /// Passes on a job of this many events.
     ///
     /// # Errors
-    /// Gives it back if there is no room, or nobody is left to take it.
+    /// Returns the job if there is no room, or the work has ended.
     pub fn offer(&mut self, job: J, events: u64) -> Result<(), J> {
         let Some(jobs) = self.jobs.as_ref().filter(|_| self.has_room(events)) else {
             return Err(job);
@@ -125,18 +125,18 @@ impl<J> Courier<J> {
         Ok(())
     }
 
-    /// Whether there is room for so many events more. More than all the room may come alone, or
-    /// they would never go.
+    /// Whether there is room for this many more events. A job that is larger than the whole room is
+    /// accepted when nothing else waits, or it could never be sent.
     pub fn has_room(&self, events: u64) -> bool {
         self.waiting == 0 || self.waiting.saturating_add(events) <= self.room
     }
 
-    /// Events that have no answer yet.
+    /// Returns the number of events without an answer.
     pub fn waiting(&self) -> u64 {
         self.waiting
     }
 
-    /// What was answered since this was called last.
+    /// Returns the outcome of events since the last call.
     pub fn answered(&mut self) -> Answered {
         let answered = Answered {
             delivered: self.tally.delivered.swap(0, AcqRel),
@@ -146,22 +146,21 @@ impl<J> Courier<J> {
         answered
     }
 
-    /// Nothing is waited for any more.
+    /// Stops waiting for answers.
     pub(crate) fn forget(&mut self) {
         self.waiting = 0;
     }
 
-    /// Whether the work ended though more may come: it panicked.
+    /// Whether the work ended early: it panicked.
     pub fn broken(&self) -> bool {
         self.jobs.as_ref().is_some_and(mpsc::Sender::is_closed)
     }
 
-    /// No more jobs come: waits until all is answered, but not longer than `limit`, and ends the
-    /// thread. What is still [waiting](Self::waiting) once the last answers are
-    /// [taken](Self::answered) will not be answered.
+    /// Waits until every job is answered, at most for `limit`, and ends the thread. Events that are
+    /// still [waiting](Self::waiting) after the last [answers](Self::answered) get none.
     pub fn finish(&mut self, limit: Duration) {
         self.jobs = None;
-        // Nothing is ever sent: that the other end is gone is the message.
+        // Nothing is ever sent: the channel closes when the thread ends.
         if self.ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             self.running = None;
         }
@@ -170,7 +169,7 @@ impl<J> Courier<J> {
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A panic has been told where it happened; `broken` says that it did.
+            // The panic hook has reported it; `broken` says that it happened.
             thread.join().ok();
         }
     }
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_answered_before_the_end() {
+    fn all_jobs_are_answered_before_the_end() {
         let mut courier = Courier::start("t", 100, || (), deliver_all).unwrap();
         for events in [10, 20, 30] {
             courier.offer(events, events).unwrap();
@@ -211,17 +210,17 @@ mod tests {
     }
 
     #[test]
-    fn a_nudge_comes_with_each_answer() {
-        let (tell, told) = channel();
-        let nudge = move || tell.send(()).expect("the test listens");
+    fn each_answer_comes_with_a_nudge() {
+        let (nudged, nudges) = channel();
+        let nudge = move || nudged.send(()).expect("the test listens");
         let mut courier = Courier::start("t", 100, nudge, deliver_all).unwrap();
         courier.offer(5, 5).unwrap();
-        told.recv_timeout(LONG).unwrap();
+        nudges.recv_timeout(LONG).unwrap();
         assert_eq!(courier.answered(), Answered { delivered: 4, dropped: 1 });
     }
 
     #[test]
-    fn what_finds_no_room_comes_back_and_what_hangs_is_ended_in_time() {
+    fn job_without_room_comes_back_and_a_hanging_one_is_stopped() {
         let work = |mut jobs: Jobs<u64>| async move {
             jobs.next().await;
             std::future::pending::<()>().await;
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_breaks_it_and_nothing_else() {
+    fn panic_of_the_work_is_noticed() {
         let work = |mut jobs: Jobs<u64>| async move {
             jobs.next().await;
             panic!("as a test asked");

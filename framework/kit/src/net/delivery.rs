@@ -8,9 +8,9 @@ use whalewatch_core::{BuildError, Context, HandlerError, Setup};
 use super::courier::{Answered, Courier, Jobs};
 use super::telling::Seldom;
 
-/// Carries events out of the program for a handler that is the end of its chains, and counts what
-/// became of each: what arrived is delivered; what finds no room, is refused, given up, or not
-/// answered by the end is dropped.
+/// Sends events out of the program for a handler at the end of its chains, and counts the outcome
+/// of each: events that arrive are delivered; events that find no room, are refused, given up on,
+/// or not answered by the end are dropped.
 #[derive(Debug)]
 pub struct Delivery<J> {
     courier: Courier<J>,
@@ -20,12 +20,12 @@ pub struct Delivery<J> {
 }
 
 impl<J: Send + 'static> Delivery<J> {
-    /// Starts it with room for so many events; see [`Courier::start`] for `work`. Whenever
-    /// something was answered the handler gets the message that `answered` makes, and calls
+    /// Starts the thread, with `room` for this many events; see [`Courier::start`] for `work`.
+    /// After each answer the handler gets the message that `answered` returns, and calls
     /// [`Delivery::settle`].
     ///
     /// # Errors
-    /// If the system gives no thread.
+    /// If the system cannot start the thread.
     pub fn start<M, F>(
         setup: &Setup<M>,
         room: usize,
@@ -51,19 +51,19 @@ impl<J: Send + 'static> Delivery<J> {
 }
 
 impl<J> Delivery<J> {
-    /// Gives a job of so many events. Where there is no room for it they are dropped.
+    /// Passes on a job of this many events, or drops them if there is no room.
     pub fn offer<M>(&mut self, job: J, events: u64, cx: &Context<'_, M>) {
         if self.courier.offer(job, events).is_err() {
             self.refuse(events, cx);
         }
     }
 
-    /// Whether there is room for so many events more.
+    /// Whether there is room for this many more events.
     pub fn has_room(&self, events: u64) -> bool {
         self.courier.has_room(events)
     }
 
-    /// Drops so many events for want of room.
+    /// Drops this many events because there is no room.
     pub fn refuse<M>(&mut self, events: u64, cx: &Context<'_, M>) {
         cx.dropped(events);
         if let Some(dropped) = self.no_room.count(events) {
@@ -71,15 +71,15 @@ impl<J> Delivery<J> {
             tracing::warn!(
                 handler,
                 dropped,
-                "no room in the queue: events come faster than they can be sent"
+                "queue full, dropping events: they arrive faster than they can be sent"
             );
         }
     }
 
-    /// Counts what was answered meanwhile.
+    /// Counts the answers since the last call.
     ///
     /// # Errors
-    /// If the work has ended though more may come.
+    /// If the thread has ended early.
     pub fn settle<M>(&mut self, cx: &Context<'_, M>) -> Result<(), HandlerError> {
         let Answered { delivered, dropped } = self.courier.answered();
         cx.delivered(delivered);
@@ -91,8 +91,8 @@ impl<J> Delivery<J> {
         Ok(())
     }
 
-    /// Waits until everything is answered, but not longer than the time to stop. The rest is
-    /// dropped and told of.
+    /// Waits until every job is answered, at most for `stop_timeout`. The rest is dropped and
+    /// logged.
     ///
     /// # Errors
     /// As [`Delivery::settle`].
@@ -104,7 +104,12 @@ impl<J> Delivery<J> {
         if dropped > 0 {
             cx.dropped(dropped);
             let (handler, within) = (&*self.handler, self.stop_timeout);
-            tracing::warn!(handler, dropped, ?within, "stopped before all events could be sent");
+            tracing::warn!(
+                handler,
+                dropped,
+                ?within,
+                "stop_timeout has passed, dropping the events that are not sent yet"
+            );
         }
         self.courier.forget();
         Ok(())

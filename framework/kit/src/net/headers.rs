@@ -7,16 +7,16 @@ use whalewatch_core::Problem;
 
 use super::Secret;
 
-/// What is wrong with the headers in the option `key`, as far as can be told without looking for
-/// their values. Those in `own` are set by the handler itself.
+/// Returns the problems with the headers in the option `key`, without reading secrets from
+/// elsewhere. Headers in `own` are set by the handler itself.
 pub fn check(key: &str, headers: &BTreeMap<String, Secret>, own: &[&str]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (name, secret) in headers {
         let key = format!("{key}.{name}");
         let set = own.iter().any(|own| own.eq_ignore_ascii_case(name));
         if HeaderName::try_from(name.as_str()).is_err() {
-            let message = format!("{name:?} is no name of a header");
-            problems.push(Problem::new(&key, message).hint("letters, digits and `-` make one"));
+            let message = format!("{name:?} is not a valid header name");
+            problems.push(Problem::new(&key, message).hint("use letters, digits and `-`"));
         } else if set {
             let message = format!("the header `{name}` is set by the handler itself");
             problems.push(Problem::new(&key, message).hint("leave it out"));
@@ -24,25 +24,26 @@ pub fn check(key: &str, headers: &BTreeMap<String, Secret>, own: &[&str]) -> Vec
         if let Secret::Plain(text) = secret
             && HeaderValue::try_from(text).is_err()
         {
-            let message = "a header's value cannot have such characters in it";
-            problems.push(Problem::new(&key, message).hint("printable ASCII, on one line"));
+            let message = "a header value cannot contain these characters";
+            problems.push(Problem::new(&key, message).hint("use printable ASCII on one line"));
         }
         problems.extend(secret.check(&key));
     }
     problems
 }
 
-/// The headers with their values, which are marked so that nothing prints them.
+/// Reads the headers' values and marks them as sensitive, so that `Debug` does not print them.
 ///
 /// # Errors
-/// If a value is not there or cannot be a header's: which header, and why.
+/// If a value cannot be read or is not a valid header value: which header, and why.
 pub fn read(headers: &BTreeMap<String, Secret>) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::new();
     for (name, secret) in headers {
         let failed = |why: String| format!("cannot set the header `{name}`: {why}");
         let value = secret.read().map_err(failed)?;
-        let mut value = HeaderValue::try_from(value)
-            .map_err(|_| failed("its value has characters that no header can have".to_owned()))?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| {
+            failed("its value contains characters that a header cannot have".to_owned())
+        })?;
         value.set_sensitive(true);
         let name =
             HeaderName::try_from(name.as_str()).map_err(|error| failed(error.to_string()))?;
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_in_names_and_values_are_told_with_their_key() {
+    fn invalid_names_and_values_are_reported_with_their_key() {
         let wrong = headers(&[("a b", "x"), ("Content-Length", "1"), ("ok", "é\n"), ("fine", "x")]);
         let problems = check("headers", &wrong, &["content-length"]);
         let keys: Vec<_> = problems.iter().map(|problem| &*problem.key).collect();
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_and_never_printed() {
+    fn values_are_read_and_not_printed() {
         let map = read(&headers(&[("Authorization", "Bearer x")])).unwrap();
         assert_eq!(map["authorization"], "Bearer x");
         assert!(!format!("{map:?}").contains("Bearer"), "{map:?}");

@@ -1,4 +1,4 @@
-//! HTTP.
+//! HTTP requests.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -16,16 +16,16 @@ use whalewatch_core::error::with_causes;
 
 use super::retry_after::retry_after;
 
-/// How much of an answer is read: its use is to be told of.
-const MOST_OF_AN_ANSWER: usize = 64 * 1024;
-/// How long a connection may be silent before the other end is asked whether it is there.
+/// The most bytes of a response body that are read; it only serves for messages.
+const MOST_BODY_BYTES: usize = 64 * 1024;
+/// How long a connection may be silent before the other end is probed.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
 
-/// A client with connections that are kept open. It must be made and used within a tokio runtime.
+/// A client that keeps connections open. It must be created and used within a tokio runtime.
 pub type Client<B> = legacy::Client<HttpsConnector<HttpConnector>, B>;
 
-/// A client for bodies of type `B`; with `http2` it speaks nothing but HTTP/2, also where there is
-/// no TLS to agree on that.
+/// Creates a client for bodies of type `B`. With `http2` it speaks only HTTP/2, even without TLS to
+/// negotiate it.
 pub fn client<B>(tls: &ClientConfig, http2: bool, connect_timeout: Duration) -> Client<B>
 where
     B: Body + Send,
@@ -63,18 +63,18 @@ pub struct Http {
     timeout: Duration,
 }
 
-/// An answer.
+/// A response.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// Its status.
     pub status: StatusCode,
-    /// How long the server asks to wait before the next try.
+    /// How long the server asks to wait before the next attempt.
     pub retry_after: Option<Duration>,
-    /// What came with it; cut short if it is long.
+    /// Its body; empty if it is too long or breaks off.
     pub body: Bytes,
 }
 
-/// There was no answer, or not in time.
+/// A request that got no response, or not in time.
 #[derive(Debug)]
 pub struct Fault(String);
 
@@ -85,8 +85,8 @@ impl fmt::Display for Fault {
 }
 
 impl Http {
-    /// For requests that have all of this in common; `timeout` is for one request with its answer.
-    /// Must be called within a tokio runtime.
+    /// Creates a sender of requests that have all of this in common; `timeout` covers one request
+    /// and its response. Must be called within a tokio runtime.
     pub fn new(
         tls: ClientConfig,
         method: Method,
@@ -98,10 +98,10 @@ impl Http {
         Self { client, tls, method, uri, headers, timeout }
     }
 
-    /// Sends a request and waits for its answer.
+    /// Sends a request and waits for its response.
     ///
     /// # Errors
-    /// If none came in time: why.
+    /// If none arrived in time: why.
     pub async fn send(&mut self, body: Bytes) -> Result<Reply, Fault> {
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = self.method.clone();
@@ -110,9 +110,9 @@ impl Http {
         match tokio::time::timeout(self.timeout, exchange(&self.client, request)).await {
             Ok(result) => result,
             Err(_) => {
-                // The next try shall not wait on the same connection.
+                // The next attempt must not wait on the same connection.
                 self.client = client(&self.tls, false, self.timeout);
-                Err(Fault(format!("no answer within {:?}", self.timeout)))
+                Err(Fault(format!("no response within {:?}", self.timeout)))
             }
         }
     }
@@ -126,9 +126,9 @@ async fn exchange(
     let status = answer.status();
     let retry_after = answer.headers().get(header::RETRY_AFTER);
     let retry_after = retry_after.and_then(|value| value.to_str().ok()).and_then(retry_after_now);
-    // The status is the answer; a body that is too long or breaks off changes nothing in it. Read
-    // to its end, the connection can be used again.
-    let body = Limited::new(answer.into_body(), MOST_OF_AN_ANSWER).collect().await;
+    // The status decides; a body that is too long or breaks off does not matter. Reading it to its
+    // end lets the connection be used again.
+    let body = Limited::new(answer.into_body(), MOST_BODY_BYTES).collect().await;
     let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     Ok(Reply { status, retry_after, body })
 }
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_has_its_status_its_body_and_the_pause_it_asks_for() {
+    fn response_has_its_status_body_and_retry_after() {
         let mut server = Server::start(|_| Answer::Reply {
             status: 429,
             headers: vec![("Retry-After", "7".to_owned())],
@@ -187,10 +187,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_hangs_closes_or_is_gone_is_a_fault_that_says_so() {
+    fn server_that_hangs_closes_or_is_gone_is_a_fault() {
         let hangs = Server::start(|_| Answer::Hang);
         let fault = send(&hangs.url("/"), &TlsOptions::default(), Duration::from_millis(50));
-        assert!(fault.unwrap_err().to_string().contains("no answer within 50ms"));
+        assert!(fault.unwrap_err().to_string().contains("no response within 50ms"));
         let closes = Server::start(|_| Answer::Close);
         assert!(send(&closes.url("/"), &TlsOptions::default(), LONG).is_err());
         let gone = closes.url("/");
@@ -205,7 +205,7 @@ mod tests {
         _dir: tempfile::TempDir,
     }
 
-    /// Certificates for a server on `localhost` that asks for a client's.
+    /// Creates certificates for a server on `localhost` that asks clients for theirs.
     fn pki() -> Pki {
         use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
         let dir = tempfile::tempdir().unwrap();
@@ -246,7 +246,7 @@ mod tests {
         Pki { server, options, _dir: dir }
     }
 
-    /// Serves one connection over TLS; gives the address.
+    /// Serves one connection over TLS; returns the address.
     fn serve_once(config: ServerConfig) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -254,7 +254,7 @@ mod tests {
             let Ok((mut socket, _)) = listener.accept() else { return };
             let mut session = ServerConnection::new(Arc::new(config)).unwrap();
             let mut stream = Stream::new(&mut session, &mut socket);
-            // A client that refuses us ends this early, which is what some tests want.
+            // Some tests expect the client to refuse this server, which ends the connection early.
             if stream.read(&mut [0; 1024]).is_ok() {
                 stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").ok();
             }
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_trusts_the_given_authority_and_shows_its_own_certificate() {
+    fn tls_trusts_the_given_authority_and_presents_its_certificate() {
         let Pki { server, options, _dir } = pki();
         let reply = send(&serve_once(server), &options, LONG).unwrap();
         assert_eq!(reply.status, StatusCode::NO_CONTENT);

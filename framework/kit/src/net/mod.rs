@@ -1,14 +1,15 @@
-//! What handlers need that talk to servers.
+//! Tools for handlers that talk to servers.
 //!
-//! * [`Courier`]: a thread of the handler's own that takes work and waits for answers.
-//! * [`Delivery`]: a courier at the end of a chain: every event is counted as delivered or dropped.
-//! * [`Http`]: requests over HTTP/1.1 and TLS; [`client`] for protocols that stand on HTTP/2.
+//! * [`Courier`]: a thread of the handler that takes jobs and waits for answers.
+//! * [`Delivery`]: a courier at the end of a chain, which counts every event as delivered or
+//!   dropped.
+//! * [`Http`]: requests over HTTP/1.1 and TLS; [`client`] for protocols on top of HTTP/2.
 //! * [`retry_after`]: the pause that a server asks for.
-//! * [`Secret`]: a value that stands in the configuration, in the environment or in a file;
-//!   [`headers`] made of them.
-//! * [`TlsOptions`], [`address`]: options that all such handlers have; [`server`]: an address as it
-//!   may be printed.
-//! * [`Outage`], [`Seldom`]: telling of trouble once, and not once for each event.
+//! * [`Secret`]: a value in the configuration, in the environment or in a file; [`headers`]:
+//!   request headers with such values.
+//! * [`TlsOptions`], [`address`]: options that all such handlers have; [`server`]: an address
+//!   without secrets, for printing.
+//! * [`Outage`], [`Seldom`]: log trouble once and not for each event.
 
 mod address;
 mod courier;

@@ -1,4 +1,4 @@
-//! Values that need not stand in the configuration.
+//! Values that can be kept out of the configuration.
 
 use std::path::{Path, PathBuf};
 use std::{env, fmt, fs};
@@ -8,10 +8,10 @@ use serde::de::{Error as _, MapAccess, Visitor, value::MapAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize};
 use whalewatch_core::Problem;
 
-/// A value that stands in the configuration as it is, or is read when the handler is made:
+/// A value that is in the configuration itself, or is read when the handler is built:
 /// `{ env = "TOKEN" }` from the environment, `{ file = "/run/secrets/token" }` from a file, without
-/// the newline at its end. With `prefix = "Bearer "` that stands before what was read. Never
-/// printed by `Debug`.
+/// the newline at its end. `prefix = "Bearer "` is put before the value that was read. `Debug` does
+/// not print the value.
 #[derive(Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub enum Secret {
@@ -25,35 +25,37 @@ pub enum Secret {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Elsewhere {
-    /// Name of a variable of the environment.
+    /// Name of an environment variable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
     /// Path of a file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<PathBuf>,
-    /// What stands before the value.
+    /// Text before the value.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub prefix: String,
 }
 
 impl Secret {
-    /// What is wrong with it in the option `key`, as far as can be told without looking for it.
+    /// Returns a problem with the secret in the option `key`, without reading it.
     pub fn check(&self, key: &str) -> Option<Problem> {
         let Self::Elsewhere(elsewhere) = self else { return None };
         let named = |name: &str| !name.is_empty() && !name.contains(['=', '\0']);
         let message = match (&elsewhere.env, &elsewhere.file) {
             (Some(name), None) if named(name) => return None,
             (None, Some(path)) if path != Path::new("") => return None,
-            (Some(name), None) => format!("{name:?} is no name of a variable"),
-            (None, Some(_)) => "the path of the file is empty".to_owned(),
-            (Some(_), Some(_)) => "both a variable and a file are named".to_owned(),
-            (None, None) => "neither a variable nor a file is named".to_owned(),
+            (Some(name), None) => {
+                format!("{name:?} is not a valid name of an environment variable")
+            }
+            (None, Some(_)) => "the file path is empty".to_owned(),
+            (Some(_), Some(_)) => "both `env` and `file` are set".to_owned(),
+            (None, None) => "neither `env` nor `file` is set".to_owned(),
         };
         let hint = "write \"text\", { env = \"NAME\" } or { file = \"/path\" }";
         Some(Problem::new(key, message).hint(hint))
     }
 
-    /// The value.
+    /// Reads the value.
     ///
     /// # Errors
     /// If the variable is not set, or the file cannot be read: which, and why.
@@ -64,14 +66,14 @@ impl Secret {
         };
         let value = match (name, file) {
             (Some(name), _) => env::var(name)
-                .map_err(|error| format!("the environment variable {name}: {error}"))?,
+                .map_err(|error| format!("cannot read the environment variable {name}: {error}"))?,
             (None, Some(path)) => {
                 let mut text = fs::read_to_string(path)
-                    .map_err(|error| format!("the file {}: {error}", path.display()))?;
+                    .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
                 text.truncate(text.trim_end_matches(['\n', '\r']).len());
                 text
             }
-            (None, None) => return Err("neither a variable nor a file is named".to_owned()),
+            (None, None) => return Err("neither `env` nor `file` is set".to_owned()),
         };
         Ok(format!("{prefix}{value}"))
     }
@@ -94,7 +96,7 @@ impl<'de> Deserialize<'de> for Secret {
             type Value = Secret;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, { env = \"NAME\" } or { file = \"/path\" }")
+                f.write_str("a string, { env = \"NAME\" } or { file = \"/path\" }")
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Secret, E> {
@@ -140,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_stands_there_or_says_where_it_is() {
+    fn value_is_given_or_read_from_elsewhere() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
         fs::write(&path, "s3cret\n").unwrap();
@@ -157,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_and_the_value_is_not() {
+    fn mistakes_are_reported_without_the_value() {
         for (text, word) in [
             ("x = {}", "neither"),
             ("x = { prefix = 'a' }", "neither"),
             ("x = { env = 'A', file = '/b' }", "both"),
-            ("x = { env = 'A=B' }", "no name"),
+            ("x = { env = 'A=B' }", "not a valid name"),
             ("x = { file = '' }", "empty"),
         ] {
             let problem = parse(text).unwrap().check("headers.a").expect(text);

@@ -1,8 +1,8 @@
-//! Telling of trouble, once and not once for each event.
+//! Logs trouble once and not for each event.
 
 use std::time::{Duration, Instant};
 
-/// Whether a server can be reached: told when that ends and when it begins again, not in between.
+/// Logs when a server becomes unreachable and when it is reachable again.
 #[derive(Debug)]
 pub struct Outage {
     handler: String,
@@ -11,65 +11,65 @@ pub struct Outage {
 }
 
 impl Outage {
-    /// Of the server that the handler of that name talks to.
+    /// Starts as reachable. Both names are for the log.
     pub fn new(handler: &str, server: &str) -> Self {
         Self { handler: handler.to_owned(), server: server.to_owned(), since: None }
     }
 
-    /// A try failed.
+    /// Records a failed attempt.
     pub fn fails(&mut self, why: &str) {
         if self.since.is_none() {
             self.since = Some(Instant::now());
             let (handler, server) = (&self.handler, &self.server);
-            tracing::warn!(handler, server, why, "the server takes nothing; it is tried again");
+            tracing::warn!(handler, server, why, "server unreachable, retrying");
         }
     }
 
-    /// A try worked.
+    /// Records a successful attempt.
     pub fn works(&mut self) {
         if let Some(since) = self.since.take() {
             let (handler, server, after) = (&self.handler, &self.server, since.elapsed());
-            tracing::warn!(handler, server, ?after, "the server takes events again");
+            tracing::warn!(handler, server, ?after, "server reachable again");
         }
     }
 }
 
-/// Tells at once of the first of many things alike, and of those that follow with their number, at
-/// most so often.
+/// Limits reports of a repeated problem: the first is due at once, the following ones in sum, at
+/// most once in an interval.
 #[derive(Debug)]
 pub struct Seldom {
     every: Duration,
     last: Option<Instant>,
-    untold: u64,
+    unreported: u64,
 }
 
 impl Default for Seldom {
-    /// At most every ten seconds.
+    /// At most one report in ten seconds.
     fn default() -> Self {
         Self::new(Duration::from_secs(10))
     }
 }
 
 impl Seldom {
-    /// At most once in so much time.
+    /// At most one report in this interval.
     pub fn new(every: Duration) -> Self {
-        Self { every, last: None, untold: 0 }
+        Self { every, last: None, unreported: 0 }
     }
 
-    /// So many more happened; gives the number of all that have not been told of if it is time to
-    /// tell.
+    /// Counts `more` occurrences. If a report is due, returns the number of all that are not
+    /// reported yet.
     pub fn count(&mut self, more: u64) -> Option<u64> {
         self.count_at(more, Instant::now())
     }
 
     fn count_at(&mut self, more: u64, now: Instant) -> Option<u64> {
-        self.untold += more;
+        self.unreported += more;
         let due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.every);
-        if !due || self.untold == 0 {
+        if !due || self.unreported == 0 {
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.untold))
+        Some(std::mem::take(&mut self.unreported))
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_is_told_at_once_and_the_rest_in_sum() {
+    fn first_is_reported_at_once_and_the_rest_in_sum() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut seldom = Seldom::default();

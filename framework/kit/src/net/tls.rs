@@ -1,4 +1,4 @@
-//! TLS: rustls, with the system's roots or given ones.
+//! TLS by rustls, with the system's certificate authorities or given ones.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,46 +14,44 @@ use whalewatch_core::Problem;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {
-    /// PEM file of the certificate authorities that are trusted; without it, the system's.
+    /// PEM file of the trusted certificate authorities. Default: those of the system.
     pub ca_file: Option<PathBuf>,
-    /// PEM file of our own certificate, for servers that ask for one; `key_file` goes with it.
+    /// PEM file of the client certificate, for servers that ask for one; `key_file` goes with it.
     pub cert_file: Option<PathBuf>,
-    /// PEM file of the key to our own certificate.
+    /// PEM file of the client certificate's key.
     pub key_file: Option<PathBuf>,
 }
 
 impl TlsOptions {
-    /// What is wrong with them, in the option `key`, for an address that is `https` or not.
+    /// Returns the problems with the table `key`; `https` says whether the address uses TLS.
     pub fn check(&self, key: &str, https: bool) -> Vec<Problem> {
         let mut problems = Vec::new();
         let problem = |name: &str, message: &str| Problem::new(format!("{key}.{name}"), message);
         match (&self.cert_file, &self.key_file) {
             (Some(_), None) => problems.push(
-                problem("cert_file", "a certificate without its key").hint("set key_file, too"),
+                problem("cert_file", "cert_file is set without key_file").hint("set key_file, too"),
             ),
             (None, Some(_)) => problems.push(
-                problem("key_file", "a key without its certificate").hint("set cert_file, too"),
+                problem("key_file", "key_file is set without cert_file").hint("set cert_file, too"),
             ),
             _ => {}
         }
         if !https && *self != Self::default() {
             problems.push(
-                Problem::new(key, "the address is not `https`, so nothing of this is used")
+                Problem::new(key, "TLS options have no effect: the address is not https")
                     .hint("write https:// or leave `tls` out"),
             );
         }
         problems
     }
 
-    /// Reads the files and gives what rustls wants. Where the address is not `https` nothing is
-    /// read.
+    /// Reads the files and returns the configuration for rustls. Without `https` no file is read.
     ///
     /// # Errors
-    /// If a file cannot be read, or nothing is left to trust.
+    /// If a file cannot be read, or there is no certificate authority to trust.
     pub fn config(&self, https: bool) -> Result<ClientConfig, String> {
         let roots = if https { self.roots()? } else { RootCertStore::empty() };
-        // Named and not the process's default, which other parts of the program may have set or
-        // not.
+        // Explicit, since other parts of the program may or may not have set a default provider.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -62,10 +60,14 @@ impl TlsOptions {
         match (&self.cert_file, &self.key_file) {
             (Some(cert), Some(key)) if https => {
                 let chain = certificates(cert)?;
-                let key = PrivateKeyDer::from_pem_file(key)
-                    .map_err(|error| format!("the key in {}: {error}", key.display()))?;
+                let key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+                    format!("cannot read the key in {}: {error}", key.display())
+                })?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| {
-                    format!("the certificate in {} and its key: {error}", cert.display())
+                    format!(
+                        "cannot use the certificate in {} with its key: {error}",
+                        cert.display()
+                    )
                 })
             }
             _ => Ok(builder.with_no_client_auth()),
@@ -77,18 +79,18 @@ impl TlsOptions {
         match &self.ca_file {
             Some(path) => {
                 for certificate in certificates(path)? {
-                    store
-                        .add(certificate)
-                        .map_err(|error| format!("the file {}: {error}", path.display()))?;
+                    store.add(certificate).map_err(|error| {
+                        format!("cannot use a certificate in {}: {error}", path.display())
+                    })?;
                 }
             }
             None => {
-                // Some of the system's may be of no use; what counts is that any are there.
+                // Some of them may be unusable; one that is usable is enough.
                 let found = rustls_native_certs::load_native_certs();
                 store.add_parsable_certificates(found.certs);
                 if store.is_empty() {
-                    return Err("the system has no certificate authorities to trust: install its \
-                                ca-certificates, or set tls.ca_file"
+                    return Err("the system has no certificate authorities to trust: install the \
+                                package ca-certificates, or set tls.ca_file"
                         .to_owned());
                 }
             }
@@ -98,12 +100,12 @@ impl TlsOptions {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let failed = |why: String| format!("the certificates in {}: {why}", path.display());
+    let failed = |why: String| format!("cannot read certificates in {}: {why}", path.display());
     let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|error| failed(error.to_string()));
     match read {
-        Ok(none) if none.is_empty() => Err(failed("there are none".to_owned())),
+        Ok(none) if none.is_empty() => Err(failed("there are none in it".to_owned())),
         read => read,
     }
 }
@@ -113,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_go_together_is_told() {
+    fn options_that_do_not_fit_together_are_reported() {
         let path = || Some(PathBuf::from("/x"));
         let keys = |options: TlsOptions, https| {
             let problems = options.check("tls", https);
@@ -130,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_are_missing_or_empty_are_named() {
+    fn missing_and_empty_files_are_named_in_errors() {
         let dir = tempfile::tempdir().unwrap();
         let empty = dir.path().join("ca.pem");
         std::fs::write(&empty, "no certificate\n").unwrap();
@@ -138,7 +140,7 @@ mod tests {
             let options = TlsOptions { ca_file: Some(path.clone()), ..TlsOptions::default() };
             let error = options.config(true).unwrap_err();
             assert!(error.contains(path.to_str().unwrap()), "{error}");
-            assert!(options.config(false).is_ok(), "nothing is read where it is not used");
+            assert!(options.config(false).is_ok(), "no file is read without https");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! How often memory is asked for: in benchmarks, and in tests of what is to do without.
+//! Counts allocations, in benchmarks and in tests of code that must not allocate.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, which counts how often any thread asks for memory.
+/// The system's allocator, with a count of the allocations of all threads.
 ///
-/// A program that asks for [`allocations`] has it as its own:
+/// A program that calls [`allocations`] must use it:
 ///
 /// ```
 /// use whalewatch_kit::testing::{CountingAllocator, allocations};
@@ -22,37 +22,37 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 pub struct CountingAllocator;
 
 #[expect(unsafe_code, reason = "an allocator cannot be written without")]
-// SAFETY: each call is handed to the system's allocator as it came; counting touches no memory but
+// SAFETY: each call is passed unchanged to the system's allocator; counting touches no memory but
 // the counter.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps to the same contract.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps to the same contract.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps to the same contract.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Relaxed);
-        // SAFETY: the caller keeps to the same contract.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.realloc(memory, layout, size) }
     }
 }
 
-/// How often all threads together ask for memory, or for more of it, while this runs.
+/// Returns the number of allocations and reallocations of all threads while `work` runs.
 ///
 /// # Panics
-/// If [`CountingAllocator`] is not the program's allocator: there would be nothing to see.
+/// If [`CountingAllocator`] is not the program's allocator: every count would be 0.
 pub fn allocations(work: impl FnOnce()) -> u64 {
     let before = ALLOCATIONS.load(Relaxed);
     drop(black_box(Box::new(0_u8)));
@@ -62,7 +62,7 @@ pub fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.load(Relaxed) - before_work
 }
 
-/// Prints how many allocations an event takes when this handles so many events.
+/// Prints the number of allocations for each event, if `work` handles this many events.
 ///
 /// # Panics
 /// As [`allocations`].

@@ -9,7 +9,7 @@ use whalewatch_core::{
 
 /// A type of [`TestEvent`]s: their name, kinds and fields.
 ///
-/// [`Common`] suits most tests. A test that depends on exact names declares a type of its own:
+/// [`Common`] suits most tests. A test that depends on exact names declares its own type:
 ///
 /// ```
 /// use whalewatch_core::{Schema, Type};
@@ -155,7 +155,7 @@ impl<T: TestType> TestEvent<T> {
         Self { cgroup: Some(id), ..self }
     }
 
-    /// Sets what the event says of processes and cgroups. A path is copied and never freed.
+    /// Sets what the event says about processes and cgroups. A path is copied and never freed.
     #[must_use]
     pub fn changing(self, change: Change<'_>) -> Self {
         let kept = |path: &[u8]| &*path.to_vec().leak();
@@ -202,8 +202,8 @@ impl<T: TestType> TestEvent<T> {
         self.values.get(PLACE).map_or(Value::Null, OwnedValue::get)
     }
 
-    /// A field is read by a function pointer, which cannot carry a number, so each has a function
-    /// of its own.
+    /// A field is read through a function pointer, which cannot carry a number, so each field has
+    /// its own function.
     const GETTERS: [fn(&Self) -> Value<'_>; MOST_FIELDS] = getters![
         0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19
         20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38 39
@@ -233,7 +233,7 @@ impl<T: TestType> TestEvent<T> {
     }
 }
 
-/// Returns the value as a field of that type has it, or gives it back if it does not fit.
+/// Converts a value to the type of a field, or returns it as an error if it does not fit.
 fn fitted(ty: Type, value: OwnedValue) -> Result<OwnedValue, OwnedValue> {
     match (ty, value) {
         (_, OwnedValue::Null) => Ok(OwnedValue::Null),

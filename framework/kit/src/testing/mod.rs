@@ -1,5 +1,5 @@
-//! For tests and benchmarks: events like those of a tracker, a bench that a handler alone is tested
-//! on, and how often memory is asked for.
+//! For tests and benchmarks: events like those of a tracker, a bench to test a single handler on,
+//! an HTTP server, and an allocator that counts.
 
 mod allocations;
 mod bench;
@@ -18,18 +18,18 @@ use whalewatch_core::{
     Type, Value,
 };
 
-/// Something a process did, as the process tracker tells it.
+/// Something a process did, as the process tracker reports it.
 #[derive(Clone, Debug)]
 pub struct Ran {
     /// What happened.
     pub kind: &'static str,
-    /// Who did it.
+    /// The process that did it.
     pub process: Process,
     /// The program that runs.
     pub path: Option<&'static str>,
     /// Its arguments, each ended by a NUL byte.
     pub args: Option<Vec<u8>>,
-    /// Given only where it is more than `args` holds.
+    /// Their number, if it is more than `args` holds.
     pub args_count: Option<u64>,
     /// The exit code.
     pub exit: Option<i64>,
@@ -72,7 +72,7 @@ impl Event for Ran {
     }
 }
 
-/// The event of the design's example line.
+/// Returns the event of the example line in the documentation.
 pub fn example() -> Ran {
     Ran {
         kind: "process.exec",
@@ -100,17 +100,17 @@ pub fn example() -> Ran {
     }
 }
 
-/// A container of which only the id is known.
+/// Returns a container of which only the id is known.
 pub fn bare(id: &str) -> Container {
     Container::bare(id, Runtime::Docker)
 }
 
-/// A container of which all is known.
+/// Returns a container whose id, name, image and status are known.
 pub fn named(id: &str, name: &str, image: &str, status: Status) -> Arc<Container> {
     Arc::new(Container { name: Some(name.into()), image: Some(image.into()), status, ..bare(id) })
 }
 
-/// An event of no process, with every type of value and with names that get into each other's way.
+/// An event without a process, with every type of value and with names that conflict.
 #[derive(Clone, Debug)]
 pub struct Odd;
 
@@ -142,19 +142,19 @@ impl Event for Odd {
     }
 }
 
-/// An event whose time and values are as a test wants them.
+/// An event with a time, a text and a number that tests choose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Did {
-    /// When, in nanoseconds.
+    /// When it happened, in nanoseconds since 1970.
     pub time: u64,
-    /// To what, as `did.what`.
+    /// The field `did.what`.
     pub what: Option<String>,
-    /// How much, as `did.amount`.
+    /// The field `did.amount`.
     pub amount: Option<i64>,
 }
 
 impl Did {
-    /// One with both values.
+    /// Creates an event with both values.
     pub fn new(time: u64, what: &str, amount: i64) -> Self {
         Self { time, what: Some(what.to_owned()), amount: Some(amount) }
     }

@@ -1,4 +1,4 @@
-//! A server over HTTP/1.1 that answers as a test says.
+//! An HTTP/1.1 server that answers as a test says.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// A request that came.
+/// A request that was received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Received {
     /// Its method.
@@ -21,32 +21,32 @@ pub struct Received {
 }
 
 impl Received {
-    /// The value of a header.
+    /// Returns the value of a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 }
 
-/// What is done with a request.
+/// The reaction to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// It is answered.
+    /// Sends a response.
     Reply {
         /// The status.
         status: u16,
-        /// Headers besides the length of the body.
+        /// Headers besides `Content-Length`.
         headers: Vec<(&'static str, String)>,
         /// The body.
         body: Vec<u8>,
     },
-    /// Nothing comes back as long as the server lives.
+    /// Sends nothing as long as the server lives.
     Hang,
-    /// The connection is closed.
+    /// Closes the connection.
     Close,
 }
 
 impl Answer {
-    /// A status and nothing else.
+    /// Returns a response with this status and nothing else.
     pub fn status(status: u16) -> Self {
         Self::Reply { status, headers: Vec::new(), body: Vec::new() }
     }
@@ -55,7 +55,7 @@ impl Answer {
 type Script = Arc<Mutex<dyn FnMut(&Received) -> Answer + Send>>;
 type Connections = Arc<Mutex<Option<Vec<TcpStream>>>>;
 
-/// A server on a port of its own, until it is dropped.
+/// A server on a free port, until it is dropped.
 pub struct Server {
     address: SocketAddr,
     connections: Connections,
@@ -64,15 +64,15 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one that does with each request what `script` says.
+    /// Starts a server that reacts to each request as `script` says.
     ///
     /// # Panics
-    /// If the system gives no port.
+    /// If there is no free port.
     pub fn start(script: impl FnMut(&Received) -> Answer + Send + 'static) -> Self {
         Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0)), script)
     }
 
-    /// As [`Server::start`], at an address: where one was before, for example.
+    /// As [`Server::start`], at a given address, such as that of an earlier server.
     ///
     /// # Panics
     /// If the address is taken.
@@ -80,10 +80,10 @@ impl Server {
         address: SocketAddr,
         script: impl FnMut(&Received) -> Answer + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind(address).expect("an address that is free");
-        let address = listener.local_addr().expect("a port that is listened on");
+        let listener = TcpListener::bind(address).expect("a free address");
+        let address = listener.local_addr().expect("a listening port");
         let connections: Connections = Arc::new(Mutex::new(Some(Vec::new())));
-        let (tell, requests) = channel();
+        let (sender, requests) = channel();
         let script: Script = Arc::new(Mutex::new(script));
         let all = Arc::clone(&connections);
         thread::spawn(move || {
@@ -92,30 +92,31 @@ impl Server {
                 let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
                 let (Some(all), Ok(clone)) = (all.as_mut(), stream.try_clone()) else { return };
                 all.push(clone);
-                let (script, tell) = (Arc::clone(&script), tell.clone());
-                thread::spawn(move || serve(&stream, &script, &tell));
+                let (script, sender) = (Arc::clone(&script), sender.clone());
+                thread::spawn(move || serve(&stream, &script, &sender));
             }
         });
         Self { address, connections, requests, received: Vec::new() }
     }
 
-    /// Its address.
+    /// Returns its address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of something on it.
+    /// Returns the URL of a path on it.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// All requests that have come so far.
+    /// Returns all requests received so far.
     pub fn received(&mut self) -> &[Received] {
         self.received.extend(self.requests.try_iter());
         &self.received
     }
 
-    /// Waits until so many requests have come; whether they came in time.
+    /// Waits until `count` requests have been received, at most for `limit` between two; returns
+    /// whether they have.
     pub fn wait_for(&mut self, count: usize, limit: Duration) -> bool {
         while self.received.len() < count {
             match self.requests.recv_timeout(limit) {
@@ -131,10 +132,10 @@ impl Drop for Server {
     fn drop(&mut self) {
         let open = self.connections.lock().unwrap_or_else(PoisonError::into_inner).take();
         for stream in open.into_iter().flatten() {
-            // The other side may have closed it.
+            // The other side may have closed it already.
             stream.shutdown(Shutdown::Both).ok();
         }
-        // Has the listening thread look again, and close the port.
+        // Wakes the listening thread, which then closes the port.
         TcpStream::connect(self.address).ok();
         while TcpStream::connect(self.address).is_ok() {
             thread::yield_now();
@@ -142,12 +143,12 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: &TcpStream, script: &Script, tell: &Sender<Received>) {
+fn serve(stream: &TcpStream, script: &Script, sender: &Sender<Received>) {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader) {
         let answer = (script.lock().unwrap_or_else(PoisonError::into_inner))(&request);
-        // A test that has seen enough listens no more.
-        tell.send(request).ok();
+        // The test may have dropped its end.
+        sender.send(request).ok();
         match answer {
             Answer::Reply { status, headers, body } => {
                 let first = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}", body.len());
@@ -167,7 +168,7 @@ fn serve(stream: &TcpStream, script: &Script, tell: &Sender<Received>) {
     }
 }
 
-/// The next request of a connection.
+/// Reads the next request of a connection.
 fn read(reader: &mut BufReader<&TcpStream>) -> Option<Received> {
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use whalewatch_core::{
-    Attribution, Batch, ChainId, Change, Context, EventRef, Evidence, Process, State,
+    Attribution, Batch, ChainContext, ChainId, Change, Context, EventRef, Evidence, Process, State,
 };
 
 use super::{ContainerManager, Message};
@@ -14,7 +14,7 @@ use crate::pids::{Entry, Place, Spaces};
 
 impl ContainerManager {
     /// Attributes a batch and passes it on, but for what has to wait.
-    pub(super) fn attribute_batch(&mut self, mut batch: Batch, cx: &mut Context<'_, Message>) {
+    pub(super) fn attribute_batch(&mut self, mut batch: Batch, cx: &mut ChainContext<'_, Message>) {
         let chain = cx.chain();
         let mut waits = std::mem::take(&mut self.waits);
         let mut any_waits = false;

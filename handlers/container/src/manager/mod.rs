@@ -20,8 +20,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Ahead, Batch, BuildError, ChainId, ContainerCounts, Context, Directory, Event, Handler,
-    HandlerError, Mailbox, Problem, Schema, Setup,
+    Batch, BuildError, ChainContext, ChainId, ContainerCounts, Context, Declaration, Directory,
+    EarlyWork, Event, Handler, HandlerError, Lifecycle, Mailbox, Observe, Problem, Replay, Schema,
+    Setup,
 };
 
 use crate::cgroups::{Answer, Cgroups, Hierarchy};
@@ -327,38 +328,21 @@ impl ContainerManager {
 
 impl Handler for ContainerManager {
     const ABOUT: &'static str = "says of each event which container did it";
-    const SHARED: bool = true;
-    const PUBLISHES: bool = true;
     type Options = ContainerOptions;
     type Message = Message;
-
     /// Cgroups first: one that was there before the others watch is there when the manager looks,
     /// or is told of when it goes.
-    fn needs(_: &ContainerOptions) -> Vec<&'static str> {
-        vec!["cgroup", "process"]
-    }
-
-    /// The state that runtimes keep of a container may be gone before all trackers are open.
-    fn ahead(_: &ContainerOptions) -> Ahead {
-        let proc = Proc::default();
-        proc.watch();
-        Ahead::new(proc)
-    }
-
-    fn adds(_: &ContainerOptions) -> Vec<Schema> {
-        vec![Schema::of::<ContainerEvent>()]
-    }
+    const DECLARATION: Declaration<Self> = Declaration::new()
+        .shared()
+        .publishes()
+        .observes(&["cgroup", "process"])
+        .adds(|_| vec![Schema::of::<ContainerEvent>()])
+        .early_work(Self::start_early_work)
+        .lifecycle()
+        .replays();
 
     fn check(options: &ContainerOptions, _: &[Schema]) -> Vec<Problem> {
         options.problems()
-    }
-
-    fn record(message: &Message) -> Option<String> {
-        kernel::record(&message.0)
-    }
-
-    fn recall(recorded: &str) -> Option<Message> {
-        kernel::recall(recorded).map(Message)
     }
 
     fn build(options: &ContainerOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
@@ -370,7 +354,7 @@ impl Handler for ContainerManager {
             let news = mailbox.clone();
             Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
         };
-        let proc = begun(&setup.ahead);
+        let proc = begun(&setup.early_work);
         let clock = outside.clone();
         let replay = outside.is_replay();
         let world = World {
@@ -388,13 +372,39 @@ impl Handler for ContainerManager {
         Ok(manager)
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+    fn handle(
+        &mut self,
+        batch: Batch,
+        cx: &mut ChainContext<'_, Message>,
+    ) -> Result<(), HandlerError> {
         self.start(cx);
         self.attribute_batch(batch, cx);
         self.conclude(cx);
         Ok(())
     }
 
+    fn message(
+        &mut self,
+        message: Message,
+        cx: &mut Context<'_, Message>,
+    ) -> Result<(), HandlerError> {
+        self.start(cx);
+        self.message_inner(message.0, cx);
+        self.conclude(cx);
+        Ok(())
+    }
+
+    fn end(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
+        let chain = cx.chain();
+        self.release_chain(chain, cx);
+        self.chains.retain(|&c| c != chain);
+        self.log_counts();
+        cx.count_containers(self.counts());
+        Ok(())
+    }
+}
+
+impl Observe for ContainerManager {
     fn observe(
         &mut self,
         batch: &Batch,
@@ -411,35 +421,36 @@ impl Handler for ContainerManager {
         self.conclude(cx);
         Ok(())
     }
+}
 
-    fn message(
-        &mut self,
-        message: Message,
-        cx: &mut Context<'_, Message>,
-    ) -> Result<(), HandlerError> {
-        self.start(cx);
-        self.message_inner(message.0, cx);
-        self.conclude(cx);
-        Ok(())
-    }
-
-    fn begin(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
+impl Lifecycle for ContainerManager {
+    fn begin(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.chains.push(cx.chain());
-        Ok(())
-    }
-
-    fn end(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
-        let chain = cx.chain();
-        self.release_chain(chain, cx);
-        self.chains.retain(|&c| c != chain);
-        self.log_counts();
-        cx.count_containers(self.counts());
         Ok(())
     }
 }
 
+impl Replay for ContainerManager {
+    fn record(message: &Message) -> Option<String> {
+        kernel::record(&message.0)
+    }
+
+    fn recall(recorded: &str) -> Option<Message> {
+        kernel::recall(recorded).map(Message)
+    }
+}
+
+impl ContainerManager {
+    /// The state that runtimes keep of a container may be gone before all trackers are open.
+    fn start_early_work(_: &ContainerOptions) -> EarlyWork {
+        let proc = Proc::default();
+        proc.watch();
+        EarlyWork::new(proc)
+    }
+}
+
 /// What watches since before trackers were open; in a replay nothing does.
-fn begun(ahead: &Ahead) -> Proc {
+fn begun(ahead: &EarlyWork) -> Proc {
     ahead.get::<Proc>().cloned().unwrap_or_default()
 }
 

@@ -26,13 +26,11 @@ fn batch(len: usize) -> Batch {
     let containers: Vec<_> = (0..4)
         .map(|i| named(&format!("{i}").repeat(64), &format!("web-{i}"), "nginx:1", Status::Running))
         .collect();
-    let mut batch = Batch::new("procs".into(), vec![example(); len]);
-    let mut turn = 0;
-    batch.attribute(|_| {
-        turn += 1;
+    let inside = |turn: usize| {
         Attribution::container(Arc::clone(&containers[turn / 16 % 4]), Evidence::Cgroup)
-    });
-    batch
+    };
+    let batch = Batch::new("procs".into(), vec![example(); len]);
+    batch.with_attributions((1..).map(inside))
 }
 
 /// Brings a batch, and what was answered meanwhile; waits while too much is on its way.

@@ -9,12 +9,9 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs};
 use proptest::prelude::*;
 use prost::Message as _;
-use whalewatch_core::{
-    Attribution, Container, Event, Evidence, Field, FieldInfo, Process, Status, Timestamp, Type,
-    Value,
-};
+use whalewatch_core::{Attribution, Container, Evidence, Status, Type};
 use whalewatch_kit::Template;
-use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
+use whalewatch_kit::testing::{Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::groups::{Groups, SCHEMA_URL};
@@ -99,40 +96,21 @@ fn every_type_of_value_has_its_own() {
 #[derive(Clone)]
 struct Alert;
 
-impl Event for Alert {
+impl TestType for Alert {
     const NAME: &'static str = "alert";
     const KINDS: &'static [&'static str] = &["alert"];
-    const FIELDS: &'static [Field<Self>] = &[
-        Field {
-            info: FieldInfo { name: "alert.severity", ty: Type::Text, doc: "" },
-            get: |_| Value::Text(b"high"),
-        },
-        Field {
-            info: FieldInfo { name: "large", ty: Type::Uint, doc: "" },
-            get: |_| Value::Uint(u64::MAX),
-        },
-        Field {
-            info: FieldInfo { name: "raw", ty: Type::Text, doc: "" },
-            get: |_| Value::Text(b"a\xff"),
-        },
-    ];
-
-    fn kind(&self) -> &'static str {
-        "alert"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(NOW + 5)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
-    }
+    const FIELDS: &'static [(&'static str, Type)] =
+        &[("alert.severity", Type::Text), ("large", Type::Uint), ("raw", Type::Text)];
 }
 
 #[test]
 fn an_alert_has_its_severity_and_what_does_not_fit_is_kept_whole() {
-    let record = one(Batch::new("t".into(), vec![Alert]));
+    let alert = TestEvent::<Alert>::of("alert")
+        .at(NOW + 5)
+        .with("alert.severity", "high")
+        .with("large", u64::MAX)
+        .with("raw", &b"a\xff"[..]);
+    let record = one(Batch::new("t".into(), vec![alert]));
     assert_eq!((record.severity_number, &*record.severity_text), (17, "high"));
     let attributes = attributes(&record.attributes);
     assert_eq!(attributes["large"], &text("18446744073709551615"));
@@ -153,18 +131,15 @@ fn records_of_one_container_stand_under_one_resource() {
     let web = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Running));
     let again = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Paused));
     let pending = Arc::new(bare("cd"));
-    let mut batch = Batch::new("procs".into(), vec![example(); 6]);
-    let mut turn = 0;
-    batch.attribute(|_| {
-        turn += 1;
-        match turn {
-            2 => Attribution::host(Evidence::Cgroup),
-            3 => Attribution::container(Arc::clone(&again), Evidence::Cgroup),
-            4 => Attribution::container(Arc::clone(&pending), Evidence::Cgroup),
-            5 => Attribution::unknown(),
-            _ => Attribution::container(Arc::clone(&web), Evidence::Cgroup),
-        }
-    });
+    let inside = |container: &_| Attribution::container(Arc::clone(container), Evidence::Cgroup);
+    let batch = Batch::new("procs".into(), vec![example(); 6]).with_attributions([
+        inside(&web),
+        Attribution::host(Evidence::Cgroup),
+        inside(&again),
+        inside(&pending),
+        Attribution::unknown(),
+        inside(&web),
+    ]);
     let mut groups = groups();
     let all = request(&mut groups, &[batch]);
     let sizes: Vec<_> = all.iter().map(|r| r.scope_logs[0].log_records.len()).collect();
@@ -235,12 +210,10 @@ proptest! {
             .collect();
         let joined = args.iter().flat_map(|arg| arg.iter().copied().chain([0])).collect();
         let event = Ran { args: Some(joined), ..example() };
-        let mut batch = Batch::new("procs".into(), vec![event; turns.len()]);
-        let mut turn = turns.iter();
-        batch.attribute(|_| {
-            let container = &containers[*turn.next().expect("as many")];
-            Attribution::container(Arc::clone(container), Evidence::Cgroup)
-        });
+        let batch = Batch::new("procs".into(), vec![event; turns.len()]);
+        let batch = batch.with_attributions(turns.iter().map(|turn| {
+            Attribution::container(Arc::clone(&containers[*turn]), Evidence::Cgroup)
+        }));
         let all = request(&mut groups(), &[batch]);
         let counts: BTreeMap<_, _> = all.iter().map(|logs| {
             let resource = attributes(&logs.resource.as_ref().expect("a resource").attributes);

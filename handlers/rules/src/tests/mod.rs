@@ -192,6 +192,6 @@ fn what_is_left_out_of_a_rule_is_left_out() {
 
 #[test]
 fn it_needs_the_process_tracker_and_adds_alerts() {
-    assert_eq!(Rules::needs(&RulesOptions::default()), ["process"]);
-    assert_eq!(Rules::adds(&RulesOptions::default())[0].kinds, ["alert"]);
+    assert_eq!(Rules::DECLARATION.properties().observed, ["process"]);
+    assert_eq!(Rules::DECLARATION.added(&RulesOptions::default())[0].kinds, ["alert"]);
 }

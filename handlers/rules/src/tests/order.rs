@@ -79,7 +79,7 @@ fn too_many_events_go_at_once() {
     let mut order = Order::new(Duration::from_secs(1), 256);
     let text = vec![r#"{ kind = "file.open", pid = 5 }"#; 300].join("\n");
     for batch in batches(&lines(&text)) {
-        order.push(batch, Origin::Chain(ChainId(0)));
+        order.push(batch, Origin::Chain(ChainId::new(0)));
     }
     assert_eq!(passed(&mut order, 0).len(), 44);
     assert_eq!((order.len(), order.hurried), (256, 44));
@@ -100,7 +100,7 @@ proptest! {
         for (mut times, chain) in batches {
             times.sort_unstable();
             all.extend(times.iter().copied());
-            let origin = if chain { Origin::Chain(ChainId(0)) } else { Origin::Observed };
+            let origin = if chain { Origin::Chain(ChainId::new(0)) } else { Origin::Observed };
             order.push(at(&times), origin);
         }
         all.sort_unstable();

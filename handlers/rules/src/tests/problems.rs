@@ -22,17 +22,17 @@ fn each_mistake_is_told_where_it_is_and_with_a_way_to_mend_it() {
     for (text, key, message, hint) in [
         ("pack = false".to_owned(), "", "no rule is on", "pack = true"),
         (rule(""), "rules[0].", "nothing says which events it is about", "when"),
-        (rule("when = 'kind = 1'"), "rules[0].when", "`=` has no meaning here", "`==`"),
+        (rule("when = 'kind = 1'"), "rules[0].when", "unexpected `=`", "`==`"),
         (
             rule("when = \"file.pth == 'x'\""),
             "rules[0].when",
-            "no event here has a field `file.pth`",
+            "no incoming event has a field `file.pth`",
             "file.path",
         ),
         (
             rule("when = \"parent.com == 'x'\""),
             "rules[0].when",
-            "no event here has a field `parent.com`",
+            "no incoming event has a field `parent.com`",
             "parent.comm",
         ),
         (
@@ -106,7 +106,7 @@ fn each_mistake_is_told_where_it_is_and_with_a_way_to_mend_it() {
                 "within = '1s'\nsteps = [{ name = 'x', when = 'true' }, { when = \"x.file.pth == 'a'\" }]",
             ),
             "rules[0].steps[1].when",
-            "no event here has a field `x.file.pth`",
+            "no incoming event has a field `x.file.pth`",
             "file.path",
         ),
         (
@@ -151,11 +151,16 @@ fn each_mistake_is_told_where_it_is_and_with_a_way_to_mend_it() {
         (
             "[except]\nreverse-shell = 'process.pd == 1'".to_owned(),
             "except.reverse-shell",
-            "no event here has a field `process.pd`",
+            "no incoming event has a field `process.pd`",
             "process.pid",
         ),
-        ("max_keys = 0".to_owned(), "max_keys", "0 is out of bounds", "from 1 to 1000000"),
-        ("order = '1h'".to_owned(), "order", "too long", "1m"),
+        (
+            "max_keys = 0".to_owned(),
+            "max_keys",
+            "0 is out of range: expected 1 to 1000000",
+            "write for example 1",
+        ),
+        ("order = '1h'".to_owned(), "order", "expected at most 1m", "delayed"),
     ] {
         let found = wrong(&text);
         let matching =
@@ -224,7 +229,7 @@ fn mistakes_in_files_are_told_with_the_file() {
         ("", "DIR/own.toml holds no rules"),
         (
             "[[rules]]\nname = 'a'\nwhen = \"file.pth == 'x'\"",
-            "DIR/own.toml: rule \"a\": when at character 1: no event here has a field `file.pth` (did you mean `file.path`?)",
+            "DIR/own.toml: rule \"a\": when at character 1: no incoming event has a field `file.pth` (did you mean `file.path`?)",
         ),
     ] {
         let said = with_file(text).err().expect("a mistake");

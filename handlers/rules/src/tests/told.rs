@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use whalewatch_core::{
-    Attribution, Batch, Change, Container, Event, Evidence, Field, FieldInfo, Namespaces, Process,
-    Runtime, State, Texts, Timestamp, Type, Value,
+    Attribution, Batch, Change, Container, Event, Evidence, Namespaces, OwnedValue, Process,
+    Runtime, State, Timestamp, Type,
 };
+use whalewatch_kit::testing::{TestEvent, TestType, comm};
 
 /// An event as it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -45,48 +46,14 @@ fn two() -> u32 {
     2
 }
 
+/// The type of events with any of these fields.
+#[derive(Clone)]
+pub(crate) struct AnyType;
+
 /// An event with any fields.
-#[derive(Clone, Debug)]
-pub(crate) struct Told {
-    kind: &'static str,
-    time: Timestamp,
-    process: Process,
-    target: Option<Process>,
-    values: Vec<(String, Owned)>,
-}
+pub(crate) type Told = TestEvent<AnyType>;
 
-#[derive(Clone, Debug)]
-enum Owned {
-    Bool(bool),
-    Int(i64),
-    Uint(u64),
-    Text(String),
-    Texts(Vec<u8>),
-}
-
-impl Told {
-    fn get(&self, name: &str) -> Value<'_> {
-        match self.values.iter().find(|(known, _)| known == name) {
-            None => Value::Null,
-            Some((_, Owned::Bool(flag))) => Value::Bool(*flag),
-            Some((_, Owned::Int(number))) => Value::Int(*number),
-            Some((_, Owned::Uint(number))) => Value::Uint(*number),
-            Some((_, Owned::Text(text))) => Value::Text(text.as_bytes()),
-            Some((_, Owned::Texts(list))) => Value::Texts(Texts(list)),
-        }
-    }
-}
-
-macro_rules! fields {
-    ($($name:literal $ty:ident,)*) => {
-        &[$(Field {
-            info: FieldInfo { name: $name, ty: Type::$ty, doc: "" },
-            get: |event: &Told| event.get($name),
-        },)*]
-    };
-}
-
-impl Event for Told {
+impl TestType for AnyType {
     const NAME: &'static str = "told";
     const KINDS: &'static [&'static str] = &[
         "process.existing",
@@ -108,66 +75,40 @@ impl Event for Told {
         "privilege.module",
         "privilege.bpf",
     ];
-    const FIELDS: &'static [Field<Self>] = fields![
-        "process.executable.path" Text,
-        "process.command_args" Texts,
-        "process.exit.signal" Uint,
-        "file.path" Text,
-        "file.access" Text,
-        "file.create" Bool,
-        "file.truncate" Bool,
-        "file.mode" Text,
-        "network.transport" Text,
-        "network.peer.address" Text,
-        "network.peer.port" Uint,
-        "signal.number" Uint,
-        "signal.name" Text,
-        "signal.sender" Text,
-        "signal.target.comm" Text,
-        "mount.operation" Text,
-        "mount.source" Text,
-        "mount.target" Text,
-        "privilege.call" Text,
-        "privilege.changed" Bool,
-        "privilege.namespaces" Texts,
-        "privilege.requested.namespace" Uint,
-        "privilege.after.namespaces.mnt" Uint,
-        "privilege.gained" Texts,
-        "privilege.request" Text,
-        "privilege.target.pid" Uint,
-        "privilege.target.comm" Text,
-        "module.name" Text,
-        "bpf.command" Text,
-        "bpf.program.type" Text,
-        "error.code" Uint,
-        "error.type" Text,
+    const FIELDS: &'static [(&'static str, Type)] = &[
+        ("process.executable.path", Type::Text),
+        ("process.command_args", Type::Texts),
+        ("process.exit.signal", Type::Uint),
+        ("file.path", Type::Text),
+        ("file.access", Type::Text),
+        ("file.create", Type::Bool),
+        ("file.truncate", Type::Bool),
+        ("file.mode", Type::Text),
+        ("network.transport", Type::Text),
+        ("network.peer.address", Type::Text),
+        ("network.peer.port", Type::Uint),
+        ("signal.number", Type::Uint),
+        ("signal.name", Type::Text),
+        ("signal.sender", Type::Text),
+        ("signal.target.comm", Type::Text),
+        ("mount.operation", Type::Text),
+        ("mount.source", Type::Text),
+        ("mount.target", Type::Text),
+        ("privilege.call", Type::Text),
+        ("privilege.changed", Type::Bool),
+        ("privilege.namespaces", Type::Texts),
+        ("privilege.requested.namespace", Type::Uint),
+        ("privilege.after.namespaces.mnt", Type::Uint),
+        ("privilege.gained", Type::Texts),
+        ("privilege.request", Type::Text),
+        ("privilege.target.pid", Type::Uint),
+        ("privilege.target.comm", Type::Text),
+        ("module.name", Type::Text),
+        ("bpf.command", Type::Text),
+        ("bpf.program.type", Type::Text),
+        ("error.code", Type::Uint),
+        ("error.type", Type::Text),
     ];
-
-    fn kind(&self) -> &'static str {
-        self.kind
-    }
-
-    fn time(&self) -> Timestamp {
-        self.time
-    }
-
-    fn process(&self) -> Option<&Process> {
-        Some(&self.process)
-    }
-
-    fn target(&self) -> Option<&Process> {
-        self.target.as_ref()
-    }
-
-    fn change(&self) -> Option<Change<'_>> {
-        Some(match self.kind {
-            "process.existing" => Change::Existing,
-            "process.fork" => Change::Forked { parent: self.process.parent_key() },
-            "process.exec" => Change::Executed,
-            "process.exit" => Change::Exited,
-            _ => return None,
-        })
-    }
 }
 
 /// When the first event happens.
@@ -191,9 +132,6 @@ fn container(name: &str) -> Arc<Container> {
 }
 
 fn process(line: &Line) -> Process {
-    let mut comm = [0; 16];
-    let length = line.comm.len().min(15);
-    comm[..length].copy_from_slice(&line.comm.as_bytes()[..length]);
     let cgroup = cgroup(line.container.as_deref());
     Process {
         pid: line.pid,
@@ -202,7 +140,7 @@ fn process(line: &Line) -> Process {
         namespaced_pid: line.vpid,
         start_time: u64::from(line.pid) * 1000,
         parent_start_time: u64::from(line.ppid) * 1000,
-        comm,
+        comm: comm(&line.comm),
         namespaces: spaces(cgroup),
         cgroup_id: cgroup,
         ..Process::default()
@@ -225,18 +163,23 @@ impl Line {
 
     pub(crate) fn told(&self, time: Timestamp) -> Told {
         let kind = Told::KINDS.iter().find(|kind| **kind == self.kind);
-        let values = self.fields.iter().map(|(name, value)| {
-            let field = Told::FIELDS.iter().find(|field| field.info.name == name);
-            let ty = field.unwrap_or_else(|| panic!("no field {name}")).info.ty;
-            (name.clone(), owned(name, ty, value))
-        });
-        Told {
-            kind: kind.unwrap_or_else(|| panic!("no kind {}", self.kind)),
-            time,
-            process: process(self),
-            target: self.target.as_ref().map(|_| Process::default()),
-            values: values.collect(),
+        let kind = kind.unwrap_or_else(|| panic!("no kind {}", self.kind));
+        let process = process(self);
+        let change = match *kind {
+            "process.existing" => Some(Change::Existing),
+            "process.fork" => Some(Change::Forked { parent: process.parent_key() }),
+            "process.exec" => Some(Change::Executed),
+            "process.exit" => Some(Change::Exited),
+            _ => None,
+        };
+        let mut event = Told::of(kind).at(time.as_nanos()).by(process);
+        if let Some(change) = change {
+            event = event.changing(change);
         }
+        if self.target.is_some() {
+            event = event.to(Process::default());
+        }
+        self.fields.iter().fold(event, |event, (name, value)| event.with(name, owned(value)))
     }
 
     fn attribution(&self) -> Attribution {
@@ -266,17 +209,15 @@ impl Line {
     }
 }
 
-fn owned(name: &str, ty: Type, value: &toml::Value) -> Owned {
-    match (ty, value) {
-        (Type::Bool, toml::Value::Boolean(flag)) => Owned::Bool(*flag),
-        (Type::Int, toml::Value::Integer(number)) => Owned::Int(*number),
-        (Type::Uint, toml::Value::Integer(number)) => Owned::Uint(number.unsigned_abs()),
-        (Type::Text, toml::Value::String(text)) => Owned::Text(text.clone()),
-        (Type::Texts, toml::Value::Array(items)) => {
-            let text = |item: &toml::Value| format!("{}\0", item.as_str().expect("a text"));
-            Owned::Texts(items.iter().map(text).collect::<String>().into_bytes())
+fn owned(value: &toml::Value) -> OwnedValue {
+    match value {
+        toml::Value::Boolean(flag) => OwnedValue::Bool(*flag),
+        toml::Value::Integer(number) => OwnedValue::Int(*number),
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Array(items) => {
+            OwnedValue::texts(items.iter().map(|item| item.as_str().expect("a text").as_bytes()))
         }
-        (ty, value) => panic!("{name} is of type {ty:?}, not {value:?}"),
+        value => panic!("no field can be {value:?}"),
     }
 }
 
@@ -285,9 +226,8 @@ pub(crate) fn batches(lines: &[Line]) -> Vec<Batch> {
     let mut time = START;
     let told = lines.iter().map(|line| {
         time += line.after * 1_000_000;
-        let mut batch = Batch::new("t".into(), vec![line.told(Timestamp(time))]);
-        batch.attribute(|_| line.attribution());
-        batch
+        let batch = Batch::new("t".into(), vec![line.told(Timestamp(time))]);
+        batch.with_attributions([line.attribution()])
     });
     told.collect()
 }

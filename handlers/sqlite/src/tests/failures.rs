@@ -34,7 +34,7 @@ fn what_has_no_room_in_the_buffer_is_dropped_and_counted() {
     let lock = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
     for _ in 0..40 {
         bench.handle(batch(vec![opened(1, "/a"); 100], &host())).unwrap();
-        assert!(bench.handler.waiting_bytes() < (1 << 20) + 4096);
+        assert!(bench.handler().waiting_bytes() < (1 << 20) + 4096);
     }
     let lost = dropped(&bench);
     assert!((1..4000).contains(&lost), "{lost}");
@@ -81,7 +81,7 @@ fn a_database_that_breaks_is_told_and_a_new_one_is_made_once_it_is_moved_away() 
     for file in place.files() {
         fs::rename(&file, format!("{}.bad", file.display())).unwrap();
     }
-    until(&mut bench, |bench| bench.handler.waiting_bytes() == 0);
+    until(&mut bench, |bench| bench.handler().waiting_bytes() == 0);
     bench.handle(batch(vec![opened(3, "/c")], &host())).unwrap();
     bench.end().unwrap();
     assert!(bench.adds_up());

@@ -6,6 +6,7 @@ mod retained;
 mod written;
 
 use std::fs;
+use std::iter::repeat;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,84 +14,45 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use whalewatch_core::{
-    Attribution, Batch, Container, Event, Evidence, Field, FieldInfo, HandlerCounters, Process,
-    Timestamp, Type, Value,
+    Attribution, Batch, Container, Event, Evidence, HandlerCounters, Process, Timestamp, Type,
 };
 use whalewatch_kit::Json;
-use whalewatch_kit::testing::Bench;
+use whalewatch_kit::testing::{Bench, TestEvent, TestType, process};
 
 use crate::{History, HistoryError, Query, Sqlite, SqliteOptions};
 
 /// An event of any kind and time.
-#[derive(Clone, Debug)]
-pub(crate) struct Did {
-    pub(crate) kind: &'static str,
-    pub(crate) time: u64,
-    pub(crate) process: Process,
-    pub(crate) path: Option<String>,
-    pub(crate) executable: Option<String>,
-    pub(crate) peer: Option<(&'static str, u64)>,
-}
+pub(crate) type Did = TestEvent<DidType>;
 
-const fn field(name: &'static str, ty: Type, get: fn(&Did) -> Value<'_>) -> Field<Did> {
-    Field { info: FieldInfo { name, ty, doc: "" }, get }
-}
+#[derive(Clone)]
+pub(crate) struct DidType;
 
-fn text(text: Option<&str>) -> Value<'_> {
-    text.map_or(Value::Null, |text| Value::Text(text.as_bytes()))
-}
-
-impl Event for Did {
+impl TestType for DidType {
     const NAME: &'static str = "did";
     const KINDS: &'static [&'static str] =
         &["process.exec", "process.exit", "file.open", "network.connect"];
-    const FIELDS: &'static [Field<Self>] = &[
-        field("process.executable.path", Type::Text, |e| text(e.executable.as_deref())),
-        field("file.path", Type::Text, |e| text(e.path.as_deref())),
-        field("network.peer.address", Type::Text, |e| text(e.peer.map(|(address, _)| address))),
-        field("network.peer.port", Type::Uint, |e| {
-            e.peer.map_or(Value::Null, |(_, port)| Value::Uint(port))
-        }),
-        field("more", Type::Text, |e| text(e.path.as_deref())),
+    const FIELDS: &'static [(&'static str, Type)] = &[
+        ("process.executable.path", Type::Text),
+        ("file.path", Type::Text),
+        ("network.peer.address", Type::Text),
+        ("network.peer.port", Type::Uint),
+        ("more", Type::Text),
     ];
+}
 
-    fn kind(&self) -> &'static str {
-        self.kind
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(self.time)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        Some(&self.process)
-    }
+/// A process that was started by the first one.
+pub(crate) fn child(pid: u32, name: &str) -> Process {
+    Process { parent_pid: 1, start_time: u64::from(pid), ..process(pid, name) }
 }
 
 /// A file that was opened now, by this process.
 pub(crate) fn opened(pid: u32, path: &str) -> Did {
-    let mut comm = [0; 16];
-    comm[..3].copy_from_slice(b"cat");
-    Did {
-        kind: "file.open",
-        time: Timestamp::now().as_nanos(),
-        process: Process {
-            pid,
-            parent_pid: 1,
-            start_time: u64::from(pid),
-            comm,
-            ..Process::default()
-        },
-        path: Some(path.to_owned()),
-        executable: None,
-        peer: None,
-    }
+    let event = Did::of("file.open").at(Timestamp::now().as_nanos()).by(child(pid, "cat"));
+    event.with("file.path", path).with("more", path)
 }
 
 pub(crate) fn batch(events: Vec<Did>, attribution: &Attribution) -> Batch {
-    let mut batch = Batch::new("did".into(), events);
-    batch.attribute(|_| attribution.clone());
-    batch
+    Batch::new("did".into(), events).with_attributions(repeat(attribution.clone()))
 }
 
 pub(crate) fn host() -> Attribution {

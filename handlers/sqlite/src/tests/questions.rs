@@ -13,8 +13,7 @@ use crate::Group;
 const START: u64 = 1_795_441_580_000_000_000;
 
 fn event(kind: &'static str, second: u64, pid: u32) -> Did {
-    let event = opened(pid, "/etc/passwd");
-    Did { kind, time: START + second * 1_000_000_000, path: None, ..event }
+    Did::of(kind).at(START + second * 1_000_000_000).by(child(pid, "cat"))
 }
 
 /// Two containers and the host, ten seconds.
@@ -27,15 +26,17 @@ fn filled() -> Place {
         ..(*named(&"e0d4".repeat(16), "web-1", "nginx:1", Status::Running)).clone()
     });
     let db = named(&"ab12".repeat(16), "db", "postgres:16", Status::Running);
-    let exec = Did { executable: Some("/bin/cat".into()), ..event("process.exec", 0, 7) };
-    let open = Did { path: Some("/etc/passwd".into()), ..event("file.open", 1, 7) };
-    let connect = Did { peer: Some(("10.0.0.1", 443)), ..event("network.connect", 2, 7) };
+    let exec = event("process.exec", 0, 7).with("process.executable.path", "/bin/cat");
+    let path = "/etc/passwd";
+    let open = event("file.open", 1, 7).with("file.path", path).with("more", path);
+    let connect = event("network.connect", 2, 7)
+        .with("network.peer.address", "10.0.0.1")
+        .with("network.peer.port", 443);
     bench.handle(batch(vec![exec, open, connect], &inside(&web))).unwrap();
     bench
         .handle(batch(vec![event("process.exec", 3, 8), event("file.open", 4, 8)], &inside(&db)))
         .unwrap();
-    let mut comm = event("process.exec", 5, 9);
-    comm.process.comm = *b"systemd\0\0\0\0\0\0\0\0\0";
+    let comm = event("process.exec", 5, 9).by(child(9, "systemd"));
     bench.handle(batch(vec![comm, event("process.exit", 6, 9)], &host())).unwrap();
     let late = Arc::new(bare(&"f00d".repeat(16)));
     bench.handle(batch(vec![event("process.exit", 9, 10)], &inside(&late))).unwrap();

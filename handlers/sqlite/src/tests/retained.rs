@@ -11,7 +11,8 @@ const HOUR: u64 = 3_600_000_000_000;
 
 fn aged(hours: u64, pid: u32) -> Did {
     let event = opened(pid, "/var/lib/some/file/of/middling/length");
-    Did { time: event.time - hours * HOUR, ..event }
+    let time = event.time().as_nanos() - hours * HOUR;
+    event.at(time)
 }
 
 #[test]
@@ -63,13 +64,9 @@ fn overfill(place: &Place, bench: &mut Bench<Sqlite>, rounds: u32) {
     let containers: Vec<_> =
         (0..50).map(|i| named(&format!("id{i}"), &format!("c{i}"), "i", Status::Running)).collect();
     for round in 0..rounds {
-        let mut events = batch((0..200).map(|i| aged(0, round * 200 + i)).collect(), &host());
-        let mut turn = 0;
-        events.attribute(|_| {
-            turn += 1;
-            inside(&containers[turn % containers.len()])
-        });
-        bench.handle(events).unwrap();
+        let events = batch((0..200).map(|i| aged(0, round * 200 + i)).collect(), &host());
+        let turns = containers.iter().map(inside).cycle();
+        bench.handle(events.with_attributions(turns)).unwrap();
         if round % 4 == 0 {
             tick(bench);
         }
@@ -107,7 +104,7 @@ fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
     overfill(&place, &mut bench, 200);
     assert!(dropped(&bench) > 0, "what has no room is dropped");
     drop(reading);
-    until(&mut bench, |bench| bench.handler.waiting_bytes() == 0);
+    until(&mut bench, |bench| bench.handler().waiting_bytes() == 0);
     overfill(&place, &mut bench, 20);
     bench.end().unwrap();
     assert!(bench.adds_up());
@@ -169,13 +166,8 @@ fn containers_of_which_no_event_is_left_go_too() {
     let old: Vec<_> =
         (0..700).map(|i| named(&format!("old{i}"), "old", "i", Status::Running)).collect();
     let kept = named("kept", "kept", "i", Status::Running);
-    let mut events = batch(vec![aged(3, 1); 14_000], &host());
-    let mut turn = 0;
-    events.attribute(|_| {
-        turn += 1;
-        inside(&old[turn % old.len()])
-    });
-    bench.handle(events).unwrap();
+    let events = batch(vec![aged(3, 1); 14_000], &host());
+    bench.handle(events.with_attributions(old.iter().map(inside).cycle())).unwrap();
     bench.handle(batch(vec![aged(1, 2)], &inside(&kept))).unwrap();
     tick(&mut bench);
     // They are looked for whenever a thousand events have gone.

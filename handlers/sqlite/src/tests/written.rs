@@ -68,8 +68,10 @@ fn columns_hold_what_is_asked_for_by_hand() {
     let place = Place::new();
     let mut bench = place.bench();
     let web = named(&"e0d4".repeat(16), "web", "nginx:1", Status::Running);
-    let mut event = opened(9, "/etc/passwd");
-    (event.time, event.peer) = (1_795_441_580_171_234_567, Some(("10.0.0.1", 443)));
+    let event = opened(9, "/etc/passwd")
+        .at(1_795_441_580_171_234_567)
+        .with("network.peer.address", "10.0.0.1")
+        .with("network.peer.port", 443);
     bench.handle(batch(vec![event], &inside(&web))).unwrap();
     tick(&mut bench);
     let row: String = place
@@ -118,10 +120,8 @@ fn more_containers_than_are_remembered_each_get_their_own_events() {
         .map(|i| named(&format!("id{i}"), &format!("name{i}"), "i", Status::Running))
         .collect();
     for round in 0..2 {
-        let mut events = batch(vec![opened(round, "/a"); containers.len()], &host());
-        let mut next = containers.iter();
-        events.attribute(|_| inside(next.next().expect("one each")));
-        bench.handle(events).unwrap();
+        let events = batch(vec![opened(round, "/a"); containers.len()], &host());
+        bench.handle(events.with_attributions(containers.iter().map(inside))).unwrap();
     }
     bench.end().unwrap();
     let sql = "SELECT count(*) FROM history WHERE json LIKE '%\"name\":\"' || container || '\"%'";
@@ -187,7 +187,7 @@ proptest! {
         for (paths, commit) in batches.iter().zip(commits) {
             let events = paths.iter().map(|path| {
                 time += 1;
-                Did { time, ..opened(3, path) }
+                opened(3, path).at(time)
             });
             let events = batch(events.collect(), &host());
             want.extend(lines(&events));
@@ -210,5 +210,5 @@ fn nothing_waits_once_it_is_written() {
     let mut bench: Bench<Sqlite> = place.bench();
     bench.handle(batch(vec![opened(1, "/a"); 3000], &host())).unwrap();
     tick(&mut bench);
-    assert_eq!(bench.handler.waiting_bytes(), 0);
+    assert_eq!(bench.handler().waiting_bytes(), 0);
 }

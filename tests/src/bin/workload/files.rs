@@ -13,9 +13,9 @@ use rustix::process::{chdir, chroot};
 use rustix::thread::gettid;
 use serde_json::{Value, json};
 
-use crate::Told;
+use crate::Report;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["open-close", path, count] => open_close(path, count.parse()?),
@@ -30,16 +30,16 @@ pub(crate) fn run(arguments: &[String]) -> Told {
     }
 }
 
-/// Opens and closes a file so often.
-fn open_close(path: &str, count: u64) -> Told {
+/// Opens and closes a file `count` times.
+fn open_close(path: &str, count: u64) -> Report {
     for _ in 0..count {
         drop(File::open(path).map_err(Box::<dyn Error>::from)?);
     }
     Ok(json!({"opens": count}))
 }
 
-/// So many threads open and close a file so often each.
-fn open_threads(path: &str, threads: u64, count: u64) -> Told {
+/// Opens and closes a file `count` times in each of `threads` threads.
+fn open_threads(path: &str, threads: u64, count: u64) -> Report {
     std::thread::scope(|scope| {
         let each = || (0..count).try_for_each(|_| File::open(path).map(drop));
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(each)).collect();
@@ -48,9 +48,9 @@ fn open_threads(path: &str, threads: u64, count: u64) -> Told {
     Ok(json!({"opens": threads * count}))
 }
 
-/// Opens a file so often with `O_CLOEXEC` while another thread closes the descriptor that it gets:
-/// it is often gone again when the kernel is asked what it stands for.
-fn race(path: &str, count: u64) -> Told {
+/// Opens a file `count` times with `O_CLOEXEC` while another thread closes its descriptor, which is
+/// often closed already when the kernel program resolves it.
+fn race(path: &str, count: u64) -> Report {
     let done = AtomicBool::new(false);
     let next = File::open("/dev/null")?.as_raw_fd();
     std::thread::scope(|scope| {
@@ -60,15 +60,14 @@ fn race(path: &str, count: u64) -> Told {
                     unsafe_code,
                     reason = "nothing safe closes what another thread has opened"
                 )]
-                // SAFETY: nobody else in this program relies on that descriptor: it is opened
-                // below, and not used.
+                // SAFETY: nothing else uses the descriptor: it is opened below and not used.
                 let _gone_already = unsafe { libc::close(next) };
             }
         });
         for _ in 0..count {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
-                // The other thread closes it, or the next one gets it.
+                // The other thread closes it, or the next open gets the same number.
                 let _closed = file.into_raw_fd();
             }
         }
@@ -77,7 +76,7 @@ fn race(path: &str, count: u64) -> Told {
     Ok(json!({"opens": count}))
 }
 
-/// What was done, in the words of an event.
+/// The operations, in the form of events.
 #[derive(Default)]
 struct Done(Vec<Value>);
 
@@ -90,7 +89,7 @@ impl Done {
         self.0.push(entry);
     }
 
-    /// An opened file, with what `fstat` says of it.
+    /// Records an opened file with its `fstat`.
     fn opened(
         &mut self,
         path: &str,
@@ -109,8 +108,8 @@ impl Done {
     }
 }
 
-/// One of everything, in a folder of its own that it makes in `dir`.
-fn tour(dir: &Path) -> Told {
+/// Does each operation once, in a new folder in `dir`.
+fn tour(dir: &Path) -> Report {
     let home = dir.join("tour");
     fs::create_dir(&home)?;
     let home = home.to_str().ok_or("a folder whose name is text")?;
@@ -127,7 +126,7 @@ fn opens(home: &str, done: &mut Done) -> Result<(), Box<dyn Error>> {
     let path = format!("{home}/plain");
     let create = OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC | OFlags::CLOEXEC;
     let file = rustix::fs::open("plain", create, Mode::from_raw_mode(0o640))?;
-    // Added to every open by the library that makes the calls here.
+    // The library adds this flag to every open.
     let flags = create.bits() | OFlags::LARGEFILE.bits();
     let more = json!({"create": true, "truncate": true, "mode": "0640", "flags": flags});
     done.opened(&path, &file, "write", more)?;
@@ -171,7 +170,7 @@ fn odd_names(home: &str, done: &mut Done) -> Result<(), Box<dyn Error>> {
     let make = OFlags::CREATE | OFlags::RDONLY;
     let file = rustix::fs::open("new\nline \"q\"", make, Mode::RUSR)?;
     done.opened(&format!("{home}/new\nline \"q\""), file, "read", json!({}))?;
-    // What is not UTF-8 is written with a replacement character in JSON.
+    // JSON has a replacement character for bytes that are not UTF-8.
     let file = rustix::fs::open(&b"bad\xff\xfe"[..], make, Mode::RUSR)?;
     done.opened(&format!("{home}/bad\u{fffd}\u{fffd}"), file, "read", json!({}))
 }
@@ -203,7 +202,7 @@ fn changes(home: &str, done: &mut Done) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Paths of about 4,000 bytes, and one that is longer than a record holds.
+/// Opens paths of about 4,000 bytes, and one that is longer than a record can hold.
 fn long_paths(home: &str, done: &mut Done) -> Result<(), Box<dyn Error>> {
     let part = "d".repeat(200);
     let mut path = home.to_owned();
@@ -221,8 +220,8 @@ fn long_paths(home: &str, done: &mut Done) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Opens a file in a root of its own.
-fn in_chroot(dir: &str) -> Told {
+/// Opens a file after `chroot`.
+fn in_chroot(dir: &str) -> Report {
     fs::create_dir_all(format!("{dir}/root/etc"))?;
     fs::write(format!("{dir}/root/etc/inside"), "")?;
     chroot(format!("{dir}/root"))?;
@@ -234,7 +233,7 @@ fn in_chroot(dir: &str) -> Told {
 }
 
 /// Writes and reads a known number of bytes in a known number of calls.
-fn io(path: &str) -> Told {
+fn io(path: &str) -> Report {
     let mut file = File::options().create_new(true).write(true).open(path)?;
     for _ in 0..1000 {
         file.write_all(&[7; 100])?;

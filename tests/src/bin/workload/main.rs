@@ -1,8 +1,8 @@
-//! What the end-to-end tests do to be watched: `workload PART …`, one file a part. A part does what
-//! its arguments say, and prints, as one JSON object, what it knows of itself by then: the oracle
-//! for what Whalewatch tells.
+//! The program that the end-to-end tests watch: `workload PART …`, one file for each part. A part
+//! does what its arguments say and prints a report of itself, one JSON object, which is the oracle
+//! for Whalewatch's events.
 
-#![expect(clippy::print_stdout, reason = "what it knows of itself goes to standard output")]
+#![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
 mod files;
 mod mounts;
@@ -33,10 +33,10 @@ fn main() -> ExitCode {
         other => Err(format!("no part {other}").into()),
     };
     match did {
-        Ok(mut told) => {
-            told["pid"] = json!(std::process::id());
-            told["start_time"] = start_time();
-            println!("{told}");
+        Ok(mut report) => {
+            report["pid"] = json!(std::process::id());
+            report["start_time"] = start_time();
+            println!("{report}");
             ExitCode::SUCCESS
         }
         Err(error) => {
@@ -46,10 +46,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What a part gives: what it knows of itself, or what went wrong.
-type Told = Result<Value, Box<dyn std::error::Error>>;
+/// A part's report of itself, or its error.
+type Report = Result<Value, Box<dyn std::error::Error>>;
 
-/// When this process started, in clock ticks since boot, as `/proc` tells it.
+/// Returns this process's start time from `/proc`, in clock ticks since boot.
 fn start_time() -> Value {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let behind = stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().nth(19));

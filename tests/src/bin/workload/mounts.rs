@@ -1,4 +1,4 @@
-//! Mounts, moves and unmounts, in a mount namespace that whoever starts it has made.
+//! Mounts, moves and unmounts, in a mount namespace that the caller must have made.
 
 use std::fs;
 
@@ -12,9 +12,9 @@ use rustix::mount::{
 use rustix::process::chdir;
 use serde_json::{Value, json};
 
-use crate::Told;
+use crate::Report;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let [dir] = arguments else { return Err("mounts DIR".into()) };
     let home = format!("{dir}/mounts");
     fs::create_dir_all(&home)?;

@@ -1,4 +1,4 @@
-//! Connects, accepts, sends and fails, and says of each connection what its two ends are.
+//! Connects, accepts, sends and fails, and reports the two ends of each connection.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -14,16 +14,16 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use serde_json::{Value, json};
 use whalewatch_tests::wait;
 
-use crate::Told;
+use crate::Report;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 7;
-/// How long something that must come may take.
+/// How long an expected event may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let mut told = match arguments[..] {
+    let mut report = match arguments[..] {
         ["serve", at, count, receive, send] => {
             serve(at.parse()?, count.parse()?, receive.parse()?, send.parse()?)?
         }
@@ -47,11 +47,11 @@ pub(crate) fn run(arguments: &[String]) -> Told {
                 .into(),
         ),
     };
-    told["namespace"] = namespace();
-    Ok(told)
+    report["namespace"] = namespace();
+    Ok(report)
 }
 
-/// Inode number of this process's network namespace.
+/// Returns the inode number of this process's network namespace.
 fn namespace() -> Value {
     let link = fs::read_link("/proc/self/ns/net").unwrap_or_default();
     let text = link.to_string_lossy();
@@ -59,7 +59,7 @@ fn namespace() -> Value {
     number.parse::<u64>().map_or(Value::Null, Value::from)
 }
 
-/// The id of this thread.
+/// Returns the id of this thread.
 fn thread_id() -> Value {
     let link = fs::read_link("/proc/thread-self").unwrap_or_default();
     let number = link.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
@@ -98,9 +98,8 @@ fn wait_for(file: &Path) -> io::Result<()> {
     wait::poll(LIMIT, || wait::when(file.exists())).ok_or_else(late)
 }
 
-/// Accepts so many connections; over each it receives, answers, and waits for the other side to end
-/// it.
-fn serve(at: SocketAddr, count: usize, receive: usize, send: usize) -> Told {
+/// Accepts `count` connections. On each, receives, answers, and waits for the other end to close.
+fn serve(at: SocketAddr, count: usize, receive: usize, send: usize) -> Report {
     let since = Instant::now();
     let listener = listen(at)?;
     let local = listener.local_addr()?;
@@ -109,9 +108,9 @@ fn serve(at: SocketAddr, count: usize, receive: usize, send: usize) -> Told {
         let (mut stream, _) = listener.accept()?;
         stream.read_exact(&mut vec![0; receive])?;
         stream.write_all(&vec![1; send])?;
-        let told = ends(&stream)?;
+        let report = ends(&stream)?;
         let rest = stream.read_to_end(&mut Vec::new())?;
-        connections.push(told);
+        connections.push(report);
         if rest > 0 {
             return Err("more came than was to".into());
         }
@@ -124,15 +123,15 @@ fn serve(at: SocketAddr, count: usize, receive: usize, send: usize) -> Told {
     }))
 }
 
-/// Connects so often, each time in a thread of its own.
-fn call(to: SocketAddr, count: usize, send: usize, receive: usize) -> Told {
+/// Connects `count` times, each time in a new thread.
+fn call(to: SocketAddr, count: usize, send: usize, receive: usize) -> Report {
     let since = Instant::now();
     let one = move || -> io::Result<Value> {
         let mut stream = TcpStream::connect(to)?;
-        let told = ends(&stream)?;
+        let report = ends(&stream)?;
         stream.write_all(&vec![1; send])?;
         stream.read_exact(&mut vec![0; receive])?;
-        Ok(told)
+        Ok(report)
     };
     let mut connections = Vec::new();
     for _ in 0..count {
@@ -141,21 +140,21 @@ fn call(to: SocketAddr, count: usize, send: usize, receive: usize) -> Told {
     Ok(json!({"connections": connections, "elapsed": nanoseconds(since)}))
 }
 
-/// Connects where that must fail.
+/// Connects to an address where that must fail.
 fn fail(to: SocketAddr) -> Value {
     let since = Instant::now();
     let error = TcpStream::connect(to).err().and_then(|error| error.raw_os_error());
     json!({"error": error, "elapsed": nanoseconds(since)})
 }
 
-/// Begins to connect, without waiting.
+/// Starts to connect without waiting.
 fn begin(to: SocketAddr) -> rustix::io::Result<(OwnedFd, Option<Errno>)> {
     let socket = socket_for(&to, SocketFlags::NONBLOCK)?;
     let began = rustix::net::connect(&socket, &to).err();
     Ok((socket, began))
 }
 
-/// Waits for what comes of that, and asks `connect` as well, as programs do.
+/// Waits for the result of such a connect, and calls `connect` again, as programs do.
 fn conclude(socket: &OwnedFd, to: SocketAddr) -> Result<Option<Errno>, Box<dyn std::error::Error>> {
     let limit = Timespec { tv_sec: LIMIT.as_secs().try_into()?, tv_nsec: 0 };
     if poll(&mut [PollFd::new(socket, PollFlags::OUT)], Some(&limit))? == 0 {
@@ -164,36 +163,36 @@ fn conclude(socket: &OwnedFd, to: SocketAddr) -> Result<Option<Errno>, Box<dyn s
     Ok(rustix::net::connect(socket, &to).err())
 }
 
-/// Two connections that it does not wait for: one that comes about, one that is refused.
-fn later(at: SocketAddr) -> Told {
+/// Makes two connections without waiting: one succeeds, one is refused.
+fn later(at: SocketAddr) -> Report {
     let since = Instant::now();
     let listener = listen(at)?;
     let to = listener.local_addr()?;
     let (open, open_began) = begin(to)?;
     let open_ended = conclude(&open, to)?;
     let open = TcpStream::from(open);
-    let told = ends(&open)?;
+    let report = ends(&open)?;
     drop((open, listener));
     let (refused, refused_began) = begin(to)?;
     let refused_ended = conclude(&refused, to)?;
     let errors = [open_began, open_ended, refused_began, refused_ended];
     let errors = errors.map(|error| error.map(Errno::raw_os_error));
     Ok(json!({
-        "open": told,
+        "open": report,
         "to": to.to_string(),
         "errors": errors,
         "elapsed": nanoseconds(since),
     }))
 }
 
-/// Begins to connect where no answer comes, and gives up.
-fn abandon(to: SocketAddr) -> Told {
+/// Starts to connect to an address that does not answer, and gives up.
+fn abandon(to: SocketAddr) -> Report {
     let (socket, began) = begin(to)?;
     drop(socket);
     Ok(json!({"error": began.map(Errno::raw_os_error)}))
 }
 
-fn udp(to: SocketAddr) -> Told {
+fn udp(to: SocketAddr) -> Report {
     let unspecified = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = UdpSocket::bind(unspecified)?;
     socket.connect(to)?;
@@ -204,69 +203,69 @@ fn udp(to: SocketAddr) -> Told {
     }))
 }
 
-/// A connection that nobody accepts.
-fn unaccepted(at: SocketAddr) -> Told {
+/// Makes a connection that is never accepted.
+fn unaccepted(at: SocketAddr) -> Report {
     let listener = listen(at)?;
     let stream = TcpStream::connect(listener.local_addr()?)?;
-    let told = ends(&stream)?;
+    let report = ends(&stream)?;
     stream.shutdown(Shutdown::Both)?;
     drop(listener);
-    Ok(told)
+    Ok(report)
 }
 
-/// A connection that the other side has broken off by the time that it is accepted.
-fn reset(at: SocketAddr) -> Told {
+/// Makes a connection that the other end resets before it is accepted.
+fn reset(at: SocketAddr) -> Report {
     let listener = listen(at)?;
     let mut stream = TcpStream::connect(listener.local_addr()?)?;
-    let told = ends(&stream)?;
+    let report = ends(&stream)?;
     stream.write_all(b"gone")?;
     sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
     drop(stream);
     drop(listener.accept()?);
-    Ok(told)
+    Ok(report)
 }
 
-/// Listens on a socket that is connected, and accepts from one that does not listen.
-fn misuse() -> Told {
+/// Listens on a connected socket, and accepts from a socket that does not listen.
+fn misuse() -> Report {
     let listener = listen("127.0.0.1:0".parse()?)?;
     let connected = TcpStream::connect(listener.local_addr()?)?;
     let (accepted, _) = listener.accept()?;
-    let told = ends(&connected)?;
+    let report = ends(&connected)?;
     let listening = rustix::net::listen(&connected, 1).err().map(Errno::raw_os_error);
     let accepting = rustix::net::accept(&connected).err().map(Errno::raw_os_error);
     drop((connected, accepted));
-    Ok(json!({"ends": told, "listen": listening, "accept": accepting}))
+    Ok(json!({"ends": report, "listen": listening, "accept": accepting}))
 }
 
-/// Keeps a connection to itself, from when it says that it is ready until it is told to end it.
-fn hold(at: SocketAddr, bytes: usize, ready: &Path, until: &Path) -> Told {
+/// Holds a connection to itself from when the file `ready` exists until the file `until` does.
+fn hold(at: SocketAddr, bytes: usize, ready: &Path, until: &Path) -> Report {
     let listener = listen(at)?;
     let mut stream = TcpStream::connect(listener.local_addr()?)?;
     let (mut accepted, _) = listener.accept()?;
-    let told = ends(&stream)?;
+    let report = ends(&stream)?;
     stream.write_all(&vec![1; bytes])?;
     accepted.read_exact(&mut vec![0; bytes])?;
     fs::write(ready, "")?;
     wait_for(until)?;
     drop(stream);
     accepted.read_to_end(&mut Vec::new())?;
-    Ok(told)
+    Ok(report)
 }
 
-/// Connects, and sends when it is told to.
-fn send(to: SocketAddr, bytes: usize, until: &Path) -> Told {
+/// Connects, and sends once the file `until` exists.
+fn send(to: SocketAddr, bytes: usize, until: &Path) -> Report {
     let mut stream = TcpStream::connect(to)?;
-    let told = ends(&stream)?;
+    let report = ends(&stream)?;
     wait_for(until)?;
     stream.write_all(&vec![1; bytes])?;
-    // The other side ends it once all has come.
+    // The other end closes it once everything has arrived.
     stream.shutdown(Shutdown::Write)?;
     stream.read_to_end(&mut Vec::new())?;
-    Ok(told)
+    Ok(report)
 }
 
-/// Connects, accepts and closes so often, for measuring.
-fn rounds(at: SocketAddr, count: u32) -> Told {
+/// Connects, accepts and closes `count` times, for measuring.
+fn rounds(at: SocketAddr, count: u32) -> Report {
     let listener = listen(at)?;
     let to = listener.local_addr()?;
     let since = Instant::now();

@@ -1,10 +1,9 @@
-//! What changes a thread's privileges, and what reaches into other processes and the kernel.
+//! Changes a thread's privileges, and reaches into other processes and the kernel.
 //!
-//! Everything is done by bare system calls: the C library has all threads change their ids
-//! together.
+//! All of it is bare system calls, because the C library changes the ids of all threads together.
 
 #![expect(clippy::unnecessary_wraps, reason = "all steps of the tour have one shape")]
-#![expect(clippy::needless_pass_by_value, reason = "what is told of a step is made for it")]
+#![expect(clippy::needless_pass_by_value, reason = "each expected value is made for one call")]
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -15,14 +14,14 @@ use std::thread;
 
 use serde_json::{Map, Value, json};
 
-use crate::Told;
+use crate::Report;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut done = Done::default();
     match arguments[..] {
         ["tour"] => tour(&mut done)?,
-        // The kernel wants a process of one thread for it.
+        // The kernel allows it only in a process with one thread.
         ["user-namespace"] => done.unshare(libc::CLONE_NEWUSER, &["user"]),
         ["enter", pid] => {
             for kind in ["uts", "net", "ipc"] {
@@ -30,18 +29,18 @@ pub(crate) fn run(arguments: &[String]) -> Told {
             }
         }
         ["state"] => {}
-        // Until whoever started it closes its standard input, or kills it.
+        // Runs until its standard input is closed, or it is killed.
         ["wait"] => drop(std::io::stdin().read(&mut [0])?),
         _ => return Err("privilege tour | user-namespace | enter PID | state | wait".into()),
     }
     Ok(json!({"done": done.0, "state": state()}))
 }
 
-/// Makes a system call: what it gave, or below 0 the error number.
+/// Makes a system call. Returns its result; a negative one is an error number.
 #[expect(unsafe_code, reason = "these system calls have no safe wrappers")]
 fn call(number: libc::c_long, arguments: &[u64]) -> i64 {
     let argument = |n: usize| arguments.get(n).copied().unwrap_or(0);
-    // SAFETY: none of the calls that are made here has the kernel write to memory of this process.
+    // SAFETY: with none of the calls that are made here does the kernel write to this process's memory.
     let result = unsafe {
         libc::syscall(number, argument(0), argument(1), argument(2), argument(3), argument(4))
     };
@@ -51,7 +50,7 @@ fn call(number: libc::c_long, arguments: &[u64]) -> i64 {
     -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
 }
 
-/// What this thread may do and where it is, as `/proc` has it, in the words of an event.
+/// Returns this thread's credentials and namespaces from `/proc`, in the form of an event.
 fn state() -> Value {
     let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = |key: &str| -> Vec<&str> {
@@ -86,54 +85,54 @@ fn state() -> Value {
     Value::Object(state)
 }
 
-/// The inode number of a process's namespace; null where it cannot be told.
+/// Returns the inode number of a process's namespace, or null if it cannot be read.
 fn namespace(process: &str, name: &str) -> Value {
     let link = fs::read_link(format!("/proc/{process}/ns/{name}")).unwrap_or_default();
     let number = link.to_str().and_then(|link| link.split_once(":[")?.1.strip_suffix(']'));
     number.and_then(|number| number.parse::<u64>().ok()).map_or(Value::Null, Value::from)
 }
 
-/// What was done, one after the other, with what was before and after.
+/// The steps in their order, with the state before and after each.
 #[derive(Default)]
 struct Done(Vec<Value>);
 
 impl Done {
-    /// Makes a call that changes this thread. `about`: what of its state the call is there to
-    /// change. `told`: what the event must have.
+    /// Makes a call that changes this thread. `about` names the parts of the state that the call
+    /// sets, and `expected` is what the event must contain.
     fn change(
         &mut self,
         kind: &str,
         (name, number): (&str, libc::c_long),
         arguments: &[u64],
         about: &[&str],
-        told: Value,
+        expected: Value,
     ) -> i64 {
         let before = state();
         let result = call(number, arguments);
         self.0.push(json!({"kind": kind, "call": name, "result": result, "about": about,
-            "before": before, "after": state(), "told": told}));
+            "before": before, "after": state(), "expected": expected}));
         result
     }
 
-    /// Makes one that does not.
+    /// Makes a call that does not change this thread.
     fn reach(
         &mut self,
         kind: &str,
         (name, number): (&str, libc::c_long),
         arguments: &[u64],
-        told: Value,
+        expected: Value,
     ) -> i64 {
         let result = call(number, arguments);
-        self.0.push(json!({"kind": kind, "call": name, "result": result, "told": told}));
+        self.0.push(json!({"kind": kind, "call": name, "result": result, "expected": expected}));
         result
     }
 
     fn unshare(&mut self, flags: i32, names: &[&str]) {
         let about = about(names);
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
-        let told = json!({"privilege": {"namespaces": names, "flags": flags}});
+        let expected = json!({"privilege": {"namespaces": names, "flags": flags}});
         let call = ("unshare", libc::SYS_unshare);
-        self.change("privilege.unshare", call, &[flags as u64], &about, told);
+        self.change("privilege.unshare", call, &[flags as u64], &about, expected);
     }
 
     fn enter(&mut self, file: File, name: &str, flags: i32) {
@@ -141,9 +140,9 @@ impl Done {
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let fd = file.as_raw_fd();
         let number = fs::metadata(format!("/proc/self/fd/{fd}")).map(|stat| inode(&stat)).ok();
-        let told = json!({"privilege": {"namespaces": [name], "flags": flags, "requested": {"namespace": number}}});
+        let expected = json!({"privilege": {"namespaces": [name], "flags": flags, "requested": {"namespace": number}}});
         let call = ("setns", libc::SYS_setns);
-        self.change("privilege.setns", call, &[fd as u64, flags as u64], &about, told);
+        self.change("privilege.setns", call, &[fd as u64, flags as u64], &about, expected);
     }
 
     fn ids(&mut self, name: &str, number: libc::c_long, ids: &[(&str, i64)]) -> i64 {
@@ -156,8 +155,8 @@ impl Done {
             ids.iter().map(|(name, id)| ((*name).to_owned(), Value::from(*id))).collect();
         let requested = if ids.is_empty() { json!({"groups": 0}) } else { requested.into() };
         let arguments: Vec<u64> = ids.iter().map(|(_, id)| *id as u64 & 0xffff_ffff).collect();
-        let told = json!({"privilege": {"requested": requested}});
-        self.change("privilege.setuid", (name, number), &arguments, about, told)
+        let expected = json!({"privilege": {"requested": requested}});
+        self.change("privilege.setuid", (name, number), &arguments, about, expected)
     }
 
     fn capset(&mut self, effective: u64, permitted: u64) -> i64 {
@@ -170,12 +169,12 @@ impl Done {
             ["effective", "permitted", "inheritable"].map(|name| format!("capabilities.{name}"));
         let about: Vec<&str> = about.iter().map(String::as_str).collect();
         let requested = json!({"effective": effective, "permitted": permitted, "inheritable": 0});
-        let told = json!({"privilege": {"requested": {"capabilities": requested}}});
-        self.change("privilege.capset", ("capset", libc::SYS_capset), &arguments, &about, told)
+        let expected = json!({"privilege": {"requested": {"capabilities": requested}}});
+        self.change("privilege.capset", ("capset", libc::SYS_capset), &arguments, &about, expected)
     }
 }
 
-/// What of a state kinds of namespaces stand for.
+/// Returns the names of kinds of namespaces in a state.
 fn about(names: &[&str]) -> Vec<String> {
     let places = names.iter().flat_map(|name| match *name {
         "pid" => vec!["pid_for_children"],
@@ -189,7 +188,7 @@ fn inode(stat: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(stat)
 }
 
-/// One of everything; each part in a thread of its own, since none can undo what it did.
+/// Makes every call once. Each group is in a thread of its own, because none can be undone.
 fn tour(done: &mut Done) -> Result<(), Box<dyn Error>> {
     for part in [namespaces, users, groups, capabilities, clones, traces, modules, programs] {
         let outcome = thread::scope(|scope| {
@@ -213,9 +212,9 @@ fn namespaces(done: &mut Done) -> Result<(), Box<dyn Error>> {
     done.unshare(libc::CLONE_NEWPID, &["pid"]);
     done.unshare(0x80, &["time"]);
     let null = File::open("/dev/null")?;
-    let told = json!({"privilege": {"flags": 0}});
+    let expected = json!({"privilege": {"flags": 0}});
     let arguments = [null.as_raw_fd() as u64, 0];
-    done.change("privilege.setns", ("setns", libc::SYS_setns), &arguments, &[], told);
+    done.change("privilege.setns", ("setns", libc::SYS_setns), &arguments, &[], expected);
     Ok(())
 }
 
@@ -247,17 +246,16 @@ fn capabilities(done: &mut Done) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A process in a namespace of its own.
+/// Starts a process in a new namespace.
 #[expect(unsafe_code, reason = "the new process must do nothing but wait")]
 fn clones(done: &mut Done) -> Result<(), Box<dyn Error>> {
-    // `struct clone_args` as it was at first: flags, and in the fifth word the signal that tells of
-    // the end.
+    // The first version of `struct clone_args`: flags, and in the fifth word the exit signal.
     let flags = libc::CLONE_NEWUTS as u64;
     let given: [u64; 8] = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
     let before = state();
     let child = call(libc::SYS_clone3, &[given.as_ptr() as u64, size_of_val(&given) as u64]);
     if child == 0 {
-        // SAFETY: the calls take nothing.
+        // SAFETY: the calls have no arguments.
         unsafe {
             libc::pause();
         }
@@ -265,16 +263,17 @@ fn clones(done: &mut Done) -> Result<(), Box<dyn Error>> {
         unsafe { libc::_exit(0) }
     }
     let mut after = state();
-    let mut told = json!({"privilege": {"namespaces": ["uts"], "flags": flags}});
+    let mut expected = json!({"privilege": {"namespaces": ["uts"], "flags": flags}});
     if child > 0 {
         let process = child.to_string();
         after["namespaces"]["uts"] = namespace(&process, "uts");
-        told["privilege"]["target"] = json!({"vpid": child, "comm": "workload", "user": {"id": 0}});
+        expected["privilege"]["target"] =
+            json!({"vpid": child, "comm": "workload", "user": {"id": 0}});
         call(libc::SYS_kill, &[child as u64, libc::SIGKILL as u64]);
         call(libc::SYS_wait4, &[child as u64, 0, 0, 0]);
     }
     done.0.push(json!({"kind": "privilege.unshare", "call": "clone3", "result": child.min(0),
-        "about": ["namespaces.uts"], "before": before, "after": after, "told": told}));
+        "about": ["namespaces.uts"], "before": before, "after": after, "expected": expected}));
     Ok(())
 }
 
@@ -284,22 +283,23 @@ fn traces(done: &mut Done) -> Result<(), Box<dyn Error>> {
     let mut other = other.spawn()?;
     let ptrace = ("ptrace", libc::SYS_ptrace);
     let request = |request: u32, pid: u32| [u64::from(request), pid.into(), 0, 0];
-    let told = |name: &str, pid: u32| json!({"privilege": {"request": name, "target_pid": pid}});
+    let expected =
+        |name: &str, pid: u32| json!({"privilege": {"request": name, "target_pid": pid}});
     let pid = other.id();
-    let mut known = told("PTRACE_ATTACH", pid);
+    let mut known = expected("PTRACE_ATTACH", pid);
     let traced = json!({"vpid": pid, "comm": "workload", "user": {"id": 0}});
     known["privilege"]["target"] = traced.clone();
     done.reach("privilege.ptrace", ptrace, &request(libc::PTRACE_ATTACH, pid), known);
     call(libc::SYS_wait4, &[pid.into(), 0, libc::__WALL as u64, 0]);
-    // Nothing is there to be written to: it fails, but the process is known.
-    let mut known = told("PTRACE_POKEDATA", pid);
+    // It fails, because nothing is mapped at the address, but the target process is known.
+    let mut known = expected("PTRACE_POKEDATA", pid);
     known["privilege"]["target"] = traced.clone();
     done.reach("privilege.ptrace", ptrace, &request(libc::PTRACE_POKEDATA, pid), known);
     call(libc::SYS_ptrace, &request(libc::PTRACE_DETACH, pid));
-    let mut known = told("PTRACE_SEIZE", pid);
+    let mut known = expected("PTRACE_SEIZE", pid);
     known["privilege"]["target"] = traced;
     done.reach("privilege.ptrace", ptrace, &request(libc::PTRACE_SEIZE, pid), known);
-    let known = told("PTRACE_SEIZE", std::process::id());
+    let known = expected("PTRACE_SEIZE", std::process::id());
     done.reach("privilege.ptrace", ptrace, &request(libc::PTRACE_SEIZE, std::process::id()), known);
     let written = ("process_vm_writev", libc::SYS_process_vm_writev);
     let known = json!({"privilege": {"target_pid": pid}});
@@ -313,13 +313,13 @@ fn modules(done: &mut Done) -> Result<(), Box<dyn Error>> {
     let kind = "privilege.module";
     let null = File::open("/dev/null")?;
     let options = c"".as_ptr() as u64;
-    let told = json!({"module": {"path": "/dev/null"}});
+    let expected = json!({"module": {"path": "/dev/null"}});
     let arguments = [null.as_raw_fd() as u64, options, 0];
-    done.reach(kind, ("finit_module", libc::SYS_finit_module), &arguments, told);
+    done.reach(kind, ("finit_module", libc::SYS_finit_module), &arguments, expected);
     let name = String::from("no_such_module\0");
-    let told = json!({"module": {"name": "no_such_module"}});
+    let expected = json!({"module": {"name": "no_such_module"}});
     let arguments = [name.as_ptr() as u64, libc::O_NONBLOCK as u64];
-    done.reach(kind, ("delete_module", libc::SYS_delete_module), &arguments, told);
+    done.reach(kind, ("delete_module", libc::SYS_delete_module), &arguments, expected);
     let arguments = [name.as_ptr() as u64, name.len() as u64, options];
     done.reach(kind, ("init_module", libc::SYS_init_module), &arguments, json!({}));
     Ok(())
@@ -327,9 +327,9 @@ fn modules(done: &mut Done) -> Result<(), Box<dyn Error>> {
 
 fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
     let (kind, bpf) = ("privilege.bpf", ("bpf", libc::SYS_bpf));
-    let mut reach = |command: u64, attr: &[u8], told: Value| {
+    let mut reach = |command: u64, attr: &[u8], expected: Value| {
         let arguments = [command, attr.as_ptr() as u64, attr.len() as u64];
-        let fd = done.reach(kind, bpf, &arguments, json!({"bpf": told}));
+        let fd = done.reach(kind, bpf, &arguments, json!({"bpf": expected}));
         if fd > 2 {
             call(libc::SYS_close, &[fd as u64]);
         }
@@ -343,10 +343,10 @@ fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
         put(&mut map, at, &number.to_ne_bytes());
     }
     put(&mut map, 28, b"privilege_map");
-    let told = json!({"command": "BPF_MAP_CREATE", "map": {"type": "BPF_MAP_TYPE_ARRAY"}, "name": "privilege_map"});
-    reach(0, &map, told);
+    let expected = json!({"command": "BPF_MAP_CREATE", "map": {"type": "BPF_MAP_TYPE_ARRAY"}, "name": "privilege_map"});
+    reach(0, &map, expected);
 
-    // Gives 0 and ends.
+    // Returns 0.
     let program: [u64; 2] = [0x0000_00b7, 0x0000_0095];
     let mut load = [0; 72];
     put(&mut load, 0, &1_u32.to_ne_bytes());
@@ -354,19 +354,19 @@ fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
     put(&mut load, 8, &(program.as_ptr() as u64).to_ne_bytes());
     put(&mut load, 16, &(c"GPL".as_ptr() as u64).to_ne_bytes());
     put(&mut load, 48, b"privilege_prog");
-    let told = json!({"command": "BPF_PROG_LOAD", "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"}, "name": "privilege_prog"});
-    reach(5, &load, told);
+    let expected = json!({"command": "BPF_PROG_LOAD", "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"}, "name": "privilege_prog"});
+    reach(5, &load, expected);
 
     let path = String::from("/sys/fs/bpf/no-such-thing\0");
     let got = (path.as_ptr() as u64).to_ne_bytes();
-    let told = json!({"command": "BPF_OBJ_GET", "path": path.trim_end_matches('\0')});
-    reach(7, &[got, [0; 8]].concat(), told);
+    let expected = json!({"command": "BPF_OBJ_GET", "path": path.trim_end_matches('\0')});
+    reach(7, &[got, [0; 8]].concat(), expected);
     let name = String::from("sched_switch\0");
     let opened = (name.as_ptr() as u64).to_ne_bytes();
-    let told = json!({"command": "BPF_RAW_TRACEPOINT_OPEN", "tracepoint": "sched_switch"});
-    reach(17, &[opened, u64::MAX.to_ne_bytes()].concat(), told);
-    let told = json!({"command": "BPF_PROG_GET_FD_BY_ID", "id": 4_000_000_000_u32});
-    reach(13, &[4_000_000_000_u32.to_ne_bytes(), [0; 4], [0; 4]].concat(), told);
+    let expected = json!({"command": "BPF_RAW_TRACEPOINT_OPEN", "tracepoint": "sched_switch"});
+    reach(17, &[opened, u64::MAX.to_ne_bytes()].concat(), expected);
+    let expected = json!({"command": "BPF_PROG_GET_FD_BY_ID", "id": 4_000_000_000_u32});
+    reach(13, &[4_000_000_000_u32.to_ne_bytes(), [0; 4], [0; 4]].concat(), expected);
     let mut attach = [0; 16];
     put(&mut attach, 8, &6_u32.to_ne_bytes());
     put(&mut attach, 0, &[0xff; 8]);

@@ -1,4 +1,4 @@
-//! What a process can do to be hard to follow.
+//! Processes that are hard to follow.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -7,9 +7,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::thread;
 
-use crate::Told;
+use crate::Report;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         ["thread-exec", program, ref arguments @ ..] => thread_exec(program, arguments),
@@ -18,8 +18,8 @@ pub(crate) fn run(arguments: &[String]) -> Told {
     }
 }
 
-/// A thread, not the first one, replaces the program.
-fn thread_exec(program: &str, arguments: &[&str]) -> Told {
+/// Execs a program in a thread that is not the first one.
+fn thread_exec(program: &str, arguments: &[&str]) -> Report {
     let failed = thread::scope(|scope| {
         let exec = || Command::new(program).args(arguments).exec();
         scope.spawn(exec).join().expect("it does not panic")
@@ -27,8 +27,8 @@ fn thread_exec(program: &str, arguments: &[&str]) -> Told {
     Err(failed.into())
 }
 
-/// Opens a file and a connection to itself, says so, and holds both until it is killed.
-fn hold(mark: &str) -> Told {
+/// Opens a file and a connection to itself, prints `holds`, and keeps both until it is killed.
+fn hold(mark: &str) -> Report {
     let _file = File::open("/etc/hostname").or_else(|_| File::open("/proc/self/stat"))?;
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let mut out = TcpStream::connect(listener.local_addr()?)?;

@@ -3,13 +3,13 @@
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::json;
 
-use crate::Told;
+use crate::Report;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let ["send", pid, number] = arguments[..] else { return Err("signals send PID NUMBER".into()) };
     let pid = Pid::from_raw(pid.parse()?).ok_or("a pid is not 0")?;
-    // Whether it is there at all: that is no signal.
+    // Signal 0 only checks whether the process exists.
     test_kill_process(pid)?;
     let signal = Signal::from_named_raw(number.parse()?).ok_or("a signal with a name")?;
     kill_process(pid, signal)?;

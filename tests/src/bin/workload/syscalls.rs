@@ -1,16 +1,16 @@
-//! Makes system calls, so many of each.
+//! Makes a known number of each system call.
 
 use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::Told;
+use crate::Report;
 
-/// Threads that make them.
+/// The number of threads that make them.
 const THREADS: u64 = 4;
 
-pub(crate) fn run(arguments: &[String]) -> Told {
+pub(crate) fn run(arguments: &[String]) -> Report {
     let [calls, failing] = arguments else { return Err("syscalls CALLS FAILING".into()) };
     let (calls, failing): (u64, u64) = (calls.parse()?, failing.parse()?);
     let threads: Vec<_> =

@@ -1,14 +1,14 @@
-//! The record of everything that the network tracker's programs tell.
+//! Writes the network tracker's records.
 
 use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::maps::ring_buf::RingBufEntry;
+use whalewatch_trackers_common::kinds::{
+    KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE, KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN,
+};
 use whalewatch_trackers_common::{
     ProcessHeader, RecordHeader,
-    network::{
-        FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, KIND_NETWORK_ACCEPT, KIND_NETWORK_CLOSE,
-        KIND_NETWORK_CONNECT, KIND_NETWORK_LISTEN, NetworkOwner, NetworkRecord, OWNED,
-    },
+    network::{FLAG_NETWORK_ABANDONED, FLAG_NETWORK_UNOWNED, NetworkOwner, NetworkRecord, OWNED},
 };
 use whalewatch_trackers_ebpf::{
     kernel::{Kernel, global, load, opaque},
@@ -20,22 +20,22 @@ use whalewatch_trackers_ebpf::{
 
 use crate::{DONE, IPV4, IPV6, NEW_SYN_RECV, OFFSETS, SETTINGS, TCP};
 
-/// Writes zeroes, word by word: left to the compiler, it is done byte by byte.
+/// Writes zeroes word by word; the compiler would write them byte by byte.
 #[inline(always)]
 unsafe fn clear<T>(to: *mut T) {
     let zero = opaque(0);
     for i in 0..size_of::<T>() / 8 {
-        // SAFETY: the caller's; what is cleared is made of whole words.
+        // SAFETY: guaranteed by the caller; the value consists of whole words.
         unsafe { to.cast::<u64>().add(i).write_volatile(zero) };
     }
 }
 
-/// An owner of whom nothing is known but these.
+/// An owner with only these fields set.
 #[inline(always)]
 pub(crate) fn owner(claims: u64, phase: u32) -> MaybeUninit<NetworkOwner> {
     let mut owner = MaybeUninit::<NetworkOwner>::uninit();
     let out = owner.as_mut_ptr();
-    // SAFETY: it is this function's, and all zeroes are an owner.
+    // SAFETY: it is a local variable, and all zeroes are a valid owner.
     unsafe {
         clear(out);
         (*out).claims = claims;
@@ -44,10 +44,10 @@ pub(crate) fn owner(claims: u64, phase: u32) -> MaybeUninit<NetworkOwner> {
     owner
 }
 
-/// A socket, or a request that begins like one: by what the verifier knows, or by its address
-/// alone.
+/// A socket, or a connection request, which starts with the same members: as a pointer that the
+/// verifier knows, or as an address.
 pub(crate) trait Socket: Copy {
-    /// A member of `struct sock`, from so many bytes into it.
+    /// Reads a member of `struct sock`, `within` bytes from the member's start.
     unsafe fn get<T: Copy>(self, offset: *const u32, within: usize) -> T;
     /// Inode number of its network namespace.
     unsafe fn namespace(self) -> u32;
@@ -99,7 +99,7 @@ impl Socket for u64 {
     }
 }
 
-/// What an event has beside its process and what its socket tells.
+/// The data of an event that is neither its process's nor its socket's.
 #[derive(Clone, Copy)]
 pub(crate) struct Details {
     pub(crate) kind: u16,
@@ -119,17 +119,17 @@ impl Details {
     }
 }
 
-/// Whether events of this kind are to be told.
+/// Whether to report events of this kind.
 #[inline(always)]
-pub(crate) fn wants(kind: u16) -> bool {
+pub(crate) fn reports(kind: u16) -> bool {
     // SAFETY: a global of this object.
     let kinds = unsafe { global(&raw const SETTINGS.kinds) };
     kinds >> (kind - KIND_NETWORK_CONNECT) & 1 != 0
 }
 
-/// Tells of something that the owner has to do with, if it is one that is told of.
+/// Reports an event with the owner's process.
 #[inline(always)]
-pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: &Details) -> u32 {
+pub(crate) unsafe fn report(owner: *const NetworkOwner, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: the owner is the map's memory; the record is this program's alone.
     unsafe {
         let process = &raw const (*owner).process;
@@ -144,9 +144,9 @@ pub(crate) unsafe fn tell(owner: *const NetworkOwner, sk: impl Socket, details: 
     }
 }
 
-/// A connection that was asked for came about.
+/// Reports that an outgoing connection was established.
 #[inline(always)]
-pub(crate) unsafe fn tell_success(
+pub(crate) unsafe fn report_success(
     owner: *mut NetworkOwner,
     sk: impl Socket,
     latency: u64,
@@ -159,13 +159,13 @@ pub(crate) unsafe fn tell_success(
         }
         let mut details = Details::new(KIND_NETWORK_CONNECT, 0, now);
         details.waited = latency;
-        tell(owner, sk, &details)
+        report(owner, sk, &details)
     }
 }
 
-/// A connection that was asked for did not come about.
+/// Reports that an outgoing connection failed.
 #[inline(always)]
-pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
+pub(crate) unsafe fn report_failure(owner: *mut NetworkOwner, sk: impl Socket, error: u32) -> u32 {
     // SAFETY: as above.
     unsafe {
         if (*owner).claims & OWNED == 0 {
@@ -176,13 +176,13 @@ pub(crate) unsafe fn tell_failure(owner: *mut NetworkOwner, sk: impl Socket, err
         if error == 0 {
             details.flags = FLAG_NETWORK_ABANDONED;
         }
-        tell(owner, sk, &details)
+        report(owner, sk, &details)
     }
 }
 
-/// A connection ended.
+/// Reports the end of a connection.
 #[inline(always)]
-pub(crate) unsafe fn tell_end(
+pub(crate) unsafe fn report_end(
     owner: *mut NetworkOwner,
     sk: impl Socket,
     error: u32,
@@ -194,13 +194,13 @@ pub(crate) unsafe fn tell_end(
         if (*owner).established != 0 {
             details.duration = (*owner).closed - (*owner).established;
         }
-        tell(owner, sk, &details)
+        report(owner, sk, &details)
     }
 }
 
-/// Tells of something that happened to a socket of which no more is known than its cgroup.
+/// Reports an event of a socket of which only the cgroup is known.
 #[inline(always)]
-pub(crate) unsafe fn tell_unowned(cgroup_id: u64, sk: impl Socket, details: &Details) -> u32 {
+pub(crate) unsafe fn report_unowned(cgroup_id: u64, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: as above.
     unsafe {
         let Some(mut record) = reserve(details, cgroup_id) else { return 0 };
@@ -211,9 +211,9 @@ pub(crate) unsafe fn tell_unowned(cgroup_id: u64, sk: impl Socket, details: &Det
     }
 }
 
-/// Tells of something that the current process did.
+/// Reports an action of the current process.
 #[inline(always)]
-pub(crate) unsafe fn tell_subject(subject: &Subject, sk: impl Socket, details: &Details) -> u32 {
+pub(crate) unsafe fn report_subject(subject: &Subject, sk: impl Socket, details: &Details) -> u32 {
     // SAFETY: as above; the subject's tasks are known to the verifier.
     unsafe {
         let Some(mut record) = reserve(details, subject.cgroup_id) else { return 0 };
@@ -222,9 +222,9 @@ pub(crate) unsafe fn tell_subject(subject: &Subject, sk: impl Socket, details: &
     }
 }
 
-/// Tells of a connection that the current process asked for, as far as the process itself can tell.
+/// Reports a call of `connect` by the current process, with the requested address if it failed.
 #[inline(always)]
-pub(crate) unsafe fn tell_asked(
+pub(crate) unsafe fn report_connect(
     subject: &Subject,
     sk: impl Socket,
     details: &Details,
@@ -237,7 +237,7 @@ pub(crate) unsafe fn tell_asked(
         write_process(&raw mut (*out).process, subject, 0, 0);
         fill(out, sk, details);
         if details.error != 0 {
-            // The socket has no other end, or no more.
+            // The socket has no remote address, or no longer has one.
             to.write(out);
         }
         record.submit(submit_flags());
@@ -245,10 +245,10 @@ pub(crate) unsafe fn tell_asked(
     0
 }
 
-/// A record, if an event of this kind and cgroup is to be told, and there is room.
+/// Reserves a record, if an event of this kind and cgroup is to be reported and there is room.
 #[inline(always)]
 fn reserve(details: &Details, cgroup_id: u64) -> Option<RingBufEntry<NetworkRecord>> {
-    if !wants(details.kind) || !watches_result(details.error != 0 || details.flags != 0) {
+    if !reports(details.kind) || !watches_result(details.error != 0 || details.flags != 0) {
         return None;
     }
     if !begin(cgroup_id) {
@@ -261,7 +261,7 @@ fn reserve(details: &Details, cgroup_id: u64) -> Option<RingBufEntry<NetworkReco
     record
 }
 
-/// Fills in what is behind the process, and submits.
+/// Fills in everything after the process, and submits the record.
 #[inline(always)]
 unsafe fn finish(
     mut record: RingBufEntry<NetworkRecord>,
@@ -274,10 +274,10 @@ unsafe fn finish(
     0
 }
 
-/// Fills in the header, the details, and what the socket tells.
+/// Fills in the header, the details, and the data of the socket.
 #[inline(never)]
 unsafe fn fill<S: Socket>(out: *mut NetworkRecord, sk: S, details: &Details) {
-    // SAFETY: the helpers check what they read; what is loaded the verifier checks.
+    // SAFETY: the helpers check what they read; the verifier checks direct loads.
     unsafe {
         (*out).process.record = RecordHeader {
             length: size_of::<NetworkRecord>() as u32,
@@ -314,7 +314,7 @@ unsafe fn fill<S: Socket>(out: *mut NetworkRecord, sk: S, details: &Details) {
             (*out).local_port = sk.get(&raw const (*OFFSETS).bound_port, 0);
         } else {
             (*out).protocol = sk.get(&raw const (*OFFSETS).protocol, 0);
-            // The bound port goes back when a connection ends; this one stays.
+            // The kernel clears the bound port when a connection ends, but not this one.
             let port = member(sk.address(), &raw const (*OFFSETS).local_port);
             (*out).local_port = u16::from_be(port);
         }
@@ -328,7 +328,7 @@ unsafe fn fill<S: Socket>(out: *mut NetworkRecord, sk: S, details: &Details) {
     }
 }
 
-/// How many bytes went both ways, of a connection that ended.
+/// Fills in the bytes sent and received, for a connection that ended.
 #[inline(always)]
 unsafe fn fill_bytes(out: *mut NetworkRecord, sk: impl Socket, ended: bool) {
     let (mut sent, mut received, mut again) = (0_u64, 0_u64, 0_u64);
@@ -338,7 +338,7 @@ unsafe fn fill_bytes(out: *mut NetworkRecord, sk: impl Socket, ended: bool) {
             let address = sk.address();
             again = member(address, &raw const (*OFFSETS).bytes_retrans);
             sent = member::<u64>(address, &raw const (*OFFSETS).bytes_sent).saturating_sub(again);
-            // The kernel counts the other side's last word (FIN) as a byte.
+            // The kernel counts the remote side's FIN as a byte.
             let flags: u64 = sk.get(&raw const (*OFFSETS).flags, 0);
             let last = u64::from(flags & DONE != 0);
             received = member(address, &raw const (*OFFSETS).bytes_received);
@@ -360,9 +360,9 @@ unsafe fn write_address(to: *mut [u8; 16], [first, second]: [u64; 2]) {
     }
 }
 
-/// Where a process asks to be connected to.
+/// The address that a process gives to `connect`.
 pub(crate) struct Peer {
-    /// Its address family, whichever the process has written there; 0 where it has written none.
+    /// The address family that the process wrote; 0 if none.
     pub(crate) family: u16,
     port: u16,
     v4: u32,
@@ -370,14 +370,14 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// From the address that the process gives to `connect`.
+    /// Reads it from the process's memory.
     #[inline(always)]
     pub(crate) unsafe fn read(address: u64, length: u64) -> Self {
         let mut peer = Self { family: 0, port: 0, v4: 0, v6: [0; 2] };
         // SAFETY: the helper checks the addresses.
         unsafe {
             if length >= 8 {
-                // As `struct sockaddr_in` begins: family, port, address.
+                // `struct sockaddr_in` starts with family, port and address.
                 let begin: [u16; 4] = read_user(address);
                 (peer.family, peer.port) = (begin[0], begin[1]);
                 peer.v4 = u32::from(begin[2]) | u32::from(begin[3]) << 16;
@@ -391,12 +391,12 @@ impl Peer {
         peer
     }
 
-    /// Makes it the other end of a record.
+    /// Writes it as the remote address of a record.
     #[inline(always)]
     unsafe fn write(&self, out: *mut NetworkRecord) {
-        /// The first bytes of an IPv4 address within IPv6, as the upper half of a word in memory.
+        /// The prefix of an IPv4-mapped IPv6 address, as half a word in memory.
         const MAPPED: u64 = 0xffff_0000;
-        // SAFETY: the record is the program's alone.
+        // SAFETY: the record is this program's alone.
         unsafe {
             let v4 = u64::from(self.v4);
             let (address, port) = match (self.family, (*out).family) {

@@ -1,4 +1,4 @@
-//! What a call was given in memory, and what its descriptor stands for.
+//! The data that a call passes in memory or by a descriptor.
 
 use core::ffi::c_void;
 
@@ -18,30 +18,31 @@ use crate::{SETTINGS, TAIL};
 
 const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 
-/// The file system of the files that stand for namespaces (`NSFS_MAGIC`).
+/// The magic number of the file system of namespaces (`NSFS_MAGIC` in
+/// `include/uapi/linux/magic.h`).
 const NSFS: u64 = 0x6e73_6673;
-/// Bytes of the name of a kind of namespaces: `pid_for_children` is the longest that there is to
-/// open.
+/// Bytes for the name of a type of namespace. The longest is `pid_for_children` or
+/// `time_for_children`.
 const KIND_BYTES: u32 = 24;
-/// Bytes that are read of `union bpf_attr`.
+/// Bytes to read from `union bpf_attr`.
 const BPF_BYTES: u64 = 8 * GIVEN_WORDS as u64;
-/// Commands of `bpf` with a text: what is pinned, what is got from there, and a raw tracepoint.
+/// Commands of `bpf` with a text: a path to pin or get an object, or a raw tracepoint.
 const OBJ_PIN: u64 = 6;
 const OBJ_GET: u64 = 7;
 const RAW_TRACEPOINT_OPEN: u64 = 17;
 
-/// Writes what belongs to the call's form, and the tail. Where the record ends.
+/// Writes the data for the call's form, and the tail. Returns the record's end.
 ///
 /// # Safety
 ///
-/// `record` must be the scratch.
+/// `record` must be the scratch buffer.
 #[inline(always)]
 pub(crate) unsafe fn write_given(
     record: *mut PrivilegeRecord,
     form: u16,
     arguments: &Arguments,
 ) -> u32 {
-    // SAFETY: the caller's; the helpers check what they read.
+    // SAFETY: guaranteed by the caller; the helpers check what they read.
     unsafe {
         (*record).given = [0; GIVEN_WORDS];
         (*record).pieces = [0; 2];
@@ -86,10 +87,10 @@ pub(crate) unsafe fn write_given(
     }
 }
 
-/// A text as the tail.
+/// Writes a text as the tail. Returns the record's end.
 #[inline(always)]
 unsafe fn text(record: *mut PrivilegeRecord, from: u64) -> u32 {
-    // SAFETY: the caller's; the helper checks what it reads.
+    // SAFETY: guaranteed by the caller; the helper checks what it reads.
     unsafe {
         let text = copy_text(TAIL, from);
         (*record).pieces[1] = text.end - TAIL;
@@ -100,13 +101,13 @@ unsafe fn text(record: *mut PrivilegeRecord, from: u64) -> u32 {
 #[inline(always)]
 unsafe fn end(record: *mut PrivilegeRecord, piece: Piece) -> u32 {
     if piece.truncated {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { (*record).process.record.flags |= FLAG_PATH_TRUNCATED };
     }
     piece.end
 }
 
-/// Which namespace a descriptor stands for; nothing where it stands for a process.
+/// Writes the namespace that a descriptor stands for, or nothing if it is not of a namespace.
 #[inline(always)]
 unsafe fn namespace(record: *mut PrivilegeRecord, fd: i32) {
     // SAFETY: the helpers check what they read.

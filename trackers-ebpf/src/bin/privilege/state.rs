@@ -1,4 +1,4 @@
-//! What a thread may do, and where it is.
+//! The capabilities, ids and namespaces of a thread.
 
 use whalewatch_trackers_common::privilege::{PrivilegeOffsets, PrivilegeState};
 use whalewatch_trackers_ebpf::{
@@ -10,14 +10,14 @@ use crate::SETTINGS;
 
 const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 
-/// Reads all of it from a task.
+/// Reads the state from a task.
 ///
 /// # Safety
 ///
 /// `task` must be a task that the verifier knows, `out` writable.
 #[inline(always)]
 pub(crate) unsafe fn write_state(task: Kernel, out: *mut PrivilegeState) {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let cred: Kernel = load(task, &raw const (*TASK).real_cred);
         (*out).capabilities = [
@@ -78,12 +78,12 @@ pub(crate) unsafe fn is_changed(
     before: *const PrivilegeState,
     after: *const PrivilegeState,
 ) -> bool {
-    // Five sets and eight ids, which are four words.
+    // Five sets, and eight ids in four words.
     const WORDS: usize = 9;
     let (before, after) = (before.cast::<u64>(), after.cast::<u64>());
     let mut difference = 0;
     for n in 0..WORDS {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe { difference |= before.add(n).read_volatile() ^ after.add(n).read_volatile() };
     }
     difference != 0

@@ -13,16 +13,16 @@ use crate::SETTINGS;
 
 const OFFSETS: *const PrivilegeOffsets = &raw const SETTINGS.offsets;
 
-/// How many of a thread's tracees are looked at. What was attached last comes first.
+/// How many of a thread's tracees to search, the most recently attached one first.
 const MOST_TRACED: usize = 16;
 /// Bytes of a `struct upid`, which the loader checks.
 const UPID: u64 = 16;
 
-/// Finds the thread that the current one traces and calls by this number, and writes what its
-/// process is. 0 if there is none.
+/// Finds the thread that the current one traces and knows by this id, and writes its process.
+/// Returns 0 if there is none.
 ///
-/// The kernel keeps a thread's tracees in a list, from which no types lead to them: so everything
-/// is read with a helper.
+/// The kernel keeps a thread's tracees in a linked list, whose types the verifier does not track,
+/// so all reads need a helper.
 #[inline(never)]
 pub(crate) unsafe fn write_traced(number: u32, out: *mut ProcessHeader) -> u32 {
     if out.is_null() {
@@ -54,7 +54,7 @@ pub(crate) unsafe fn write_traced(number: u32, out: *mut ProcessHeader) -> u32 {
     }
 }
 
-/// The number that a pid has at a level, and the pid namespace of that.
+/// The number of a pid at a level, and the pid namespace of that level.
 #[inline(always)]
 unsafe fn upid(pid: u64, level: u32) -> (u32, u64) {
     // SAFETY: the helper checks what it reads.
@@ -66,7 +66,7 @@ unsafe fn upid(pid: u64, level: u32) -> (u32, u64) {
     }
 }
 
-/// A process header, from a task that the verifier does not know.
+/// Writes a process header from a task that the verifier does not know.
 #[inline(always)]
 unsafe fn write(task: u64, out: *mut ProcessHeader) {
     // SAFETY: the helper checks what it reads; the record is the caller's.

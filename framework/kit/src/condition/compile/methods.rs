@@ -1,4 +1,4 @@
-//! Methods: what is asked of a text or a list.
+//! Methods of strings and lists.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use crate::condition::program::{Flag, Number, Part, Pattern, Test, Text};
 use crate::condition::syntax::{Expr, Method, Node};
 use crate::fields;
 
-/// Those beside [`Part::METHODS`].
+/// The methods besides [`Part::METHODS`].
 const OTHERS: [&str; 4] = ["matches", "size", "exists", "all"];
 
-/// How many bytes a compiled regular expression may have, and the cache that it is run with.
+/// The most bytes that a compiled regular expression may take, and the cache it runs with.
 const REGEX_BYTES: usize = 1 << 20;
 
 impl Compiler<'_> {
@@ -28,7 +28,7 @@ impl Compiler<'_> {
                 let known: Vec<_> =
                     Part::METHODS.map(|(name, _)| name).into_iter().chain(OTHERS).collect();
                 let hint = fields::nearest(name, known.iter().copied()).map_or_else(
-                    || format!("there are {}", known.join(", ")),
+                    || format!("available are {}", known.join(", ")),
                     fields::did_you_mean,
                 );
                 let message = format!("there is no method `{name}`");
@@ -48,7 +48,7 @@ impl Compiler<'_> {
         let Some(whole) = self.text(method) else { return Test::Const(false) };
         match self.operand(arg_node) {
             Operand::Text(text) => match (&whole, &text) {
-                // Of a literal list's items, say.
+                // Both are constants, such as items of a literal list.
                 (Text::Const(whole), Text::Const(text)) => Test::Const(part.holds(whole, text)),
                 _ => Test::Part(part, whole, text),
             },
@@ -62,7 +62,8 @@ impl Compiler<'_> {
         }
     }
 
-    /// The text that a method is called on. `None` for one that no event has, and after a problem.
+    /// Returns the string that a method is called on; `None` if these events lack it, or after a
+    /// problem.
     fn text(&mut self, method: &Method) -> Option<Text> {
         match self.operand(&method.target) {
             Operand::Text(text) => Some(text),
@@ -73,7 +74,8 @@ impl Compiler<'_> {
                 let name = &method.name;
                 let message = format!("`{name}` is a method of strings, not of {target}");
                 let hint = format!(
-                    "for an element of a list, write `element in list` or `list.exists(e, e.{name}(…))`"
+                    "to look for an element, write `element in list` or \
+                     `list.exists(e, e.{name}(…))`"
                 );
                 self.problem(method.name_at, message).hint = list.then_some(hint);
                 None
@@ -85,7 +87,7 @@ impl Compiler<'_> {
         let text = self.text(method);
         let pattern = match &method.args[..] {
             [Node { expr: Expr::Text(pattern), at }] => Some((pattern, *at)),
-            // An item of a literal list around.
+            // An item of an enclosing literal list.
             [Node { expr: Expr::Path(path), at }] => {
                 let item = self.element(path, *at);
                 return match item {
@@ -105,7 +107,7 @@ impl Compiler<'_> {
     }
 
     fn no_pattern(&mut self, method: &Method) -> Test {
-        let message = "`matches` takes one regular expression, written out";
+        let message = "`matches` takes one regular expression, as a literal string";
         let hint = "write for example `file.path.matches('^/etc/.*[.]conf$')`";
         self.problem(method.name_at, message).hint = Some(hint.to_owned());
         Test::Const(false)
@@ -126,9 +128,9 @@ impl Compiler<'_> {
                     }
                     other => last_line(&other.to_string()),
                 };
-                let message = format!("`{pattern}` is no regular expression: {error}");
-                let hint =
-                    "in r'…' a backslash stands for itself; to mean a sign itself, put it in [ ]";
+                let message = format!("invalid regular expression `{pattern}`: {error}");
+                let hint = "write r'…' to keep backslashes as they are; to match a special \
+                            character itself, write it in [ ]";
                 self.problem(at, message).hint = Some(hint.to_owned());
                 Test::Const(false)
             }
@@ -137,7 +139,7 @@ impl Compiler<'_> {
 
     fn size(&mut self, method: &Method) -> Operand {
         if !method.args.is_empty() {
-            self.problem(method.name_at, "`size` takes nothing: write `list.size()`");
+            self.problem(method.name_at, "`size` takes no arguments here: write `list.size()`");
             return Operand::Wrong;
         }
         match self.operand(&method.target) {
@@ -148,7 +150,7 @@ impl Compiler<'_> {
             Operand::Wrong => Operand::Wrong,
             other => {
                 let other = describe(&method.target, &other);
-                let message = format!("`size` is of strings and lists, not of {other}");
+                let message = format!("`size` is a method of strings and lists, not of {other}");
                 self.problem(method.name_at, message);
                 Operand::Wrong
             }
@@ -175,7 +177,7 @@ impl Compiler<'_> {
             Operand::Texts(list) => self.each_element(some, list, name, condition),
             Operand::List(items) => self.each_item(some, &items, name, condition, method.name_at),
             Operand::Absent => {
-                // For what is wrong with the condition.
+                // Compiled only for the problems in it.
                 self.bound
                     .push(Bound { name: name.clone(), element: Element::Item(Operand::Absent) });
                 self.test(condition);
@@ -202,7 +204,7 @@ impl Compiler<'_> {
         Test::Elements(some, list, Box::new(test))
     }
 
-    /// For a literal list: the condition once for each item.
+    /// Compiles the condition once for each item of a literal list.
     fn each_item(
         &mut self,
         some: bool,
@@ -213,7 +215,7 @@ impl Compiler<'_> {
     ) -> Test {
         self.repeats += items.len();
         if self.repeats > MOST_REPEATS {
-            let message = format!("lists in lists come to more than {MOST_REPEATS} conditions");
+            let message = format!("nested lists need more than {MOST_REPEATS} conditions");
             self.problem(at, message);
             return Test::Const(false);
         }
@@ -222,12 +224,12 @@ impl Compiler<'_> {
             .map(|item| {
                 let element = Element::Item(self.operand(item));
                 self.bound.push(Bound { name: name.to_owned(), element });
-                let told = self.problems.len();
+                let before = self.problems.len();
                 let test = self.test(condition);
                 self.bound.pop();
-                // What is wrong with one item is mostly wrong with all: said once.
-                if self.problems.len() > told {
-                    self.problems.truncate(told + 1);
+                // A mistake shows for each item; one report is enough.
+                if self.problems.len() > before {
+                    self.problems.truncate(before + 1);
                 }
                 test
             })
@@ -237,7 +239,8 @@ impl Compiler<'_> {
     }
 }
 
-/// The last line of the regular expressions' messages says what is wrong; those before draw it.
+/// Returns the last line of an error of the `regex` crate. It says what is wrong; the lines before
+/// it draw the place.
 fn last_line(message: &str) -> String {
     let last = message.lines().last().unwrap_or_default();
     last.trim().trim_start_matches("error: ").to_owned()

@@ -8,18 +8,18 @@ use std::task::{Context, Poll};
 use flume::r#async::SendFut;
 use whalewatch_core::Batch;
 
-use crate::queue::{Inlet, Offered};
+use crate::queue::{Offered, QueueSender};
 
-/// Sends batches in order and never blocks: what finds no room waits here, and whoever feeds the
-/// outlet takes in nothing more until [`Outlet::poll_flush`] says that it is through. So it holds
-/// what one call of a handler made, and no more.
-pub(crate) struct Outlet {
-    inlet: Inlet,
+/// Sends batches in order and never blocks. Batches that find no room wait here, and the owner takes
+/// no input until [`Output::poll_flush`] is ready. So an output holds what one call of a handler
+/// made, and no more.
+pub(crate) struct Output {
+    queue: QueueSender,
     waiting: VecDeque<Batch>,
     sending: Option<(u64, SendFut<'static, Batch>)>,
 }
 
-/// Events that left an outlet.
+/// Events that left an output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sent {
     /// Taken by the queue.
@@ -28,35 +28,35 @@ pub(crate) struct Sent {
     pub(crate) dropped: u64,
 }
 
-impl Outlet {
-    pub(crate) fn new(inlet: Inlet) -> Self {
-        Self { inlet, waiting: VecDeque::new(), sending: None }
+impl Output {
+    pub(crate) fn new(queue: QueueSender) -> Self {
+        Self { queue, waiting: VecDeque::new(), sending: None }
     }
 
-    /// Puts a batch in line. It goes with the next [`Outlet::poll_flush`].
+    /// Queues a batch. It leaves with the next [`Output::poll_flush`].
     pub(crate) fn push(&mut self, batch: Batch) {
         if !batch.is_empty() {
             self.waiting.push_back(batch);
         }
     }
 
-    /// As [`Outlet::push`], but where `most` events are in line already it is dropped, on the
-    /// account of the handler that it was for.
-    pub(crate) fn push_or_drop(&mut self, batch: Batch, most: u64) {
-        if self.waiting() >= most {
-            self.inlet.refuse(&batch);
+    /// As [`Output::push`], but drops the batch if `max_events` or more are waiting already. The
+    /// handler that it was for counts it as dropped.
+    pub(crate) fn push_or_drop(&mut self, batch: Batch, max_events: u64) {
+        if self.waiting() >= max_events {
+            self.queue.refuse(&batch);
         } else {
             self.push(batch);
         }
     }
 
-    /// Events that are in line.
+    /// The number of events that wait.
     pub(crate) fn waiting(&self) -> u64 {
         let sending = self.sending.as_ref().map_or(0, |(count, _)| *count);
         sending + self.waiting.iter().map(|batch| batch.len() as u64).sum::<u64>()
     }
 
-    /// Sends what is in line. Ready when nothing is left; `left` tells what went, also when
+    /// Sends what waits. Ready when nothing is left. `left` counts what has gone, also while
     /// pending.
     pub(crate) fn poll_flush(&mut self, task: &mut Context<'_>, left: &mut Sent) -> Poll<()> {
         loop {
@@ -70,11 +70,11 @@ impl Outlet {
             }
             let Some(batch) = self.waiting.pop_front() else { return Poll::Ready(()) };
             let count = batch.len() as u64;
-            match self.inlet.offer(batch) {
+            match self.queue.offer(batch) {
                 Offered::Taken => left.sent += count,
                 Offered::Gone => left.dropped += count,
                 Offered::Full(batch) => {
-                    let sending = self.inlet.sender().clone().into_send_async(batch);
+                    let sending = self.queue.sender().clone().into_send_async(batch);
                     self.sending = Some((count, sending));
                 }
             }

@@ -1,4 +1,4 @@
-//! A steady clock for drains.
+//! The timer that tells a tracker when to drain its source.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,16 +12,16 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// Ticks at multiples of an interval since boot, so that tickers of one interval tick together and
+/// Ticks at multiples of an interval since boot, so that timers of one interval tick together and
 /// wake the thread once.
 ///
 /// The kernel's timer, and not tokio's: that one wakes the thread some 16 times a second more, to
 /// keep its own books.
-pub(crate) struct Ticker {
+pub(crate) struct DrainTimer {
     timer: AsyncFd<OwnedFd>,
 }
 
-impl Ticker {
+impl DrainTimer {
     pub(crate) fn new(interval: Duration) -> io::Result<Self> {
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
@@ -29,17 +29,17 @@ impl Ticker {
         )?;
         let seconds = i64::try_from(interval.as_secs()).unwrap_or(i64::MAX);
         let every = Timespec { tv_sec: seconds, tv_nsec: interval.subsec_nanos().into() };
-        // A first tick in the past is told at once; all others fall on multiples of the interval.
+        // A first tick in the past goes off at once; all others fall on multiples of the interval.
         let times = Itimerspec { it_interval: every, it_value: every };
         timerfd_settime(&timer, TimerfdTimerFlags::ABSTIME, &times)?;
         watch(timer).map(|timer| Self { timer })
     }
 
-    /// Ready once for each tick, or for several that nobody asked for in time.
+    /// Ready once for each tick, or once for several that were missed.
     pub(crate) fn poll(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if let Ok(mut guard) = ready!(self.timer.poll_read_ready(task)) {
-            // The kernel starts the timer again when the count of its ticks is read. That it was
-            // read already is no error.
+            // Reading the count of ticks rearms the timer. If somebody has read it already, that is
+            // not an error.
             rustix::io::read(guard.get_inner(), &mut [0; 8]).ok();
             guard.clear_ready();
         }
@@ -47,7 +47,7 @@ impl Ticker {
     }
 }
 
-/// Has the reactor watch a descriptor.
+/// Registers a descriptor with the reactor.
 #[expect(
     unsafe_code,
     reason = "tokio asks for a promise about the descriptor that types do not give"
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_ticks_again_and_again() {
+    fn timer_keeps_ticking() {
         actix::System::new().block_on(async {
-            let mut ticker = Ticker::new(Duration::from_millis(2)).unwrap();
+            let mut timer = DrainTimer::new(Duration::from_millis(2)).unwrap();
             let begin = Instant::now();
             for _ in 0..20 {
-                poll_fn(|task| ticker.poll(task)).await;
+                poll_fn(|task| timer.poll(task)).await;
             }
-            // The first may come at once, and one that waited for its reader counts twice.
+            // The first tick may come at once, and a tick that was missed counts with the next.
             assert!(begin.elapsed() >= Duration::from_millis(2 * 10), "{:?}", begin.elapsed());
         });
     }

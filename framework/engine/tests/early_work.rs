@@ -28,26 +28,21 @@ struct Options {
 
 impl Handler for Early {
     const ABOUT: &'static str = "begins something ahead";
-    const SHARED: bool = true;
     type Options = Options;
     type Message = Never;
+    const DECLARATION: Declaration<Self> =
+        Declaration::new().shared().early_work(Self::start_early_work);
 
-    fn ahead(options: &Options) -> Ahead {
-        assert_ne!(options.begins, "panic", "as it was asked to");
-        note(&options.note, format!("begins {}", options.begins));
-        Ahead::new(options.begins.clone())
-    }
-
-    fn build(options: &Options, setup: &Setup<Never>) -> Result<Self, BuildError> {
-        assert_eq!(setup.ahead.get::<u32>(), None, "it is a text");
-        let found = setup.ahead.get::<String>().map_or("nothing", String::as_str);
+    fn build(options: &Options, setup: &Setup) -> Result<Self, BuildError> {
+        assert_eq!(setup.early_work.get::<u32>(), None, "it is a text");
+        let found = setup.early_work.get::<String>().map_or("nothing", String::as_str);
         note(&options.note, format!("built with {found}"));
         let again =
             notes(&options.note).iter().filter(|note| note.starts_with("built")).count() > 1;
         Ok(Self { fails: options.fails && !again })
     }
 
-    fn handle(&mut self, batch: Batch, cx: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if self.fails {
             return Err(HandlerError::Failed { message: "as asked".into(), source: None });
         }
@@ -56,20 +51,28 @@ impl Handler for Early {
     }
 }
 
+impl Early {
+    fn start_early_work(options: &Options) -> EarlyWork {
+        assert_ne!(options.begins, "panic", "as it was asked to");
+        note(&options.note, format!("begins {}", options.begins));
+        EarlyWork::new(options.begins.clone())
+    }
+}
+
 /// An output that cannot be built.
 struct Broken;
 
 impl Handler for Broken {
     const ABOUT: &'static str = "cannot be made";
-    const OUTPUT: bool = true;
     type Options = common::Nothing;
     type Message = Never;
+    const DECLARATION: Declaration<Self> = Declaration::new().output();
 
-    fn build(_: &common::Nothing, _: &Setup<Never>) -> Result<Self, BuildError> {
+    fn build(_: &common::Nothing, _: &Setup) -> Result<Self, BuildError> {
         Err(BuildError("as it is meant to".to_owned()))
     }
 
-    fn handle(&mut self, _: Batch, _: &mut Context<'_, Never>) -> Result<(), HandlerError> {
+    fn handle(&mut self, _: Batch, _: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         Ok(())
     }
 }
