@@ -11,7 +11,11 @@
 //! #     type Options = Options;
 //! #     type Message = Never;
 //! #     fn build(_: &Options, _: &Setup) -> Result<Self, BuildError> { Ok(Self) }
-//! #     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
+//! #     fn handle(
+//! #         &mut self,
+//! #         batch: Batch,
+//! #         cx: &mut ChainContext<'_>,
+//! #     ) -> Result<(), HandlerError> {
 //! #         cx.emit(batch);
 //! #         Ok(())
 //! #     }
