@@ -124,7 +124,7 @@ mod tests {
         for part in [
             "tracker opens (files): files that are opened",
             "attaches to sys_exit",
-            "costs about 50 ns at the end of every system call",
+            "costs about 50 ns per system call",
             "scope.containers = [\"web*\"]",
             "container lives on it, whatever the chains name",
             "chain watch, from the tracker opens:",
