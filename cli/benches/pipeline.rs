@@ -1,5 +1,5 @@
-//! A whole chain on one thread: a scripted source through the container manager and a filter to a
-//! null handler.
+//! The throughput of a whole chain on one thread: from a source in memory through the container
+//! manager and a filter to a null handler.
 
 use std::hint::black_box;
 
@@ -11,10 +11,10 @@ use whalewatch_engine::{Registry, System, config};
 use whalewatch_trackers::CgroupEvent;
 use whalewatch_trackers::process::{Executed, ProcessEvent, What};
 
-/// Events a run.
+/// Events per run.
 const EVENTS: u64 = 2_000_000;
 
-/// Forks, execs and exits of processes in four cgroups of the host, over and over.
+/// Repeats forks, execs and exits of processes in one cgroup of the host.
 struct Endless {
     events: Vec<ProcessEvent>,
     sent: u64,
@@ -79,7 +79,7 @@ impl Source<ProcessEvent> for Endless {
     }
 }
 
-/// No cgroup event ever comes: stands where the kernel's would, so that the bench needs no root.
+/// Replaces the kernel's source of cgroup events and yields none, so that the bench needs no root.
 struct Silent;
 
 impl Source<CgroupEvent> for Silent {

@@ -1,5 +1,5 @@
-//! The command line as a library: a program of one's own is the stock program with trackers and
-//! handlers added.
+//! The command line as a library. A custom program is the stock program with trackers and handlers
+//! added.
 //!
 //! ```no_run
 //! # use whalewatch_core::*;
@@ -11,7 +11,11 @@
 //! #     type Options = Options;
 //! #     type Message = Never;
 //! #     fn build(_: &Options, _: &Setup) -> Result<Self, BuildError> { Ok(Self) }
-//! #     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
+//! #     fn handle(
+//! #         &mut self,
+//! #         batch: Batch,
+//! #         cx: &mut ChainContext<'_>,
+//! #     ) -> Result<(), HandlerError> {
 //! #         cx.emit(batch);
 //! #         Ok(())
 //! #     }
@@ -22,7 +26,7 @@
 //! }
 //! ```
 
-#![warn(clippy::print_stderr, clippy::print_stdout)] // They panic where nobody reads: see `say`.
+#![warn(clippy::print_stderr, clippy::print_stdout)] // They panic on a closed stream: see `say`.
 
 mod commands;
 mod control;
@@ -56,7 +60,7 @@ use commands::Cli;
 /// Exit code for bad usage or a bad configuration.
 const BAD_USAGE: u8 = 2;
 
-/// A `whalewatch` program: the built-in trackers and handlers, and those added to them.
+/// A `whalewatch` program: the built-in trackers and handlers, and any that are added.
 pub struct Program {
     registry: Registry,
     error: Option<RegistryError>,
@@ -76,7 +80,7 @@ impl whalewatch_trackers::Trackers for Program {
 }
 
 impl Program {
-    /// The stock program.
+    /// Creates the stock program.
     pub fn new() -> Self {
         let mut program = Self { registry: Registry::new(), error: None };
         whalewatch_trackers::each(&mut program);
@@ -97,8 +101,7 @@ impl Program {
             .handler::<Webhook>("webhook")
     }
 
-    /// Adds a type of tracker under a name of its own. A name that is taken ends the program when
-    /// it runs.
+    /// Adds a tracker type. If the name is taken, [`run`](Self::run) reports it and fails.
     #[must_use]
     pub fn tracker<T: TrackerSpec>(mut self, name: &str) -> Self {
         let added = self.registry.tracker::<T>(name).map(drop);
@@ -106,8 +109,7 @@ impl Program {
         self
     }
 
-    /// Adds a type of handler under a name of its own. A name that is taken ends the program when
-    /// it runs.
+    /// Adds a handler type. If the name is taken, [`run`](Self::run) reports it and fails.
     #[must_use]
     pub fn handler<H: Handler>(mut self, name: &str) -> Self {
         let added = self.registry.handler::<H>(name).map(drop);
@@ -115,17 +117,17 @@ impl Program {
         self
     }
 
-    /// The types that the program has.
+    /// Returns the program's tracker and handler types.
     pub fn registry(&self) -> &Registry {
         &self.registry
     }
 
-    /// Runs it with this process's arguments.
+    /// Runs the program with the arguments of this process.
     pub fn run(self) -> ExitCode {
         self.run_with(std::env::args_os())
     }
 
-    /// Runs it with the arguments given; the first is the program's name.
+    /// Runs the program with the given arguments; the first one is the program's name.
     pub fn run_with(self, arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         if let Some(error) = self.error {
             say::say(format_args!("error: {error}"));
@@ -137,8 +139,7 @@ impl Program {
         let cli = match parsed {
             Ok(cli) => cli,
             Err(error) => {
-                // Help and version come this way too: clap knows which stream and which exit code
-                // each has.
+                // `--help` and `--version` are errors to clap; it knows their stream and exit code.
                 let code = u8::try_from(error.exit_code()).unwrap_or(BAD_USAGE);
                 error.print().ok();
                 return ExitCode::from(code);

@@ -6,25 +6,25 @@ use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-/// How diagnostics are written.
+/// Format of the diagnostics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum LogFormat {
-    /// For people.
+    /// Lines for people
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
-/// Starts them. Warnings and errors are shown unless `RUST_LOG` says otherwise.
+/// Starts logging. Warnings and errors are shown unless `RUST_LOG` says otherwise.
 pub(crate) fn start(format: LogFormat) {
     let filter =
         EnvFilter::builder().with_default_directive(LevelFilter::WARN.into()).from_env_lossy();
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .log_internal_errors(false); // It would say on standard error that nobody reads standard error.
-    // A second program in one process (tests) keeps the first one's settings.
+        .log_internal_errors(false); // A failed write to standard error cannot be reported there.
+    // When tests run several programs in one process, the first one's settings stay.
     match format {
         LogFormat::Text => {
             let colour = io::IsTerminal::is_terminal(&io::stderr())

@@ -1,4 +1,4 @@
-//! The command line where nothing but the program is needed: what it says, and its exit codes.
+//! Output and exit codes of commands that need nothing but the program.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,16 +15,16 @@ fn run(arguments: &[&str]) -> Output {
 }
 
 #[track_caller]
-fn refused(arguments: &[&str], said: &str) {
+fn assert_refused(arguments: &[&str], expected: &str) {
     let done = run(arguments);
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(said), "{stderr}");
+    assert!(stderr.contains(expected), "{stderr}");
     assert!(done.stdout.is_empty(), "only data goes to standard output");
 }
 
 #[test]
-fn a_full_standard_error_changes_no_exit_code() {
+fn full_standard_error_does_not_change_the_exit_code() {
     let full = || File::options().write(true).open("/dev/full").expect("/dev/full");
     let status = whalewatch(&["check", "/nowhere.toml"]).stderr(full()).status();
     assert_eq!(status.expect("it starts").code(), Some(2));
@@ -33,31 +33,31 @@ fn a_full_standard_error_changes_no_exit_code() {
 }
 
 #[test]
-fn a_configuration_without_end_is_refused() {
-    refused(&["check", "/dev/zero"], "/dev/zero cannot be read: it has more than 4 MiB");
+fn endless_configuration_is_refused() {
+    assert_refused(&["check", "/dev/zero"], "cannot read /dev/zero: it is larger than 4 MiB");
 }
 
 #[test]
-fn what_cannot_be_read_is_told_with_how_to_mend_it() {
-    refused(&["check", "/"], "name a file in it");
-    refused(&["check", "/nowhere.toml"], "is the path right?");
+fn unreadable_configuration_is_reported_with_a_remedy() {
+    assert_refused(&["check", "/"], "name a file in it");
+    assert_refused(&["check", "/nowhere.toml"], "check the path");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("latin-1.toml");
     std::fs::write(&path, b"a = 1\nb = \"\xfc\"\n").expect("it can be written");
     let path = path.to_str().expect("the target folder's path is UTF-8");
-    refused(&["check", path], "line 2 is not UTF-8: save the file as UTF-8");
+    assert_refused(&["check", path], "line 2 is not UTF-8: save the file as UTF-8");
 }
 
 #[test]
-fn totals_that_have_nowhere_to_go_are_told_before_anything_is_watched() {
-    refused(
+fn bad_stats_file_is_reported_before_watching_starts() {
+    assert_refused(
         &["trace", "--duration", "1s", "--stats-file", "/nowhere/stats.json"],
-        "totals cannot be written to /nowhere/stats.json",
+        "cannot write the totals to /nowhere/stats.json",
     );
 }
 
 #[test]
-fn a_printed_configuration_is_a_valid_one() {
-    refused(&["trace", "--print-config", "--when", "kind =="], "when");
+fn printed_configuration_is_checked_and_has_the_arguments() {
+    assert_refused(&["trace", "--print-config", "--when", "kind =="], "when");
     let done = run(&["trace", "--print-config", "--container", "web*", "--format", "json"]);
     assert_eq!(done.status.code(), Some(0));
     let text = String::from_utf8_lossy(&done.stdout).into_owned();
@@ -65,39 +65,39 @@ fn a_printed_configuration_is_a_valid_one() {
 }
 
 #[test]
-fn a_handler_that_trace_cannot_go_through_is_told() {
-    refused(&["trace", "--through", "nul"], "no handler is called \"nul\"");
-    refused(
+fn trace_refuses_a_handler_that_cannot_be_in_its_chain() {
+    assert_refused(&["trace", "--through", "nul"], "no handler is called \"nul\"");
+    assert_refused(
         &["trace", "--through", "null", "--container", "web*", "--when", "kind == 'x'"],
-        "handler \"null\" passes nothing on",
+        "handler \"null\" does not pass events on",
     );
 }
 
 #[test]
-fn a_new_handler_is_refused_with_what_to_do_and_nothing_is_written() {
-    refused(&["new", "handler", "filter"], "choose another name");
-    refused(&["new", "handler", "Geo"], "use lower-case letters");
-    refused(&["new", "handler", "geo", "--path", "/"], "/ is there already");
+fn new_handler_refuses_bad_names_and_existing_folders() {
+    assert_refused(&["new", "handler", "filter"], "choose another name");
+    assert_refused(&["new", "handler", "Geo"], "use lower-case letters");
+    assert_refused(&["new", "handler", "geo", "--path", "/"], "/ exists already");
 }
 
 #[test]
-fn a_duration_that_is_none_is_told_as_such() {
-    refused(&["trace", "--duration", "-1s"], "is not a duration");
+fn invalid_duration_is_refused() {
+    assert_refused(&["trace", "--duration", "-1s"], "is not a duration");
 }
 
 #[test]
-fn completions_are_for_the_program() {
+fn completion_script_names_the_program() {
     let done = run(&["completions", "bash"]);
     assert_eq!(done.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&done.stdout).contains("_whalewatch"));
 }
 
 #[test]
-fn a_tracker_with_options_that_leave_nothing_out_is_shared_with_the_handler_that_needs_it() {
+fn complete_tracker_also_serves_the_handler_that_needs_it() {
     let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/two-chains.toml");
     let done = run(&["check", example]);
-    let said = String::from_utf8_lossy(&done.stdout).into_owned();
-    assert!(said.contains("trackers: groups, procs\n"), "{said}");
+    let output = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(output.contains("trackers: groups, procs\n"), "{output}");
 }
 
 /// Writes a configuration to check.
@@ -108,7 +108,7 @@ fn configuration(name: &str, text: &str) -> String {
 }
 
 #[test]
-fn a_scope_of_containers_that_nobody_knows_is_refused() {
+fn container_scope_without_a_container_manager_is_refused() {
     let chain = |scope: &str, through: &str| {
         format!(
             "[trackers.opens]\ntype = \"files\"\nscope = {scope}\n\n\
@@ -116,8 +116,8 @@ fn a_scope_of_containers_that_nobody_knows_is_refused() {
         )
     };
     let alone = configuration("scope-alone.toml", &chain("{ containers = [\"a\"] }", "\"null\""));
-    refused(&["check", &alone], "no chain has a part that knows containers");
-    refused(&["check", &alone], "scope-alone.toml:3:");
+    assert_refused(&["check", &alone], "no chain has a handler that identifies them");
+    assert_refused(&["check", &alone], "scope-alone.toml:3:");
     for (scope, through) in
         [("{ containers = [\"a\"] }", "\"container\", \"null\""), ("{ uids = [0] }", "\"null\"")]
     {
@@ -128,24 +128,24 @@ fn a_scope_of_containers_that_nobody_knows_is_refused() {
 }
 
 #[test]
-fn every_mistake_in_a_tracker_s_options_is_told_at_its_place() {
+fn all_mistakes_in_tracker_options_are_reported() {
     let text = "[trackers.opens]\ntype = \"files\"\nopens = false\nchanges = false\n\
                 scope = { containers = [\"[\"] }\nbudget = { burst = 5 }\n\n\
                 [trackers.sent]\ntype = \"signals\"\nsignals = [\"SIGNOPE\"]\n\n\
                 [[chains]]\nfrom = [\"opens\", \"sent\"]\nthrough = [\"container\", \"null\"]\n";
     let file = configuration("mistakes.toml", text);
-    for said in [
+    for expected in [
         "all kinds of events are disabled",
         "scope.containers: \"[\": unclosed character class",
         "budget.burst: burst is set, but events_per_second is not",
         "\"SIGNOPE\" is not a signal",
     ] {
-        refused(&["check", &file], said);
+        assert_refused(&["check", &file], expected);
     }
 }
 
 #[test]
-fn a_replay_depends_on_the_recording_and_the_configuration_alone() {
+fn replay_is_reproducible() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples");
     let recording = format!("{root}/recordings/two-containers.jsonl");
     let config = format!("{root}/json-lines.toml");
@@ -156,7 +156,7 @@ fn a_replay_depends_on_the_recording_and_the_configuration_alone() {
     };
     let (first, second) = (replay(), replay());
     assert_eq!(first, second);
-    // The manager's own events have the recording's time, too, and the daemon's names.
+    // Events that the manager adds have times of the recording too, and names from Docker.
     let gone = first.lines().filter(|line| line.contains("container.gone")).collect::<Vec<_>>();
     assert_eq!(gone.len(), 2, "{first}");
     assert!(gone.iter().all(|line| line.starts_with("{\"time\":\"2026-11-24T13:14:4")), "{gone:?}");

@@ -1,38 +1,66 @@
-//! The invariants of docs/ARCHITECTURE.md that are about who may depend on whom.
+//! The invariants of docs/ARCHITECTURE.md about who may depend on whom, and who writes text.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("cli/ stands in the repository")
-        .to_owned()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("cli/ is in the repository").to_owned()
 }
 
-/// What a crate of the workspace depends on when others use it.
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut paths: Vec<PathBuf> =
+        entries.map(|entry| entry.expect("it can be listed").path()).collect();
+    paths.sort();
+    paths
+}
+
+/// Returns the direct dependencies of a crate, without those of its tests.
 fn dependencies(folder: &str) -> BTreeSet<String> {
-    let manifest = root().join(folder).join("Cargo.toml");
-    let text =
-        fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
-    let manifest: toml::Table = toml::from_str(&text).expect("a manifest is TOML");
-    let dependencies = manifest.get("dependencies").and_then(toml::Value::as_table);
-    dependencies.into_iter().flat_map(|table| table.keys().cloned()).collect()
+    let manifest: toml::Table =
+        toml::from_str(&read(&root().join(folder).join("Cargo.toml"))).expect("a manifest is TOML");
+    let targets = manifest.get("target").and_then(toml::Value::as_table);
+    let targets = targets.into_iter().flat_map(toml::Table::values).filter_map(|v| v.as_table());
+    let tables = [&manifest].into_iter().chain(targets);
+    tables
+        .flat_map(|table| ["dependencies", "build-dependencies"].map(|key| table.get(key)))
+        .flatten()
+        .filter_map(toml::Value::as_table)
+        .flat_map(|table| table.keys().cloned())
+        .collect()
 }
 
-/// Crates of the workspace in a folder, as `handlers/stdout`.
-fn crates_in(folder: &str) -> Vec<String> {
-    let entries = fs::read_dir(root().join(folder)).expect("the folder is there");
-    let names = entries.map(|entry| entry.expect("it can be listed").file_name());
-    let mut names: Vec<String> =
-        names.map(|name| format!("{folder}/{}", name.to_string_lossy())).collect();
-    names.sort();
-    names
+/// Returns the direct dependencies of a crate that are crates of this repository.
+fn own_dependencies(folder: &str) -> BTreeSet<String> {
+    dependencies(folder).into_iter().filter(|name| name.starts_with("whalewatch")).collect()
+}
+
+fn names(names: &[&str]) -> BTreeSet<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Returns the crates of built-in handlers, as `handlers/stdout`.
+fn handlers() -> BTreeSet<String> {
+    let name = |path: PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let names = entries(&root().join("handlers")).into_iter().filter_map(name);
+    names.map(|name| format!("handlers/{name}")).collect()
 }
 
 #[test]
-fn authors_depend_on_little() {
+fn each_built_in_handler_is_a_crate_of_its_name() {
+    let program = whalewatch::Program::new();
+    let registered = program.registry().describe_handlers().map(|(name, ..)| name.to_owned());
+    let registered: BTreeSet<String> = registered.map(|name| format!("handlers/{name}")).collect();
+    assert_eq!(handlers(), registered);
+}
+
+#[test]
+fn core_depends_on_nothing_heavy() {
     let core = dependencies("framework/core");
     for heavy in ["actix", "aya", "tokio", "clap", "flume", "bollard", "toml", "serde_json"] {
         assert!(!core.contains(heavy), "framework/core depends on {heavy}");
@@ -40,62 +68,106 @@ fn authors_depend_on_little() {
 }
 
 #[test]
-fn no_handler_depends_on_another_handler_or_on_the_runtime() {
-    let handlers = crates_in("handlers");
-    assert!(handlers.len() >= 4, "{handlers:?}");
-    for handler in handlers {
-        for dependency in dependencies(&handler).iter().filter(|d| d.starts_with("whalewatch")) {
-            let allowed = ["whalewatch-core", "whalewatch-kit"];
-            assert!(allowed.contains(&dependency.as_str()), "{handler} depends on {dependency}");
-        }
+fn handlers_depend_only_on_core_and_kit() {
+    let allowed = names(&["whalewatch-core", "whalewatch-kit"]);
+    for handler in handlers() {
+        let own = own_dependencies(&handler);
+        assert!(own.contains("whalewatch-core"), "{handler} is a handler without the core");
+        assert!(own.is_subset(&allowed), "{handler} depends on {own:?}");
     }
 }
 
 #[test]
-fn what_handlers_share_is_built_on_the_core_alone() {
-    let kit = dependencies("framework/kit");
-    let ours: Vec<&String> = kit.iter().filter(|d| d.starts_with("whalewatch")).collect();
-    assert_eq!(ours, ["whalewatch-core"]);
+fn kit_depends_only_on_core() {
+    assert_eq!(own_dependencies("framework/kit"), names(&["whalewatch-core"]));
 }
 
 #[test]
-fn no_tracker_depends_on_a_handler_or_on_the_runtime() {
-    for tracker in ["trackers", "trackers/common"] {
-        for dependency in dependencies(tracker).iter().filter(|d| d.starts_with("whalewatch")) {
-            let allowed = ["whalewatch-core", "whalewatch-trackers-common"];
-            assert!(allowed.contains(&dependency.as_str()), "{tracker} depends on {dependency}");
-        }
-    }
+fn trackers_depend_only_on_core_and_their_records() {
+    let core_and_records = names(&["whalewatch-core", "whalewatch-trackers-common"]);
+    assert_eq!(own_dependencies("trackers"), core_and_records);
+    assert!(own_dependencies("trackers/common").is_subset(&core_and_records));
 }
 
 #[test]
-fn the_runtime_knows_no_tracker_and_no_handler() {
-    let ours: Vec<String> = dependencies("framework/engine")
-        .into_iter()
-        .filter(|d| d.starts_with("whalewatch"))
-        .collect();
-    assert_eq!(ours, ["whalewatch-core"]);
+fn engine_depends_only_on_core() {
+    assert_eq!(own_dependencies("framework/engine"), names(&["whalewatch-core"]));
 }
 
-/// Outputs; the container manager, which says for recordings what its helper has heard;
-/// and the file, which looks whether a line is whole.
-const WRITERS: &[&str] = &[
-    "handlers/container",
-    "handlers/file",
-    "handlers/nats",
-    "handlers/otlp",
-    "handlers/stdout",
-    "handlers/webhook",
+/// The handlers that may write values as text, with the reason.
+const WRITERS: [(&str, &str); 9] = [
+    ("handlers/container", "reads JSON from runtimes, and writes for recordings what they said"),
+    ("handlers/exec", "output"),
+    ("handlers/file", "output"),
+    ("handlers/nats", "output"),
+    ("handlers/otlp", "output"),
+    ("handlers/rules", "writes the evidence of alerts"),
+    ("handlers/sqlite", "output"),
+    ("handlers/stdout", "output"),
+    ("handlers/webhook", "output"),
 ];
 
-#[test]
-fn only_outputs_and_the_command_line_serialise() {
-    let mut all = crates_in("handlers");
-    all.extend(["framework/core", "trackers", "trackers/common"].map(String::from));
-    for folder in all {
-        // What writes values as text.
-        let writes = ["serde_json", "itoa"];
-        let writes = dependencies(&folder).iter().any(|d| writes.contains(&d.as_str()));
-        assert!(!writes || WRITERS.contains(&folder.as_str()), "{folder}");
+/// The only ways to write values as text: two crates, and the kit's JSON lines.
+fn writes_text(dependencies: &BTreeSet<String>, source: &str) -> bool {
+    dependencies.contains("serde_json") || dependencies.contains("itoa") || uses_kit_json(source)
+}
+
+/// Whether a source names `whalewatch_kit::Json`, in a path or in a `use` list.
+fn uses_kit_json(source: &str) -> bool {
+    source.split("whalewatch_kit::").skip(1).any(|rest| {
+        let statement = rest.split(';').next().unwrap_or("");
+        let path = match statement.strip_prefix('{') {
+            Some(list) => list.split('}').next().unwrap_or(""),
+            None => {
+                statement.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("")
+            }
+        };
+        path.split(|c: char| !c.is_alphanumeric() && c != '_').any(|name| name == "Json")
+    })
+}
+
+/// Returns the sources of a crate as one text, without its tests.
+fn sources(folder: &Path) -> String {
+    let mut text = String::new();
+    for path in entries(folder) {
+        if path.is_dir() {
+            if !path.ends_with("tests") {
+                text.push_str(&sources(&path));
+            }
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !path.ends_with("tests.rs")
+        {
+            // Unit tests are at the end of a file.
+            let source = read(&path);
+            text.push_str(source.split("#[cfg(test)]\nmod tests {").next().unwrap_or(""));
+        }
     }
+    text
+}
+
+#[test]
+fn only_outputs_and_listed_handlers_write_text() {
+    let others = ["framework/core", "trackers", "trackers/common"].map(String::from);
+    let writers: BTreeSet<String> = handlers()
+        .into_iter()
+        .chain(others)
+        .filter(|folder| {
+            writes_text(&dependencies(folder), &sources(&root().join(folder).join("src")))
+        })
+        .collect();
+    assert_eq!(writers, names(&WRITERS.map(|(folder, _)| folder)));
+}
+
+#[test]
+fn text_written_through_the_kit_is_recognised() {
+    let none = BTreeSet::new();
+    for source in [
+        "use whalewatch_kit::Json;",
+        "use whalewatch_kit::{\n    Clock, Json,\n};",
+        "fn f(json: &mut whalewatch_kit::Json) {}",
+    ] {
+        assert!(writes_text(&none, source), "{source}");
+    }
+    assert!(!writes_text(&none, "use whalewatch_kit::{Clock, Keys}; use schemars::Json;"));
+    assert!(writes_text(&names(&["itoa"]), "") && writes_text(&names(&["serde_json"]), ""));
 }

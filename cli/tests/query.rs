@@ -1,4 +1,4 @@
-//! `whalewatch query`: what it answers, what it says, and its exit codes.
+//! `whalewatch query`: its results, its messages, and its exit codes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,22 +24,23 @@ fn answer(database: &Path, arguments: &[&str]) -> (String, String) {
 }
 
 #[track_caller]
-fn refused(database: &Path, arguments: &[&str], said: &str) {
+fn refused(database: &Path, arguments: &[&str], expected: &str) {
     let done = query(database, arguments);
     let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
     assert_eq!(done.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(said), "{stderr}");
+    assert!(stderr.contains(expected), "{stderr}");
     assert!(done.stdout.is_empty(), "only data goes to standard output");
 }
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     fs::remove_dir_all(&folder).ok();
-    fs::create_dir_all(&folder).expect("it can be made");
+    fs::create_dir_all(&folder).expect("it can be created");
     folder
 }
 
-/// A history of a container with a name, one without, and the host. All is of 2026-11-23T13:46:20Z.
+/// Writes a history with events of a container with a name, of one without, and of the host. All
+/// events are of 2026-11-23T13:46:20Z.
 fn history(name: &str) -> PathBuf {
     let path = folder(name).join("history.db");
     let options = SqliteOptions {
@@ -60,27 +61,29 @@ fn history(name: &str) -> PathBuf {
     ] {
         let mut batch = Batch::new("procs".into(), events);
         batch.attribute(|_| attribution.clone());
-        bench.handle(batch).expect("they are taken");
+        bench.handle(batch).expect("the batch is accepted");
     }
-    bench.end().expect("all is written");
+    bench.end().expect("all events are written");
     path
 }
 
 #[test]
-fn a_table_is_for_people() {
-    let (out, said) = answer(&history("table"), &["--container", "web*"]);
+fn events_are_shown_as_a_table_by_default() {
+    let (out, messages) = answer(&history("table"), &["--container", "web*"]);
     let lines: Vec<&str> = out.lines().collect();
+    let row = "2026-11-23 13:46:20.171 web-1                      19920   19901     0";
     let want = [
-        "TIME (UTC)              CONTAINER                    PID    PPID  USER KIND            COMM            DETAIL",
-        "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exec    true            /bin/true",
-        "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exit    true            exit=3",
+        "TIME (UTC)              CONTAINER                    PID    PPID  USER \
+         KIND            COMM            DETAIL",
+        &format!("{row} process.exec    true            /bin/true"),
+        &format!("{row} process.exit    true            exit=3"),
     ];
     assert_eq!(lines, want);
-    assert_eq!(said, "");
+    assert_eq!(messages, "");
 }
 
 #[test]
-fn json_lines_are_for_programs_and_nothing_else_is_among_them() {
+fn json_output_has_only_event_lines() {
     let (out, _) = answer(&history("json"), &["--format", "json", "--kind", "process.exec"]);
     let lines: Vec<serde_json::Value> =
         out.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -91,7 +94,7 @@ fn json_lines_are_for_programs_and_nothing_else_is_among_them() {
 }
 
 #[test]
-fn filters_and_days_choose() {
+fn options_select_events() {
     let path = history("filters");
     let count = |arguments: &[&str]| {
         let arguments = [&["--format", "json"], arguments].concat();
@@ -111,7 +114,7 @@ fn filters_and_days_choose() {
 }
 
 #[test]
-fn counts_are_by_the_fields_that_are_named() {
+fn counts_are_grouped_by_the_given_fields() {
     let path = history("counts");
     let (out, _) = answer(&path, &["--count-by", "kind,container.name"]);
     let want = "COUNT  KIND          CONTAINER.NAME\n\
@@ -120,13 +123,13 @@ fn counts_are_by_the_fields_that_are_named() {
     assert_eq!(out, want);
     let (out, _) = answer(&path, &["--count-by", "process.exit.code", "--format", "json"]);
     assert!(out.contains(r#"{"count":2,"process.exit.code":3}"#), "{out}");
-    let (_, said) = answer(&path, &["--count-by", "process.exit.cod"]);
-    assert_eq!(said, "no event that was counted has a field `process.exit.cod`\n");
+    let (_, messages) = answer(&path, &["--count-by", "process.exit.cod"]);
+    assert_eq!(messages, "note: none of the counted events has a field `process.exit.cod`\n");
     refused(&path, &["--count-by", "a b"], "\"a b\" is no field: write for example container.name");
 }
 
 #[test]
-fn an_empty_answer_says_why_and_is_no_failure() {
+fn empty_result_succeeds_and_says_why() {
     let path = history("empty");
     for (arguments, why) in [
         (
@@ -139,37 +142,39 @@ fn an_empty_answer_says_why_and_is_no_failure() {
         ),
         (["--pid", "1"], "no event in it fits all that was asked for"),
     ] {
-        let (out, said) = answer(&path, &arguments);
+        let (out, messages) = answer(&path, &arguments);
         assert_eq!(out, "");
-        assert!(said.contains(why), "{said}");
+        assert!(messages.contains(why), "{messages}");
     }
 }
 
 #[test]
-fn what_cannot_be_asked_is_told_with_how_to_mend_it() {
+fn invalid_query_is_refused_with_a_remedy() {
     let path = history("mistakes");
-    refused(&path, &["--since", "soon"], "\"soon\" is no time: write 2026-11-23T13:46:20Z");
-    refused(&path, &["--on", "-2h"], "");
-    refused(&path, &["--on", "noon"], "\"noon\" is no day: write yesterday");
+    refused(&path, &["--since", "soon"], "\"soon\" is not a time: write 2026-11-23T13:46:20Z");
+    // clap takes `-2h` for an option: `--on` needs a day.
+    refused(&path, &["--on", "-2h"], "unexpected argument '-2'");
+    refused(&path, &["--on=-2h"], "\"-2h\" is not a day: write yesterday");
+    refused(&path, &["--on", "noon"], "\"noon\" is not a day: write yesterday");
     refused(&path, &["--since", "today", "--until", "yesterday"], "--since is not before --until");
     refused(&path, &["--kind", "a["], "the [ is not closed");
     refused(&path, &["--container", "["], "--container: \"[\"");
     let folder = folder("none");
     let missing = folder.join("none.db");
     refused(&missing, &[], "there is no such database");
-    assert_eq!(fs::read_dir(&folder).expect("it is there").count(), 0, "and nothing is made");
+    assert_eq!(fs::read_dir(&folder).expect("it exists").count(), 0, "no file is created");
     refused(&folder, &[], "this is a folder");
     fs::write(&missing, "no database".repeat(200)).expect("it can be written");
     refused(&missing, &[], "it is no database");
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_failure() {
+fn closed_output_succeeds_and_full_disk_fails() {
     let path = history("pipe");
     let full = || fs::File::options().write(true).open("/dev/full").expect("/dev/full");
     let mut command = Command::new(env!("CARGO_BIN_EXE_whalewatch"));
     let status = command.arg("query").arg("--db").arg(&path).stdout(full()).status();
-    assert_eq!(status.expect("it starts").code(), Some(1), "but a full disk is one");
+    assert_eq!(status.expect("it starts").code(), Some(1));
     let mut command = Command::new("sh");
     command.args(["-c", "\"$0\" query --db \"$1\"; echo $? >&2", env!("CARGO_BIN_EXE_whalewatch")]);
     let mut child =
@@ -180,10 +185,10 @@ fn a_reader_that_has_seen_enough_is_no_failure() {
 }
 
 #[test]
-fn now_and_today_are_what_the_clock_says() {
+fn now_is_read_from_the_clock() {
     let path = history("now");
     let (out, _) = answer(&path, &["--until", "now", "--format", "json"]);
-    // The example's time may be still to come where a clock is wrong.
+    // If this host's clock is wrong, the example's time may be in the future.
     let past = Timestamp(1_795_441_580_171_234_567) < Timestamp::now();
     assert_eq!(out.lines().count(), if past { 4 } else { 0 });
 }

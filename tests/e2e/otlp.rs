@@ -231,5 +231,9 @@ fn without_a_receiver_a_stop_is_quick_and_events_are_counted() {
     let totals = &finished.totals;
     assert_eq!(totals.handler("logs", "out"), 0);
     assert_eq!(totals.handler("logs", "dropped"), totals.handler("out", "out"));
-    assert!(finished.stderr.contains("stop_timeout has passed"), "{}", finished.stderr);
+    assert!(
+        finished.stderr.contains("stopped before all events could be sent"),
+        "{}",
+        finished.stderr
+    );
 }

@@ -152,7 +152,7 @@ expect = [{ "container.name" = "recorded-7" }]
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("test containers are named from their first event on ... ok"), "{said}");
     assert!(said.contains("test nobody is called so ... FAILED"), "{said}");
-    assert!(said.contains("expectation 1 was met by no event"), "{said}");
+    assert!(said.contains("no event matches expectation 1"), "{said}");
     assert!(said.ends_with("1 passed, 1 failed\n"), "{said}");
     let only = whalewatch("test", &[&config, Path::new("first event")]);
     assert!(done(only).stdout.ends_with(b"1 passed, 0 failed\n"));
@@ -166,13 +166,16 @@ fn a_malformed_recording_is_refused_with_its_line() {
     let header = r#"{"recording":1,"host":"h","at":1}"#;
     let event = r#"{"line":"event","at":2,"tracker":"procs","type":"process","event":"process","kind":"process.exec","time":2"#;
     for (text, expected) in [
-        (String::new(), ":1: it is empty: make one with `whalewatch record`"),
-        (String::from("{}\n"), ":1: it does not begin like a recording"),
-        (header.replace(":1,", ":9,"), ":1: it is of version 9, and this program reads version 1"),
+        (String::new(), ":1: the file is empty: make a recording with `whalewatch record`"),
+        (String::from("{}\n"), ":1: this is not a recording"),
+        (
+            header.replace(":1,", ":9,"),
+            ":1: the recording has version 9, and this program reads version 1",
+        ),
         (format!("{header}\n{event}}}\n\nrubbish\n"), ":4: expected value"),
         (
             format!("{header}\n{}}}\n", event.replace("process.exec", "process.jump")),
-            ":2: no process event is called \"process.jump\": expected process.fork",
+            ":2: unknown kind \"process.jump\" of process events: expected one of process.fork",
         ),
         (
             format!("{header}\n{event},\"fields\":{{\"process.exit.code\":\"x\"}}}}\n"),
@@ -183,7 +186,7 @@ fn a_malformed_recording_is_refused_with_its_line() {
                 "{header}\n{}}}\n",
                 event.replace("\"event\":\"process\"", "\"event\":\"other\"")
             ),
-            ":2: this program has no tracker whose events are called \"other\"",
+            ":2: this program has no tracker of \"other\" events",
         ),
     ] {
         fs::write(&recording, &text).expect("the recording can be written");

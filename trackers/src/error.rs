@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::{fmt, io};
 
+use whalewatch_core::error::causes;
+
 use crate::btf::BtfError;
 
 /// How to fix a fault that is ours or the kernel's.
@@ -155,14 +157,9 @@ impl From<BtfError> for LoadError {
 
 /// Whether a refusal of the kernel (`EPERM` or `EACCES`) is among the causes.
 fn is_forbidden(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return error.kind() == io::ErrorKind::PermissionDenied;
-        }
-        cause = error.source();
-    }
-    false
+    causes(error)
+        .find_map(|error| error.downcast_ref::<io::Error>())
+        .is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 #[cfg(test)]

@@ -245,12 +245,9 @@ impl BudgetOptions {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
-        if self.events_per_second > MOST_PER_SECOND {
-            let message = format!("{} is more than {MOST_PER_SECOND}", self.events_per_second);
-            problems.push(
-                Problem::new("budget.events_per_second", message).hint("write 0 for no budget"),
-            );
-        }
+        let (key, rate) = ("budget.events_per_second", self.events_per_second);
+        let rate = Problem::check_range(key, rate, ..=MOST_PER_SECOND);
+        problems.extend(rate.map(|problem| problem.hint("write 0 for no budget")));
         if self.burst > 0 && !self.is_set() {
             let message = "burst is set, but events_per_second is not";
             let hint = "set events_per_second too";
@@ -264,10 +261,7 @@ impl BudgetOptions {
 pub(crate) fn check(shared: &SharedOptions<'_>) -> Vec<Problem> {
     let mut problems = check_ring(shared.ring_kib, shared.drain_interval);
     let Some(limits) = &shared.limits else { return problems };
-    if !INTERVAL.contains(&limits.interval.0) {
-        let message = format!("{} is not between 100ms and 1h", limits.interval);
-        problems.push(Problem::new("interval", message).hint("write \"1s\""));
-    }
+    problems.extend(Problem::check_range("interval", limits.interval.0, INTERVAL));
     problems.extend(limits.scope.problems(limits.has_results));
     problems.extend(limits.budget.problems());
     problems
@@ -281,10 +275,7 @@ fn check_ring(kib: u32, drain: HumanDuration) -> Vec<Problem> {
         let nearest = kib.clamp(*RING_KIB.start(), *RING_KIB.end()).next_power_of_two();
         problems.push(Problem::new("ring_kib", message).hint(format!("write {nearest}")));
     }
-    if !DRAIN.contains(&drain.0) {
-        let message = format!("{drain} is not between 1ms and 1s");
-        problems.push(Problem::new("drain_interval", message).hint("write \"10ms\""));
-    }
+    problems.extend(Problem::check_range("drain_interval", drain.0, DRAIN));
     problems
 }
 
@@ -320,7 +311,7 @@ mod tests {
         let problems = check(5000, 0);
         assert_eq!(problems[0].message, "5000 is not a power of two from 64 to 1048576");
         assert_eq!(problems[0].hint.as_deref(), Some("write 8192"));
-        assert_eq!(problems[1].message, "0s is not between 1ms and 1s");
+        assert_eq!(problems[1].message, "0s is out of range: expected 1ms to 1s");
         assert_eq!(check(u32::MAX, 10)[0].hint.as_deref(), Some("write 1048576"));
     }
 

@@ -9,11 +9,13 @@ use whalewatch_engine::Registry;
 
 use crate::commands::load;
 
-/// Check a configuration file: exit code 0 if it is valid, 2 with every mistake on standard error
-/// if not
+/// Check a configuration file, and print every mistake in it
+///
+/// The exit code is 0 if the file is valid, and 2 if it has mistakes. Mistakes go to standard
+/// error.
 #[derive(Args)]
 pub(crate) struct Check {
-    /// The configuration
+    /// Configuration file
     file: PathBuf,
 }
 

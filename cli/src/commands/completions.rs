@@ -8,10 +8,10 @@ use clap_complete::Shell;
 
 use crate::commands::Cli;
 
-/// Print a shell's completion script
+/// Print a completion script for a shell
 #[derive(Args)]
 pub(crate) struct Completions {
-    /// The shell
+    /// Shell to complete in
     shell: Shell,
 }
 

@@ -16,27 +16,27 @@ use whalewatch_trackers::{Kernel, LoadError, PROGRAMS, ProcessTracker, Program, 
 
 use crate::commands::{ENDPOINT_HELP, TextOrJson, docker_host};
 
-/// How long the Docker daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time limit for an answer of the Docker daemon.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Say whether this host can run it, and how to mend what is missing
+/// Check whether this host can run Whalewatch, and show how to fix what is missing
 ///
-/// Exit code 0 if everything needed is there, 1 if not.
+/// The exit code is 0 if nothing required is missing, and 1 otherwise.
 #[derive(Args)]
 pub(crate) struct Doctor {
-    /// For people or for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
     #[arg(long, value_name = "URL", help = ENDPOINT_HELP)]
     endpoint: Option<String>,
 }
 
-/// What one look at the host found.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Finding {
     name: Cow<'static, str>,
     state: State,
-    /// What was found.
+    /// What the check found.
     found: String,
     /// How to mend it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,11 +46,11 @@ struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// As it has to be.
+    /// As required.
     Ok,
-    /// It runs, but knows less.
+    /// Whalewatch runs, but reports less.
     Warning,
-    /// It cannot run.
+    /// Whalewatch cannot run.
     Error,
 }
 
@@ -82,8 +82,8 @@ impl Doctor {
             TextOrJson::Json => writeln!(out, "{}", serde_json::to_string_pretty(&findings)?)?,
             TextOrJson::Text => print(&mut out, &findings)?,
         }
-        let well = findings.iter().all(|finding| finding.state != State::Error);
-        Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        let failed = findings.iter().any(|finding| finding.state == State::Error);
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
     fn examine(&self) -> Vec<Finding> {
@@ -117,13 +117,13 @@ fn kernel() -> Finding {
         Some(version) if version < (5, 15) => Finding::warning(
             "kernel",
             format!("Linux {release}"),
-            "Linux 5.15 or newer is what whalewatch is made for",
+            "use Linux 5.15 or newer: older kernels are not supported",
         ),
         _ => Finding::ok("kernel", format!("Linux {release}")),
     }
 }
 
-/// Major and minor number of a kernel release.
+/// Returns the major and minor number of a kernel release.
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
@@ -139,10 +139,10 @@ fn privileges() -> Finding {
 fn lockdown() -> Finding {
     match host::check_lockdown() {
         Ok(()) if !host::shows_lockdown() => {
-            let found = "this host does not say (securityfs is not mounted); attaching shows it";
+            let found = "not known, because securityfs is not mounted; see \"attaching\" below";
             Finding::ok("lockdown", found)
         }
-        Ok(()) => Finding::ok("lockdown", "the kernel lets programs read its memory"),
+        Ok(()) => Finding::ok("lockdown", "the kernel allows programs to read its memory"),
         Err(error) => Finding::error("lockdown", &error),
     }
 }
@@ -156,25 +156,25 @@ fn type_information() -> Vec<Finding> {
     let tracker = |name: String, program: &Program| -> Vec<Finding> {
         let missing = program.missing(&kernel);
         if missing.is_empty() {
-            return vec![Finding::ok(name, "tracepoints and struct members are there")];
+            return vec![Finding::ok(name, "the kernel has its tracepoints and struct members")];
         }
         missing.iter().map(|error| Finding::error(name.clone(), error)).collect()
     };
-    let mut findings = vec![Finding::ok(NAME, "the kernel has it")];
+    let mut findings = vec![Finding::ok(NAME, "provided by the kernel")];
     for (name, program) in PROGRAMS {
         findings.extend(tracker(format!("tracker {name}"), program));
     }
     findings
 }
 
-/// The proof: attaches the process tracker and takes it off again.
+/// Attaches the process tracker and detaches it again: the proof that loading works.
 fn loading(before: &[Finding]) -> Finding {
     const NAME: &str = "attaching";
     if before.iter().any(|finding| finding.state == State::Error) {
-        return Finding::warning(NAME, "not tried", "mend the errors above first");
+        return Finding::warning(NAME, "not tried", "fix the errors above first");
     }
     match open::<ProcessTracker>(&ProcessOptions::default(), &Directory::default()) {
-        Ok(_) => Finding::ok(NAME, "tried with the process tracker: it works"),
+        Ok(_) => Finding::ok(NAME, "the process tracker attaches"),
         Err(error) => Finding::error(NAME, &error),
     }
 }
@@ -189,15 +189,16 @@ fn cgroups() -> Finding {
     let mounts = mounts();
     let mount = mounts.lines().find_map(|line| {
         let mut words = line.split(' ').skip(1);
-        let (place, kind) = (words.next()?, words.next()?);
-        (kind == "cgroup2").then(|| place.to_owned())
+        let (path, file_system) = (words.next()?, words.next()?);
+        (file_system == "cgroup2").then(|| path.to_owned())
     });
     match mount {
-        Some(place) => Finding::ok("cgroups", format!("version 2 at {place}")),
+        Some(path) => Finding::ok("cgroups", format!("version 2 at {path}")),
         None => Finding::warning(
             "cgroups",
-            "there is no version 2 hierarchy, so containers are told by process and namespace only",
-            "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with systemd.unified_cgroup_hierarchy=1",
+            "no version 2 hierarchy, so containers are recognised by process and namespace only",
+            "mount one (mount -t cgroup2 none /sys/fs/cgroup/unified), or boot with \
+             systemd.unified_cgroup_hierarchy=1",
         ),
     }
 }
@@ -208,16 +209,16 @@ fn mounts() -> String {
 
 fn pid_namespace() -> Finding {
     if host::in_initial_pid_namespace() {
-        return Finding::ok("pid namespace", "the host's own");
+        return Finding::ok("pid namespace", "the host's");
     }
     Finding::warning(
         "pid namespace",
-        "not the host's own: pids in events are the host's, and whalewatch cannot leave itself out",
+        "not the host's: events have the host's pids, and whalewatch's own events are included",
         "run it on the host, or in a container with --pid=host",
     )
 }
 
-/// Runtimes besides Docker that `runtime = "auto"` asks, each with where it was found.
+/// Returns the runtimes besides Docker that `runtime = "auto"` asks, each with its path.
 fn other_runtimes(root: &Path) -> Vec<String> {
     let usual = [
         ("containerd", "run/containerd/containerd.sock"),
@@ -225,15 +226,15 @@ fn other_runtimes(root: &Path) -> Vec<String> {
         ("CRI-O", "run/crio/crio.sock"),
         ("podman's or CRI-O's records", "var/lib/containers/storage"),
     ];
-    let there = |(_, path): &(&str, &str)| root.join(path).exists();
+    let exists = |(_, path): &(&str, &str)| root.join(path).exists();
     usual
         .iter()
-        .filter(|usual| there(usual))
+        .filter(|usual| exists(usual))
         .map(|(name, path)| format!("{name} at /{path}"))
         .collect()
 }
 
-/// That Docker is missing is worth a warning only where no other runtime is there.
+/// Drops the warning that Docker is missing if there is another runtime.
 fn runtimes(docker: Finding, others: &[String]) -> Vec<Finding> {
     if others.is_empty() {
         return vec![docker];
@@ -248,7 +249,7 @@ fn docker(endpoint: Option<String>) -> Finding {
         .or_else(docker_host)
         .unwrap_or_else(|| String::from("unix:///var/run/docker.sock"));
     let Some(path) = endpoint.strip_prefix("unix://") else {
-        let found = format!("{endpoint} is no local socket and was not tried");
+        let found = format!("not tried, because {endpoint} is not a local socket");
         return Finding::warning(NAME, found, "set endpoint to unix:///path/to/docker.sock");
     };
     match ping(path) {
@@ -256,15 +257,16 @@ fn docker(endpoint: Option<String>) -> Finding {
         Err(error) => Finding::warning(
             NAME,
             format!("no daemon answers at {path} ({error})"),
-            "containers will be shown by id; names follow as soon as it answers. Start it, or set endpoint, or runtime = \"none\"",
+            "until it answers, containers are shown by id only; start Docker, set endpoint, or set \
+             runtime = \"none\"",
         ),
     }
 }
 
 fn ping(path: &str) -> io::Result<()> {
     let mut socket = UnixStream::connect(path)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PING_TIMEOUT))?;
+    socket.set_write_timeout(Some(PING_TIMEOUT))?;
     socket.write_all(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")?;
     let mut answer = [0; 12];
     socket.read_exact(&mut answer)?;
@@ -272,7 +274,7 @@ fn ping(path: &str) -> io::Result<()> {
         return Ok(());
     }
     let answer = String::from_utf8_lossy(&answer).into_owned();
-    Err(io::Error::other(format!("it answered {answer:?}")))
+    Err(io::Error::other(format!("unexpected answer {answer:?}")))
 }
 
 #[cfg(test)]
@@ -280,7 +282,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kernel_releases_are_read() {
+    fn version_is_read_from_a_kernel_release() {
         assert_eq!(version("6.1.0-18-cloud-amd64"), Some((6, 1)));
         assert_eq!(version("5.15.0"), Some((5, 15)));
         assert_eq!(version("6.18"), Some((6, 18)));
@@ -288,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_is_missed_only_where_no_other_runtime_is() {
+    fn missing_docker_warns_only_without_another_runtime() {
         let root = tempfile::tempdir().unwrap();
         assert_eq!(other_runtimes(root.path()), [""; 0]);
         fs::create_dir_all(root.path().join("var/lib/containers/storage")).unwrap();
@@ -296,10 +298,10 @@ mod tests {
         assert_eq!(others, ["podman's or CRI-O's records at /var/lib/containers/storage"]);
         let missing = || Finding::warning("docker", "no daemon answers", "start it");
         assert_eq!(runtimes(missing(), &[]), [missing()]);
-        let told = runtimes(missing(), &others);
-        assert_eq!((told.len(), &*told[0].name), (1, "other runtimes"));
-        let told = runtimes(Finding::ok("docker", "answers"), &others);
-        assert_eq!(told.len(), 2);
+        let findings = runtimes(missing(), &others);
+        assert_eq!((findings.len(), &*findings[0].name), (1, "other runtimes"));
+        let findings = runtimes(Finding::ok("docker", "answers"), &others);
+        assert_eq!(findings.len(), 2);
     }
 
     #[test]

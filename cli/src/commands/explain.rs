@@ -12,11 +12,11 @@ use whalewatch_engine::{Registry, WhenFull};
 
 use crate::commands::load;
 
-/// Say in words what a configuration file does: what is attached in the kernel, what each chain
-/// does, what it may cost
+/// Explain a configuration file in words: what it attaches in the kernel, what each chain does, and
+/// what it costs
 #[derive(Args)]
 pub(crate) struct Explain {
-    /// The configuration
+    /// Configuration file
     file: PathBuf,
 }
 
@@ -31,26 +31,31 @@ impl Explain {
     }
 }
 
-/// Writing to a string cannot fail, so what it says is left unread.
+/// Describes a plan. Writing to a string cannot fail, so the results are ignored.
 fn explain(plan: &PlanInfo) -> String {
     let mut text = String::from("In the kernel:\n");
     for tracker in &plan.trackers {
         explain_tracker(&mut text, tracker);
     }
-    text.push_str("\nWhat becomes of events:\n");
+    text.push_str("\nIn the chains:\n");
     for chain in &plan.chains {
         let from: Vec<_> = chain.from.iter().map(|&t| plan.trackers[t].name.as_str()).collect();
         let events = if from.len() == 1 { "tracker" } else { "trackers" };
-        writeln!(text, "  chain {}, from the {events} {}:", chain.name, from.join(", ")).ok();
+        writeln!(text, "  chain {}: events of the {events} {}", chain.name, from.join(", ")).ok();
         for (step, &handler) in (1..).zip(&chain.through) {
             explain_handler(&mut text, step, &plan.handlers[handler]);
         }
     }
-    let threads = plan.handlers.iter().filter(|handler| handler.blocking).count();
+    let threads = match plan.handlers.iter().filter(|handler| handler.blocking).count() {
+        0 => String::from("one thread"),
+        1 => String::from("one thread, plus one for a handler that may block"),
+        count => format!("one thread, plus {count} for handlers that may block"),
+    };
     writeln!(
         text,
-        "\nAll of it runs on one thread, and {threads} more for handlers that may have to wait. Where the kernel's buffer of a \
-         tracker is full, events are lost, and counted: `--stats-file` and the last lines on standard error tell."
+        "\nThe chains run on {threads}.\n\
+         If the kernel buffer of a tracker is full, events are lost and counted. The totals on\n\
+         standard error and in `--stats-file` show how many."
     )
     .ok();
     text
@@ -65,7 +70,7 @@ fn explain_tracker(text: &mut String, tracker: &TrackerInfo) {
     settings(text, &tracker.set);
     if !tracker.needed_by.is_empty() {
         let needed_by = tracker.needed_by.join(", ");
-        writeln!(text, "      {needed_by} lives on it, whatever the chains name").ok();
+        writeln!(text, "      feeds {needed_by} directly, whether or not a chain names it").ok();
     }
 }
 
@@ -78,20 +83,24 @@ fn explain_handler(text: &mut String, step: u32, handler: &HandlerInfo) {
     writeln!(text, "    {step}. {named}: {}", handler.about).ok();
     settings(text, &handler.set);
     if handler.shared {
-        writeln!(text, "      one for all chains that name it").ok();
+        writeln!(text, "      one instance, shared by all chains that name it").ok();
     }
     let full = match handler.queue.when_full {
         WhenFull::Block => return,
-        WhenFull::DropNewest => "drops what comes",
-        WhenFull::DropOldest => "drops what waits longest",
+        WhenFull::DropNewest => "new",
+        WhenFull::DropOldest => "the oldest",
     };
     let queue = handler.queue.queue;
-    writeln!(text, "      when its queue of {queue} batches is full it {full}, and counts it").ok();
+    writeln!(
+        text,
+        "      if its queue of {queue} batches is full, {full} batches are dropped and counted"
+    )
+    .ok();
 }
 
 fn settings(text: &mut String, set: &[(String, Value)]) {
     for (name, value) in set {
-        writeln!(text, "      {name} = {value}").ok();
+        writeln!(text, "      with {name} = {value}").ok();
     }
 }
 
@@ -100,7 +109,7 @@ mod tests {
     use whalewatch_engine::config;
 
     #[test]
-    fn a_chain_is_told_in_words() {
+    fn explanation_covers_trackers_handlers_and_their_settings() {
         let registry = crate::Program::new().registry().clone();
         let plan = config::validate(
             &registry,
@@ -125,13 +134,13 @@ mod tests {
             "tracker opens (files): files that are opened",
             "attaches to sys_exit",
             "costs about 50 ns at the end of every system call",
-            "scope.containers = [\"web*\"]",
-            "container lives on it, whatever the chains name",
-            "chain watch, from the tracker opens:",
+            "with scope.containers = [\"web*\"]",
+            "feeds container directly, whether or not a chain names it",
+            "chain watch: events of the tracker opens",
             "1. container: ",
             "2. roots (filter): keeps the events",
             "when = \"process.user.id == 0\"",
-            "when its queue of 64 batches is full it drops what comes, and counts it",
+            "if its queue of 64 batches is full, new batches are dropped and counted",
             "3. null: takes every event",
         ] {
             assert!(text.contains(part), "{part:?} is missing in:\n{text}");

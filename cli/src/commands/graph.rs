@@ -14,16 +14,16 @@ use crate::commands::load;
 /// Print the chains of a configuration file as a graph
 #[derive(Args)]
 pub(crate) struct Graph {
-    /// The configuration
+    /// Configuration file
     file: PathBuf,
-    /// The graph's language
+    /// Language of the graph
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Format {
-    /// Mermaid, which Git hosts draw
+    /// Mermaid, which GitHub and GitLab display as a picture
     #[default]
     Mermaid,
     /// Graphviz
@@ -45,8 +45,8 @@ impl Graph {
     }
 }
 
-/// Names in a configuration may hold any character; the languages' own marks are taken out of
-/// labels.
+/// Replaces characters that have a meaning in the graph languages: names in a configuration may
+/// contain any character.
 fn quoted(label: &str) -> String {
     label.replace(['"', '\\', '\n', '|', '<', '>'], " ")
 }

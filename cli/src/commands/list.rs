@@ -9,23 +9,22 @@ use whalewatch_engine::{OptionInfo, Registry};
 
 use crate::commands::TextOrJson;
 
-/// Show what can be composed: types of trackers and handlers, with each option, its type and its
-/// default
+/// List the types of trackers and handlers, and for each option its type and default
 #[derive(Args)]
 pub(crate) struct List {
-    /// Only these
+    /// List only trackers, or only handlers
     #[arg(value_enum)]
     what: Option<What>,
-    /// For people or for programs
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: TextOrJson,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
-    /// What watches
+    /// Parts that produce events
     Trackers,
-    /// What becomes of events
+    /// Parts that process events
     Handlers,
 }
 
@@ -64,7 +63,9 @@ impl List {
         if self.shows(What::Handlers) {
             let handlers = registry
                 .describe_handlers()
-                .map(|(name, about, options)| json!({ "name": name, "about": about, "options": options }));
+                .map(|(name, about, options)| {
+                    json!({ "name": name, "about": about, "options": options })
+                });
             lists.insert(String::from("handlers"), handlers.collect());
             lists.insert(String::from("every_handler"), json!(registry.describe_queue()));
         }
@@ -73,7 +74,7 @@ impl List {
 
     fn text(&self, registry: &Registry, out: &mut impl Write) -> io::Result<()> {
         if self.shows(What::Trackers) {
-            writeln!(out, "Trackers (in [trackers.NAME], type = \"…\")")?;
+            writeln!(out, "Trackers (to declare one: [trackers.NAME] with type = \"…\")")?;
             for (name, about, options, schema) in registry.describe_trackers() {
                 writeln!(out, "\n  {name}: {about}\n    events: {}", schema.kinds.join(", "))?;
                 print_options(out, &options)?;
@@ -83,12 +84,12 @@ impl List {
             writeln!(out)?;
         }
         if self.shows(What::Handlers) {
-            writeln!(out, "Handlers (in [handlers.NAME], type = \"…\")")?;
+            writeln!(out, "Handlers (to declare one: [handlers.NAME] with type = \"…\")")?;
             for (name, about, options) in registry.describe_handlers() {
                 writeln!(out, "\n  {name}: {about}")?;
                 print_options(out, &options)?;
             }
-            writeln!(out, "\n  Every handler has beside its own options:")?;
+            writeln!(out, "\n  Options of every handler, besides its own:")?;
             print_options(out, &registry.describe_queue())?;
         }
         Ok(())
@@ -100,7 +101,7 @@ fn print_options(out: &mut impl Write, options: &[OptionInfo]) -> io::Result<()>
         let default = match (&option.default, option.required) {
             (_, true) => String::from("required"),
             (Some(default), false) => format!("default {default}"),
-            (None, false) => String::from("not set by default"),
+            (None, false) => String::from("optional"),
         };
         writeln!(out, "    {} ({}; {default})", option.name, option.ty)?;
         if !option.about.is_empty() {

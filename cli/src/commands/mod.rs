@@ -1,4 +1,4 @@
-//! The command line: one file a subcommand.
+//! The command line: one file per subcommand.
 
 mod check;
 mod completions;
@@ -30,15 +30,16 @@ use crate::BAD_USAGE;
 use crate::logging::LogFormat;
 use crate::say::say;
 
-/// Tells, for everything that happens on this host, which container did it.
+/// Trace what happens on this host, and see which container did it.
 ///
-/// Start with `whalewatch trace`: it shows each process that starts, with its container.
-/// `whalewatch doctor` says whether this host can run it. What is watched and what becomes of it
-/// can be composed in a TOML file: `whalewatch list` shows the parts, `whalewatch run` runs it.
+/// Start with `whalewatch trace`, which shows each process that starts and ends, with its
+/// container. `whalewatch doctor` checks whether this host can run Whalewatch. To choose what is
+/// watched and where the events go, write a TOML file: `whalewatch list` shows the parts you can
+/// use, and `whalewatch run` runs the file.
 #[derive(Parser)]
 #[command(name = "whalewatch", version, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// How the program's own diagnostics are written to standard error; `RUST_LOG` chooses which
+    /// Format of the program's own log on standard error; set `RUST_LOG` to choose what is logged
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub(crate) log_format: LogFormat,
     #[command(subcommand)]
@@ -63,11 +64,11 @@ enum Command {
     Completions(completions::Completions),
 }
 
-/// What `--endpoint` means, wherever it stands.
+/// Help text of every `--endpoint`.
 const ENDPOINT_HELP: &str =
-    "The Docker daemon's socket [default: $DOCKER_HOST, else unix:///var/run/docker.sock]";
+    "Socket of the Docker daemon [default: $DOCKER_HOST, else unix:///var/run/docker.sock]";
 
-/// The environment variable that the `docker` command goes by too.
+/// Returns `$DOCKER_HOST`, which the `docker` command uses too. An empty value counts as unset.
 fn docker_host() -> Option<String> {
     std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty())
 }
@@ -75,10 +76,10 @@ fn docker_host() -> Option<String> {
 /// Output for people or for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TextOrJson {
-    /// For people.
+    /// Text for people
     #[default]
     Text,
-    /// For programs.
+    /// JSON for programs
     Json,
 }
 
@@ -102,7 +103,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
     };
     match result {
         Ok(code) => code,
-        // Whoever read the output has seen enough.
+        // The reader of the output, such as `head`, has closed it.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             say(format_args!("error: {error}"));
@@ -111,11 +112,11 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
     }
 }
 
-/// Bytes that a configuration may have: far more than anyone writes, and an end to reading what has
-/// none.
+/// Largest configuration file, in bytes. The limit also ends the reading of endless files such as
+/// `/dev/zero`.
 const MOST_BYTES: u64 = 4 << 20;
 
-/// Reads and checks a configuration file; mistakes go to standard error.
+/// Reads and checks a configuration file, and prints its mistakes to standard error.
 pub(crate) fn load(registry: &Registry, path: &Path) -> Result<Plan, ExitCode> {
     parse(registry, path).map_err(|mistakes| {
         say(mistakes);
@@ -123,26 +124,26 @@ pub(crate) fn load(registry: &Registry, path: &Path) -> Result<Plan, ExitCode> {
     })
 }
 
-/// Reads and checks a configuration file; the error is every mistake in it.
+/// Reads and checks a configuration file. The error lists every mistake.
 pub(crate) fn parse(registry: &Registry, path: &Path) -> Result<Plan, String> {
     let shown = path.display().to_string();
-    let text = read(path).map_err(|error| format!("error: {shown} cannot be read: {error}"))?;
+    let text = read(path).map_err(|error| format!("error: cannot read {shown}: {error}"))?;
     config::validate(registry, &shown, &text).map_err(|mistakes| mistakes.to_string())
 }
 
-/// A file's text. The error says how to mend it.
+/// Returns the text of a file. The error says how to fix the problem.
 fn read(path: &Path) -> Result<String, String> {
     let mut bytes = Vec::new();
     let file = File::open(path);
     file.and_then(|file| file.take(MOST_BYTES + 1).read_to_end(&mut bytes)).map_err(|error| {
         match error.kind() {
-            io::ErrorKind::NotFound => format!("{error}: is the path right?"),
+            io::ErrorKind::NotFound => format!("{error}: check the path"),
             io::ErrorKind::IsADirectory => format!("{error}: name a file in it"),
             _ => error.to_string(),
         }
     })?;
     if bytes.len() as u64 > MOST_BYTES {
-        return Err(String::from("it has more than 4 MiB: that is no configuration"));
+        return Err(String::from("it is larger than 4 MiB, the limit for a configuration"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -151,12 +152,12 @@ fn read(path: &Path) -> Result<String, String> {
     })
 }
 
-/// For clap: a duration as people write it.
+/// Parses a duration such as `10s` for clap.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<HumanDuration>().map(|duration| duration.0)
 }
 
-/// As a TOML string.
+/// Returns the text as a TOML string.
 pub(crate) fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -177,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_text_becomes_the_same_toml_string() {
+    fn quoted_text_survives_a_toml_parser() {
         for text in ["web*", "a\"b\\c", "line\nbreak\u{1b}[0m", "ö", "\u{7f}"] {
             let document = format!("v = {}", quoted(text));
             let table = toml::from_str::<toml::Table>(&document).unwrap();

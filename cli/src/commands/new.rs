@@ -12,7 +12,7 @@ use crate::BAD_USAGE;
 use crate::commands::quoted;
 use crate::say::say;
 
-/// Begin something of your own
+/// Create a crate for a custom handler
 #[derive(Args)]
 pub(crate) struct New {
     #[command(subcommand)]
@@ -24,21 +24,20 @@ enum What {
     Handler(NewHandler),
 }
 
-/// Write a crate with a handler of your own: it builds, has tests, and brings a program that is
-/// this one with the handler
+/// Create a crate with a custom handler, its tests, and a whalewatch program that includes it
 #[derive(Args)]
 struct NewHandler {
-    /// What chains will call it: lower-case letters, digits and hyphens, and a letter first
+    /// Name of the handler in chains: lower-case letters, digits and hyphens; starts with a letter
     name: String,
-    /// The folder to make [default: whalewatch-NAME, here]
+    /// Folder to create [default: ./whalewatch-NAME]
     #[arg(long, value_name = "DIR")]
     path: Option<PathBuf>,
-    /// Build on the sources of Whalewatch in this folder, not on what is published
+    /// Build with the Whalewatch sources in this folder instead of the published crates
     #[arg(long, value_name = "DIR")]
     whalewatch: Option<PathBuf>,
 }
 
-/// The crate's files: path, and text with `__places__` to be filled in.
+/// The files of the crate: path, and text with `__placeholders__`.
 const FILES: [(&str, &str); 7] = [
     ("Cargo.toml", include_str!("../../templates/handler/Cargo.toml.in")),
     (".gitignore", include_str!("../../templates/handler/gitignore.in")),
@@ -49,26 +48,26 @@ const FILES: [(&str, &str); 7] = [
     ("src/tests.rs", include_str!("../../templates/handler/src/tests.rs.in")),
 ];
 
-/// The crates that it builds on: place in the texts, folder in the sources.
+/// The crate's dependencies: placeholder in the texts, and folder in the sources.
 const CRATES: [(&str, &str); 3] =
     [("__whalewatch__", "cli"), ("__core__", "framework/core"), ("__kit__", "framework/kit")];
 
-/// Names whose type would be taken for another one in the crate; as such, these are names of crates
-/// of ours.
-const TAKEN: &str = "arc batch bench box build-error chains clock clone container context copy core debug default \
-    deserialize eq err exit-code extension field field-info filter handler handler-error handlers \
-    hash-map json-schema kit never none nth null odd ok option partial-eq problem program ran \
-    result runtime schema selected self send serialize setup some stdout string sync tests trackers \
-    type value vec";
+/// Names that are refused: in camel case they would collide with a type that the crate's files use,
+/// or `whalewatch-NAME` is a crate of this project.
+const TAKEN: &str = "arc batch bench box build-error chains clock clone container context copy \
+    core debug default deserialize eq err exit-code extension field field-info filter handler \
+    handler-error handlers hash-map json-schema kit never none nth null odd ok option partial-eq \
+    problem program ran result runtime schema selected self send serialize setup some stdout \
+    string sync tests trackers type value vec";
 
-/// The longest name: crates.io takes 64 characters, and a prefix stands before it.
-const LONGEST: usize = 40;
+/// Longest name, in bytes. crates.io accepts 64, and the crate's name has a prefix.
+const MAX_NAME: usize = 40;
 
 impl New {
     pub(super) fn run(&self, registry: &Registry) -> io::Result<ExitCode> {
         let What::Handler(handler) = &self.what;
         match handler.write(registry) {
-            Ok(dir) => handler.tell(&dir).map(|()| ExitCode::SUCCESS),
+            Ok(dir) => handler.print_next_steps(&dir).map(|()| ExitCode::SUCCESS),
             Err(error) => {
                 say(format_args!("error: {error}"));
                 Ok(ExitCode::from(BAD_USAGE))
@@ -78,32 +77,32 @@ impl New {
 }
 
 impl NewHandler {
-    /// Writes the crate: its folder. The error says what to do.
+    /// Writes the crate and returns its folder. The error says how to fix the problem.
     fn write(&self, registry: &Registry) -> Result<PathBuf, String> {
         check_name(&self.name, registry)?;
         let crate_name = self.crate_name();
         let dir = self.path.clone().unwrap_or_else(|| PathBuf::from(&crate_name));
         let shown = dir.display();
         if dir.symlink_metadata().is_ok() {
-            return Err(format!("{shown} is there already: name another folder with --path DIR"));
+            return Err(format!("{shown} exists already: name another folder with --path DIR"));
         }
         let sources = self.whalewatch.as_deref().map(sources).transpose()?;
-        let places = self.places(sources.as_deref());
+        let values = self.values(sources.as_deref());
         write_whole(&dir, |part| {
             for (file, text) in FILES {
-                let file = part.join(fill(file, &places));
+                let file = part.join(fill(file, &values));
                 file.parent().map_or(Ok(()), fs::create_dir_all)?;
-                fs::write(file, fill(text, &places))?;
+                fs::write(file, fill(text, &values))?;
             }
-            // What these sources were tested with, and what is there already where they have been
-            // built.
+            // The lock file has the versions that the sources are tested with. If the sources have
+            // been built here, these versions are downloaded already.
             let lock = sources.as_ref().map(|sources| sources.join("Cargo.lock"));
             match lock.filter(|lock| lock.is_file()) {
                 Some(lock) => fs::copy(lock, part.join("Cargo.lock")).map(drop),
                 None => Ok(()),
             }
         })
-        .map_err(|error| format!("{shown} cannot be written: {error}"))?;
+        .map_err(|error| format!("cannot write {shown}: {error}"))?;
         Ok(dir)
     }
 
@@ -111,12 +110,12 @@ impl NewHandler {
         format!("whalewatch-{}", self.name)
     }
 
-    /// What is filled in where.
-    fn places(&self, sources: Option<&Path>) -> Vec<(&'static str, String)> {
+    /// Returns the value of each placeholder.
+    fn values(&self, sources: Option<&Path>) -> Vec<(&'static str, String)> {
         let crate_name = self.crate_name();
         let version =
             concat!(env!("CARGO_PKG_VERSION_MAJOR"), ".", env!("CARGO_PKG_VERSION_MINOR"));
-        let mut places = vec![
+        let mut values = vec![
             ("__name__", self.name.clone()),
             ("__Name__", camel_case(&self.name)),
             ("__field__", self.name.replace('-', "_")),
@@ -125,28 +124,28 @@ impl NewHandler {
             ("__rust__", env!("CARGO_PKG_RUST_VERSION").to_owned()),
             ("__repository__", env!("CARGO_PKG_REPOSITORY").to_owned()),
         ];
-        places.extend(CRATES.map(|(place, dir)| {
+        values.extend(CRATES.map(|(placeholder, dir)| {
             let path = sources.map(|sources| sources.join(dir));
             let path = path.map(|path| format!(", path = {}", quoted(&path.to_string_lossy())));
-            (place, format!("version = \"{version}\"{}", path.unwrap_or_default()))
+            (placeholder, format!("version = \"{version}\"{}", path.unwrap_or_default()))
         }));
-        places
+        values
     }
 
-    /// Says what to do next.
-    fn tell(&self, dir: &Path) -> io::Result<()> {
+    fn print_next_steps(&self, dir: &Path) -> io::Result<()> {
         let (name, crate_name, dir) = (&self.name, self.crate_name(), dir.display());
         writeln!(
             io::stdout(),
-            "Wrote {dir}: the handler \"{name}\", its tests, and a program that has it. Next:
+            "Created {dir} with the handler \"{name}\", its tests, and a program that includes it.
+Next steps:
 
   cd {dir}
   cargo test --no-default-features    # the handler alone: under a minute
-  cargo build                         # with its program: minutes, the first time
+  cargo build                         # the whole program: minutes, the first time
   target/debug/{crate_name} check {name}.toml
   sudo target/debug/{crate_name} trace --through {name}
 
-Change src/lib.rs from there."
+Then edit src/lib.rs."
         )
     }
 }
@@ -159,28 +158,32 @@ fn check_name(name: &str, registry: &Registry) -> Result<(), String> {
         && !name.contains("--");
     if !good {
         return Err(format!(
-            "\"{name}\" cannot name a handler: use lower-case letters, digits and single hyphens, and a letter first"
+            "\"{name}\" is not a valid handler name: use lower-case letters, digits and single \
+             hyphens, starting with a letter"
         ));
     }
-    if name.len() > LONGEST {
+    if name.len() > MAX_NAME {
         return Err(format!(
-            "\"{name}\" is too long for the name of a crate: use at most {LONGEST} characters"
+            "\"{name}\" is too long for the name of a crate: use at most {MAX_NAME} characters"
         ));
     }
     if registry.describe_handlers().any(|(taken, ..)| taken == name) {
-        return Err(format!("this program has a handler \"{name}\" already: choose another name"));
+        return Err(format!("handler \"{name}\" exists already: choose another name"));
     }
     if TAKEN.split_whitespace().any(|taken| taken == name) {
         return Err(format!(
-            "\"{name}\" would get in the way of another name in the crate: choose another, my-{name} for example"
+            "\"{name}\" would collide with another name in the crate: choose another, for example \
+             my-{name}"
         ));
     }
     Ok(())
 }
 
-/// The sources of Whalewatch in a folder, by their full path.
+/// Returns the absolute path of a folder, after a check that it has the sources of Whalewatch.
 fn sources(dir: &Path) -> Result<PathBuf, String> {
-    let wrong = |what: String| format!("{} holds no sources of Whalewatch: {what}", dir.display());
+    let wrong = |why: String| {
+        format!("{} does not contain the sources of Whalewatch: {why}", dir.display())
+    };
     let full = dir.canonicalize().map_err(|error| wrong(error.to_string()))?;
     for (_, part) in CRATES {
         let manifest = full.join(part).join("Cargo.toml");
@@ -191,9 +194,9 @@ fn sources(dir: &Path) -> Result<PathBuf, String> {
     Ok(full)
 }
 
-/// Makes a folder with all that `fill` writes, or none.
+/// Creates a folder with the files that `fill` writes. If anything fails, there is no folder.
 fn write_whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let name = dir.file_name().ok_or_else(|| io::Error::other("that is no name of a folder"))?;
+    let name = dir.file_name().ok_or_else(|| io::Error::other("not the name of a folder"))?;
     let parent = dir.parent().unwrap_or(Path::new(""));
     if !parent.as_os_str().is_empty() {
         fs::create_dir_all(parent)?;
@@ -210,11 +213,12 @@ fn write_whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Re
     done
 }
 
-fn fill(text: &str, places: &[(&str, String)]) -> String {
-    places.iter().fold(text.to_owned(), |text, (place, value)| text.replace(place, value))
+/// Replaces the placeholders by their values.
+fn fill(text: &str, values: &[(&str, String)]) -> String {
+    values.iter().fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
 }
 
-/// `my-geo` as a type's name: `MyGeo`.
+/// Converts `my-geo` to the type name `MyGeo`.
 fn camel_case(name: &str) -> String {
     let word = |word: &str| {
         let mut letters = word.chars();

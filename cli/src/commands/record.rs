@@ -13,16 +13,15 @@ use crate::commands::{duration, load};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Run the chains of a configuration file, and take down all that a replay needs: events, and what
-/// Docker answered
+/// Run the chains of a configuration file, and record everything that a replay needs
 ///
-/// What is recorded is what trackers sent, before any handler: a replay can go through other
-/// chains.
+/// Events are recorded as the trackers send them, before any handler, so a replay can use other
+/// chains. The answers of container runtimes are recorded too.
 #[derive(Args)]
 pub(crate) struct Record {
-    /// Where the recording goes; a file that is there already is replaced
+    /// File to write the recording to; an existing file is replaced
     recording: PathBuf,
-    /// The configuration
+    /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Stop after this time, counted from the line `watching: …`; for example 10s or 5m
@@ -40,12 +39,12 @@ impl Record {
             Err(code) => return code,
         };
         let shown = self.recording.display();
-        let started =
-            File::create(&self.recording).and_then(|file| Recorder::start(file, &running::host()));
+        let started = File::create(&self.recording)
+            .and_then(|file| Recorder::start(file, &running::host_name()));
         let (recorder, end) = match started {
             Ok(started) => started,
             Err(error) => {
-                say(format_args!("error: {shown} cannot be written: {error}: name another file"));
+                say(format_args!("error: cannot write {shown}: {error}: name another file"));
                 return ExitCode::from(BAD_USAGE);
             }
         };
@@ -62,7 +61,7 @@ impl Record {
                 code
             }
             Err(error) => {
-                say(format_args!("error: {shown} is not whole: {error}"));
+                say(format_args!("error: the recording {shown} is incomplete: {error}"));
                 ExitCode::FAILURE
             }
         }

@@ -11,19 +11,19 @@ use crate::commands::load;
 use crate::running;
 use crate::say::say;
 
-/// Feed a recording through the chains of a configuration file: no privileges needed, and each time
-/// with the same result
+/// Run a recording through the chains of a configuration file
 ///
-/// Trackers of the configuration are not opened: what they would yield comes from the recording's
-/// tracker of the same name and type, or else of the same type.
+/// A replay needs no privileges, and gives the same result every time. No tracker is opened: each
+/// tracker of the configuration gets the events of the recorded tracker with the same name and
+/// type, or else with the same type.
 #[derive(Args)]
 pub(crate) struct Replay {
-    /// What `whalewatch record` made
+    /// Recording made by `whalewatch record`
     recording: PathBuf,
-    /// The configuration
+    /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// As fast as it goes, or as it happened
+    /// Speed of the replay
     #[arg(long, value_enum, default_value_t)]
     speed: Pace,
     /// Write the totals to this file as JSON at the end
@@ -33,10 +33,10 @@ pub(crate) struct Replay {
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Pace {
-    /// As fast as the chains take it
+    /// As fast as the chains accept events
     #[default]
     Fastest,
-    /// As it happened
+    /// At the speed of the recording
     RealTime,
 }
 
@@ -51,19 +51,20 @@ impl Replay {
             Pace::RealTime => Speed::RealTime,
         };
         let player = Player::new(registry, &plan, &self.recording).speed(speed);
-        running::run_to_its_end(&player.stopper(), self.stats_file.as_deref(), || {
+        running::run_until_stopped(&player.stopper(), self.stats_file.as_deref(), || {
             let replayed = player.run()?;
-            tell_left_out(&replayed);
+            report_left_out(&replayed);
             Ok(replayed.totals)
         })
     }
 }
 
-/// Says which events went nowhere.
-pub(super) fn tell_left_out(replayed: &Replayed) {
+/// Prints which recorded events no tracker of the configuration received.
+fn report_left_out(replayed: &Replayed) {
     for (tracker, events) in &replayed.left_out {
         say(format_args!(
-            "note: {events} events of the recorded tracker \"{tracker}\" were left out: no tracker of the configuration has its type"
+            "note: skipped {events} events of the recorded tracker \"{tracker}\": the \
+             configuration has no tracker of its type"
         ));
     }
 }

@@ -1,6 +1,6 @@
 //! `whalewatch run`
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::commands::{duration, load};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Where a configuration is looked for when none is named.
-const PLACES: [&str; 2] = ["whalewatch.toml", "/etc/whalewatch/whalewatch.toml"];
+/// Default configuration files, in the order in which they are tried.
+const DEFAULT_FILES: [&str; 2] = ["whalewatch.toml", "/etc/whalewatch/whalewatch.toml"];
 
 /// Run the chains of a configuration file
 #[derive(Args)]
 pub(crate) struct Run {
-    /// The configuration [default: whalewatch.toml here, else /etc/whalewatch/whalewatch.toml]
+    /// Configuration file [default: ./whalewatch.toml, else /etc/whalewatch/whalewatch.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Stop after this time, counted from the line `watching: …`; for example 10s or 5m
@@ -31,11 +31,11 @@ pub(crate) struct Run {
 
 impl Run {
     pub(super) fn run(&self, registry: &Registry) -> ExitCode {
-        let found = || PLACES.iter().map(Path::new).find(|path| path.exists()).map(Path::to_owned);
-        let Some(path) = self.config.clone().or_else(found) else {
-            let places = PLACES.join(" or ");
+        let default = || DEFAULT_FILES.iter().map(PathBuf::from).find(|path| path.exists());
+        let Some(path) = self.config.clone().or_else(default) else {
             say(format_args!(
-                "error: there is no {places}: name a configuration with --config FILE"
+                "error: there is no {}: name a configuration with --config FILE",
+                DEFAULT_FILES.join(" or ")
             ));
             return ExitCode::from(BAD_USAGE);
         };

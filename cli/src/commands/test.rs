@@ -14,18 +14,18 @@ use whalewatch_kit::Json;
 use crate::commands::load;
 use crate::say::say;
 
-/// Run the tests that stand in a configuration file: recorded events in, expected events out
+/// Run the tests in a configuration file: recorded events in, expected events out
 #[derive(Args)]
 pub(crate) struct Test {
-    /// The configuration
+    /// Configuration file
     file: PathBuf,
-    /// Run only the tests whose names contain this
+    /// Run only tests whose names contain this text
     #[arg(value_name = "NAME")]
     only: Option<String>,
 }
 
-/// Events of the output that a failure shows at most.
-const SHOWN: usize = 10;
+/// Largest number of output events that a failure shows.
+const MAX_SHOWN: usize = 10;
 
 impl Test {
     pub(super) fn run(&self, registry: &Registry) -> io::Result<ExitCode> {
@@ -36,7 +36,12 @@ impl Test {
         let chosen = |name: &str| self.only.as_ref().is_none_or(|only| name.contains(&**only));
         let tests: Vec<_> = plan.tests().iter().filter(|test| chosen(&test.name)).collect();
         if tests.is_empty() {
-            say("error: there is no such test: add [[tests]] with name, recording and expect");
+            match &self.only {
+                Some(only) if !plan.tests().is_empty() => say(format_args!(
+                    "error: no test has a name that contains {only:?}: check the name"
+                )),
+                _ => say("error: no test to run: add [[tests]] with name, recording and expect"),
+            }
             return Ok(ExitCode::from(crate::BAD_USAGE));
         }
         let folder = self.file.parent().unwrap_or(Path::new(""));
@@ -61,9 +66,9 @@ fn run_one(
     test: &PlannedTest,
     folder: &Path,
 ) -> Result<(), String> {
-    // Lines are what people know the events by, and what they write their expectations from.
+    // Expectations are written from JSON lines, so the events are compared in that form.
     let mut json = Json::new("test");
-    let mut came: Vec<Value> = Vec::new();
+    let mut output: Vec<Value> = Vec::new();
     let mut line = Vec::new();
     let mut take = |chain: &str, batch: &whalewatch_core::Batch| {
         if test.chain.as_ref().is_some_and(|only| only != chain) {
@@ -73,29 +78,34 @@ fn run_one(
         for event in batch.iter() {
             line.clear();
             json.event(&mut line, plan, event);
-            came.extend(serde_json::from_slice::<Value>(&line).ok());
+            output.extend(serde_json::from_slice::<Value>(&line).ok());
         }
     };
     let path = folder.join(&test.recording);
     Replay::new(registry, plan, &path).collect(&mut take).map_err(|error| format!("  {error}"))?;
-    compare(test, &came)
+    compare(test, &output)
 }
 
-/// Each expectation has to be met by an event, in their order; with `only`, no other event may have
-/// come.
-fn compare(test: &PlannedTest, came: &[Value]) -> Result<(), String> {
-    let mut rest = came.iter();
+/// Compares a test's output with its expectations. Each expectation must match an event, in order;
+/// with `only`, there must be no other event.
+fn compare(test: &PlannedTest, output: &[Value]) -> Result<(), String> {
+    let mut rest = output.iter();
     let mut unexpected = Vec::new();
     for (number, expected) in (1..).zip(&test.expect) {
         let mut passed = Vec::new();
         loop {
             match rest.next() {
-                Some(event) if meets(event, expected) => break,
+                Some(event) if matches(event, expected) => break,
                 Some(event) => passed.push(event),
                 None => {
                     let expected = Value::Object(expected.clone().into_iter().collect());
-                    let mut why = format!("  expectation {number} was met by no event: {expected}");
-                    show(&mut why, "events that came after the one before", &passed);
+                    let mut why = format!("  no event matches expectation {number}: {expected}");
+                    let title = if number == 1 {
+                        "events in the output"
+                    } else {
+                        "events after the previous match"
+                    };
+                    show(&mut why, title, &passed);
                     return Err(why);
                 }
             }
@@ -104,36 +114,38 @@ fn compare(test: &PlannedTest, came: &[Value]) -> Result<(), String> {
     }
     unexpected.extend(rest);
     if test.only && !unexpected.is_empty() {
-        let mut why = String::from("  events came that nobody expected");
-        show(&mut why, "they are", &unexpected);
+        let mut why = String::from("  the output has events that are not expected");
+        show(&mut why, "unexpected events", &unexpected);
         return Err(why);
     }
     Ok(())
 }
 
-fn show(text: &mut String, what: &str, events: &[&Value]) {
-    write!(text, "\n  {what}: {}", events.len()).ok(); // Writing to a string cannot fail.
-    for event in events.iter().take(SHOWN) {
+/// Appends a title, the number of events, and the first of them.
+fn show(text: &mut String, title: &str, events: &[&Value]) {
+    write!(text, "\n  {title}: {}", events.len()).ok(); // Writing to a string cannot fail.
+    for event in events.iter().take(MAX_SHOWN) {
         write!(text, "\n    {event}").ok();
     }
-    if events.len() > SHOWN {
+    if events.len() > MAX_SHOWN {
         text.push_str("\n    …");
     }
 }
 
-/// Whether an event has all that is expected, by dotted names or nested as it is printed.
-fn meets(event: &Value, expected: &std::collections::BTreeMap<String, Value>) -> bool {
+/// Whether an event has every expected field. Fields are named by dotted names, or nested as in the
+/// output.
+fn matches(event: &Value, expected: &std::collections::BTreeMap<String, Value>) -> bool {
     expected.iter().all(|(name, value)| {
         let found = event.pointer(&format!("/{}", name.replace('.', "/"))).unwrap_or(&Value::Null);
-        has(found, value)
+        contains(found, value)
     })
 }
 
-fn has(found: &Value, expected: &Value) -> bool {
+fn contains(found: &Value, expected: &Value) -> bool {
     match (found, expected) {
-        (Value::Object(found), Value::Object(expected)) => {
-            expected.iter().all(|(name, value)| has(found.get(name).unwrap_or(&Value::Null), value))
-        }
+        (Value::Object(found), Value::Object(expected)) => expected
+            .iter()
+            .all(|(name, value)| contains(found.get(name).unwrap_or(&Value::Null), value)),
         (Value::Number(found), Value::Number(expected)) => {
             found.as_i128() == expected.as_i128() && found.as_f64() == expected.as_f64()
         }
@@ -153,24 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn expectations_are_met_in_their_order() {
-        let came = [
+    fn expectations_match_in_order() {
+        let output = [
             json!({"kind": "a", "process": {"pid": 1}, "container": null}),
             json!({"kind": "b", "process": {"pid": 2, "comm": "x"}}),
             json!({"kind": "a", "process": {"pid": 3}}),
         ];
-        let check = |expect: Value, only| compare(&test(&expect, only), &came);
+        let check = |expect: Value, only| compare(&test(&expect, only), &output);
         assert_eq!(check(json!([{"kind": "a"}, {"process.pid": 3}]), false), Ok(()));
         assert_eq!(check(json!([{"kind": "b", "process": {"comm": "x"}}]), false), Ok(()));
         assert_eq!(check(json!([{"kind": "a"}, {"kind": "b"}, {"kind": "a"}]), true), Ok(()));
         assert_eq!(check(json!([]), false), Ok(()));
         let order = check(json!([{"kind": "b"}, {"process.pid": 1}]), false).unwrap_err();
-        assert!(
-            order.contains("expectation 2 was met by no event: {\"process.pid\":1}"),
-            "{order}"
-        );
-        assert!(order.contains("came after the one before: 1\n    {\"kind\":\"a\""), "{order}");
+        assert!(order.contains("no event matches expectation 2: {\"process.pid\":1}"), "{order}");
+        assert!(order.contains("after the previous match: 1\n    {\"kind\":\"a\""), "{order}");
         let more = check(json!([{"kind": "a"}]), true).unwrap_err();
-        assert!(more.contains("they are: 2"), "{more}");
+        assert!(more.contains("unexpected events: 2"), "{more}");
     }
 }

@@ -14,27 +14,27 @@ use crate::commands::{ENDPOINT_HELP, duration, quoted};
 use crate::running::{self, RunOptions};
 use crate::say::say;
 
-/// Watch now, with no configuration: by default each process that starts and ends, with its
-/// container
+/// Watch this host now, without a configuration file
 ///
-/// Needs root (or the capabilities that `whalewatch doctor` names).
+/// By default, shows each process that starts or ends, with its container. Needs root, or the
+/// capabilities that `whalewatch doctor` names.
 #[derive(Args)]
 pub(crate) struct Trace {
-    /// What to watch; `whalewatch list trackers` shows what there is
+    /// Trackers to use; `whalewatch list trackers` shows them all
     #[arg(default_value = "process", value_name = "TRACKER")]
     trackers: Vec<String>,
-    /// Show only containers whose name or id matches this pattern (`web*`, or `!web-test` for all
-    /// but those); may be repeated
+    /// Show only containers whose name or id matches this pattern, such as `web*`; a pattern that
+    /// starts with `!` excludes containers; may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
-    /// Send events through this handler, with its default options, before they are shown;
-    /// `whalewatch list handlers` shows what there is; may be repeated
+    /// Pass events through this handler, with its default options, before they are shown;
+    /// `whalewatch list handlers` shows all handlers; may be repeated
     #[arg(long, value_name = "HANDLER")]
     through: Vec<String>,
-    /// Show only events for which this condition holds, for example 'process.user.id == 0'
+    /// Show only events that meet this condition, for example 'process.user.id == 0'
     #[arg(long, value_name = "CONDITION")]
     when: Option<String>,
-    /// A table for people or JSON lines for programs
+    /// Format of the events
     #[arg(long, value_enum, default_value_t)]
     format: Format,
     #[arg(long, value_name = "URL", help = ENDPOINT_HELP)]
@@ -45,17 +45,17 @@ pub(crate) struct Trace {
     /// Write the totals to this file as JSON at the end
     #[arg(long, value_name = "FILE")]
     stats_file: Option<PathBuf>,
-    /// Print the configuration that does the same as this command, and watch nothing
+    /// Print a configuration file that does the same as this command, then exit
     #[arg(long)]
     print_config: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 enum Format {
-    /// Aligned columns
+    /// Aligned columns for people
     #[default]
     Table,
-    /// One JSON object a line
+    /// One JSON object per line, for programs
     Json,
 }
 
@@ -84,7 +84,7 @@ impl Trace {
         running::run(plan, &options)
     }
 
-    /// The configuration that does what the arguments say. Writing to a string cannot fail.
+    /// Returns the configuration that the arguments stand for. Writing to a string cannot fail.
     fn config(&self) -> String {
         let mut text = String::new();
         if let Some(endpoint) = &self.endpoint {
@@ -93,15 +93,15 @@ impl Trace {
         let containers =
             (!self.container.is_empty()).then(|| format!("containers = {}", list(&self.container)));
         let when = self.when.as_ref().map(|when| format!("when = {}", quoted(when)));
-        // A condition may be on what the handlers add, so it stands behind them.
-        let (before, behind) = match (&*self.through, when) {
+        // A condition may use fields that the handlers add, so it comes after them.
+        let (before, after) = match (&*self.through, when) {
             ([], when) => (containers.into_iter().chain(when).collect(), Vec::new()),
             (_, when) => (Vec::from_iter(containers), Vec::from_iter(when)),
         };
         let mut through = vec!["container".to_owned()];
         filter(&mut text, &mut through, "only", &before);
         through.extend_from_slice(&self.through);
-        filter(&mut text, &mut through, "shown", &behind);
+        filter(&mut text, &mut through, "shown", &after);
         through.push("out".to_owned());
         let format = match self.format {
             Format::Table => "table",
@@ -116,7 +116,7 @@ impl Trace {
     }
 }
 
-/// Declares a filter with these options and puts it into the chain, if there are any.
+/// Declares a filter with these options and adds it to the chain. Does nothing without options.
 fn filter(text: &mut String, through: &mut Vec<String>, name: &str, options: &[String]) {
     if !options.is_empty() {
         writeln!(text, "[handlers.{name}]\ntype = \"filter\"\n{}\n", options.join("\n")).ok();
@@ -124,7 +124,7 @@ fn filter(text: &mut String, through: &mut Vec<String>, name: &str, options: &[S
     }
 }
 
-/// As a TOML list of strings.
+/// Returns the texts as a TOML list of strings.
 fn list(texts: &[String]) -> String {
     let quoted: Vec<String> = texts.iter().map(|text| quoted(text)).collect();
     format!("[{}]", quoted.join(", "))

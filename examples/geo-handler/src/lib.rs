@@ -4,7 +4,6 @@
 //! It adds fields to all events that have a peer address, whatever tracker they come from, and
 //! passes the others on unchanged.
 
-use std::collections::HashMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{
     Accessor, Batch, BuildError, ChainContext, Declaration, Extension, Field, FieldInfo, Handler,
-    HandlerError, Never, Problem, Schema, Setup, Type, Value,
+    HandlerError, Never, PerType, Problem, Schema, Setup, Type, Value,
 };
 
 mod table;
@@ -76,7 +75,7 @@ impl Extension for Located {
 pub struct Geo {
     table: Table,
     /// The accessor of the address for each type of event, found once by name.
-    fields: HashMap<&'static str, Option<Accessor>>,
+    fields: PerType<Option<Accessor>>,
 }
 
 impl Handler for Geo {
@@ -110,8 +109,7 @@ impl Handler for Geo {
     }
 
     fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
-        let field = self.fields.entry(batch.event_name());
-        let field = field.or_insert_with(|| Some(batch.schema().find(ADDRESS)?.1));
+        let field = self.fields.of(&batch, |schema| Some(schema.find(ADDRESS)?.1));
         if let Some(address) = *field {
             batch.extend(|event| match event.value(address) {
                 Value::Text(address) => self.locate(address).map(Located),
@@ -125,7 +123,7 @@ impl Handler for Geo {
 
 impl Geo {
     fn with(table: Table) -> Self {
-        Self { table, fields: HashMap::new() }
+        Self { table, fields: PerType::new() }
     }
 
     fn locate(&self, address: &[u8]) -> Option<Arc<Place>> {

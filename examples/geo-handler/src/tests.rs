@@ -1,30 +1,25 @@
-use whalewatch_core::{Event, Process, Timestamp};
-use whalewatch_kit::testing::{Bench, Ran, example};
+use whalewatch_core::Event;
+use whalewatch_kit::testing::{Bench, Ran, TestEvent, TestType, example};
 
 use super::*;
 
 /// An event like those of the `network` tracker, with the one field that this handler reads.
 #[derive(Clone)]
-struct Connected(Option<&'static str>);
+struct Network;
 
-impl Event for Connected {
+impl TestType for Network {
     const NAME: &'static str = "connected";
     const KINDS: &'static [&'static str] = &["network.connect"];
-    const FIELDS: &'static [Field<Self>] = &[Field {
-        info: FieldInfo { name: ADDRESS, ty: Type::Text, doc: "" },
-        get: |event| event.0.map_or(Value::Null, |address| Value::Text(address.as_bytes())),
-    }];
+    const FIELDS: &'static [(&'static str, Type)] = &[(ADDRESS, Type::Text)];
+}
 
-    fn kind(&self) -> &'static str {
-        "network.connect"
-    }
+type Connected = TestEvent<Network>;
 
-    fn time(&self) -> Timestamp {
-        Timestamp(0)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        None
+fn connected(address: Option<&str>) -> Connected {
+    let event = Connected::of("network.connect");
+    match address {
+        Some(address) => event.with(ADDRESS, address),
+        None => event,
     }
 }
 
@@ -35,7 +30,7 @@ fn bench() -> Bench<Geo> {
 /// Returns what the handler adds for addresses: country, system, organisation.
 fn located(addresses: &[Option<&'static str>]) -> Vec<[String; 3]> {
     let mut bench = bench();
-    let events = addresses.iter().copied().map(Connected).collect();
+    let events = addresses.iter().copied().map(connected).collect();
     bench.handle(Batch::new("net".into(), events)).expect("it accepts them");
     assert!(bench.adds_up());
     let [batch] = &bench.out[..] else { panic!("one batch") };

@@ -1,4 +1,4 @@
-//! A plan told for people: its parts with what the registry knows of them.
+//! The description of a plan for people: its parts, with what the registry knows about them.
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use crate::queue::QueueOptions;
 use crate::registry::Registry;
 
 impl Registry {
-    /// What the registry knows of a plan's parts, in the order of the plan.
+    /// Describes the parts of a plan, in the order of the plan.
     pub fn describe_plan(&self, plan: &Plan) -> PlanInfo {
         let trackers = plan.trackers.iter().map(|planned| {
             let kind = self.trackers.get(&planned.type_name);
@@ -17,7 +17,7 @@ impl Registry {
                 name: planned.name.clone(),
                 type_name: planned.type_name.clone(),
                 about: kind.map_or("", |kind| kind.about()),
-                cost: kind.map_or("not known", |kind| kind.cost()),
+                cost: kind.map_or("unknown", |kind| kind.cost()),
                 attaches: planned.tracker.attaches(),
                 set: set(&planned.tracker.options(), kind.map(|kind| kind.options())),
                 needed_by: needed_by.collect(),
@@ -49,14 +49,14 @@ impl Registry {
     }
 }
 
-/// A plan's parts with what is known of them, for people.
+/// A description of a plan, for people.
 #[derive(Clone, Debug)]
 pub struct PlanInfo {
-    /// Its trackers.
+    /// The trackers.
     pub trackers: Vec<TrackerInfo>,
-    /// Its handlers.
+    /// The handlers.
     pub handlers: Vec<HandlerInfo>,
-    /// Its chains.
+    /// The chains.
     pub chains: Vec<ChainInfo>,
 }
 
@@ -73,9 +73,9 @@ pub struct TrackerInfo {
     pub cost: &'static str,
     /// Where in the kernel it attaches.
     pub attaches: Vec<&'static str>,
-    /// Options that differ from their defaults, by dotted names.
+    /// Options that differ from their defaults, by dotted name.
     pub set: Vec<(String, Value)>,
-    /// Handlers that live on it, whatever the chains name.
+    /// Names of the handlers that need it, whether or not a chain names it.
     pub needed_by: Vec<String>,
 }
 
@@ -88,15 +88,15 @@ pub struct HandlerInfo {
     pub type_name: String,
     /// What it does.
     pub about: &'static str,
-    /// Whether all chains go through one instance.
+    /// Whether all chains share one instance.
     pub shared: bool,
-    /// Whether it has a thread of its own.
+    /// Whether it runs on a separate thread.
     pub blocking: bool,
-    /// Whether it is an end of a chain.
+    /// Whether it can end a chain.
     pub output: bool,
-    /// Its queue.
+    /// Options of its queue.
     pub queue: QueueOptions,
-    /// Options that differ from their defaults, by dotted names.
+    /// Options that differ from their defaults, by dotted name.
     pub set: Vec<(String, Value)>,
 }
 
@@ -107,11 +107,11 @@ pub struct ChainInfo {
     pub name: String,
     /// Its trackers.
     pub from: Vec<usize>,
-    /// Its handlers in their order.
+    /// Its handlers, in order.
     pub through: Vec<usize>,
 }
 
-/// Options that differ from their defaults, by dotted names.
+/// Returns the options that differ from their defaults, by dotted name.
 fn set(options: &Value, known: Option<Vec<OptionInfo>>) -> Vec<(String, Value)> {
     let known = known.unwrap_or_default();
     let differs = |info: OptionInfo| {

@@ -1,4 +1,4 @@
-//! A plan: what a valid configuration asks for. It has touched nothing yet.
+//! A plan: the parts and chains of a valid configuration. Making one opens nothing.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker};
 
-/// A valid configuration: every part is known, has valid options, and can take what flows into it.
+/// A valid configuration: every part is known, has valid options, and accepts the events that reach
+/// it.
 pub struct Plan {
     pub(crate) trackers: Vec<PlannedTracker>,
     pub(crate) handlers: Vec<PlannedHandler>,
@@ -17,22 +18,21 @@ pub struct Plan {
     pub(crate) tests: Vec<PlannedTest>,
 }
 
-/// A test that stands in a configuration: recorded events in, expected events out.
+/// A test in a configuration: recorded events in, expected events out.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedTest {
-    /// What it is called.
+    /// Name of the test.
     pub name: String,
-    /// The recording that is replayed, as `whalewatch record` made it: a path, from the folder of
-    /// the configuration on.
+    /// The recording to replay, made by `whalewatch record`: a path relative to the folder of the
+    /// configuration.
     pub recording: String,
-    /// Look only at what comes out of the end of this chain; without it, of all of them.
+    /// The chain whose output is checked. If unset, the output of all chains.
     pub chain: Option<String>,
-    /// What has to come out, in this order: for each event the fields that it must have, as they
-    /// are printed.
+    /// The expected events, in order: for each, the fields that it must have, as they are printed.
     #[serde(default)]
     pub expect: Vec<BTreeMap<String, Value>>,
-    /// Whether nothing else may come out.
+    /// Whether the output must have no other events.
     #[serde(default)]
     pub only: bool,
 }
@@ -41,12 +41,12 @@ pub(crate) struct PlannedTracker {
     pub(crate) name: String,
     pub(crate) type_name: String,
     pub(crate) tracker: Box<dyn ConfiguredTracker>,
-    /// Handlers, by index, that it is to be fed to.
+    /// Indices of the handlers that need it and are fed its events.
     pub(crate) needed_by: Vec<usize>,
 }
 
 impl PlannedTracker {
-    /// What tells it from every other: two plans' trackers of one identity do the same.
+    /// Returns the identity: trackers of two plans with the same identity do the same.
     pub(crate) fn identity(&self) -> String {
         identity(&[&self.name, &self.type_name, &self.tracker.options().to_string()])
     }
@@ -65,7 +65,7 @@ pub(crate) struct PlannedHandler {
 }
 
 impl PlannedHandler {
-    /// What tells it from every other: two plans' handlers of one identity do the same.
+    /// Returns the identity: handlers of two plans with the same identity do the same.
     pub(crate) fn identity(&self) -> String {
         let queue = format!("{} {}", self.queue.when_full, self.queue.queue);
         let (options, input) =
@@ -76,25 +76,25 @@ impl PlannedHandler {
 
 pub(crate) struct PlannedChain {
     pub(crate) name: String,
-    /// Trackers by index.
+    /// Indices of its trackers.
     pub(crate) from: Vec<usize>,
-    /// Handlers by index.
+    /// Indices of its handlers, in order.
     pub(crate) through: Vec<usize>,
 }
 
 impl Plan {
-    /// Names of the trackers that will be attached, in order.
+    /// Returns the names of the trackers that will be attached, in order.
     pub fn tracker_names(&self) -> impl Iterator<Item = &str> {
         self.trackers.iter().map(|t| &*t.name)
     }
 
-    /// Names of the chains, in order.
+    /// Returns the names of the chains, in order.
     pub fn chain_names(&self) -> impl Iterator<Item = &str> {
         self.chains.iter().map(|c| &*c.name)
     }
 
-    /// Whether a tracker is to be open before others are: it is what every handler that needs it
-    /// needs first.
+    /// Whether a tracker must be open before all others: every handler that needs it names it first
+    /// among its needs.
     pub(crate) fn opens_first(&self, tracker: usize) -> bool {
         let tracker = &self.trackers[tracker];
         let first = |&handler: &usize| {
@@ -104,12 +104,12 @@ impl Plan {
         !tracker.needed_by.is_empty() && tracker.needed_by.iter().all(is_first)
     }
 
-    /// The tests that stand in the configuration.
+    /// Returns the tests of the configuration.
     pub fn tests(&self) -> &[PlannedTest] {
         &self.tests
     }
 
-    /// The chains as a graph.
+    /// Returns the chains as a graph.
     pub fn graph(&self) -> Graph {
         let mut graph = Graph::default();
         for (i, tracker) in self.trackers.iter().enumerate() {
@@ -153,7 +153,7 @@ fn label(name: &str, type_name: &str) -> String {
 pub struct Graph {
     /// Trackers and handlers.
     pub nodes: Vec<Node>,
-    /// What flows from where to where, and in which chain.
+    /// The channels between them.
     pub edges: Vec<Edge>,
 }
 
@@ -171,10 +171,10 @@ pub struct Node {
 /// A channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edge {
-    /// Where events come from.
+    /// Id of the sending node.
     pub from: String,
-    /// Where they go.
+    /// Id of the receiving node.
     pub to: String,
-    /// Name of the chain, or `needs` for what feeds a handler whatever the chains name.
+    /// Name of the chain, or `needs` for a tracker that a handler needs in addition to its chains.
     pub label: String,
 }

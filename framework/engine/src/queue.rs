@@ -1,4 +1,4 @@
-//! Queues: what stands between a handler and those who send to it.
+//! The bounded queue in front of each handler.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,28 +7,28 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Batch, HandlerCounters, Problem};
 
-/// Batches that a queue holds by default. With 256 events a batch this is room for 16 thousand
+/// Default capacity of a queue, in batches. With 256 events per batch, this is room for 16 thousand
 /// events.
-const BATCHES: u32 = 64;
-/// How many it can be told to hold: memory for a million events, some hundreds of MB.
-const MOST_BATCHES: u32 = 4096;
+const DEFAULT_BATCHES: u32 = 64;
+/// Largest capacity of a queue, in batches: a million events, some hundreds of MB.
+const MAX_BATCHES: u32 = 4096;
 
-/// What becomes of a batch that finds its handler's queue full.
+/// What happens to a batch if the queue of its handler is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// It waits, and with it the chain up to its trackers; then the kernel's buffer fills, and what
-    /// finds no room there is lost. Other chains go on.
+    /// The batch waits, and blocks its chain up to the trackers. When the kernel's buffer is full
+    /// too, further events are lost. Other chains continue.
     #[default]
     Block,
-    /// It is dropped.
+    /// The batch is dropped.
     DropNewest,
-    /// The batch that waits longest is dropped for it.
+    /// The oldest batch in the queue is dropped to make room.
     DropOldest,
 }
 
 impl WhenFull {
-    /// The word in the configuration.
+    /// Returns the word in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Block => "block",
@@ -44,74 +44,72 @@ impl fmt::Display for WhenFull {
     }
 }
 
-/// Options that every handler has: its queue's.
+/// Options that every handler has: those of its queue.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct QueueOptions {
-    /// What becomes of events that find the handler's queue full: `block` has them wait, and the
-    /// chain with them; `drop_newest` drops them; `drop_oldest` drops those that wait longest. What
-    /// is dropped is counted, by container too.
+    /// What happens when the handler's queue is full: `block` makes the chain wait; `drop_newest`
+    /// drops the new events; `drop_oldest` drops the events that have waited longest. Dropped
+    /// events are counted, in total and by container.
     pub when_full: WhenFull,
-    /// How many batches (of at most 256 events each) its queue holds, 1 to 4096, in each chain.
+    /// Capacity of the handler's queue, in batches of at most 256 events: 1 to 4096. In each chain,
+    /// the handler has its own queue.
     pub queue: u32,
 }
 
 impl Default for QueueOptions {
     fn default() -> Self {
-        Self { when_full: WhenFull::default(), queue: BATCHES }
+        Self { when_full: WhenFull::default(), queue: DEFAULT_BATCHES }
     }
 }
 
 impl QueueOptions {
-    /// The keys that are these options'.
+    /// The keys of these options.
     pub(crate) const KEYS: [&str; 2] = ["when_full", "queue"];
 
     pub(crate) fn check(&self) -> Vec<Problem> {
-        if (1..=MOST_BATCHES).contains(&self.queue) {
-            return Vec::new();
-        }
-        let message = format!("{} is out of range: expected 1 to {MOST_BATCHES}", self.queue);
-        vec![Problem::new("queue", message).hint("each batch has up to 256 events")]
+        let problem = Problem::check_range("queue", self.queue, 1..=MAX_BATCHES);
+        let hint = "the unit is batches, of up to 256 events each";
+        problem.map(|problem| problem.hint(hint)).into_iter().collect()
     }
 
-    /// A queue for a handler that counts in `counters`.
+    /// Opens a queue for a handler that counts in `counters`.
     pub(crate) fn open(
         &self,
         counters: &Arc<HandlerCounters>,
     ) -> (QueueSender, flume::Receiver<Batch>) {
-        let (sender, receiver) = flume::bounded(self.queue.clamp(1, MOST_BATCHES) as usize);
+        let (sender, receiver) = flume::bounded(self.queue.clamp(1, MAX_BATCHES) as usize);
         let oldest = (self.when_full == WhenFull::DropOldest).then(|| receiver.clone());
         let counters = Arc::clone(counters);
         (QueueSender { sender, when_full: self.when_full, oldest, counters }, receiver)
     }
 }
 
-/// The sending end of a handler's queue.
+/// The sending side of a handler's queue.
 #[derive(Clone)]
 pub(crate) struct QueueSender {
     sender: flume::Sender<Batch>,
     when_full: WhenFull,
-    /// To take out what waits longest.
+    /// Receiver to remove the oldest batch with; only for [`WhenFull::DropOldest`].
     oldest: Option<flume::Receiver<Batch>>,
     counters: Arc<HandlerCounters>,
 }
 
-/// What became of a batch.
+/// The outcome of an offer.
 pub(crate) enum Offered {
-    /// The queue, or its policy, has taken it.
+    /// The batch is in the queue, or was dropped and counted.
     Taken,
-    /// There is no room, and it is to wait for some.
+    /// The queue is full, and the batch must wait.
     Full(Batch),
-    /// Nobody takes from the queue any more.
+    /// The receiver has gone.
     Gone,
 }
 
 impl QueueSender {
-    /// Puts a batch into the queue, or does with it as the policy says.
+    /// Puts a batch into the queue. If the queue is full, the policy decides.
     pub(crate) fn offer(&self, mut batch: Batch) -> Offered {
-        // Each turn takes one batch out, so there is an end to it even where others fill the queue
-        // again.
-        for _ in 0..=MOST_BATCHES {
+        // The bound ends the loop even if other senders refill the queue each time.
+        for _ in 0..=MAX_BATCHES {
             batch = match self.sender.try_send(batch) {
                 Ok(()) => return Offered::Taken,
                 Err(flume::TrySendError::Disconnected(_)) => return Offered::Gone,
@@ -131,7 +129,7 @@ impl QueueSender {
         Offered::Taken
     }
 
-    /// Counts a batch as come to the handler and dropped there.
+    /// Counts a batch as received by the handler and dropped.
     pub(crate) fn refuse(&self, batch: &Batch) {
         HandlerCounters::add(&self.counters.input, batch.len() as u64);
         self.counters.drop_batch(batch);
@@ -167,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_does_as_it_is_told() {
+    fn full_queue_follows_its_policy() {
         assert_eq!(five(WhenFull::Block), (vec![1, 2], 0, 0, 3));
         assert_eq!(five(WhenFull::DropNewest), (vec![1, 2], 3, 3, 0));
         assert_eq!(five(WhenFull::DropOldest), (vec![4, 5], 3, 3, 0));
     }
 
     #[test]
-    fn a_queue_has_room_for_something() {
+    fn queue_capacity_is_between_1_and_4096() {
         let problems = |queue| QueueOptions { queue, ..QueueOptions::default() }.check().len();
         assert_eq!((problems(0), problems(1), problems(4096), problems(4097)), (1, 0, 0, 1));
     }

@@ -1,12 +1,12 @@
-//! A source that plays events from memory: for tests, benchmarks and programs that bring events of
-//! their own.
+//! A source that yields events from memory: for tests, benchmarks, and programs with events from
+//! elsewhere.
 
 use std::collections::VecDeque;
 
 use whalewatch_core::{Drain, Event, Source, SourceCounts, SourceError};
 
-/// Yields prepared events in order and then ends, or, if [kept open](Scripted::keep_open), waits to
-/// be detached.
+/// Yields prepared events in order. Then it ends, or, if [kept open](Scripted::keep_open), waits
+/// until it is detached.
 pub struct Scripted<E> {
     existing: Vec<E>,
     events: VecDeque<E>,
@@ -15,20 +15,20 @@ pub struct Scripted<E> {
 }
 
 impl<E: Event> Scripted<E> {
-    /// A source of `events`.
+    /// Creates a source of `events`.
     pub fn new(events: impl IntoIterator<Item = E>) -> Self {
         let events: VecDeque<E> = events.into_iter().collect();
         Self { existing: Vec::new(), generated: 0, events, ends: true }
     }
 
-    /// Adds what was there before watching began.
+    /// Sets the events about what existed before watching started.
     #[must_use]
     pub fn existing(mut self, existing: Vec<E>) -> Self {
         self.existing = existing;
         self
     }
 
-    /// Stays open when the events are through, until detached.
+    /// Keeps the source open after its last event, until it is detached.
     #[must_use]
     pub fn keep_open(mut self) -> Self {
         self.ends = false;

@@ -1,4 +1,4 @@
-//! Totals of a run: how many events came, where they went, and what became of the rest.
+//! Totals of a run: how many events there were, and where each of them left the chains.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::actors::ActorId;
 use crate::actors::tracker::TrackerCounters;
 
 /// Totals by part of the configuration. At the end of a run they add up: for each tracker
-/// `generated = delivered + lost + refused + invalid`, for each handler
+/// `generated = delivered + lost + refused + invalid`, and for each handler
 /// `in + added = out + filtered + dropped + errors`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -27,10 +27,10 @@ pub struct Totals {
     pub containers: BTreeMap<String, ContainerTotals>,
 }
 
-/// Totals of a container.
+/// Totals of one container.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerTotals {
-    /// Its name, where known.
+    /// Its name, if known.
     pub name: Option<String>,
     /// Events that were attributed to it.
     pub events: u64,
@@ -41,17 +41,17 @@ pub struct ContainerTotals {
     pub refused: u64,
 }
 
-/// Totals of a tracker.
+/// Totals of one tracker.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrackerTotals {
-    /// Events that happened and were to be reported.
+    /// Events that happened in the tracker's scope.
     pub generated: u64,
     /// Events that the kernel could not hand over.
     pub lost: u64,
     /// Events that a budget refused.
     #[serde(default)]
     pub refused: u64,
-    /// Events that went on to handlers.
+    /// Events that were sent to handlers.
     pub delivered: u64,
     /// Records that could not be read.
     pub invalid: u64,
@@ -73,30 +73,30 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-/// Totals of a handler, over all chains that it stands in.
+/// Totals of one handler, over all its chains.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HandlerTotals {
-    /// Events that came in.
+    /// Events that it received.
     #[serde(rename = "in")]
     pub input: u64,
-    /// Events that it made itself.
+    /// Events that it created.
     pub added: u64,
-    /// Events that went on or, at the end of a chain, were delivered.
+    /// Events that it passed on or, at the end of a chain, delivered.
     #[serde(rename = "out")]
     pub output: u64,
-    /// Events that it was asked to leave out.
+    /// Events that its options exclude.
     pub filtered: u64,
-    /// Events that were refused for want of room or of a reader.
+    /// Events that were refused by a full queue, by a policy, or because a reader has gone.
     pub dropped: u64,
-    /// Events that an error or a panic took.
+    /// Events that were lost to an error or a panic.
     pub errors: u64,
-    /// Times it was started again.
+    /// How often it was restarted.
     pub restarts: u64,
     /// `dropped` by container id, with `host` and `unknown`, as far as it is known whose events a
     /// full queue refused.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped_by_container: BTreeMap<String, u64>,
-    /// The same by cgroup id, where no container manager is there to tell whose they are.
+    /// The same by cgroup id, if there is no container manager to name the containers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped_by_cgroup: BTreeMap<u64, u64>,
 }
@@ -138,8 +138,8 @@ impl Totals {
         }
     }
 
-    /// Whether every event is accounted for. True at the end of a run; in the middle of one, events
-    /// are on their way.
+    /// Whether every event is accounted for. Always true at the end of a run; during a run, some
+    /// events are in queues.
     pub fn add_up(&self) -> bool {
         let trackers = self
             .trackers
@@ -188,15 +188,15 @@ impl fmt::Display for Totals {
     }
 }
 
-/// Where the parts of a running system count.
+/// The counters of the parts of a running system.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     trackers: Vec<(ActorId, Arc<str>, Arc<TrackerCounters>)>,
-    /// A handler that stands in several chains and is not shared has counters for each.
+    /// A handler that is in several chains and not shared has an entry for each chain.
     handlers: Vec<CountedHandler>,
-    /// Where batches wait for handlers.
+    /// The queues of the handlers.
     queues: Vec<(ActorId, WeakSender<Batch>)>,
-    /// What parts counted that have ended, while others went on.
+    /// Totals of parts that have ended.
     past: Totals,
 }
 
@@ -231,12 +231,12 @@ impl Counters {
         self.queues.push((id, queue));
     }
 
-    /// A part has ended: only its totals are kept.
+    /// Replaces the counters of a part that has ended by its totals.
     pub(crate) fn retire(&mut self, id: ActorId) {
         for (_, name, counters) in self.trackers.extract_if(.., |(tracker, ..)| *tracker == id) {
             self.past.add_tracker(&name, &counters);
         }
-        // What a container manager counted is joined with the others' counts when totals are made.
+        // A container manager's counters stay: `containers` needs them for counts by cgroup.
         let of_containers = |c: &HandlerCounters| !c.containers().is_empty();
         let ended = |h: &mut CountedHandler| h.id == id && !of_containers(&h.counters);
         for handler in self.handlers.extract_if(.., ended) {
@@ -256,7 +256,7 @@ impl Counters {
         totals
     }
 
-    /// How everything is doing.
+    /// Returns the state of all parts.
     pub(crate) fn health(&self) -> HealthReport {
         let totals = self.totals();
         let lag = |name: &str| {
@@ -296,7 +296,8 @@ impl Counters {
         HealthReport { trackers: trackers.collect(), handlers: handlers.collect() }
     }
 
-    /// Joins what container managers counted with what trackers lost, by cgroup.
+    /// Joins the counts of container managers with the losses of trackers and the drops of queues,
+    /// which are known by cgroup.
     fn containers(
         &self,
         trackers: &BTreeMap<String, TrackerTotals>,
@@ -311,7 +312,7 @@ impl Counters {
             owners.extend(counts.cgroups.into_iter().map(|cgroup| (cgroup, id.to_string())));
         }
         if containers.is_empty() {
-            return containers; // No container manager stood in any chain.
+            return containers; // No chain has a container manager.
         }
         for (cgroup, lost) in trackers.values().flat_map(|t| &t.lost_by_cgroup) {
             let owner = owners.get(cgroup).map_or("unknown", String::as_str);
@@ -338,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_lost_is_told_by_container() {
+    fn lost_events_are_counted_by_container() {
         let manager = HandlerCounters::default();
         let web = ContainerCounts { name: Some("web".into()), events: 7, cgroups: vec![12, 13] };
         let host = ContainerCounts { events: 5, ..ContainerCounts::default() };
@@ -350,14 +351,14 @@ mod tests {
         let mut counters = Counters::default();
         counters.add_tracker(ActorId(1), "process".into(), Arc::new(tracker));
         counters.add_handler(ActorId(2), "container".into(), Arc::new(manager));
-        let told: Vec<_> = counters
+        let containers: Vec<_> = counters
             .totals()
             .containers
             .into_iter()
             .map(|(id, c)| (id, c.name, c.events, c.lost))
             .collect();
         assert_eq!(
-            told,
+            containers,
             [
                 (String::from("ab"), Some(String::from("web")), 7, 4),
                 (String::from("host"), None, 5, 0),

@@ -1,10 +1,10 @@
-//! Every mistake a configuration can have: what is said of it, and where.
+//! The mistakes that a configuration can have: their messages and places.
 
 mod common;
 
 use whalewatch_engine::config;
 
-/// What is said of a text, without the pictures: line:column, message, hint.
+/// Returns the mistakes of a text as `line:column: message (hint)`.
 fn mistakes(text: &str) -> Vec<String> {
     match config::validate(&common::registry(), "test.toml", text) {
         Ok(_) => Vec::new(),
@@ -29,12 +29,12 @@ through = ['even', 'out']
 ";
 
 #[test]
-fn a_valid_configuration_has_no_mistakes() {
+fn valid_configuration_has_no_mistakes() {
     check(&format!("[handlers.out]\ntype = 'collect'\nnote = 'n'\n{CHAIN}"), &[]);
 }
 
 #[test]
-fn broken_syntax() {
+fn syntax_errors_are_reported() {
     check(
         "[[chains]\nfrom = [",
         &["1:10: unclosed array table, expected `]`", "2:9: unclosed array, expected `]`"],
@@ -42,7 +42,7 @@ fn broken_syntax() {
 }
 
 #[test]
-fn an_unknown_table() {
+fn unknown_table_is_refused() {
     check(
         &format!(
             "[handler.out]\ntype = 'collect'\n[handlers.out]\ntype = 'collect'\nnote = 'n'\n{CHAIN}"
@@ -52,25 +52,24 @@ fn an_unknown_table() {
 }
 
 #[test]
-fn an_unknown_type() {
+fn unknown_type_is_refused() {
     check(
         &format!("[handlers.out]\ntype = 'colect'\n{CHAIN}"),
-        &["2:8: unknown type of handler \"colect\" (did you mean \"collect\"?)"],
+        &["2:8: unknown handler type \"colect\" (did you mean \"collect\"?)"],
     );
 }
 
 #[test]
-fn a_missing_type() {
+fn missing_type_is_refused() {
     check(
         &format!("[handlers.out]\nnote = 'n'\n{CHAIN}"),
-        &[
-            "1:11: handler \"out\" has no type (add type = \"…\"; known: alarm, always, block, closes, collect, even, later, manager, unlucky)",
-        ],
+        &["1:11: handler \"out\" has no type (add type = \"…\"; \
+             known: alarm, always, block, closes, collect, even, later, manager, unlucky)"],
     );
 }
 
 #[test]
-fn an_unknown_option_and_a_missing_one() {
+fn unknown_and_missing_options_are_refused() {
     check(
         &format!("[handlers.out]\ntype = 'collect'\nnot = 'n'\n{CHAIN}"),
         &[
@@ -81,7 +80,7 @@ fn an_unknown_option_and_a_missing_one() {
 }
 
 #[test]
-fn an_option_of_the_wrong_type() {
+fn option_of_the_wrong_type_is_refused() {
     check(
         &format!("[handlers.out]\ntype = 'collect'\nnote = 5\n{CHAIN}"),
         &["3:8: handler \"out\", note: invalid type: integer \"5\", expected a string"],
@@ -89,7 +88,7 @@ fn an_option_of_the_wrong_type() {
 }
 
 #[test]
-fn two_wrong_options_of_one_part() {
+fn all_wrong_options_of_a_part_are_reported() {
     check(
         "
 [handlers.u]
@@ -111,7 +110,7 @@ through = ['u', 'out']
 }
 
 #[test]
-fn an_option_for_a_part_that_has_none() {
+fn option_of_a_part_without_options_is_refused() {
     check(
         "
 [trackers.t]
@@ -126,17 +125,16 @@ through = ['closes']
 }
 
 #[test]
-fn no_chain() {
+fn missing_chain_is_refused() {
     check(
         "",
-        &[
-            "1:1: there is no chain (add [[chains]] and below it from = [\"process\"] and through = [\"container\", \"stdout\"])",
-        ],
+        &["1:1: no chain is defined (add [[chains]], and below it from = [\"process\"] \
+             and through = [\"container\", \"stdout\"])"],
     );
 }
 
 #[test]
-fn a_chain_without_its_lists() {
+fn chain_without_its_lists_is_refused() {
     check(
         "[[chains]]\nfrom = []\nto = ['x']",
         &[
@@ -148,15 +146,15 @@ fn a_chain_without_its_lists() {
 }
 
 #[test]
-fn lists_that_are_no_lists_of_names() {
+fn chain_lists_must_be_lists_of_names() {
     check(
         "[[chains]]\nfrom = 'ticks'\nthrough = [1]",
-        &["2:8: \"from\" has to be a list of names", "3:11: \"through\" has to be a list of names"],
+        &["2:8: \"from\" must be a list of names", "3:11: \"through\" must be a list of names"],
     );
 }
 
 #[test]
-fn unknown_names_in_a_chain() {
+fn unknown_names_in_a_chain_are_refused() {
     check(
         "[[chains]]\nfrom = ['tics']\nthrough = ['evn', 'closes']",
         &[
@@ -167,58 +165,63 @@ fn unknown_names_in_a_chain() {
 }
 
 #[test]
-fn a_part_twice_in_a_chain() {
+fn part_that_is_twice_in_a_chain_is_refused() {
     check(
         "[[chains]]\nfrom = ['ticks', 'ticks']\nthrough = ['even', 'even', 'closes']",
         &[
-            "2:18: tracker \"ticks\" stands twice in this chain",
-            "3:20: handler \"even\" stands twice in this chain",
+            "2:18: tracker \"ticks\" is in this chain already",
+            "3:20: handler \"even\" is in this chain already",
         ],
     );
 }
 
 #[test]
-fn a_part_that_no_chain_uses() {
+fn unused_part_is_refused() {
     check(
-        "[trackers.t]\ntype = 'ticks'\n[handlers.h]\ntype = 'even'\n[[chains]]\nfrom = ['ticks']\nthrough = ['closes']",
+        "[trackers.t]\ntype = 'ticks'\n[handlers.h]\ntype = 'even'\n\
+         [[chains]]\nfrom = ['ticks']\nthrough = ['closes']",
         &[
-            "1:11: tracker \"t\" is used by no chain (name it in a chain's \"from\", or take it out)",
-            "3:11: handler \"h\" is used by no chain (name it in a chain's \"through\", or take it out)",
+            "1:11: tracker \"t\" is not used by any chain \
+             (name it in a chain's \"from\", or remove it)",
+            "3:11: handler \"h\" is not used by any chain \
+             (name it in a chain's \"through\", or remove it)",
         ],
     );
 }
 
 #[test]
-fn a_handler_that_cannot_take_what_flows_into_it() {
+fn events_that_a_handler_does_not_accept_are_refused() {
     check(
         "[[chains]]\nfrom = ['ticks', 'tacks']\nthrough = ['even', 'closes']",
-        &["3:12: handler \"even\" cannot take tack events (it takes tick events only)"],
+        &["3:12: handler \"even\" does not accept tack events (it accepts only tick events)"],
     );
 }
 
 #[test]
-fn an_output_in_the_middle_and_no_output_at_the_end() {
+fn outputs_must_be_at_the_end_of_a_chain() {
     check(
         "[[chains]]\nfrom = ['ticks']\nthrough = ['closes', 'even']",
         &[
-            "3:12: handler \"closes\" passes nothing on, so nothing can stand behind it (move it to the end of the chain)",
-            "3:22: the chain ends with \"even\", which only passes events on (end it with one of: block, closes, collect)",
+            "3:12: handler \"closes\" does not pass events on, so no handler can follow it \
+             (move it to the end of the chain)",
+            "3:22: the chain ends with \"even\", which is not an output \
+             (end it with one of: block, closes, collect)",
         ],
     );
 }
 
 #[test]
-fn a_shared_handler_declared_twice() {
+fn shared_handler_declared_twice_is_refused() {
     check(
-        "[handlers.manager]\ntype = 'manager'\nnote = 'a'\n[manager]\nnote = 'b'\n[[chains]]\nfrom = ['ticks']\nthrough = ['manager', 'closes']",
-        &[
-            "4:2: handler \"manager\" is declared twice (use either [manager] or [handlers.manager])",
-        ],
+        "[handlers.manager]\ntype = 'manager'\nnote = 'a'\n[manager]\nnote = 'b'\n\
+         [[chains]]\nfrom = ['ticks']\nthrough = ['manager', 'closes']",
+        &["4:2: handler \"manager\" is declared twice \
+             (use either [manager] or [handlers.manager])"],
     );
 }
 
 #[test]
-fn two_chains_of_one_name() {
+fn chains_of_the_same_name_are_refused() {
     check(
         "
 [[chains]]
@@ -235,7 +238,33 @@ through = ['closes']
 }
 
 #[test]
-fn five_mistakes_are_told_at_once() {
+fn mistakes_in_tests_are_reported() {
+    let chain = "[[chains]]\nfrom = ['ticks']\nthrough = ['closes']\n";
+    check(&format!("{chain}[tests]"), &["4:1: tests must be a list of tables: write [[tests]]"]);
+    let test = |rest: &str| format!("[[tests]]\nname = 'a'\n{rest}\n");
+    let tests = [
+        test("recording = 'r'\nchain = 'x'"),
+        test("recording = 'r'"),
+        test("recordng = 'r'"),
+        String::from("[[tests]]\nrecording = 5"),
+    ];
+    check(
+        &format!("{chain}{}", tests.concat()),
+        &[
+            "4:1: test \"a\": no chain is called \"x\" (did you mean \"1\"?)",
+            "8:1: two tests are called \"a\"",
+            "11:1: test \"a\": option \"recording\" is missing (recording (string): The recording \
+             to replay, made by `whalewatch record`: a path relative to the folder of the \
+             configuration.)",
+            "13:1: test \"a\", recordng: unknown option \"recordng\" (did you mean \"recording\"?)",
+            "14:1: test \"4\": option \"name\" is missing (name (string): Name of the test.)",
+            "15:13: test \"4\", recording: invalid type: integer \"5\", expected a string",
+        ],
+    );
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
     let text = "
 [handlers.out]
 type = 'colect'
@@ -252,9 +281,10 @@ then = 'stop'
     check(
         text,
         &[
-            "3:8: unknown type of handler \"colect\" (did you mean \"collect\"?)",
+            "3:8: unknown handler type \"colect\" (did you mean \"collect\"?)",
             "6:1: handler \"even\", odd: unknown option \"odd\" (it has no options)",
-            "7:2: unknown table or key \"container\" (known: trackers, handlers, chains, tests, manager)",
+            "7:2: unknown table or key \"container\" \
+             (known: trackers, handlers, chains, tests, manager)",
             "10:9: no tracker is called \"tick\" (did you mean \"ticks\"?)",
             "12:1: unknown key \"then\" in a chain (known: from, through, name)",
         ],
@@ -262,7 +292,7 @@ then = 'stop'
 }
 
 #[test]
-fn names_of_types_are_unique_and_plain() {
+fn type_names_must_be_unique_and_valid() {
     let error = |name: &str| match common::registry().handler::<common::Even>(name) {
         Ok(_) => String::new(),
         Err(error) => error.to_string(),
@@ -277,8 +307,9 @@ fn names_of_types_are_unique_and_plain() {
 }
 
 #[test]
-fn the_graph_shows_chains_and_needs() {
-    let text = "[manager]\nnote = 'x'\n[[chains]]\nname = 'c'\nfrom = ['open']\nthrough = ['manager', 'closes']";
+fn graph_has_chains_and_needs() {
+    let text = "[manager]\nnote = 'x'\n\
+                [[chains]]\nname = 'c'\nfrom = ['open']\nthrough = ['manager', 'closes']";
     let plan = config::validate(&common::registry(), "t", text).unwrap_or_else(|e| panic!("{e}"));
     let graph = plan.graph();
     let nodes: Vec<&str> = graph.nodes.iter().map(|n| &*n.label).collect();

@@ -1,4 +1,4 @@
-//! What handlers begin before any tracker watches.
+//! Early work of handlers, which starts before any tracker is opened.
 
 mod common;
 
@@ -9,7 +9,7 @@ use whalewatch_core::*;
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Control, Plan, Registry, Reload, RunError, System, config};
 
-/// Shared; notes what it begins, and what of that it finds when it is built.
+/// A shared handler that notes which early work it starts, and which it finds when it is built.
 struct Early {
     fails: bool,
 }
@@ -19,9 +19,9 @@ struct Early {
 struct Options {
     /// Where to note.
     note: String,
-    /// What is begun.
+    /// Name of the early work.
     begins: String,
-    /// Whether it fails at its first batch, and is built again.
+    /// Whether it fails at its first batch and is built again.
     #[serde(default)]
     fails: bool,
 }
@@ -59,7 +59,7 @@ impl Early {
     }
 }
 
-/// An output that cannot be made.
+/// An output that cannot be built.
 struct Broken;
 
 impl Handler for Broken {
@@ -92,7 +92,7 @@ fn plan(opened: &'static str, text: &str) -> Plan {
     config::validate(&registry, "test.toml", text).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// A chain from a tracker through handlers named after what they begin.
+/// Returns a chain from a tracker through handlers that are named after their early work.
 fn text(name: &str, from: &str, begins: &[&str], more: &str) -> String {
     let table = |b: &&str| {
         format!("[handlers.{b}]\ntype = 'early'\nnote = '{name}'\nbegins = '{b}'\n{more}\n")
@@ -110,13 +110,13 @@ fn run(name: &'static str, begins: &[&str], more: &str) -> Result<(), RunError> 
 }
 
 #[test]
-fn what_is_begun_before_a_tracker_is_opened_is_there_when_the_handler_is_built() {
+fn early_work_precedes_trackers_and_reaches_build() {
     run("ahead", &["watch"], "").unwrap();
     assert_eq!(notes("ahead"), ["begins watch", "opened", "built with watch"]);
 }
 
 #[test]
-fn a_handler_that_is_built_again_has_what_it_began() {
+fn rebuilt_handler_gets_its_early_work_again() {
     run("ahead-again", &["watch"], "fails = true").unwrap();
     assert_eq!(
         notes("ahead-again"),
@@ -125,14 +125,14 @@ fn a_handler_that_is_built_again_has_what_it_began() {
 }
 
 #[test]
-fn a_panic_ahead_is_told_with_the_handler_s_name_and_opens_nothing() {
+fn panic_in_early_work_names_the_handler_and_opens_nothing() {
     let error = run("ahead-panic", &["panic"], "").unwrap_err().to_string();
     assert!(error.contains("\"panic\"") && error.contains("as it was asked to"), "{error}");
     assert_eq!(notes("ahead-panic"), [""; 0]);
 }
 
-/// Runs a first configuration with `old`, and reloads to another once an event has come through;
-/// says what became of that.
+/// Runs a first configuration with `old`, reloads to another one after the first event, and returns
+/// the result of the reload.
 fn reload(name: &'static str, second: &str) -> Result<(), String> {
     let system = System::new("host");
     let controller = system.controller();
@@ -152,14 +152,14 @@ fn reload(name: &'static str, second: &str) -> Result<(), String> {
 }
 
 #[test]
-fn a_reload_has_only_new_handlers_begin() {
+fn reload_starts_early_work_of_new_handlers_only() {
     const NAME: &str = "ahead-reload";
     reload(NAME, &text(NAME, "steady", &["old", "new"], "")).unwrap();
     assert_eq!(notes(NAME), ["begins old", "built with old", "begins new", "built with new"]);
 }
 
 #[test]
-fn what_is_brought_back_has_what_it_had_begun() {
+fn handler_restored_after_a_failed_reload_keeps_its_early_work() {
     const NAME: &str = "ahead-back";
     let second = text(NAME, "steady", &["new"], "").replace("collect'\nnote", "broken'\n#");
     let error = reload(NAME, &second).unwrap_err();

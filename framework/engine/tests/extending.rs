@@ -1,4 +1,5 @@
-//! What a handler adds to events is known behind it, and only there, before anything runs.
+//! Fields that a handler adds to events are known to the handlers after it, and only to those, when
+//! a configuration is checked.
 
 mod common;
 
@@ -46,11 +47,11 @@ impl Halves {
     }
 }
 
-/// Takes ticks only, and wants halves.
-struct Wants;
+/// Accepts only ticks, and requires [`Half`].
+struct Requires;
 
-impl Handler for Wants {
-    const ABOUT: &'static str = "wants halves";
+impl Handler for Requires {
+    const ABOUT: &'static str = "requires halves";
     type Options = Nothing;
     type Message = Never;
     const DECLARATION: Declaration<Self> = Declaration::new().accepts(&["tick"]);
@@ -70,10 +71,11 @@ impl Handler for Wants {
     }
 }
 
-/// What is said of a chain through these.
+/// Returns the mistakes of a chain through these handlers.
 fn mistakes(through: &str) -> Vec<String> {
     let mut registry = registry();
-    let added = registry.handler::<Halves>("halves").and_then(|r| r.handler::<Wants>("wants"));
+    let added =
+        registry.handler::<Halves>("halves").and_then(|r| r.handler::<Requires>("requires"));
     added.expect("new names");
     let text = format!(
         "[handlers.out]\ntype = 'collect'\nnote = 'n'\n\n\
@@ -86,8 +88,8 @@ fn mistakes(through: &str) -> Vec<String> {
 }
 
 #[test]
-fn handlers_behind_it_know_its_fields_and_those_before_it_do_not() {
-    assert_eq!(mistakes("'halves', 'wants'"), Vec::<String>::new());
-    assert_eq!(mistakes("'halves', 'even', 'wants'"), Vec::<String>::new());
-    assert_eq!(mistakes("'wants', 'halves'"), ["handler \"wants\": tick has no half"]);
+fn added_fields_are_known_only_to_later_handlers() {
+    assert_eq!(mistakes("'halves', 'requires'"), Vec::<String>::new());
+    assert_eq!(mistakes("'halves', 'even', 'requires'"), Vec::<String>::new());
+    assert_eq!(mistakes("'requires', 'halves'"), ["handler \"requires\": tick has no half"]);
 }

@@ -1,4 +1,4 @@
-//! In which order trackers are opened.
+//! The order in which trackers are opened.
 
 mod common;
 
@@ -12,7 +12,7 @@ use whalewatch_core::{
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Registry, System, config};
 
-/// Shared; lives on `late` before `ticks`.
+/// A shared handler that needs `late` first, and then `ticks`.
 struct Second;
 
 impl Handler for Second {
@@ -37,11 +37,11 @@ impl Observe for Second {
     }
 }
 
-/// How long something that is opened at the same time has to show itself.
+/// How long a tracker waits for `quick` to be opened at the same time.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// What was opened, and whether `quick` was opened meanwhile: who is opened alone waits for that in
-/// vain.
+/// Returns the trackers in the order in which they were opened, each with whether `quick` was
+/// opened in the meantime.
 fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
     let (quick_opens, quick_opened) = flume::unbounded();
     let beside = move |what: &'static str| {
@@ -83,12 +83,12 @@ fn opened(name: &'static str, through: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn what_a_handler_needs_first_is_open_before_anything_else() {
+fn first_need_of_a_handler_is_opened_before_all_others() {
     assert_eq!(opened("opening-first", &["manager"]), ["ticks alone"]);
 }
 
 #[test]
-fn what_another_handler_needs_first_goes_before() {
+fn tracker_that_is_not_first_in_every_list_is_not_opened_first() {
     let order = opened("opening-second", &["manager", "second"]);
-    assert_eq!(order, ["late alone", "ticks beside quick"], "`ticks` is not first in every list");
+    assert_eq!(order, ["late alone", "ticks beside quick"]);
 }

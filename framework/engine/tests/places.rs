@@ -1,4 +1,4 @@
-//! Where handlers may stand, and where in the text it is told what is wrong with their options.
+//! Where handlers may be in a chain, and where mistakes in their options are reported.
 
 mod common;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::{Registry, System, Totals, config};
 
-/// Notes each number and passes it on, if somebody stands behind.
+/// Notes each number, and passes the event on if another handler follows.
 struct Looks;
 
 impl Handler for Looks {
@@ -42,7 +42,7 @@ struct Entry {
     names: Vec<String>,
 }
 
-/// Finds fault with the second name of the second entry of its list, and with that entry.
+/// Reports a problem with the second name of the second entry of its list, and one with that entry.
 struct Picky;
 
 impl Handler for Picky {
@@ -83,7 +83,7 @@ fn totals(text: &str) -> Totals {
 }
 
 #[test]
-fn a_handler_that_only_looks_stands_in_the_middle_of_one_chain_and_at_the_end_of_another() {
+fn output_that_passes_on_may_be_in_the_middle_or_at_the_end() {
     let totals = totals(
         "
         [handlers.out]
@@ -104,7 +104,7 @@ fn a_handler_that_only_looks_stands_in_the_middle_of_one_chain_and_at_the_end_of
 }
 
 #[test]
-fn a_mistake_within_a_list_is_told_where_it_stands() {
+fn mistake_within_a_list_is_reported_at_its_place() {
     let text = "[handlers.p]
 type = 'picky'
 [[handlers.p.list]]
@@ -116,7 +116,7 @@ from = ['ticks']
 through = ['p']
 ";
     let error = config::validate(&with_both(), "test.toml", text).err().expect("two mistakes");
-    let told = error.to_string();
-    assert!(told.contains("test.toml:6:18: handler \"p\", list[1].names[1]: a letter"), "{told}");
-    assert!(told.contains("test.toml:5:1: handler \"p\", list[1]: something"), "{told}");
+    let text = error.to_string();
+    assert!(text.contains("test.toml:6:18: handler \"p\", list[1].names[1]: a letter"), "{text}");
+    assert!(text.contains("test.toml:5:1: handler \"p\", list[1]: something"), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Another plan for a system that runs.
+//! Reloads: another plan for a running system.
 
 mod common;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::{Control, End, Plan, Registry, Reload, System, Totals, config};
 
-/// Yields a hundred ticks whenever it is asked, until it is told to stop.
+/// Yields a hundred ticks at each call, until it is detached.
 #[derive(Default)]
 struct Steady {
     next: u64,
@@ -43,17 +43,16 @@ impl Source<Tick> for Steady {
     }
 }
 
-/// An output that only one can have at a time, as a file that is locked or a port that is listened
-/// at.
+/// An output that owns a resource exclusively, like a locked file or a listening port.
 struct Exclusive(Owned);
 
-/// Who has what.
+/// The resources that are owned now.
 static OWNED: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Owned {
-    /// What only one can have.
+    /// Name of the resource.
     owns: String,
     /// Where to note.
     note: String,
@@ -62,7 +61,7 @@ struct Owned {
 }
 
 impl Handler for Exclusive {
-    const ABOUT: &'static str = "has something that only one can have";
+    const ABOUT: &'static str = "owns a resource exclusively";
     type Options = Owned;
     type Message = Never;
     const DECLARATION: Declaration<Self> = Declaration::new().output().blocking();
@@ -91,7 +90,7 @@ impl Drop for Exclusive {
     }
 }
 
-/// Shared; notes which of its calls about chains come, and passes everything on.
+/// A shared handler that notes the calls about its chains.
 struct Kept(String);
 
 impl Handler for Kept {
@@ -107,7 +106,7 @@ impl Handler for Kept {
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
-        // Long enough for a chain's end to come while it is busy.
+        // Long enough for the end of a chain to arrive while the handler is busy.
         std::thread::sleep(std::time::Duration::from_micros(200));
         cx.emit(batch);
         Ok(())
@@ -131,7 +130,7 @@ impl Lifecycle for Kept {
     }
 }
 
-/// `opened`: where to note that the source was opened.
+/// Returns a registry. `opened` is the name under which the source notes that it was opened.
 fn registry(opened: &'static str) -> Registry {
     let mut registry = Registry::new();
     registry
@@ -153,7 +152,7 @@ fn plan(opened: &'static str, text: &str) -> Plan {
     config::validate(&registry(opened), "test.toml", text).unwrap_or_else(|e| panic!("{e}"))
 }
 
-/// Runs a first configuration; `steer` brings others.
+/// Runs a configuration. `steer` gets a function to reload another one.
 fn run(
     name: &'static str,
     first: &str,
@@ -169,7 +168,7 @@ fn run(
                 answer.recv().unwrap()
             };
             steer(&reload);
-            // It may have ended by itself.
+            // The run may have ended already.
             controller.send(Control::Stop).ok();
         });
         let (end, totals) = system.run(plan(name, first), || {}).unwrap_or_else(|e| panic!("{e}"));
@@ -179,7 +178,7 @@ fn run(
     })
 }
 
-/// The numbers that were noted, which must be all up to their count, in their order.
+/// Asserts that the numbers are 0 to `generated`, in order.
 #[track_caller]
 fn assert_all(mut numbers: Vec<u64>, generated: u64) {
     assert_eq!(numbers.len() as u64, generated);
@@ -194,7 +193,7 @@ fn numbers(name: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_hundred_reloads_under_load_lose_no_event_and_leave_the_tracker_attached() {
+fn hundred_reloads_lose_no_event_and_keep_the_tracker_attached() {
     let one = "
         [handlers.out]
         type = 'exclusive'
@@ -239,7 +238,7 @@ fn a_hundred_reloads_under_load_lose_no_event_and_leave_the_tracker_attached() {
 }
 
 #[test]
-fn what_both_ask_for_goes_on_untouched() {
+fn unchanged_parts_keep_running() {
     let chains = |extra: &str| {
         format!(
             "
@@ -280,7 +279,7 @@ fn what_both_ask_for_goes_on_untouched() {
 }
 
 #[test]
-fn a_plan_that_cannot_be_made_is_refused_and_the_old_one_goes_on() {
+fn failed_reload_restores_the_old_plan() {
     let with = |owns: &str, fails: bool| {
         format!(
             "
@@ -307,7 +306,7 @@ fn a_plan_that_cannot_be_made_is_refused_and_the_old_one_goes_on() {
 }
 
 #[test]
-fn a_tracker_that_nobody_asks_for_any_more_is_brought_to_its_end() {
+fn tracker_that_is_no_longer_named_ends_after_its_events() {
     let steady = "
         [handlers.out]
         type = 'collect'
@@ -334,7 +333,7 @@ fn a_tracker_that_nobody_asks_for_any_more_is_brought_to_its_end() {
 }
 
 #[test]
-fn a_shared_handler_outlives_its_last_chain_where_another_is_on_its_way() {
+fn shared_handler_survives_the_replacement_of_its_last_chain() {
     let with = |out: &str| {
         format!(
             "

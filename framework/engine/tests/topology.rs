@@ -1,4 +1,4 @@
-//! Chains by their behaviour: order, back-pressure, sharing, needs, failure, end.
+//! The behaviour of chains: order, back-pressure, sharing, needs, failure, end.
 
 mod common;
 
@@ -26,7 +26,7 @@ fn every_event_arrives_once_and_in_order() {
 }
 
 #[test]
-fn what_a_filter_leaves_out_is_counted() {
+fn filtered_events_are_counted() {
     let (_, totals) = run("
         [handlers.out]
         type = 'collect'
@@ -41,7 +41,7 @@ fn what_a_filter_leaves_out_is_counted() {
 }
 
 #[test]
-fn a_tracker_in_two_chains_brings_each_of_them_everything() {
+fn tracker_in_two_chains_sends_every_event_to_both() {
     run("
         [handlers.a]
         type = 'collect'
@@ -61,7 +61,7 @@ fn a_tracker_in_two_chains_brings_each_of_them_everything() {
 }
 
 #[test]
-fn a_handler_sees_what_it_needs_before_any_chain_brings_it() {
+fn handler_observes_needed_events_before_chains_deliver_them() {
     run("
         [manager]
         note = 'needs'
@@ -74,7 +74,7 @@ fn a_handler_sees_what_it_needs_before_any_chain_brings_it() {
     ");
     let notes = notes("needs");
     assert_eq!(notes[0], "built for 1 chains");
-    assert_eq!(notes[1], "observed 1000", "what existed before comes first");
+    assert_eq!(notes[1], "observed 1000", "events about what existed come first");
     let mut seen = Vec::new();
     for note in &notes[2..] {
         match note.split_once(' ').unwrap() {
@@ -88,11 +88,11 @@ fn a_handler_sees_what_it_needs_before_any_chain_brings_it() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(common::notes("needs-out"), all(0..1000), "what existed before goes down no chain");
+    assert_eq!(common::notes("needs-out"), all(0..1000), "existing events go to no chain");
 }
 
 #[test]
-fn a_needed_tracker_is_attached_though_no_chain_names_it() {
+fn needed_tracker_is_attached_without_a_chain() {
     let (_, totals) = run("
         [manager]
         note = 'attached'
@@ -106,13 +106,13 @@ fn a_needed_tracker_is_attached_though_no_chain_names_it() {
         from = ['ticks']
         through = ['closes']
     ");
-    // `closes` ends the run; by then the manager has been fed.
+    // `closes` ends the run. By then the manager has received its feed.
     assert!(notes("attached").iter().any(|n| n == "observed 1000"));
     assert_eq!(totals.trackers.len(), 2);
 }
 
 #[test]
-fn a_shared_handler_is_one_for_all_chains() {
+fn shared_handler_has_one_instance_for_all_chains() {
     run("
         [manager]
         note = 'shared'
@@ -135,7 +135,7 @@ fn a_shared_handler_is_one_for_all_chains() {
 }
 
 #[test]
-fn a_blocked_chain_does_not_stall_another_through_the_same_shared_handler() {
+fn blocked_chain_does_not_stall_another_of_the_same_handler() {
     let (end, totals) = run_with(
         "
         [manager]
@@ -167,7 +167,7 @@ fn a_blocked_chain_does_not_stall_another_through_the_same_shared_handler() {
 }
 
 #[test]
-fn a_stop_brings_what_is_on_its_way_to_its_end() {
+fn stop_drains_events_in_flight() {
     let (end, totals) = run_with(
         "
         [handlers.late]
@@ -180,18 +180,22 @@ fn a_stop_brings_what_is_on_its_way_to_its_end() {
         from = ['open']
         through = ['late', 'out']
         ",
-        |controller| controller.send(Control::Stop).unwrap(),
+        |controller| {
+            await_note("stop-late", "helper");
+            controller.send(Control::Stop).unwrap();
+        },
     )
     .unwrap();
     assert_eq!(end, End::Done);
     assert!(totals.add_up(), "{totals}");
     let out = totals.handlers["out"].output;
+    assert!(out > 0, "{totals}");
     assert_eq!(totals.trackers["open"].delivered, out, "{totals}");
     assert_eq!(totals.trackers["open"].generated, out, "{totals}");
 }
 
 #[test]
-fn a_handler_that_panics_is_made_anew_and_what_it_had_is_counted() {
+fn panicking_handler_is_rebuilt_and_its_events_are_counted() {
     let (end, totals) = run("
         [handlers.out]
         type = 'collect'
@@ -208,7 +212,7 @@ fn a_handler_that_panics_is_made_anew_and_what_it_had_is_counted() {
 }
 
 #[test]
-fn what_a_failed_handler_held_back_is_counted_as_lost() {
+fn events_held_by_a_failed_handler_count_as_errors() {
     let (_, totals) = run("
         [handlers.unlucky]
         type = 'unlucky'
@@ -226,7 +230,7 @@ fn what_a_failed_handler_held_back_is_counted_as_lost() {
 }
 
 #[test]
-fn a_handler_that_fails_too_often_stops_the_run_and_the_totals_add_up() {
+fn handler_that_fails_too_often_stops_the_run() {
     let error = run_with(
         "
         [handlers.a]
@@ -250,7 +254,7 @@ fn a_handler_that_fails_too_often_stops_the_run_and_the_totals_add_up() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_the_run_quietly() {
+fn closed_reader_ends_the_run_without_an_error() {
     let (end, totals) = run("
         [[chains]]
         from = ['open']
@@ -261,8 +265,9 @@ fn a_reader_that_goes_away_ends_the_run_quietly() {
 }
 
 #[test]
-fn timers_and_helpers_reach_a_handler() {
-    let (_, totals) = run("
+fn messages_of_timers_and_helper_threads_reach_a_handler() {
+    let (_, totals) = run_with(
+        "
         [handlers.later]
         type = 'later'
         note = 'later'
@@ -270,15 +275,24 @@ fn timers_and_helpers_reach_a_handler() {
         type = 'collect'
         note = 'later-out'
         [[chains]]
-        from = ['ticks']
+        from = ['open']
         through = ['later', 'out']
-    ");
-    assert_eq!(notes("later-out"), all(0..1000));
+        ",
+        |controller| {
+            await_note("later", "helper");
+            await_note("later", "timer");
+            await_note("later-out", "99");
+            controller.send(Control::Stop).unwrap();
+        },
+    )
+    .unwrap();
+    assert!(totals.add_up(), "{totals}");
+    assert_eq!(notes("later-out"), all(0..100));
     assert_eq!(totals.handlers["later"].errors, 0);
 }
 
 #[test]
-fn what_a_timer_sends_goes_on_though_nothing_more_comes() {
+fn events_sent_by_a_timer_go_on_while_the_source_is_idle() {
     let text = "
         [handlers.out]
         type = 'collect'
@@ -296,7 +310,7 @@ fn what_a_timer_sends_goes_on_though_nothing_more_comes() {
 }
 
 #[test]
-fn an_abort_does_not_wait_for_what_is_blocked() {
+fn abort_does_not_wait_for_a_blocked_handler() {
     let (end, _) = run_with(
         "
         [handlers.slow]
@@ -318,7 +332,7 @@ fn an_abort_does_not_wait_for_what_is_blocked() {
 }
 
 #[test]
-fn a_handler_is_told_while_a_slow_reader_holds_events_up() {
+fn behind_is_true_while_a_slow_handler_blocks_the_chain() {
     let (_, totals) = run_with(
         "
         [handlers.later]
@@ -340,5 +354,5 @@ fn a_handler_is_told_while_a_slow_reader_holds_events_up() {
     )
     .unwrap();
     assert!(totals.add_up(), "{totals}");
-    assert_eq!(totals.handlers["slow"].output, 100_000, "what was given at once is taken whole");
+    assert_eq!(totals.handlers["slow"].output, 100_000, "no event is dropped");
 }

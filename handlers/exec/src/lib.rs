@@ -14,7 +14,7 @@ use whalewatch_core::{
     Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
     Mailbox, Problem, Schema, Setup,
 };
-use whalewatch_kit::Json;
+use whalewatch_kit::{Backoff, Json};
 
 mod options;
 mod program;
@@ -48,8 +48,8 @@ pub struct Exec {
     /// Counts the program's runs, so that news of an earlier one are not taken for the present
     /// one's.
     run: u32,
-    /// How long the next pause before a start is.
-    pause: Duration,
+    /// Pauses between starts.
+    backoff: Backoff,
     /// When something was last read, or there was nothing to read.
     progress: Instant,
     /// Events dropped since nothing has been read; none unless something was.
@@ -102,7 +102,7 @@ impl Handler for Exec {
             queue: Queue::default(),
             state: State::Ended,
             run: 0,
-            pause: options.restart_after.0,
+            backoff: Backoff::new(options.restart_after.0, options.restart_at_most.0),
             progress: Instant::now(),
             dropped: None,
             look: false,
@@ -281,7 +281,7 @@ impl Exec {
         }
         let unread = self.queue.rewind();
         if program.started.elapsed() >= self.options.restart_at_most.0 {
-            self.pause = self.options.restart_after.0;
+            self.backoff.reset();
         }
         let pause = self.next_pause(cx);
         let how = buried.map_or_else(|error| error.to_string(), |(status, _)| status.to_string());
@@ -293,8 +293,7 @@ impl Exec {
 
     /// Sets the time of the next start; says how long it is until then.
     fn next_pause(&mut self, cx: &mut Context<'_, Message>) -> Duration {
-        let pause = self.pause;
-        self.pause = (2 * pause).min(self.options.restart_at_most.0);
+        let pause = self.backoff.pause();
         self.state = State::Down(Instant::now() + pause);
         cx.after(pause, Message(What::Start));
         pause

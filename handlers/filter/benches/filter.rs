@@ -5,51 +5,22 @@ use std::iter::repeat;
 use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use whalewatch_core::{
-    Attribution, Batch, ChainId, Container, Event, Evidence, Field, FieldInfo, Hosted, Process,
-    Runtime, Timestamp, Type, Value,
-};
+use whalewatch_core::{Attribution, Batch, ChainId, Container, Evidence, Hosted, Process, Runtime};
 use whalewatch_filter::{Filter, FilterOptions};
-use whalewatch_kit::testing::{CountingAllocator, print_allocations};
+use whalewatch_kit::testing::{CountingAllocator, Ran, example, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
-
-#[derive(Clone)]
-struct Exec {
-    process: Process,
-    path: &'static str,
-}
-
-impl Event for Exec {
-    const NAME: &'static str = "process";
-    const KINDS: &'static [&'static str] = &["process.exec"];
-    const FIELDS: &'static [Field<Self>] = &[Field {
-        info: FieldInfo { name: "process.executable.path", ty: Type::Text, doc: "" },
-        get: |e| Value::Text(e.path.as_bytes()),
-    }];
-
-    fn kind(&self) -> &'static str {
-        "process.exec"
-    }
-
-    fn time(&self) -> Timestamp {
-        Timestamp(1_795_441_580_171_234_567)
-    }
-
-    fn process(&self) -> Option<&Process> {
-        Some(&self.process)
-    }
-}
 
 fn batch() -> Batch {
     let container = Arc::new(Container {
         name: Some("web-1".into()),
         ..Container::bare("e0d4".repeat(16), Runtime::Docker)
     });
-    let event = |i: u32| Exec {
+    let event = |i: u32| Ran {
         process: Process { pid: 1000 + i, uid: i % 2, ..Process::default() },
-        path: "/usr/bin/true",
+        path: Some("/usr/bin/true"),
+        ..example()
     };
     let attribution = Attribution::container(container, Evidence::Cgroup);
     let batch = Batch::new("procs".into(), (0..256).map(event).collect());

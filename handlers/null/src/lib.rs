@@ -37,35 +37,15 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::Ordering::Relaxed;
 
-    use whalewatch_core::{ChainId, Event, Field, Hosted, Process, Timestamp};
+    use whalewatch_core::{ChainId, Hosted};
+    use whalewatch_kit::testing::TestEvent;
 
     use super::*;
-
-    #[derive(Clone)]
-    struct Tick;
-
-    impl Event for Tick {
-        const NAME: &'static str = "tick";
-        const KINDS: &'static [&'static str] = &["tick"];
-        const FIELDS: &'static [Field<Self>] = &[];
-
-        fn kind(&self) -> &'static str {
-            "tick"
-        }
-
-        fn time(&self) -> Timestamp {
-            Timestamp(0)
-        }
-
-        fn process(&self) -> Option<&Process> {
-            None
-        }
-    }
 
     #[test]
     fn every_event_is_counted_as_delivered_and_none_goes_on() {
         let mut hosted = Hosted::new(Null, Arc::default());
-        let batch = Batch::new("ticks".into(), vec![Tick, Tick, Tick]);
+        let batch = Batch::new("t".into(), vec![TestEvent::new("test"); 3]);
         hosted.handle(ChainId::new(0), batch).unwrap();
         assert_eq!(hosted.counters().output.load(Relaxed), 3);
         assert!(hosted.outgoing.is_empty());

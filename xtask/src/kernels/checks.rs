@@ -16,14 +16,14 @@ const NEEDED: [&str; 5] =
 /// Unusual hosts on which everything works: the guest's name of the case, the check's name, and an
 /// additional finding of `doctor` (its name, its state and what it found).
 const WORKS: [(&str, &str, [&str; 3]); 4] = [
-    ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's own"]),
+    ("capable", "no more than two capabilities", ["pid namespace", "ok", "the host's"]),
     (
         "pid-namespace",
         "in a pid namespace",
         [
             "pid namespace",
             "warning",
-            "not the host's own: pids in events are the host's, and whalewatch cannot leave itself out",
+            "not the host's: events have the host's pids, and whalewatch's own events are included",
         ],
     ),
     ("tracefs", "with tracefs", ["tracefs", "ok", "mounted; no tracker needs it"]),
@@ -33,7 +33,7 @@ const WORKS: [(&str, &str, [&str; 3]); 4] = [
         [
             "cgroups",
             "warning",
-            "there is no version 2 hierarchy, so containers are told by process and namespace only",
+            "no version 2 hierarchy, so containers are recognised by process and namespace only",
         ],
     ),
 ];
@@ -54,7 +54,7 @@ pub(super) fn all(boot: &str, release: &str, report: &Report) -> Vec<Outcome> {
             }
         }
         "integrity" => {
-            let lockdown = ["lockdown", "ok", "the kernel lets programs read its memory"];
+            let lockdown = ["lockdown", "ok", "the kernel allows programs to read its memory"];
             outcomes.push(outcome("lockdown=integrity", works(report, "integrity", lockdown)));
         }
         _ => {}
@@ -68,7 +68,7 @@ fn doctor(report: &Report, release: &str) -> Result<()> {
     has_finding(report, "whole", ["kernel", "ok", &format!("Linux {release}")])?;
     has_finding(report, "whole", ["tracefs", "ok", "not mounted; no tracker needs it"])?;
     has_finding(report, "whole", ["cgroups", "ok", "version 2 at /sys/fs/cgroup"])?;
-    has_finding(report, "whole", ["pid namespace", "ok", "the host's own"])
+    has_finding(report, "whole", ["pid namespace", "ok", "the host's"])
 }
 
 /// Checks that `doctor` finds watching possible.

@@ -7,7 +7,7 @@ fn scratch(name: &str) -> PathBuf {
     if dir.exists() {
         fs::remove_dir_all(&dir).expect("our own folder");
     }
-    fs::create_dir(&dir).expect("a temporary folder can be made");
+    fs::create_dir(&dir).expect("a temporary folder can be created");
     dir
 }
 
@@ -17,7 +17,7 @@ fn new(name: &str, path: PathBuf, whalewatch: Option<&Path>) -> Result<PathBuf, 
     handler.write(crate::Program::new().registry())
 }
 
-/// All files below a folder with their texts.
+/// Returns all files below a folder with their texts.
 fn files(dir: &Path) -> Vec<(PathBuf, String)> {
     let entries = fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
     let each = |path: PathBuf| {
@@ -31,7 +31,7 @@ fn files(dir: &Path) -> Vec<(PathBuf, String)> {
 }
 
 #[test]
-fn every_place_in_every_file_is_filled_in() {
+fn all_placeholders_are_replaced() {
     let dir = scratch("new-whole");
     let made = new("my-geo2", dir.join("a/b"), None).expect("it can be written");
     let files = files(&made);
@@ -50,7 +50,7 @@ fn every_place_in_every_file_is_filled_in() {
 }
 
 #[test]
-fn sources_are_named_by_their_full_path_and_bring_the_versions_they_were_tested_with() {
+fn crate_from_sources_uses_their_full_path_and_lock_file() {
     let dir = scratch("new-sources");
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let made = new("geo", dir.join("geo"), Some(&here)).expect("it can be written");
@@ -60,19 +60,19 @@ fn sources_are_named_by_their_full_path_and_bring_the_versions_they_were_tested_
     assert_eq!(Path::new(path), here.canonicalize().expect("our sources").join("framework/core"));
     assert_eq!(fs::read(made.join("Cargo.lock")).ok(), fs::read(here.join("Cargo.lock")).ok());
     let error = new("geo", dir.join("other"), Some(&dir)).expect_err("no sources there");
-    assert!(error.contains("holds no sources of Whalewatch: there is no "), "{error}");
+    assert!(error.contains("does not contain the sources of Whalewatch: there is no "), "{error}");
     assert!(!dir.join("other").exists());
     fs::remove_dir_all(dir).expect("our own folder");
 }
 
 #[test]
-fn what_is_there_is_left_alone_and_nothing_is_left_half_written() {
+fn existing_files_are_kept_and_a_failure_leaves_none() {
     let dir = scratch("new-refused");
     fs::write(dir.join("mine"), "precious").expect("it can be written");
     let error = new("geo", dir.join("mine"), None).expect_err("it is there");
-    assert!(error.contains("mine is there already: name another folder with --path"), "{error}");
+    assert!(error.contains("mine exists already: name another folder with --path"), "{error}");
     let error = new("geo", dir.join("mine/geo"), None).expect_err("no folder");
-    assert!(error.contains("mine/geo cannot be written"), "{error}");
+    assert!(error.contains("cannot write ") && error.contains("mine/geo: "), "{error}");
     // A file in the middle cannot be written.
     let half = write_whole(&dir.join("half"), |part| {
         fs::write(part.join("first"), "")?;
@@ -80,39 +80,39 @@ fn what_is_there_is_left_alone_and_nothing_is_left_half_written() {
     });
     half.expect_err("there is no folder `no`");
     assert_eq!(files(&dir), [(dir.join("mine"), "precious".to_owned())]);
-    assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 1, "no hidden folder stays");
+    assert_eq!(fs::read_dir(&dir).expect("a folder").count(), 1, "a hidden folder was left");
     fs::remove_dir_all(dir).expect("our own folder");
 }
 
 #[test]
-fn names_that_cannot_be_are_refused_with_what_to_do() {
+fn invalid_name_is_refused_with_a_remedy() {
     let registry = crate::Program::new();
     let check = |name: &str| check_name(name, registry.registry());
     for name in ["geo", "my-geo", "k8s", "a"] {
         assert_eq!(check(name), Ok(()), "{name}");
     }
     let long = "x".repeat(41);
-    for (name, said) in [
+    for (name, expected) in [
         ("", "use lower-case letters"),
         ("Geo", "use lower-case letters"),
-        ("8geo", "a letter first"),
+        ("8geo", "starting with a letter"),
         ("geo-", "single hyphens"),
         ("a--b", "single hyphens"),
         ("a_b", "use lower-case letters"),
         ("../x", "use lower-case letters"),
         ("geö", "use lower-case letters"),
-        ("filter", "has a handler \"filter\" already"),
-        ("batch", "my-batch for example"),
-        ("core", "my-core for example"),
+        ("filter", "handler \"filter\" exists already"),
+        ("batch", "for example my-batch"),
+        ("core", "for example my-core"),
         (&long, "at most 40 characters"),
     ] {
         let error = check(name).expect_err(name);
-        assert!(error.contains(said), "{name}: {error}");
+        assert!(error.contains(expected), "{name}: {error}");
     }
 }
 
 #[test]
-fn no_name_becomes_a_type_that_the_crate_names_already() {
+fn every_type_name_in_the_templates_is_refused() {
     let taken: BTreeSet<String> = TAKEN.split_whitespace().map(camel_case).collect();
     let sources = FILES.iter().filter(|(path, _)| path.starts_with("src/"));
     let words = sources.flat_map(|(_, text)| {
@@ -125,9 +125,11 @@ fn no_name_becomes_a_type_that_the_crate_names_already() {
         word.starts_with(|c: char| c.is_ascii_uppercase())
             && word.contains(|c: char| c.is_ascii_lowercase())
     });
-    // These stand behind `::` only, or are the handler's own.
-    let apart = ["Uint", "Null", "Options", "Message"];
-    for name in types.filter(|name| !apart.contains(name)) {
+    // These appear only after `::`, or belong to the handler itself.
+    let exempt = ["Uint", "Null", "Options", "Message"];
+    let types: BTreeSet<&str> = types.filter(|name| !exempt.contains(name)).collect();
+    assert!(types.contains("Batch"), "{types:?}");
+    for name in types {
         assert!(taken.contains(name), "{name}");
     }
 }

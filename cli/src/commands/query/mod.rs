@@ -16,76 +16,80 @@ use crate::BAD_USAGE;
 use crate::say::say;
 use when::When;
 
-/// Ask a history that a `sqlite` handler keeps: what ran, opened, connected, in which container,
-/// and when
+/// Query the history that a `sqlite` handler writes: what ran, was opened or connected, when, and
+/// in which container
 ///
-/// All times are in UTC. A time is written as 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday,
-/// now, or -2h or '2h ago'. The history may be one that is being written.
+/// All times are in UTC. Write a time as 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday, now,
+/// -2h or '2h ago'. You can query a history while it is being written.
 #[derive(Args)]
 pub(crate) struct Query {
-    /// The database
+    /// Database file
     #[arg(long, default_value = DEFAULT_PATH, value_name = "FILE")]
     db: PathBuf,
-    /// Only containers that this pattern fits: web* for a name or an id, image:nginx*,
-    /// label:tier=front*, !web-test for all but those; may be repeated
+    /// Only containers that match this pattern: web* for a name or an id, image:nginx*, or
+    /// label:tier=front*; a pattern that starts with ! excludes containers; may be repeated
     #[arg(long, value_name = "GLOB")]
     container: Vec<String>,
-    /// Only events of this kind: process.exec, file.*, or network for all that begin so; may be
-    /// repeated
+    /// Only events of this kind: process.exec, file.*, or network for all kinds that start with
+    /// `network.`; may be repeated
     #[arg(long, value_name = "GLOB")]
     kind: Vec<String>,
-    /// Only what happened at this time or later
+    /// Only events at or after this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = when::parse)]
     since: Option<When>,
-    /// Only what happened before this time
+    /// Only events before this time
     #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = when::parse)]
     until: Option<When>,
-    /// Only what happened on this day: yesterday, today, 2026-11-23
-    #[arg(long, value_name = "DAY", conflicts_with_all = ["since", "until"], value_parser = when::parse_day)]
+    /// Only events on this day: yesterday, today or 2026-11-23
+    #[arg(
+        long,
+        value_name = "DAY",
+        conflicts_with_all = ["since", "until"],
+        value_parser = when::parse_day
+    )]
     on: Option<When>,
-    /// Only what this process did, by the host's number
+    /// Only events of the process with this pid, as the host numbers it
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Only what processes of this command name did
+    /// Only events of processes with this command name
     #[arg(long, value_name = "GLOB")]
     comm: Option<String>,
-    /// Only what is about this file, mount point or executable
+    /// Only events about this file, mount point or executable
     #[arg(long, value_name = "GLOB")]
     path: Option<String>,
-    /// Only what is attributed so
+    /// Only events with this attribution
     #[arg(long, value_enum, value_name = "STATE")]
     attribution: Option<State>,
-    /// Only the last so many events; with --count-by, the so many largest counts
+    /// Show only the last COUNT events; with --count-by, only the COUNT largest counts
     #[arg(long, value_name = "COUNT")]
     limit: Option<u64>,
-    /// Count events by these fields instead of showing them: container.name,kind or day, or any
-    /// field that an event has
+    /// Count events by these fields instead of listing them: for example container.name,kind; `day`
+    /// and any field of an event are possible
     #[arg(long, value_delimiter = ',', value_name = "FIELDS")]
     count_by: Vec<Group>,
-    /// A table for people, or JSON lines for programs: each event as it was printed when it
-    /// happened
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Aligned columns
+    /// Aligned columns for people
     #[default]
     Table,
-    /// One JSON object a line
+    /// One JSON object per line, for programs: each event as it was recorded
     Json,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum State {
-    /// A container of which id and name are known
+    /// In a container whose id and name were known
     Resolved,
-    /// A container of which only the id was known
+    /// In a container of which only the id was known
     Pending,
-    /// Some container or none
+    /// Not known whether in a container
     Unknown,
-    /// No container
+    /// Not in a container
     Host,
 }
 
@@ -100,7 +104,7 @@ impl State {
     }
 }
 
-/// An answer could not be given.
+/// Why a query failed.
 enum Failed {
     History(HistoryError),
     Output(io::Error),
@@ -173,7 +177,7 @@ impl Query {
         Ok(())
     }
 
-    /// Writes the events; whether there were any.
+    /// Writes the events, and returns whether there were any.
     fn events(
         &self,
         history: &History,
@@ -194,7 +198,7 @@ impl Query {
         Ok(count > 0)
     }
 
-    /// Writes the counts; whether there were any.
+    /// Writes the counts, and returns whether there were any.
     fn counts(
         &self,
         history: &History,
@@ -204,7 +208,7 @@ impl Query {
         let rows = history.count(asked, &self.count_by)?;
         for (at, group) in self.count_by.iter().enumerate() {
             if group.in_json() && !rows.is_empty() && rows.iter().all(|r| r.1[at] == Value::Null) {
-                say(format_args!("no event that was counted has a field `{group}`"));
+                say(format_args!("note: none of the counted events has a field `{group}`"));
             }
         }
         match self.format {

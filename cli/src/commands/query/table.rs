@@ -1,12 +1,12 @@
-//! Answers as tables for people. All text comes from traced programs and is made harmless.
+//! Results as tables for people. All text comes from traced programs, so control characters are
+//! escaped.
 
 use serde_json::Value as Json;
 use whalewatch_kit::Clock;
 use whalewatch_kit::text::{shell_word, visible};
 use whalewatch_sqlite::{Found, Group, Value};
 
-/// Titles and widths of the columns; those whose width is negative stand to the right. The last has
-/// none.
+/// Titles and widths of the columns. A negative width aligns to the right; 0 means no padding.
 const COLUMNS: [(&str, i8); 8] = [
     ("TIME (UTC)", 23),
     ("CONTAINER", 24),
@@ -18,9 +18,9 @@ const COLUMNS: [(&str, i8); 8] = [
     ("DETAIL", 0),
 ];
 
-/// What each event's detail leaves out: it stands in other columns, or is the same for all that a
-/// process does.
-const LEFT_OUT: [&str; 18] = [
+/// Fields that the DETAIL column omits: other columns show them, or they are the same for all
+/// events of a process.
+const OMITTED: [&str; 18] = [
     "time",
     "kind",
     "host",
@@ -41,7 +41,7 @@ const LEFT_OUT: [&str; 18] = [
     "process.args_truncated",
 ];
 
-/// Makes rows of events.
+/// Formats events as rows.
 #[derive(Debug)]
 pub(super) struct Table {
     clock: Clock,
@@ -57,7 +57,7 @@ impl Default for Table {
 }
 
 impl Table {
-    /// An event's row, the first with the titles before it.
+    /// Returns the row of an event. The first row is preceded by the titles.
     pub(super) fn row(&mut self, found: &Found<'_>) -> &[u8] {
         self.row.clear();
         if !self.titled {
@@ -89,7 +89,7 @@ impl Table {
         &self.row
     }
 
-    /// Puts what is in the cell into a column.
+    /// Moves the cell to the end of the row, padded to the column's width.
     fn put(&mut self, column: usize) {
         let (_, width) = COLUMNS[column];
         let pad = usize::from(width.unsigned_abs()).saturating_sub(characters(&self.cell));
@@ -112,13 +112,13 @@ impl Table {
     }
 }
 
-/// How many characters text in UTF-8 has.
+/// Counts the characters of UTF-8 text.
 fn characters(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
 
-/// Writes what stands for the container: its name; the start of its id and `?` where no name ever
-/// came; `-` for none; `?` where it could not be told.
+/// Writes the container: its name; or the start of its id and `?` if the name was never known; `-`
+/// for the host; `?` for unknown.
 fn container(out: &mut Vec<u8>, found: &Found<'_>) {
     match (found.container_name, found.container_id, found.attribution) {
         (Some(name), ..) => visible(out, name.as_bytes()),
@@ -132,7 +132,7 @@ fn container(out: &mut Vec<u8>, found: &Found<'_>) {
     }
 }
 
-/// Writes what else an event says: the command line, then the other fields by their names.
+/// Writes the command line, then the other fields with their names.
 fn detail(out: &mut Vec<u8>, line: &str) {
     let Ok(event) = serde_json::from_str::<Json>(line) else { return };
     let process = &event["process"];
@@ -157,9 +157,9 @@ fn words(out: &mut Vec<u8>, words: &[Json]) {
     }
 }
 
-/// Writes the fields below a path.
+/// Writes the fields below a path as `name=value`.
 fn fields(out: &mut Vec<u8>, path: &mut String, value: &Json) {
-    if LEFT_OUT.contains(&path.as_str()) || path == "process.executable.path" || value.is_null() {
+    if OMITTED.contains(&path.as_str()) || path == "process.executable.path" || value.is_null() {
         return;
     }
     if let Json::Object(inner) = value {
@@ -195,7 +195,7 @@ fn fields(out: &mut Vec<u8>, path: &mut String, value: &Json) {
     }
 }
 
-/// Counts as a table whose columns are as wide as what is in them.
+/// Formats counts as a table. Each column is as wide as its longest cell.
 pub(super) fn counts(groups: &[Group], rows: &[(u64, Vec<Value>)]) -> Vec<u8> {
     let titles = groups.iter().map(|group| group.name().to_uppercase().into_bytes());
     let mut lines = vec![[b"COUNT".to_vec()].into_iter().chain(titles).collect::<Vec<_>>()];
@@ -252,7 +252,12 @@ mod tests {
         parent_pid: Some(19901),
         uid: Some(0),
         comm: Some("sh"),
-        json: r#"{"time":"","kind":"process.exec","process":{"pid":1,"command_args":["sh","-c","a b"],"executable":{"path":"/bin/sh"},"exit":{"code":3}},"network":{"peer":{"port":443}},"list":["a","b c"],"container":{"id":"e"},"none":null}"#,
+        json: concat!(
+            r#"{"time":"","kind":"process.exec","process":{"pid":1,"#,
+            r#""command_args":["sh","-c","a b"],"executable":{"path":"/bin/sh"},"#,
+            r#""exit":{"code":3}},"network":{"peer":{"port":443}},"list":["a","b c"],"#,
+            r#""container":{"id":"e"},"none":null}"#,
+        ),
     };
 
     fn row(found: Found<'_>) -> String {
@@ -261,18 +266,20 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_their_titles() {
+    fn columns_are_aligned_with_their_titles() {
         let rows = String::from_utf8(Table::default().row(&FOUND).to_vec()).expect("UTF-8");
         let want = concat!(
-            "TIME (UTC)              CONTAINER                    PID    PPID  USER KIND            COMM            DETAIL\n",
-            "2026-11-23 13:46:20.171 web-1                      19920   19901     0 process.exec    sh              ",
+            "TIME (UTC)              CONTAINER                    PID    PPID  USER ",
+            "KIND            COMM            DETAIL\n",
+            "2026-11-23 13:46:20.171 web-1                      19920   19901     0 ",
+            "process.exec    sh              ",
             "sh -c 'a b' exit=3 network.peer.port=443 list=(a 'b c')\n",
         );
         assert_eq!(rows, want);
     }
 
     #[test]
-    fn the_container_column_tells_every_state_apart() {
+    fn container_column_distinguishes_all_states() {
         let shown = |found| row(found)[24..48].trim_end().to_owned();
         assert_eq!(shown(Found { container_name: None, ..FOUND }), "e0d4e0d4e0d4?");
         let none = Found { container_name: None, container_id: None, ..FOUND };
@@ -282,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_reaches_the_terminal_as_a_control() {
+    fn control_characters_are_escaped() {
         let json = r#"{"process":{"command_args":["\u001b[2J"]},"a\u001bb":"\u202e\n"}"#;
         let odd = Found { container_name: Some("\u{1b}[m"), comm: Some("\u{9b}"), json, ..FOUND };
         let row = row(odd);

@@ -1,4 +1,4 @@
-//! Times as people write them.
+//! Parsing of times such as `yesterday` or `2h ago`.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use whalewatch_core::{HumanDuration, Timestamp};
 
 const DAY: u64 = 24 * 60 * 60 * 1_000_000_000;
 
-/// A point in time, or one that depends on now.
+/// A point in time, absolute or relative to now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum When {
     At(Timestamp),
-    /// So long before now.
+    /// A duration before now.
     Ago(Duration),
-    /// The start of the day so many days before today, in UTC.
+    /// The start of the day this number of days before today, in UTC.
     Day(u64),
 }
 
 impl When {
-    /// The point; for a day its start.
+    /// Returns the point in time; for a day, its start.
     pub(super) fn start(self, now: Timestamp) -> Timestamp {
         match self {
             Self::At(at) => at,
@@ -34,13 +34,13 @@ impl When {
         }
     }
 
-    /// The start of the next day.
+    /// Returns the start of the next day.
     pub(super) fn end_of_day(self, now: Timestamp) -> Timestamp {
         Timestamp(self.start(now).as_nanos().saturating_add(DAY))
     }
 }
 
-/// For clap: a time.
+/// Parses a time for clap.
 pub(super) fn parse(text: &str) -> Result<When, String> {
     let trimmed = text.trim();
     let ago = trimmed.strip_prefix('-').or_else(|| trimmed.strip_suffix("ago"));
@@ -52,28 +52,29 @@ pub(super) fn parse(text: &str) -> Result<When, String> {
     }
     day(trimmed).or_else(|| point(trimmed)).ok_or_else(|| {
         format!(
-            "{text:?} is no time: write 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday, now, -2h or '2h ago'"
+            "{text:?} is not a time: write 2026-11-23T13:46:20Z, 2026-11-23, today, yesterday, \
+             now, -2h or '2h ago'"
         )
     })
 }
 
-/// For clap: a day.
+/// Parses a day for clap.
 pub(super) fn parse_day(text: &str) -> Result<When, String> {
     day(text.trim())
-        .ok_or_else(|| format!("{text:?} is no day: write yesterday, today or 2026-11-23"))
+        .ok_or_else(|| format!("{text:?} is not a day: write yesterday, today or 2026-11-23"))
 }
 
 fn day(text: &str) -> Option<When> {
     match text {
         "today" => Some(When::Day(0)),
         "yesterday" => Some(When::Day(1)),
-        // Parsing a date leaves a time of day that stands behind it out.
+        // The date parser would ignore a time of day after the date.
         _ if text.contains(['T', 't', ' ', ':']) => None,
         _ => utc(text.parse::<Date>().ok()?.at(0, 0, 0, 0)),
     }
 }
 
-/// A time with its offset, or without for UTC.
+/// Parses a time with an offset, or without one for UTC.
 fn point(text: &str) -> Option<When> {
     match text.parse::<jiff::Timestamp>() {
         Ok(at) => since_epoch(at),
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_as_people_write_them() {
+    fn times_are_parsed() {
         for (text, want) in [
             ("now", 1_795_441_580),
             ("2026-11-23T13:46:20Z", 1_795_441_580),
@@ -122,17 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_told_with_what_is() {
+    fn invalid_time_is_refused_with_examples() {
         for text in ["", "soon", "2026-13-01", "2026-11-23T25:00Z", "1969-12-31", "2h", "12:00"] {
             let error = parse(text).expect_err(text);
-            assert!(error.contains("is no time: write 2026-11-23T13:46:20Z"), "{text}: {error}");
+            assert!(error.contains("is not a time: write 2026-11-23T13:46:20Z"), "{text}: {error}");
         }
         assert!(parse("-soon").expect_err("no duration").contains("is not a duration"));
         assert!(parse_day("2h ago").expect_err("no day").contains("write yesterday, today"));
     }
 
     #[test]
-    fn a_day_ends_where_the_next_begins() {
+    fn day_ends_where_the_next_one_starts() {
         let yesterday = parse_day("yesterday").expect("a day");
         assert_eq!(yesterday.end_of_day(NOW), parse("today").expect("a day").start(NOW));
     }

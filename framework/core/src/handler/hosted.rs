@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::{ChainContext, ChainId, Context, Handler, HandlerError, Setup};
 use crate::batch::Batch;
+use crate::error::with_causes;
 use crate::stats::HandlerCounters;
 
 /// Why a call of a handler failed.
@@ -29,15 +30,7 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Error(error) => {
-                write!(f, "{error}")?;
-                let mut cause = std::error::Error::source(error);
-                while let Some(error) = cause {
-                    write!(f, ": {error}")?;
-                    cause = error.source();
-                }
-                Ok(())
-            }
+            Self::Error(error) => f.write_str(&with_causes(error)),
             Self::Panicked(message) => write!(f, "panicked: {message}"),
         }
     }

@@ -1,5 +1,5 @@
-//! What options a type has, read from its options struct: for `whalewatch list`, the reference, and
-//! checks.
+//! The options of a type, read from the schema of its options struct: for `whalewatch list`, the
+//! reference, and the check for unknown options.
 
 use schemars::generate::SchemaSettings;
 use serde::Serialize;
@@ -9,22 +9,20 @@ use whalewatch_core::Options;
 /// An option of a tracker or handler type.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OptionInfo {
-    /// Its key; dotted where tables are nested, with `[]` where there is a list of them:
-    /// `metrics[].name`.
+    /// The key. Nested tables are dotted, and `[]` marks a list of tables: `metrics[].name`.
     pub name: String,
-    /// Its type, in a word or two.
+    /// The type, in a few words.
     #[serde(rename = "type")]
     pub ty: String,
-    /// The value that it has when it is left out; none if it has to be there, or if leaving it out
-    /// means that there is none.
+    /// The default value. `None` if the option is required, or unset by default.
     pub default: Option<Value>,
-    /// Whether it has to be there.
+    /// Whether the option is required.
     pub required: bool,
-    /// What it means.
+    /// The meaning of the option.
     pub about: String,
 }
 
-/// The options of an options struct, in the order of its fields.
+/// Returns the options of an options struct, in the order of its fields.
 pub(crate) fn describe<O: Options>() -> Vec<OptionInfo> {
     let generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.inline_subschemas = true)
@@ -58,14 +56,14 @@ fn collect(schema: &Value, prefix: &str, options: &mut Vec<OptionInfo>) {
             about: about.and_then(Value::as_str).unwrap_or("").replace('\n', " "),
             name,
         });
-        // A list of tables is followed by what stands in each of them.
+        // A list of tables is followed by the options in each table.
         if let Some(items) = inner.get("items") {
             collect(items, &list, options);
         }
     }
 }
 
-/// An option that may be absent is "this or null" to the schema.
+/// Returns the schema without the alternative `null`, which stands for an absent option.
 fn without_null(schema: &Value) -> &Value {
     let is_null = |s: &&Value| s.get("type").and_then(Value::as_str) != Some("null");
     let any = schema.get("anyOf").and_then(Value::as_array);
@@ -99,7 +97,7 @@ fn type_word(ty: Option<&Value>) -> &str {
     word.unwrap_or("any")
 }
 
-/// The words that the option can be, if it is one of several.
+/// Returns the allowed words, if the option is an enumeration.
 fn choices(schema: &Value) -> Option<Vec<&str>> {
     if let Some(words) = schema.get("enum").and_then(Value::as_array) {
         return Some(words.iter().filter_map(Value::as_str).collect());
@@ -139,7 +137,7 @@ mod tests {
     enum Format {
         #[default]
         Json,
-        /// With a text of its own.
+        /// A variant with a description.
         Table,
     }
 
@@ -170,8 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn options_are_read_from_the_struct() {
-        let told: Vec<String> = describe::<Example>()
+    fn options_are_described_in_order() {
+        let described: Vec<String> = describe::<Example>()
             .into_iter()
             .map(|o| {
                 let default = o.default.map_or(String::from("-"), |d| d.to_string());
@@ -179,7 +177,7 @@ mod tests {
             })
             .collect();
         assert_eq!(
-            told,
+            described,
             [
                 "when | string | - | true | What to keep.",
                 "format | \"json\" | \"table\" | \"json\" | false | ",

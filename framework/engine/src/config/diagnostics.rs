@@ -1,4 +1,4 @@
-//! Mistakes in a configuration, and how they are shown.
+//! Mistakes in a configuration, and their display.
 
 use std::fmt;
 
@@ -7,11 +7,11 @@ use super::Span;
 /// One mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// Where it stands, in bytes.
+    /// The range of the text that it is about, in bytes.
     pub span: Span,
     /// What is wrong.
     pub message: String,
-    /// What was expected, or how to mend it.
+    /// What was expected, or how to fix it.
     pub hint: Option<String>,
 }
 
@@ -47,7 +47,8 @@ impl Diagnostics {
         Self { file: file.to_owned(), text: text.to_owned(), found }
     }
 
-    /// Each mistake with its line and column, both from 1; columns count characters.
+    /// Returns the mistakes, each with its line and column. Both start at 1; columns count
+    /// characters.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (usize, usize, &Diagnostic)> {
         self.found.iter().map(|diagnostic| {
             let (line, column) = position(&self.text, diagnostic.span.start);
@@ -90,22 +91,22 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// How many characters to mark: the span, but not beyond its first line.
+/// Returns how many characters to mark: the span, up to the end of its first line.
 fn underline(text: &str, span: &Span, line: &str, column: usize) -> usize {
     let marked = text.get(span.clone()).unwrap_or("").lines().next().unwrap_or("");
     let rest = line.chars().count().saturating_sub(column - 1);
     marked.chars().count().min(rest).max(1)
 }
 
-/// Characters of a line that are shown before and behind the place of a mistake.
+/// Number of characters that are shown before and after the start of a mark.
 const AROUND: usize = 60;
 
-/// The part of a line around a mark: what is shown, and where and how wide the mark is in it.
+/// Returns the part of a line around a mark, and the mark's position and width in it.
 fn window(line: &str, mark: usize, width: usize) -> (String, usize, usize) {
     let skip = mark.saturating_sub(AROUND);
     let mut shown = String::from(if skip > 0 { "…" } else { "" });
     let before = mark - skip + usize::from(skip > 0);
-    // One column each, so that the mark stands below its place.
+    // Each character takes one column, so that the mark is below its place.
     let visible = |c: char| match c {
         '\t' => ' ',
         c if c.is_control() => '·',
@@ -119,18 +120,19 @@ fn window(line: &str, mark: usize, width: usize) -> (String, usize, usize) {
     (shown, before, width.min(AROUND))
 }
 
-/// Text that may quote the file, made harmless for a terminal, and not longer than anyone reads.
+/// Escapes control characters, since the text may quote the file, and shortens it to 1000
+/// characters.
 fn plain(text: &str) -> String {
-    const MOST: usize = 1000;
+    const MAX_CHARS: usize = 1000;
     let mut plain = String::new();
-    for c in text.chars().take(MOST) {
+    for c in text.chars().take(MAX_CHARS) {
         if c.is_control() {
             plain.extend(c.escape_default());
         } else {
             plain.push(c);
         }
     }
-    if text.chars().nth(MOST).is_some() {
+    if text.chars().nth(MAX_CHARS).is_some() {
         plain.push('…');
     }
     plain
@@ -141,18 +143,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mistake_is_shown_with_its_line_and_a_mark_below_its_place() {
+    fn mistake_is_shown_with_its_line_and_a_mark() {
         let text = "a = 1\nname = \"ö\" # x\n";
         let found = vec![Diagnostic::new(13..17, "no such name").hint("did you mean \"o\"?")];
         let shown = Diagnostics::new("f.toml", text, found).to_string();
         assert_eq!(
             shown,
-            "error: f.toml:2:8: no such name\n  2 | name = \"ö\" # x\n    |        ^^^\n  hint: did you mean \"o\"?\n1 mistake in f.toml"
+            "error: f.toml:2:8: no such name\n\
+             \x20 2 | name = \"ö\" # x\n\
+             \x20   |        ^^^\n\
+             \x20 hint: did you mean \"o\"?\n\
+             1 mistake in f.toml"
         );
     }
 
     #[test]
-    fn places_at_and_past_the_end_of_the_text_are_shown_too() {
+    fn span_at_or_past_the_end_of_the_text_is_shown() {
         let shown =
             |span| Diagnostics::new("f", "a\nb", vec![Diagnostic::new(span, "m")]).to_string();
         assert!(shown(3..3).starts_with("error: f:2:2: m"), "{}", shown(3..3));
@@ -160,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_long_line_only_what_is_around_the_mark_is_shown() {
+    fn long_line_is_cut_around_the_mark() {
         let text = format!("x = '{}' y", "a".repeat(70_000));
         let at = text.len() - 1;
         let shown =
@@ -173,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn no_escape_of_a_file_reaches_the_terminal() {
+    fn control_characters_are_escaped() {
         let text = "a = \u{1b}]0;pwned\u{7}";
         let found = vec![Diagnostic::new(4..5, "no \"\u{1b}\" here").hint("\u{7}")];
         let shown = Diagnostics::new("f", text, found).to_string();

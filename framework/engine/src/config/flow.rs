@@ -1,5 +1,5 @@
-//! What flows where: whether each handler can take it, and which trackers handlers need beyond
-//! those that chains name.
+//! The flow of events: whether each handler accepts what it receives, and which trackers handlers
+//! need in addition to those in chains.
 
 use whalewatch_core::{Accepts, Schema};
 
@@ -7,20 +7,19 @@ use super::Diagnostic;
 use super::options::Position;
 use super::parts::{ChainPart, Reader};
 
-/// Checks every chain; adds the trackers that handlers need. Says for each tracker which handlers
-/// it is fed to.
+/// Checks every chain, and adds the trackers that handlers need. Returns for each tracker the
+/// handlers that need it.
 pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<usize>> {
-    // What comes to a handler from all chains that it stands in: its options are checked against
-    // that.
+    // The options of a handler are checked against its input from all its chains.
     let mut inputs: Vec<Vec<Schema>> = reader.handlers.iter().map(|_| Vec::new()).collect();
-    for chain in chains.iter().filter(|chain| chain.whole) {
+    for chain in chains.iter().filter(|chain| chain.resolved) {
         check_chain(reader, chain, &mut inputs);
     }
     for (handler, input) in inputs.iter().enumerate() {
         let part = &reader.handlers[handler];
         let Some(configured) = &part.configured else { continue };
-        // Where it stands in broken chains only, nothing is known of its input, and it checks what
-        // needs none.
+        // For a handler whose chains all have unknown names, the input is empty, and it checks only
+        // what does not depend on the input.
         let problems = configured.check(input).into_iter().map(|p| (Position::Option, p)).collect();
         let (name, values) = (part.name.clone(), part.values.clone());
         reader.report("handler", &name, &values, problems);
@@ -30,15 +29,15 @@ pub(super) fn check(reader: &mut Reader<'_>, chains: &[ChainPart]) -> Vec<Vec<us
             configured.set_input(input);
         }
     }
-    refuse_unheard(reader);
+    refuse_without_directory(reader);
     needs(reader)
 }
 
-/// A tracker that must hear who lives in which cgroup needs somebody who publishes that.
-fn refuse_unheard(reader: &mut Reader<'_>) {
+/// Refuses trackers that need the directory of containers if no handler publishes it.
+fn refuse_without_directory(reader: &mut Reader<'_>) {
     let registry = reader.registry;
     let publishes =
-        |kind: &str| registry.handlers.get(kind).is_some_and(|h| h.properties().publishes);
+        |name: &str| registry.handlers.get(name).is_some_and(|h| h.properties().publishes);
     if reader.handlers.iter().any(|part| publishes(&part.type_name)) {
         return;
     }
@@ -48,21 +47,22 @@ fn refuse_unheard(reader: &mut Reader<'_>) {
         .filter(|(_, h)| h.properties().publishes)
         .map(|(name, _)| &**name)
         .collect();
-    let unheard: Vec<Diagnostic> = reader
+    let refused: Vec<Diagnostic> = reader
         .trackers
         .iter()
         .filter(|part| part.configured.as_ref().is_some_and(|tracker| tracker.needs_directory()))
         .map(|part| {
             let span = part.values.get("scope").cloned().unwrap_or_else(|| part.span.clone());
             let message = format!(
-                "tracker \"{}\" is told to watch some containers only, but no chain has a part that knows containers",
+                "tracker \"{}\" watches some containers only, but no chain has a handler that \
+                 identifies them",
                 part.name
             );
-            let hint = format!("put one into a chain's \"through\": {}", publishers.join(", "));
+            let hint = format!("add one to a chain's \"through\": {}", publishers.join(", "));
             Diagnostic::new(span, message).hint(hint)
         })
         .collect();
-    reader.found.extend(unheard);
+    reader.found.extend(refused);
 }
 
 fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Schema>]) {
@@ -84,19 +84,19 @@ fn check_chain(reader: &mut Reader<'_>, chain: &ChainPart, inputs: &mut [Vec<Sch
         let mut wrong = Vec::new();
         if let Accepts::Only(names) = properties.accepts {
             for schema in flowing.iter().filter(|schema| !names.contains(&schema.base_name())) {
-                let message = format!("handler \"{name}\" cannot take {} events", schema.name);
-                let hint = format!("it takes {} events only", names.join(", "));
+                let message = format!("handler \"{name}\" does not accept {} events", schema.name);
+                let hint = format!("it accepts only {} events", names.join(", "));
                 wrong.push(Diagnostic::new(at.clone(), message).hint(hint));
             }
         }
         if !properties.passes_on && !last {
             let message =
-                format!("handler \"{name}\" passes nothing on, so nothing can stand behind it");
+                format!("handler \"{name}\" does not pass events on, so no handler can follow it");
             wrong
                 .push(Diagnostic::new(at.clone(), message).hint("move it to the end of the chain"));
         }
         if !properties.output && last {
-            let message = format!("the chain ends with \"{name}\", which only passes events on");
+            let message = format!("the chain ends with \"{name}\", which is not an output");
             let outputs = registry.handlers.iter().filter(|(_, h)| h.properties().output);
             let outputs = outputs.map(|(name, _)| &**name).collect::<Vec<_>>().join(", ");
             wrong.push(
@@ -133,12 +133,15 @@ fn needs(reader: &mut Reader<'_>) -> Vec<Vec<usize>> {
         let observed = part.configured.as_ref().map(|h| h.properties().observed);
         for &type_name in observed.unwrap_or_default() {
             if !reader.registry.trackers.contains_key(type_name) {
-                let message = format!("handler \"{name}\" needs the tracker type \"{type_name}\"");
-                reader.wrong(span.clone(), message).hint =
-                    Some(String::from("this program has no such type: register it"));
+                let message = format!(
+                    "handler \"{name}\" needs the tracker type \"{type_name}\", which this program \
+                     does not have"
+                );
+                reader.report_at(span.clone(), message).hint =
+                    Some(String::from("register the type in the program"));
                 continue;
             }
-            // One with options set may leave out what the handler needs.
+            // A tracker whose options exclude events may exclude what the handler needs.
             let fits = |part: &super::parts::TrackerPart| {
                 let whole = part.plain || part.configured.as_ref().is_some_and(|t| t.whole());
                 whole && part.type_name == type_name

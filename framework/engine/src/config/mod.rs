@@ -1,4 +1,4 @@
-//! The configuration: a TOML text read against a [`Registry`] into a [`Plan`].
+//! The configuration: reads a TOML text into a [`Plan`], with the types of a [`Registry`].
 
 pub(crate) mod describe;
 mod diagnostics;
@@ -6,7 +6,7 @@ mod flow;
 mod names;
 pub(crate) mod options;
 mod parts;
-mod tests;
+mod scenarios;
 
 use std::ops::Range;
 
@@ -21,7 +21,7 @@ use crate::registry::Registry;
 /// `file` is the name that mistakes are reported with.
 ///
 /// # Errors
-/// Every mistake found, with line, column and how to mend it.
+/// Returns every mistake, with its line and column and how to fix it.
 pub fn validate(registry: &Registry, file: &str, text: &str) -> Result<Plan, Diagnostics> {
     let mut found = Vec::new();
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -37,5 +37,5 @@ pub fn validate(registry: &Registry, file: &str, text: &str) -> Result<Plan, Dia
     Err(Diagnostics::new(file, text, found))
 }
 
-/// Where something stands in the text, in bytes.
+/// A range of the text, in bytes.
 pub(crate) type Span = Range<usize>;

@@ -1,6 +1,6 @@
-//! The nearest name to one that is not known.
+//! Suggestions for unknown names.
 
-/// `did you mean "x"?` if a known name is near, else the known names.
+/// Returns `did you mean "x"?` if a known name is similar, or else lists the known names.
 pub(crate) fn suggest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let known: Vec<&str> = known.into_iter().collect();
     let nearest = known
@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_near_name_is_suggested_and_else_all_are_told() {
+    fn similar_name_is_suggested_or_all_are_listed() {
         let known = ["stdout", "filter"];
         assert_eq!(suggest("stduot", known).unwrap(), "did you mean \"stdout\"?");
         assert_eq!(suggest("kafka", known).unwrap(), "known: stdout, filter");

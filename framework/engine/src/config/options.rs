@@ -1,4 +1,4 @@
-//! Reads the options of one part from its table, and finds every mistake in it at once.
+//! Reads the options of one part from its table, and finds every mistake in them at once.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
@@ -8,14 +8,14 @@ use super::Span;
 use super::describe::{OptionInfo, describe};
 use super::names::suggest;
 
-/// A part's table without the keys that are not its options (`type`).
+/// The table of a part, without the keys that are not options (`type`).
 pub(crate) struct OptionTable<'i> {
     pub(crate) table: DeTable<'i>,
     pub(crate) span: Span,
 }
 
 impl OptionTable<'_> {
-    /// Takes the options of these names out into a table of their own.
+    /// Moves the options with these names to a separate table.
     pub(crate) fn split(&mut self, keys: &[&str]) -> Self {
         let mut table = DeTable::new();
         let taken: Vec<_> = self
@@ -33,19 +33,19 @@ impl OptionTable<'_> {
     }
 }
 
-/// What a problem is about.
+/// Where a problem is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
-    /// A place in the text.
+    /// At a place in the text.
     At(Span),
-    /// The option that the problem names, wherever it stands.
+    /// At the option that the problem names.
     Option,
 }
 
-/// Reads options. `None` if there are mistakes; they are in `problems` then.
+/// Reads options. Adds mistakes to `problems`, and returns `None` if there are any.
 ///
-/// Serde stops at the first mistake, so each time it does, the option it stopped at is taken out
-/// and reading goes on.
+/// Serde stops at the first mistake. To find them all, the offending option is removed and the rest
+/// is read again.
 pub(crate) fn read<O: Options>(
     table: OptionTable<'_>,
     problems: &mut Vec<(Position, Problem)>,
@@ -111,8 +111,8 @@ fn refuse_unknown(
     }
 }
 
-/// A mistake that lies with no single option: one that is missing, unless it was taken out for a
-/// mistake of its own.
+/// Reports a mistake that is not at an existing option. An option that is missing only because it
+/// was removed for a mistake is not reported again.
 fn report_missing(
     message: &str,
     known: &[OptionInfo],
@@ -134,12 +134,12 @@ fn report_missing(
     }
 }
 
-/// Serde's words, without its quoting of names.
+/// Replaces the backticks of Serde's messages by quotation marks.
 fn tidy(message: &str) -> String {
     message.trim_end().replace('`', "\"")
 }
 
-/// For "unknown variant `jsn`, expected `json` or `table`": the nearest of what was expected.
+/// Returns a suggestion for messages such as "unknown variant `jsn`, expected `json` or `table`".
 fn choice(message: &str) -> Option<String> {
     let (unknown, expected) =
         message.strip_prefix("unknown variant ")?.split_once(", expected ")?;

@@ -7,55 +7,56 @@ use toml::de::{DeTable, DeValue};
 use whalewatch_core::Problem;
 
 use super::options::{OptionTable, Position, read};
-use super::{Diagnostic, Span, flow, tests};
+use super::{Diagnostic, Span, flow, scenarios};
 use crate::config::names::suggest;
 use crate::plan::{Plan, PlannedChain, PlannedHandler, PlannedTest, PlannedTracker};
 use crate::queue::QueueOptions;
 use crate::registry::{ConfiguredHandler, ConfiguredTracker, Registry};
 
-/// A part that was declared, or that a chain names by its type alone.
+/// A part that the text declares, or that a chain names by its type alone.
 pub(super) struct Part<C> {
     pub(super) name: String,
     pub(super) type_name: String,
-    /// Where its name stands.
+    /// The place of the name.
     pub(super) span: Span,
-    /// `None` if its options have mistakes.
+    /// `None` if the options have mistakes.
     pub(super) configured: Option<C>,
-    /// Its queue, if it is a handler.
+    /// Options of the queue; unused for a tracker.
     pub(super) queue: QueueOptions,
-    /// Whether it has no options set, so that it does all that its type can do.
+    /// Whether no option is set.
     pub(super) plain: bool,
+    /// Whether a chain names the part.
     pub(super) used: bool,
-    /// Where each option's value stands.
+    /// The place of each option's value, by dotted name.
     pub(super) values: BTreeMap<String, Span>,
 }
 
 pub(super) type TrackerPart = Part<Box<dyn ConfiguredTracker>>;
 pub(super) type HandlerPart = Part<Box<dyn ConfiguredHandler>>;
 
-/// A chain as it stands in the text, with its names resolved.
+/// A chain of the text, with its names resolved.
 pub(super) struct ChainPart {
     pub(super) name: String,
     pub(super) span: Span,
     pub(super) from: Vec<usize>,
     pub(super) through: Vec<(usize, Span)>,
-    /// Whether every name was found; if not, what flows where cannot be told.
-    pub(super) whole: bool,
+    /// Whether every name was found. If not, the flow of events cannot be checked.
+    pub(super) resolved: bool,
 }
 
-/// All parts while they are being read.
+/// The parts that have been read so far.
 pub(super) struct Reader<'a> {
     pub(super) registry: &'a Registry,
     pub(super) text: &'a str,
     pub(super) trackers: Vec<TrackerPart>,
     pub(super) handlers: Vec<HandlerPart>,
-    /// Names of parts that are declared, but so wrong that they could not be kept: that is said
-    /// once, where they stand.
+    /// Names of parts that are declared but could not be kept. Their mistake is reported once, at
+    /// the declaration, and not again where a chain names them.
     broken: Vec<String>,
     pub(super) found: &'a mut Vec<Diagnostic>,
 }
 
-/// Reads a document. Mistakes are added to `found`; if there are none, there is a plan.
+/// Reads a document. Adds mistakes to `found`. The plan is complete only if there are none.
 pub(super) fn read_document(
     registry: &Registry,
     text: &str,
@@ -86,13 +87,14 @@ pub(super) fn read_document(
         }
     }
     let chains = reader.chains(chains.as_ref());
-    let tests = tests.map(|value| tests::read(&mut reader, &value, &chains)).unwrap_or_default();
+    let tests = tests.map(|value| scenarios::read(&mut reader, &value, &chains));
+    let tests = tests.unwrap_or_default();
     reader.refuse_unused();
     let needs = flow::check(&mut reader, &chains);
     plan(reader, chains, &needs, tests)
 }
 
-/// `needs`: for each tracker, the handlers it is to be fed to.
+/// Makes the plan. `needs` has for each tracker the handlers that need it.
 fn plan(
     reader: Reader<'_>,
     chains: Vec<ChainPart>,
@@ -128,7 +130,8 @@ fn plan(
 }
 
 impl Reader<'_> {
-    pub(super) fn wrong(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
+    /// Adds a mistake, and returns it so that a hint can be set.
+    pub(super) fn report_at(&mut self, span: Span, message: impl Into<String>) -> &mut Diagnostic {
         self.found.push(Diagnostic::new(span, message));
         let last = self.found.len() - 1;
         &mut self.found[last]
@@ -141,7 +144,7 @@ impl Reader<'_> {
         part: fn(&mut Self, &str, Span, Spanned<DeValue<'i>>, Option<&str>),
     ) {
         let Some(table) = value.get_ref().as_table() else {
-            self.wrong(value.span(), "expected a table with one table for each part");
+            self.report_at(value.span(), "expected a table with one table per part");
             return;
         };
         for (key, value) in table {
@@ -187,7 +190,7 @@ impl Reader<'_> {
         type_name: Option<&str>,
     ) {
         if self.handlers.iter().any(|part| part.name == name) {
-            self.wrong(span, format!("handler \"{name}\" is declared twice"))
+            self.report_at(span, format!("handler \"{name}\" is declared twice"))
                 .hint
                 .replace(format!("use either [{name}] or [handlers.{name}]"));
             return;
@@ -217,8 +220,7 @@ impl Reader<'_> {
         });
     }
 
-    /// Reads what all parts have: a table with a known `type`. Types that a program lacks are
-    /// reported.
+    /// Reads what all parts have in common: a table with a known `type`.
     fn head<'i, 'k>(
         &mut self,
         what: &str,
@@ -230,9 +232,9 @@ impl Reader<'_> {
     ) -> Option<Head<'i>> {
         let at = value.span();
         let DeValue::Table(mut table) = value.into_inner() else {
-            self.wrong(at, format!("{what} \"{name}\" has to be a table"))
+            self.report_at(at, format!("{what} \"{name}\" must be a table"))
                 .hint
-                .replace(format!("[{what}s.{name}] and below it type = \"…\""));
+                .replace(format!("write [{what}s.{name}], and type = \"…\" below it"));
             return None;
         };
         let type_name = match type_name {
@@ -240,18 +242,18 @@ impl Reader<'_> {
             None => {
                 let Some(given) = table.remove("type") else {
                     let list = known.collect::<Vec<_>>().join(", ");
-                    self.wrong(span.clone(), format!("{what} \"{name}\" has no type"))
+                    self.report_at(span.clone(), format!("{what} \"{name}\" has no type"))
                         .hint
                         .replace(format!("add type = \"…\"; known: {list}"));
                     return None;
                 };
                 let Some(text) = given.get_ref().as_str() else {
-                    self.wrong(given.span(), "type has to be a string");
+                    self.report_at(given.span(), "type must be a string");
                     return None;
                 };
                 if !known.clone().any(|k| k == text) {
                     let hint = suggest(text, known);
-                    let unknown = format!("unknown type of {what} \"{text}\"");
+                    let unknown = format!("unknown {what} type \"{text}\"");
                     self.found.push(Diagnostic::new(given.span(), unknown).maybe_hint(hint));
                     return None;
                 }
@@ -263,7 +265,7 @@ impl Reader<'_> {
         Some(Head { type_name, values, options: OptionTable { table, span: span.clone() } })
     }
 
-    /// Adds problems with a part's options to the mistakes.
+    /// Adds the problems of a part's options to the mistakes.
     pub(super) fn report(
         &mut self,
         what: &str,
@@ -289,7 +291,8 @@ impl Reader<'_> {
         }
     }
 
-    /// Where a problem stands: its option's value, and where it says so, a place within its text.
+    /// Returns the place of a problem: the value of its option, or a position within that text if
+    /// the problem has an offset.
     fn place(&self, values: &BTreeMap<String, Span>, problem: &Problem) -> Span {
         let span = outward(&problem.key).find_map(|key| values.get(key)).cloned().unwrap_or(0..0);
         let Some(offset) = problem.offset else { return span };
@@ -302,20 +305,24 @@ impl Reader<'_> {
 
     fn chains(&mut self, value: Option<&Spanned<DeValue<'_>>>) -> Vec<ChainPart> {
         let Some(value) = value else {
-            self.wrong(0..0, "there is no chain").hint.replace(String::from(
-                "add [[chains]] and below it from = [\"process\"] and through = [\"container\", \"stdout\"]",
+            self.report_at(0..0, "no chain is defined").hint.replace(String::from(
+                "add [[chains]], and below it from = [\"process\"] and through = [\"container\", \
+                 \"stdout\"]",
             ));
             return Vec::new();
         };
         let Some(list) = value.get_ref().as_array() else {
-            self.wrong(value.span(), "chains has to be a list of tables: write [[chains]]");
+            self.report_at(value.span(), "chains must be a list of tables: write [[chains]]");
             return Vec::new();
         };
         let mut chains: Vec<ChainPart> = Vec::new();
         for (index, value) in list.iter().enumerate() {
             let Some(chain) = self.chain(index, value) else { continue };
             if chains.iter().any(|other| other.name == chain.name) {
-                self.wrong(chain.span.clone(), format!("two chains are called \"{}\"", chain.name));
+                self.report_at(
+                    chain.span.clone(),
+                    format!("two chains are called \"{}\"", chain.name),
+                );
             }
             chains.push(chain);
         }
@@ -324,7 +331,7 @@ impl Reader<'_> {
 
     fn chain(&mut self, index: usize, value: &Spanned<DeValue<'_>>) -> Option<ChainPart> {
         let Some(table) = value.get_ref().as_table() else {
-            self.wrong(value.span(), "a chain has to be a table: write [[chains]]");
+            self.report_at(value.span(), "a chain must be a table: write [[chains]]");
             return None;
         };
         for key in table.keys() {
@@ -338,33 +345,33 @@ impl Reader<'_> {
         let name = table.get("name").and_then(|name| name.get_ref().as_str());
         let name = name.map_or_else(|| format!("{}", index + 1), str::to_owned);
         let span = value.span();
-        let (mut from, mut whole) = (Vec::new(), true);
+        let (mut from, mut resolved) = (Vec::new(), true);
         for (tracker, at) in self.names(table, &span, "from") {
             match self.find_tracker(&tracker, &at) {
                 Some(found) if from.contains(&found) => {
-                    self.wrong(at, format!("tracker \"{tracker}\" stands twice in this chain"));
+                    self.report_at(at, format!("tracker \"{tracker}\" is in this chain already"));
                 }
                 Some(found) => from.push(found),
-                None => whole = false,
+                None => resolved = false,
             }
         }
         let mut through: Vec<(usize, Span)> = Vec::new();
         for (handler, at) in self.names(table, &span, "through") {
             match self.find_handler(&handler, &at) {
                 Some(found) if through.iter().any(|(other, _)| *other == found) => {
-                    self.wrong(at, format!("handler \"{handler}\" stands twice in this chain"));
+                    self.report_at(at, format!("handler \"{handler}\" is in this chain already"));
                 }
                 Some(found) => through.push((found, at)),
-                None => whole = false,
+                None => resolved = false,
             }
         }
-        Some(ChainPart { name, span, from, through, whole })
+        Some(ChainPart { name, span, from, through, resolved })
     }
 
-    /// The names in a chain's list.
+    /// Returns the names in a list of a chain.
     fn names(&mut self, table: &DeTable<'_>, chain: &Span, key: &str) -> Vec<(String, Span)> {
         let Some(value) = table.get(key) else {
-            self.wrong(chain.clone(), format!("a chain needs \"{key}\", a list of names"));
+            self.report_at(chain.clone(), format!("a chain needs \"{key}\", a list of names"));
             return Vec::new();
         };
         let list = value.get_ref().as_array();
@@ -376,17 +383,17 @@ impl Reader<'_> {
         match names {
             Some(names) if !names.is_empty() => names,
             Some(_) => {
-                self.wrong(value.span(), format!("\"{key}\" is empty: name at least one"));
+                self.report_at(value.span(), format!("\"{key}\" is empty: name at least one"));
                 Vec::new()
             }
             None => {
-                self.wrong(value.span(), format!("\"{key}\" has to be a list of names"));
+                self.report_at(value.span(), format!("\"{key}\" must be a list of names"));
                 Vec::new()
             }
         }
     }
 
-    /// A declared tracker, or a type by its own name with default options.
+    /// Returns the index of a declared tracker, or adds one if the name is that of a type.
     fn find_tracker(&mut self, name: &str, at: &Span) -> Option<usize> {
         if let Some(i) = self.trackers.iter().position(|part| part.name == name) {
             self.trackers[i].used = true;
@@ -419,7 +426,7 @@ impl Reader<'_> {
         Some(before)
     }
 
-    /// A declared handler, or a type by its own name with default options.
+    /// Returns the index of a declared handler, or adds one if the name is that of a type.
     fn find_handler(&mut self, name: &str, at: &Span) -> Option<usize> {
         if let Some(i) = self.handlers.iter().position(|part| part.name == name) {
             self.handlers[i].used = true;
@@ -451,8 +458,9 @@ impl Reader<'_> {
             .chain(handlers)
             .map(|(what, name, span)| {
                 let list = if what == "tracker" { "from" } else { "through" };
-                Diagnostic::new(span.clone(), format!("{what} \"{name}\" is used by no chain"))
-                    .hint(format!("name it in a chain's \"{list}\", or take it out"))
+                let message = format!("{what} \"{name}\" is not used by any chain");
+                Diagnostic::new(span.clone(), message)
+                    .hint(format!("name it in a chain's \"{list}\", or remove it"))
             })
             .collect();
         self.found.extend(unused);
@@ -465,12 +473,13 @@ struct Head<'i> {
     options: OptionTable<'i>,
 }
 
-/// A dotted key, and what it stands in: `a[1].b`, `a[1]`, `a`.
+/// Returns a dotted key and the keys that contain it: `a[1].b`, `a[1]`, `a`.
 fn outward(key: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(key), |key| key.rfind(['.', '[']).map(|end| &key[..end]))
 }
 
-/// Where each value of a table stands, by dotted key; those in a list by number: `metrics[0].name`.
+/// Collects the place of each value of a table by dotted key, with indices in lists:
+/// `metrics[0].name`.
 fn places(prefix: &str, table: &DeTable<'_>, values: &mut BTreeMap<String, Span>) {
     for (key, value) in table {
         place_of(format!("{prefix}{}", key.get_ref()), value, values);

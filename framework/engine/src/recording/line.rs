@@ -13,9 +13,9 @@ use whalewatch_core::{Change, Process, ProcessKey, Timestamp};
 pub(super) struct Header {
     /// Version of the format.
     pub(super) recording: u32,
-    /// Name of the host that it was made on.
+    /// Name of the host that was recorded.
     pub(super) host: String,
-    /// When it began.
+    /// Start of the recording.
     pub(super) at: Timestamp,
 }
 
@@ -24,13 +24,13 @@ pub(super) struct Header {
 #[serde(tag = "line", rename_all = "snake_case")]
 pub(super) enum Line {
     Event(Box<EventLine>),
-    /// A handler's helper told something.
+    /// A message from a handler's helper thread.
     Heard {
         at: Timestamp,
         handler: String,
         text: String,
     },
-    /// The world answered a handler.
+    /// The answer to a question that a handler asked through `Outside`.
     Answer {
         at: Timestamp,
         handler: String,
@@ -47,10 +47,10 @@ pub(super) struct EventLine {
     pub(super) tracker: String,
     #[serde(rename = "type")]
     pub(super) type_name: String,
-    /// Whether it is of what was there before watching began.
+    /// Whether it describes what existed before watching started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) existing: bool,
-    /// Name of the event's type.
+    /// Name of the type of event.
     pub(super) event: String,
     pub(super) kind: String,
     pub(super) time: Timestamp,
@@ -66,7 +66,7 @@ pub(super) struct EventLine {
     pub(super) fields: BTreeMap<Cow<'static, str>, Json>,
 }
 
-/// A [`Change`] that owns its texts.
+/// A [`Change`] that owns its paths.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum OwnedChange {
@@ -86,7 +86,7 @@ pub(crate) enum OwnedChange {
     },
     CgroupRemoved {
         id: u64,
-        /// Older recordings have none.
+        /// Empty in older recordings.
         #[serde(default)]
         path: Bytes,
     },
@@ -130,7 +130,7 @@ impl OwnedChange {
     }
 }
 
-/// Bytes as text where they are UTF-8, else as `{"hex":"…"}`.
+/// Bytes, written as text if they are UTF-8, and as `{"hex":"…"}` otherwise.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
@@ -182,21 +182,21 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_come_back_as_they_were(bytes: Vec<u8>) {
+        fn any_bytes_survive_a_round_trip(bytes: Vec<u8>) {
             let bytes = Bytes(bytes);
             let text = serde_json::to_string(&bytes).unwrap();
             prop_assert_eq!(serde_json::from_str::<Bytes>(&text).unwrap(), bytes);
         }
 
         #[test]
-        fn no_line_makes_reading_panic(text: String) {
+        fn any_line_is_read_without_a_panic(text: String) {
             serde_json::from_str::<Line>(&text).ok();
             serde_json::from_str::<Bytes>(&text).ok();
         }
     }
 
     #[test]
-    fn half_a_byte_is_a_mistake() {
+    fn malformed_hex_is_refused() {
         for text in [r#"{"hex":"f"}"#, r#"{"hex":"zz"}"#, r#"{"hex":"+1"}"#, "7"] {
             assert!(serde_json::from_str::<Bytes>(text).is_err(), "{text}");
         }

@@ -11,35 +11,35 @@ use super::VERSION;
 use super::line::{EventLine, Header, Line};
 use super::recorded::Recorded;
 
-/// Bytes that a line may have: far more than an event does.
-const LONGEST_LINE: u64 = 16 << 20;
-/// Events in a batch at most, as trackers send them.
-const BATCH: usize = 256;
+/// Longest line, in bytes: far more than an event needs.
+const MAX_LINE: u64 = 16 << 20;
+/// Largest batch, in events: as large as those of trackers.
+const MAX_BATCH: usize = 256;
 
-/// A recording could not be read.
+/// A recording cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordingError {
-    /// The file.
-    #[error("recording {} cannot be read: {source}", path.display())]
+    /// The file cannot be read.
+    #[error("cannot read the recording {}: {source}", path.display())]
     File {
-        /// Its path.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A line of it.
+    /// A line is malformed.
     #[error("{}:{line}: {message}", path.display())]
     Line {
-        /// The file's path.
+        /// Path of the file.
         path: PathBuf,
-        /// Which line; the first is 1.
+        /// Number of the line; the first is 1.
         line: u64,
-        /// What is wrong with it.
+        /// What is wrong with the line.
         message: String,
     },
 }
 
-/// What happened next.
+/// One thing that was recorded.
 pub(crate) struct Item {
     pub(crate) at: Timestamp,
     pub(crate) what: What,
@@ -48,30 +48,30 @@ pub(crate) struct Item {
 pub(crate) enum What {
     /// Events of a tracker.
     Batch { tracker: String, type_name: String, existing: bool, batch: Batch },
-    /// A handler's helper told something.
+    /// A message from a handler's helper thread.
     Heard { handler: String, text: String },
-    /// The world answered a handler: see [`Reader::answers`].
+    /// An answer for a handler; [`Reader::answers`] has its text.
     Answer,
 }
 
-/// What the world answered, by handler: each question with its answer.
+/// The recorded questions of each handler, with their answers, in order.
 pub(crate) type Answers = HashMap<String, Vec<(String, Option<String>)>>;
 
-/// Reads a recording from its beginning.
+/// Reads a recording from start to end.
 pub(crate) struct Reader {
     path: PathBuf,
     lines: BufReader<File>,
     line: u64,
-    /// What the events of all trackers look like.
+    /// Schemas of the events of all trackers.
     schemas: Vec<Schema>,
     header: Header,
-    /// A line that was read and is not given yet.
+    /// A line that was read ahead.
     next: Option<Line>,
     text: Vec<u8>,
 }
 
 impl Reader {
-    /// Opens it; `schemas` are those of all events that this program knows.
+    /// Opens a recording and reads its header. `schemas` are those of all events of this program.
     pub(crate) fn open(path: &Path, schemas: Vec<Schema>) -> Result<Self, RecordingError> {
         let file = File::open(path);
         let file = file.map_err(|source| RecordingError::File { path: path.into(), source })?;
@@ -87,48 +87,53 @@ impl Reader {
         };
         reader.header = match reader.parse_line::<Header>() {
             Ok(Some(header)) => header,
-            Ok(None) => return Err(reader.wrong("it is empty: make one with `whalewatch record`")),
+            Ok(None) => {
+                let message = "the file is empty: make a recording with `whalewatch record`";
+                return Err(reader.error(message));
+            }
             Err(RecordingError::Line { .. }) => {
-                let hint = "it does not begin like a recording: make one with `whalewatch record`";
-                return Err(reader.wrong(hint));
+                let message = "this is not a recording: make one with `whalewatch record`";
+                return Err(reader.error(message));
             }
             Err(error) => return Err(error),
         };
         if reader.header.recording != VERSION {
             let version = reader.header.recording;
             let message = format!(
-                "it is of version {version}, and this program reads version {VERSION}: record anew"
+                "the recording has version {version}, and this program reads version {VERSION}: \
+                 record again"
             );
-            return Err(reader.wrong(message));
+            return Err(reader.error(message));
         }
         Ok(reader)
     }
 
-    /// Name of the host that it was made on.
+    /// Returns the name of the host that was recorded.
     pub(crate) fn host(&self) -> &str {
         &self.header.host
     }
 
-    /// When it began.
+    /// Returns the start of the recording.
     pub(crate) fn start(&self) -> Timestamp {
         self.header.at
     }
 
-    fn wrong(&self, message: impl Into<String>) -> RecordingError {
+    /// Makes an error about the current line.
+    fn error(&self, message: impl Into<String>) -> RecordingError {
         RecordingError::Line { path: self.path.clone(), line: self.line, message: message.into() }
     }
 
-    /// Reads the next line that is not empty into `text`; whether there was one.
+    /// Reads the next line that is not empty into `text`. Returns false at the end.
     fn read_line(&mut self) -> Result<bool, RecordingError> {
         loop {
             self.text.clear();
             self.line += 1;
-            let mut line = io::Read::take(&mut self.lines, LONGEST_LINE + 1);
+            let mut line = io::Read::take(&mut self.lines, MAX_LINE + 1);
             let count = line
                 .read_until(b'\n', &mut self.text)
                 .map_err(|source| RecordingError::File { path: self.path.clone(), source })?;
-            if count as u64 > LONGEST_LINE {
-                return Err(self.wrong("the line is longer than 16 MiB"));
+            if count as u64 > MAX_LINE {
+                return Err(self.error("the line is longer than 16 MiB"));
             }
             if count == 0 || !self.text.trim_ascii().is_empty() {
                 return Ok(count > 0);
@@ -141,19 +146,19 @@ impl Reader {
             return Ok(None);
         }
         let parsed = serde_json::from_slice(&self.text);
-        parsed.map(Some).map_err(|error| self.wrong(error.to_string()))
+        parsed.map(Some).map_err(|error| self.error(error.to_string()))
     }
 
-    /// What the world answered, to the end of the recording. Other lines are not looked into.
+    /// Reads all answers, to the end of the recording. Other lines are skipped unparsed.
     pub(crate) fn answers(mut self) -> Result<Answers, RecordingError> {
         let mut all = Answers::new();
         while self.read_line()? {
-            let asks = str::from_utf8(&self.text).is_ok_and(|text| text.contains("\"question\""));
-            if !asks {
+            let question = str::from_utf8(&self.text).is_ok_and(|t| t.contains("\"question\""));
+            if !question {
                 continue;
             }
             let parsed = serde_json::from_slice::<Line>(&self.text);
-            let parsed = parsed.map_err(|error| self.wrong(error.to_string()))?;
+            let parsed = parsed.map_err(|error| self.error(error.to_string()))?;
             if let Line::Answer { handler, question, answer, .. } = parsed {
                 all.entry(handler).or_default().push((question, answer));
             }
@@ -168,7 +173,7 @@ impl Reader {
         }
     }
 
-    /// What happened next; events that a tracker read at once come as one batch.
+    /// Returns the next item. Events that a tracker read together are one batch.
     pub(crate) fn next(&mut self) -> Result<Option<Item>, RecordingError> {
         let Some(line) = self.next_line()? else { return Ok(None) };
         Ok(Some(match line {
@@ -181,10 +186,7 @@ impl Reader {
     fn batch(&mut self, first: EventLine) -> Result<Item, RecordingError> {
         let schema = self.schemas.iter().find(|schema| schema.name == first.event).cloned();
         let schema = schema.ok_or_else(|| {
-            self.wrong(format!(
-                "this program has no tracker whose events are called \"{}\"",
-                first.event
-            ))
+            self.error(format!("this program has no tracker of \"{}\" events", first.event))
         })?;
         let (at, existing) = (first.at, first.existing);
         let (tracker, type_name) = (first.tracker.clone(), first.type_name.clone());
@@ -193,11 +195,11 @@ impl Reader {
         let mut line = first;
         let mut count = 0;
         loop {
-            events.push(line).map_err(|message| self.wrong(message))?;
+            events.push(line).map_err(|message| self.error(message))?;
             count += 1;
             match self.next_line()? {
                 Some(Line::Event(next))
-                    if count < BATCH
+                    if count < MAX_BATCH
                         && (next.at, next.existing) == (at, existing)
                         && next.tracker == tracker
                         && next.event == event =>

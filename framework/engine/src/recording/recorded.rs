@@ -1,4 +1,4 @@
-//! Events that were read from a recording.
+//! Events from a recording.
 
 use std::any::Any;
 
@@ -9,9 +9,8 @@ use whalewatch_core::{
 
 use super::line::{Bytes, EventLine, OwnedChange};
 
-/// Events of one type, read back. They have the schema of the type, but are none of its values: a
-/// handler that asks a batch for the type itself ([`Batch::typed`](whalewatch_core::Batch::typed))
-/// gets nothing of these.
+/// Recorded events of one type. They have the schema of the type, but are not Rust values of it:
+/// [`Batch::typed`](whalewatch_core::Batch::typed) returns `None` for them.
 pub(super) struct Recorded {
     schema: Schema,
     rows: Vec<Row>,
@@ -24,11 +23,11 @@ struct Row {
     target: Option<Process>,
     cgroup: Option<u64>,
     change: Option<OwnedChange>,
-    /// In the order of the type's own fields.
+    /// In the order of the fields that the type declares.
     values: Box<[OwnedValue]>,
 }
 
-/// A value as a line has it.
+/// Converts a field's value to JSON. `None` for null, which is not recorded.
 pub(super) fn json(value: Value<'_>) -> Option<Json> {
     let bytes = |text: &[u8]| serde_json::to_value(Bytes(text.to_vec())).ok();
     match value {
@@ -42,7 +41,7 @@ pub(super) fn json(value: Value<'_>) -> Option<Json> {
     }
 }
 
-/// The value that a line has; `None` if it is not of that type.
+/// Converts JSON to a value of a type. `None` if it is of another type.
 fn owned(ty: Type, json: &Json) -> Option<OwnedValue> {
     let bytes = |json: &Json| serde_json::from_value::<Bytes>(json.clone()).ok().map(|b| b.0);
     Some(match ty {
@@ -64,16 +63,19 @@ impl Recorded {
         Self { schema, rows: Vec::new() }
     }
 
-    /// Adds the event of a line.
+    /// Adds the event of a line. Fields that the type does not have are ignored: a later version of
+    /// the program may have recorded them.
     ///
     /// # Errors
-    /// If a kind or a field's type is none of this type of events. A field that the type does not
-    /// have is left out: a later version may have more.
+    /// If the type has no such kind, or a field has the wrong type.
     pub(super) fn push(&mut self, line: EventLine) -> Result<(), String> {
         let kind = self.schema.kinds.iter().find(|kind| **kind == line.kind);
         let kind = kind.ok_or_else(|| {
             let kinds = self.schema.kinds.join(", ");
-            format!("no {} event is called \"{}\": expected {kinds}", self.schema.name, line.kind)
+            format!(
+                "unknown kind \"{}\" of {} events: expected one of {kinds}",
+                line.kind, self.schema.name
+            )
         })?;
         let value = |(info, _): &(FieldInfo, _)| match line.fields.get(info.name) {
             None => Ok(OwnedValue::Null),

@@ -1,57 +1,58 @@
-//! Making a recording.
+//! Writing a recording.
 
 use std::borrow::Cow;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use whalewatch_core::{Batch, EventRef, Outside, Schema, Timestamp};
+use whalewatch_core::{Batch, EventRef, Outside, PerType, Schema, Timestamp};
 
 use super::VERSION;
 use super::line::{EventLine, Header, Line};
 use super::recorded;
 
-/// Entries that wait to be written: batches of up to 256 events. When that many do, trackers wait,
+/// Capacity of the writer's queue, in entries of up to 256 events. When it is full, trackers wait,
 /// and the kernel's buffers fill.
 const QUEUE: usize = 256;
 
-/// Takes down what trackers send and what handlers hear, on a thread of its own.
+/// Records the events of trackers and the outside input of handlers. A separate thread writes them.
 #[derive(Clone)]
 pub struct Recorder {
     to: flume::Sender<Entry>,
 }
 
-/// The other end of a [`Recorder`].
+/// The handle to finish the recording of a [`Recorder`].
 pub struct RecorderEnd {
     to: flume::Sender<Entry>,
     thread: JoinHandle<io::Result<u64>>,
 }
 
 enum Entry {
-    Batch { at: Timestamp, tracker: Tracker, existing: bool, batch: Batch },
+    Batch { at: Timestamp, tracker: Part, existing: bool, batch: Batch },
     Line(Line),
     End,
 }
 
-/// Name and type of a tracker.
+/// Name and type of a tracker or handler.
 #[derive(Clone)]
-struct Tracker {
+struct Part {
     name: Arc<str>,
     type_name: Arc<str>,
 }
 
-/// Records what one part of the run sends or hears.
+/// A recorder for one tracker or handler.
 #[derive(Clone)]
 pub(crate) struct PartRecorder {
     recorder: Recorder,
-    part: Tracker,
+    part: Part,
 }
 
 impl Recorder {
-    /// Writes to `file`, which should not buffer: this does. `host` is the name of this host.
+    /// Starts a recording in `file`. `host` is the host name. Writes are buffered, so `file` should
+    /// not buffer them again.
     ///
     /// # Errors
-    /// If the first line cannot be written, or no thread can be had.
+    /// If the header cannot be written, or the thread cannot be started.
     pub fn start(file: impl Write + Send + 'static, host: &str) -> io::Result<(Self, RecorderEnd)> {
         let mut file = BufWriter::with_capacity(1 << 16, file);
         let header = Header { recording: VERSION, host: host.to_owned(), at: Timestamp::now() };
@@ -64,43 +65,43 @@ impl Recorder {
         Ok((Self { to: to.clone() }, RecorderEnd { to, thread }))
     }
 
-    /// Returns the recorder for the part with this name and type.
+    /// Returns a recorder for the part with this name and type.
     pub(crate) fn part(&self, name: &Arc<str>, type_name: &str) -> PartRecorder {
-        let part = Tracker { name: Arc::clone(name), type_name: type_name.into() };
+        let part = Part { name: Arc::clone(name), type_name: type_name.into() };
         PartRecorder { recorder: self.clone(), part }
     }
 
     fn take(&self, entry: Entry) {
-        // Where it could not be written, that is said at the end.
+        // After a failed write the thread has ended; `finish` reports the error.
         self.to.send(entry).ok();
     }
 }
 
 impl RecorderEnd {
-    /// Waits until all that was taken down is written: how many events there are.
+    /// Waits until everything is written. Returns the number of events in the recording.
     ///
     /// # Errors
-    /// If not all could be written.
+    /// If a write failed; then the recording is incomplete.
     pub fn finish(self) -> io::Result<u64> {
-        self.to.send(Entry::End).ok(); // It has ended by itself if it could not write.
+        self.to.send(Entry::End).ok(); // After a failed write the thread has ended.
         self.thread.join().unwrap_or_else(|_| Err(io::Error::other("the recorder panicked")))
     }
 }
 
 impl PartRecorder {
-    /// Records a batch that a tracker sent.
+    /// Records a batch that the tracker sends.
     pub(crate) fn batch(&self, batch: &Batch, existing: bool) {
         let (at, tracker) = (Timestamp::now(), self.part.clone());
         self.recorder.take(Entry::Batch { at, tracker, existing, batch: batch.clone() });
     }
 
-    /// Records a message that a handler got from one of its helper threads.
+    /// Records a message from one of the handler's helper threads.
     pub(crate) fn message(&self, text: String) {
         let handler = self.part.name.to_string();
         self.recorder.take(Entry::Line(Line::Heard { at: Timestamp::now(), handler, text }));
     }
 
-    /// Returns the live world, whose answers are recorded.
+    /// Returns the live [`Outside`], whose answers are recorded.
     pub(crate) fn outside(&self) -> Outside {
         let part = self.clone();
         Outside::live(Some(Box::new(move |question, answer| {
@@ -116,18 +117,13 @@ impl PartRecorder {
 
 fn write_all(from: &flume::Receiver<Entry>, mut file: impl Write) -> io::Result<u64> {
     let mut events = 0;
-    let mut schemas: Vec<Schema> = Vec::new();
+    let mut schemas: PerType<Schema> = PerType::new();
     for entry in from {
         match entry {
             Entry::End => break,
             Entry::Line(line) => write_line(&mut file, &line)?,
             Entry::Batch { at, tracker, existing, batch } => {
-                let name = batch.event_name();
-                if !schemas.iter().any(|schema| schema.name == name) {
-                    schemas.push(batch.schema());
-                }
-                let schema = schemas.iter().find(|schema| schema.name == name);
-                let Some(schema) = schema else { continue };
+                let schema = schemas.of(&batch, Schema::clone);
                 for event in batch.iter() {
                     events += 1;
                     let line = event_line(at, &tracker, existing, schema, event);
@@ -150,7 +146,7 @@ fn write_line(file: &mut impl Write, line: &Line) -> io::Result<()> {
 
 fn event_line(
     at: Timestamp,
-    tracker: &Tracker,
+    tracker: &Part,
     existing: bool,
     schema: &Schema,
     event: EventRef<'_>,

@@ -1,4 +1,4 @@
-//! Parts to build chains of in tests: an event, and handlers that note what comes to them.
+//! Parts for chains in tests: event types, and handlers that note what they receive.
 
 #![allow(dead_code, clippy::allow_attributes, reason = "each test file uses some of it")]
 
@@ -38,7 +38,7 @@ impl Event for Tick {
     }
 }
 
-/// Another type of event.
+/// A second type of event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tack;
 
@@ -47,9 +47,9 @@ impl TestType for Tack {
     const KINDS: &'static [&'static str] = &["tack.tack"];
 }
 
-/// What handlers have noted, by the name in their options. Tests use names of their own.
+/// The notes of handlers, by the name in their options. Each test uses different names.
 static NOTES: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
-/// Tells that something was noted.
+/// Signals a new note.
 static NOTED: Condvar = Condvar::new();
 
 pub(crate) fn note(name: &str, text: impl Into<String>) {
@@ -61,14 +61,14 @@ pub(crate) fn notes(name: &str) -> Vec<String> {
     NOTES.lock().unwrap().get(name).cloned().unwrap_or_default()
 }
 
-/// Waits until something of that text was noted.
+/// Waits for a note with this text, for at most 30 seconds.
 pub(crate) fn await_note(name: &str, text: &str) {
-    let has = |notes: &mut HashMap<String, Vec<String>>| {
+    let missing = |notes: &mut HashMap<String, Vec<String>>| {
         !notes.get(name).is_some_and(|list| list.iter().any(|note| note == text))
     };
     let (_guard, timeout) =
-        NOTED.wait_timeout_while(NOTES.lock().unwrap(), Duration::from_secs(30), has).unwrap();
-    assert!(!timeout.timed_out(), "nobody noted {text:?} as {name:?}");
+        NOTED.wait_timeout_while(NOTES.lock().unwrap(), Duration::from_secs(30), missing).unwrap();
+    assert!(!timeout.timed_out(), "no note {text:?} under {name:?}");
 }
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -83,7 +83,7 @@ fn numbers(batch: &Batch) -> String {
     ticks.map(|(tick, _)| tick.0.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-/// An output that notes each number.
+/// An output that notes the number of each event.
 pub(crate) struct Collect(Named);
 
 impl Handler for Collect {
@@ -105,7 +105,8 @@ impl Handler for Collect {
     }
 }
 
-/// An output that blocks its thread until it is let go, by a note `go` under its name.
+/// An output that blocks its thread until there is a note `go` under its name. Then it notes the
+/// numbers of each batch, as `took 0 1 2`.
 pub(crate) struct Block(Named);
 
 impl Handler for Block {
@@ -121,12 +122,13 @@ impl Handler for Block {
     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         note(&self.0.note, "blocked");
         await_note(&self.0.note, "go");
+        note(&self.0.note, format!("took {}", numbers(&batch)));
         cx.delivered(batch.len() as u64);
         Ok(())
     }
 }
 
-/// Passes even numbers on.
+/// Passes on events with even numbers.
 pub(crate) struct Even;
 
 #[derive(Clone, Deserialize, Serialize, JsonSchema)]
@@ -152,11 +154,11 @@ impl Handler for Even {
     }
 }
 
-/// Shared; needs the tracker type `ticks`; notes what it observes and handles; adds nothing.
+/// A shared handler that needs the tracker type `ticks`. It notes what it observes and handles.
 pub(crate) struct Manager(Named);
 
 impl Handler for Manager {
-    const ABOUT: &'static str = "stands in for one that owns a picture of the host";
+    const ABOUT: &'static str = "stands for a container manager";
     type Options = Named;
     type Message = Never;
     const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["ticks"]);
@@ -182,7 +184,7 @@ impl Observe for Manager {
     }
 }
 
-/// Panics at the number 13, every time; `fails` says so by an error instead.
+/// Panics at the number 13, every time, or returns an error if the option `fails` is set.
 pub(crate) struct Unlucky {
     options: UnluckyOptions,
     held: Vec<Batch>,
@@ -193,7 +195,7 @@ pub(crate) struct Unlucky {
 pub(crate) struct UnluckyOptions {
     #[serde(default)]
     pub(crate) fails: bool,
-    /// Hold everything back until the end.
+    /// Hold all events until the end.
     #[serde(default)]
     pub(crate) holds: bool,
 }
@@ -252,7 +254,7 @@ impl Handler for Always {
     }
 }
 
-/// An output whose reader goes after the first batch.
+/// An output whose reader has closed at the first batch.
 pub(crate) struct Closes;
 
 impl Handler for Closes {
@@ -270,7 +272,8 @@ impl Handler for Closes {
     }
 }
 
-/// Passes nothing on by itself: a timer does, later; a helper thread says so by the mailbox.
+/// Holds all batches until a timer message, and gets a message from a helper thread for each. Notes
+/// the messages.
 pub(crate) struct Later {
     held: Vec<(ChainId, Batch)>,
     mailbox: Mailbox<&'static str>,
@@ -327,7 +330,7 @@ impl Handler for Later {
     }
 }
 
-/// Passes everything on by one timer, and has nothing else that wakes it.
+/// Holds all batches until a timer message, and is woken by nothing else.
 #[derive(Default)]
 pub(crate) struct Alarm {
     held: Vec<Batch>,
@@ -367,14 +370,14 @@ impl Handler for Alarm {
     }
 }
 
-/// Ticks 0 to `count`, then the end.
+/// Returns a source of `count` ticks that ends. Tick 1000 is reported as existing.
 pub(crate) fn ticks(count: u64) -> Box<dyn Source<Tick>> {
     Box::new(Scripted::new((0..count).map(Tick)).existing(vec![Tick(1000)]))
 }
 
-/// All the handlers, and the tracker types `many` (100,000 events, then nothing until it is told to
-/// stop), `ticks` (1,000 events, then the end), `open` (100 events, then nothing until it is told
-/// to stop) and `tacks`.
+/// Returns a registry of all handlers here and of the tracker types `ticks` (1,000 events, then the
+/// end), `open` (100 events, then open until the stop), `many` (100,000 events, then open until the
+/// stop) and `tacks` (one event of another type).
 pub(crate) fn registry() -> Registry {
     let mut registry = Registry::new();
     registry
@@ -407,7 +410,7 @@ pub(crate) fn registry() -> Registry {
     registry
 }
 
-/// Runs a configuration; `steer` runs on a thread of its own with the means to stop the run.
+/// Runs a configuration. `steer` runs on a separate thread and can stop the run.
 pub(crate) fn run_with(
     text: &str,
     steer: impl FnOnce(flume::Sender<Control>) + Send + 'static,
@@ -421,6 +424,7 @@ pub(crate) fn run_with(
     result
 }
 
+/// Runs a configuration whose sources end, and checks that the totals add up.
 pub(crate) fn run(text: &str) -> (End, Totals) {
     let (end, totals) = run_with(text, |_| {}).unwrap_or_else(|e| panic!("{e}"));
     assert!(totals.add_up(), "{totals}");

@@ -108,7 +108,7 @@ impl<J> Delivery<J> {
                 handler,
                 dropped,
                 ?within,
-                "stop_timeout has passed, dropping the events that are not sent yet"
+                "stopped before all events could be sent, dropping the rest"
             );
         }
         self.courier.forget();
