@@ -23,17 +23,7 @@ mod request;
 mod runtimes;
 
 #[cfg(test)]
-mod failures;
-#[cfg(test)]
-mod hold_order;
-#[cfg(test)]
-mod nested;
-#[cfg(test)]
-mod parties;
-#[cfg(test)]
-mod starting;
-#[cfg(test)]
-mod testing;
+mod tests;
 
 pub use event::{ContainerEvent, ContainerEventKind};
 pub use manager::{ContainerManager, Message};

@@ -16,7 +16,7 @@ use crate::runtimes::remote::testing::{
     Asked, Fake, LONG, MS, NOT_FOUND, Reply, hasty, name, next, not_known, says, settings,
     with_client,
 };
-use crate::testing::{id, refuse};
+use crate::tests::rig::{id, refuse};
 
 fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()

@@ -12,7 +12,7 @@ use crate::runtimes::remote::testing::{
     Asked, Fake, LONG, MS, NOT_FOUND, Reply, UNIMPLEMENTED, hasty, name, next, not_known, says,
     settings, with_client,
 };
-use crate::testing::id;
+use crate::tests::rig::id;
 
 fn pod() -> m::Pod {
     m::Pod {

@@ -14,7 +14,7 @@ use whalewatch_core::{HumanDuration, Runtime, Status};
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{Client as _, News, Request};
 use crate::runtimes::{Clients, start};
-use crate::testing::{id, inspect, ms, refuse};
+use crate::tests::rig::{id, inspect, ms, refuse};
 
 /// How the fake daemon treats requests.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use whalewatch_core::{Container, Runtime, Status};
 use crate::options::{ContainerOptions, Endpoints, RuntimeChoice, RuntimeWord};
 use crate::request::{Client as _, News, Request};
 use crate::runtimes::{Clients, start};
-use crate::testing::{id, ms};
+use crate::tests::rig::{id, ms};
 
 const LONG: Duration = Duration::from_secs(10);
 

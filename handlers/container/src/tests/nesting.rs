@@ -4,7 +4,7 @@ use whalewatch_core::{Namespaces, Process, ProcessKey, State, Status};
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
 use crate::request::News;
-use crate::testing::{
+use crate::tests::rig::{
     Rig, Says, Scripted, act, event, id, made, made_host, moved, options, process,
 };
 
@@ -153,7 +153,7 @@ fn of_several_runtimes_all_must_deny_it_and_one_that_lists_says_nothing_of_anoth
         rig.hear_from(from, News::Refreshed { running: Vec::new() });
     }
     assert_eq!(rig.told(), [""; 0], "there is one left who may know it");
-    let named = News::Container(Box::new(crate::testing::named(7, "app")));
+    let named = News::Container(Box::new(crate::tests::rig::named(7, "app")));
     rig.hear_from(RuntimeKind::Cri, named);
     rig.advance(600_000);
     rig.hear_from(RuntimeKind::Docker, News::Refreshed { running: Vec::new() });
@@ -178,7 +178,7 @@ fn what_a_user_writes_into_records_of_their_own_says_nothing_of_another_runtime_
     rig.observe(vec![made(7, 7)]);
     rig.hear_name(7, "web");
     for forged in [
-        News::Container(Box::new(crate::testing::named(7, "forged"))),
+        News::Container(Box::new(crate::tests::rig::named(7, "forged"))),
         News::Renamed { id: id(7), name: "forged".into() },
         News::Removed { id: id(7) },
     ] {
@@ -188,7 +188,7 @@ fn what_a_user_writes_into_records_of_their_own_says_nothing_of_another_runtime_
     }
     // Nor while its own runtime has not spoken yet.
     rig.observe(vec![made(8, 8)]);
-    rig.hear_from(RuntimeKind::Podman, News::Container(Box::new(crate::testing::named(8, "x"))));
+    rig.hear_from(RuntimeKind::Podman, News::Container(Box::new(crate::tests::rig::named(8, "x"))));
     rig.hear_name(8, "db");
     rig.handle(0, vec![act(process(11, 1, 8))]);
     assert_eq!(rig.told(), ["resolved db"]);

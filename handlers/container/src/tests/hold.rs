@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use crate::options::ContainerOptions;
 use crate::request::News;
-use crate::testing::{Rig, act, id, made, ms, options, process, removed};
+use crate::tests::rig::{Rig, act, id, made, ms, options, process, removed};
 
 /// A container `n` lives in cgroup `n`; cgroups from 100 on are nobody's.
 #[derive(Clone, Debug)]

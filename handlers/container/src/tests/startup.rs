@@ -6,7 +6,9 @@ use crate::cgroups::{Home, InPath};
 use crate::manager::{ContainerManager, Running};
 use crate::options::ContainerOptions;
 use crate::proc::{Proc, Seen, Told};
-use crate::testing::{Rig, Says, act, event, id, made_host, options, process, removed, removed_of};
+use crate::tests::rig::{
+    Rig, Says, act, event, id, made_host, options, process, removed, removed_of,
+};
 
 const INNER: Namespaces = Namespaces { user: 1, pid: 102, mnt: 103, net: 104 };
 

@@ -7,7 +7,7 @@ use whalewatch_core::{Resident, State};
 
 use crate::ContainerOptions;
 use crate::request::News;
-use crate::testing::{Rig, act_on, id, made, made_host, of_cgroup, options, process, removed};
+use crate::tests::rig::{Rig, act_on, id, made, made_host, of_cgroup, options, process, removed};
 
 #[test]
 fn both_containers_of_an_event_are_told_and_the_host_is_told_as_such() {

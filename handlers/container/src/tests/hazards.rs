@@ -9,7 +9,7 @@ use whalewatch_core::{Container, Evidence, Namespaces, Process, ProcessKey, Stat
 
 use crate::options::{ContainerOptions, RuntimeChoice, RuntimeWord};
 use crate::request::{News, Request};
-use crate::testing::{
+use crate::tests::rig::{
     HOST, Rig, Says, Scripted, act, event, id, inspect, made, made_host, moved, ms, options,
     process, removed,
 };
@@ -234,7 +234,7 @@ fn f09_memory_stays_flat_over_a_hundred_thousand_containers() {
 
 #[test]
 fn f10_every_event_that_comes_in_goes_out_or_is_held_and_none_is_lost_at_the_end() {
-    // (Over random scripts: see hold_order.rs.)
+    // (Over random scripts: see hold.rs.)
     let mut rig = Rig::with(ContainerOptions { max_held: 5, ..options() }, true);
     rig.observe(vec![made(7, 7), made(8, 8), made_host(1)]);
     let burst = |cgroup| (0..4).map(|_| act(process(60, 5, cgroup))).collect::<Vec<_>>();
@@ -320,7 +320,7 @@ fn where_cgroups_do_not_answer_pid_parent_namespace_and_runtime_do() {
     let seen =
         |pid| crate::proc::Seen { key: process(pid, 5_000, 0).key(), parent: 1, namespaces: INNER };
     rig.hear(News::Processes { id: id(7), seen: vec![seen(60)] });
-    let init = crate::testing::named(8, "db");
+    let init = crate::tests::rig::named(8, "db");
     let init = Container { init_pid: Some(80), ..init };
     rig.hear(News::Container(Box::new(init)));
     let inner = |pid| Process { namespaces: INNER, ..process(pid, 5_000, 0) };
@@ -353,7 +353,7 @@ fn where_cgroups_do_not_answer_pid_parent_namespace_and_runtime_do() {
 #[test]
 fn a_container_runs_as_soon_as_a_program_does_whatever_the_daemon_still_says() {
     let mut rig = Rig::new();
-    let created = Container { status: Status::Created, ..crate::testing::named(7, "web") };
+    let created = Container { status: Status::Created, ..crate::tests::rig::named(7, "web") };
     rig.hear(News::Container(Box::new(created.clone())));
     rig.observe(vec![made(7, 7)]);
     let status = |rig: &Rig| rig.manager.status(&id(7)).unwrap();
