@@ -13,7 +13,7 @@ use crate::field::Schema;
 use crate::health::Health;
 use crate::options::{Options, Problem};
 use crate::outside::Outside;
-use crate::stats::{ContainerCounts, HandlerCounters};
+use crate::stats::{ContainerCounts, HandlerCounters, Owner};
 
 /// Message type of a handler that has no messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -401,7 +401,7 @@ impl<'a, M> Context<'a, M> {
 
     /// Replaces what this handler counted by container id; `host` and `unknown` stand beside the
     /// ids.
-    pub fn count_containers(&self, counts: BTreeMap<Arc<str>, ContainerCounts>) {
+    pub fn count_containers(&self, counts: BTreeMap<Owner, ContainerCounts>) {
         self.counters.set_containers(counts);
     }
 

@@ -50,7 +50,7 @@ pub use patterns::ContainerPatterns;
 pub use process::{Namespaces, Process, ProcessKey};
 pub use size::HumanSize;
 pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpec};
-pub use stats::{ContainerCounts, DroppedBy, HandlerCounters};
+pub use stats::{ContainerCounts, DroppedBy, HandlerCounters, Owner};
 pub use time::Timestamp;
 
 // What appears in this crate's own signatures, so that an author needs no second version of it.

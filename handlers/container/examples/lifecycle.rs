@@ -1,5 +1,5 @@
-//! Prints which containers come and go, as the container manager tells it: no tracker, no
-//! privileges beyond Docker's socket.
+//! Prints the containers that come and go, as the container manager reports them. Needs no tracker,
+//! and no privileges beyond Docker's socket.
 //!
 //! `cargo run -p whalewatch-container --example lifecycle -- unix:///var/run/docker.sock`
 //!
@@ -22,7 +22,7 @@ async fn host(options: ContainerOptions) {
     let setup = Setup {
         name: "container".into(),
         host_name: "here".into(),
-        // A handler that has ended takes no more.
+        // A handler that has ended takes no more messages.
         mailbox: Mailbox::new(move |message| deliver.send(message).unwrap_or_default()),
         directory: Directory::default(),
         health: whalewatch_core::Health::default(),
@@ -30,7 +30,7 @@ async fn host(options: ContainerOptions) {
         ahead: whalewatch_core::Ahead::default(),
         chains: vec![ChainId(0)],
     };
-    let mut manager = ContainerManager::build(&options, &setup).expect("the manager is made");
+    let mut manager = ContainerManager::build(&options, &setup).expect("the manager is built");
     let counters = HandlerCounters::default();
     while let Some(message) = mailbox.recv().await {
         let (mut outgoing, mut timers) = (Vec::new(), Vec::new());

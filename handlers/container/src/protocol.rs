@@ -1,4 +1,4 @@
-//! What the manager and its helper, the runtimes' clients, say to each other.
+//! What the manager and the runtimes' clients say to each other.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,25 +6,25 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Container, Runtime, Status};
 
-use crate::options::RuntimeKind;
-use crate::proc::Seen;
+use crate::options::RuntimeClient;
+use crate::proc::ProcEntry;
 
-/// What the manager asks for. Asking never waits; answers come as [`News`], or never.
+/// A request of the manager. Asking never waits; answers come as [`Report`]s, if at all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
     /// List all containers.
     Refresh {
-        /// And the processes of each: where cgroups do not answer.
+        /// Also list the processes of each, where cgroups do not answer.
         processes: bool,
     },
-    /// Tell of one, which its cgroup's path ascribes to that runtime.
+    /// Report one container, which according to its cgroup's path belongs to this runtime.
     Inspect(Arc<str>, Runtime),
-    /// No more interest in one.
+    /// Stop looking for one container.
     Forget(Arc<str>),
 }
 
 impl Request {
-    /// Whose client can answer, if not everybody's.
+    /// Returns the runtime whose clients can answer; `None` for all.
     pub(crate) fn runtime(&self) -> Option<Runtime> {
         match self {
             Self::Inspect(_, runtime) => Some(*runtime),
@@ -33,58 +33,58 @@ impl Request {
     }
 }
 
-/// What a client has learnt, and whose it is.
+/// A report, and the client that it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Heard {
-    pub(crate) from: RuntimeKind,
-    pub(crate) news: News,
+pub(crate) struct Reported {
+    pub(crate) from: RuntimeClient,
+    pub(crate) report: Report,
 }
 
-/// What a client has learnt.
+/// What a client reports.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum News {
-    /// A container and what is known of it.
+pub(crate) enum Report {
+    /// A container, with everything that the client knows about it.
     Container(Box<Container>),
-    /// It has another name.
+    /// A container has another name.
     Renamed {
-        /// Which.
+        /// Its id.
         id: String,
-        /// The new one.
+        /// The new name.
         name: String,
     },
-    /// It has another state.
+    /// A container has another status.
     Status {
-        /// Which.
+        /// Its id.
         id: String,
-        /// The new one.
+        /// The new status.
         status: Status,
     },
-    /// The runtime has removed it.
+    /// The runtime has removed a container.
     Removed {
-        /// Which.
+        /// Its id.
         id: String,
     },
-    /// The runtime does not know it, though asked more than once.
+    /// The runtime does not know a container, although it was asked more than once.
     NotKnown {
-        /// Which.
+        /// Its id.
         id: Arc<str>,
     },
     /// Processes of a container.
     Processes {
-        /// Which.
+        /// Its id.
         id: String,
-        /// Some of them.
-        seen: Vec<Seen>,
+        /// Some of its processes.
+        processes: Vec<ProcEntry>,
     },
-    /// All containers that its runtime has have been told.
+    /// A listing is complete: every container of the runtime has been reported.
     Refreshed {
-        /// Their ids.
+        /// The ids of the listed containers.
         running: Vec<String>,
     },
 }
 
-impl News {
-    /// The one container that this is about.
+impl Report {
+    /// Returns the id of the one container that this is about.
     pub(crate) fn about(&self) -> Option<&str> {
         Some(match self {
             Self::Container(container) => &container.id,
@@ -98,18 +98,18 @@ impl News {
     }
 }
 
-/// Who can be asked: one runtime's client, all of them behind one, or a script in tests.
+/// The other end of a [`Request`]: one runtime's client, all clients, or a script in tests.
 pub(crate) trait Client: Send + fmt::Debug {
-    /// Asks for something. Never waits; answers come as [`News`]: for each [`Request::Inspect`] in
-    /// the end [`News::Container`] or, where the runtime surely does not know it,
-    /// [`News::NotKnown`].
+    /// Takes a request. Never waits; answers come as [`Report`]s. A [`Request::Inspect`] is
+    /// answered in the end by [`Report::Container`] or, if the runtime certainly does not know the
+    /// container, by [`Report::NotKnown`].
     fn ask(&self, request: Request);
 }
 
-/// Nobody to ask: in a replay.
+/// No client at all: in a replay, which brings the recorded reports by itself.
 #[derive(Debug)]
-pub(crate) struct Nobody;
+pub(crate) struct NoClients;
 
-impl Client for Nobody {
+impl Client for NoClients {
     fn ask(&self, _: Request) {}
 }

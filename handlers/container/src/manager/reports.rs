@@ -1,57 +1,56 @@
-//! What the runtime's client tells of containers.
+//! Learning names, states and processes of containers from runtimes' clients.
 
 use rustc_hash::FxHashSet;
 use whalewatch_core::{Container, Context, Status};
 
 use super::{ContainerManager, Message};
 use crate::containers::{Known, Naming, Serial, newer};
-use crate::hold::For;
-use crate::options::RuntimeKind;
+use crate::hold::Missing;
+use crate::options::RuntimeClient;
 use crate::pids::{Entry, Place};
-use crate::proc::Seen;
-use crate::request::{Heard, News, Request};
+use crate::proc::ProcEntry;
+use crate::protocol::{Report, Reported, Request};
 
 impl ContainerManager {
-    /// Takes in what a runtime's client has learnt.
-    pub(super) fn hear(&mut self, heard: Heard, cx: &mut Context<'_, Message>) {
-        let from = heard.from;
-        if heard.news.about().is_some_and(|id| !self.may_tell(from, id)) {
+    /// Takes in what a runtime's client reports.
+    pub(super) fn take_in_report(&mut self, reported: Reported, cx: &mut Context<'_, Message>) {
+        let Reported { from, report } = reported;
+        if report.about().is_some_and(|id| !self.accepts(from, id)) {
             return;
         }
-        match heard.news {
-            News::Container(container) => self.hear_of(*container, from, cx),
-            News::Renamed { id, name } => self.with(&id, |this, serial| {
-                this.name(
-                    serial,
-                    |this| {
-                        this.containers.change(serial, |c| c.name = Some(name.into()));
-                    },
-                    cx,
-                );
+        match report {
+            Report::Container(container) => self.take_in_container(*container, from, cx),
+            Report::Renamed { id, name } => self.with(&id, |this, serial| {
+                let rename = |this: &mut Self| {
+                    this.containers.change(serial, |c| c.name = Some(name.into()));
+                };
+                this.change_name(serial, rename, cx);
             }),
-            News::Status { id, status } => {
-                self.with(&id, |this, serial| this.hear_status(serial, status, cx));
+            Report::Status { id, status } => {
+                self.with(&id, |this, serial| this.take_in_status(serial, status, cx));
             }
-            News::Removed { id } => self.with(&id, |this, serial| this.remove(serial, cx)),
-            News::NotKnown { id } => self.with(&id, |this, serial| this.deny(serial, from, cx)),
-            News::Processes { id, seen } => {
-                self.with(&id, |this, serial| this.hear_processes(serial, &seen));
+            Report::Removed { id } => self.with(&id, |this, serial| this.remove(serial, cx)),
+            Report::NotKnown { id } => self.with(&id, |this, serial| this.deny(serial, from, cx)),
+            Report::Processes { id, processes } => {
+                self.with(&id, |this, serial| this.take_in_processes(serial, &processes));
             }
-            News::Refreshed { running } => self.reconcile(&running, from, cx),
+            Report::Refreshed { running } => self.reconcile(&running, from, cx),
         }
     }
 
-    /// Whether this runtime is heard about that container. Records of podman's can be written by
-    /// any user: what is another runtime's, by its cgroup's path or that one's own word, is none of
-    /// theirs.
-    fn may_tell(&self, from: RuntimeKind, id: &str) -> bool {
-        // Both tell of the same containers.
-        const FAMILY: [RuntimeKind; 2] = [RuntimeKind::Containerd, RuntimeKind::Cri];
+    /// Whether a client may report this container. Any user can write podman's records, so they
+    /// count for nothing where a cgroup's path or an earlier report says that another runtime has
+    /// the container.
+    fn accepts(&self, from: RuntimeClient, id: &str) -> bool {
+        // Both report the same containers.
+        const FAMILY: [RuntimeClient; 2] = [RuntimeClient::Containerd, RuntimeClient::Cri];
         let Some(known) = self.containers.by_id(id).and_then(|s| self.containers.get(s)) else {
             return true;
         };
-        match known.told_by {
-            Some(teller) => teller == from || [teller, from].iter().all(|k| FAMILY.contains(k)),
+        match known.reported_by {
+            Some(teller) => {
+                teller == from || [teller, from].iter().all(|client| FAMILY.contains(client))
+            }
             None => from.may_know(known.snapshot.runtime),
         }
     }
@@ -62,25 +61,27 @@ impl ContainerManager {
         }
     }
 
-    fn hear_of(&mut self, container: Container, from: RuntimeKind, cx: &mut Context<'_, Message>) {
+    fn take_in_container(
+        &mut self,
+        container: Container,
+        from: RuntimeClient,
+        cx: &mut Context<'_, Message>,
+    ) {
         let status = container.status;
         if let Some(serial) = self.containers.by_id(&container.id) {
-            self.told_by(serial, from);
-            self.name(serial, |this| this.containers.merge(serial, container), cx);
-            self.hear_status(serial, status, cx);
+            self.confirm(serial, from);
+            self.change_name(serial, |this| this.containers.merge(serial, container), cx);
+            self.take_in_status(serial, status, cx);
         } else if is_there(status) {
-            let now = self.now();
-            let Some(serial) = self.containers.insert(container, Naming::Awaited, now) else {
-                return;
-            };
-            self.told_by(serial, from);
+            let Some(serial) = self.insert_container(container, Naming::Awaited) else { return };
+            self.confirm(serial, from);
             self.appear(serial, cx);
-            self.hear_status(serial, status, cx);
+            self.take_in_status(serial, status, cx);
         }
     }
 
-    /// Makes a change that may bring the container's name, and follows it up if it has.
-    fn name(
+    /// Makes a change that may bring the container's name, and follows up if it does.
+    fn change_name(
         &mut self,
         serial: Serial,
         change: impl FnOnce(&mut Self),
@@ -89,17 +90,17 @@ impl ContainerManager {
         let named = |this: &Self| this.containers.get(serial).is_some_and(Known::named);
         let before = named(self);
         change(self);
-        // Before anything that waited for the name goes on: a tracker may be told by it what to
-        // watch.
+        // Published before the events that waited for the name are released: trackers use the
+        // directory to decide what to watch.
         self.publish_container(serial);
         if !before && named(self) {
             self.resolve(serial, cx);
         }
     }
 
-    fn hear_status(&mut self, serial: Serial, status: Status, cx: &mut Context<'_, Message>) {
+    fn take_in_status(&mut self, serial: Serial, status: Status, cx: &mut Context<'_, Message>) {
         if status == Status::Unknown {
-            return; // that says nothing
+            return; // no information
         }
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.listed = is_there(status);
@@ -108,7 +109,7 @@ impl ContainerManager {
         if known.snapshot.status != status {
             self.containers.change(serial, |c| c.status = status);
         }
-        // Where cgroups answer, they say when it comes and goes; what the daemon says may be older.
+        // Where cgroups answer, they say when a container comes and goes. A report may be older.
         if !listed && cgroups == 0 {
             self.depart(serial, cx);
         } else if listed && !self.world.kernel.cgroups_answer() {
@@ -116,65 +117,73 @@ impl ContainerManager {
         }
     }
 
-    /// The runtime has removed it, so its cgroups are gone as well, even if nobody told.
+    /// Follows up on a removal by the runtime: the cgroups are gone as well, reported or not.
     fn remove(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
         let now = self.now();
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.listed = false;
         for id in known.cgroups.clone() {
-            self.lose_cgroup(id, now, cx);
+            self.remove_cgroup(id, now, cx);
         }
         self.depart(serial, cx);
     }
 
-    /// This runtime has it, so it is one.
-    fn told_by(&mut self, serial: Serial, from: RuntimeKind) {
+    /// Notes which runtime has the container, which ends any doubt that it is one.
+    fn confirm(&mut self, serial: Serial, from: RuntimeClient) {
         let Some(known) = self.containers.get_mut(serial) else { return };
-        if known.told_by.replace(from).is_none() {
-            known.cgroups.iter().for_each(|&id| self.cgroups.confirm(id));
+        if known.reported_by.replace(from).is_none() {
+            // The removed ones, too: events from them may still be on their way.
+            let cgroups = known.cgroups.iter().chain(&known.former_cgroups);
+            cgroups.for_each(|&id| self.cgroups.confirm(id, serial));
         }
     }
 
-    /// This runtime does not know it. Once none does nothing waits for its name any more.
-    fn deny(&mut self, serial: Serial, from: RuntimeKind, cx: &mut Context<'_, Message>) {
+    /// Notes that a runtime does not know the container. Once none does, nothing waits for its
+    /// name.
+    fn deny(&mut self, serial: Serial, from: RuntimeClient, cx: &mut Context<'_, Message>) {
         let Some(known) = self.containers.get_mut(serial).filter(|k| !k.named()) else { return };
         if !known.denied_by.contains(&from) {
             known.denied_by.push(from);
         }
         let runtime = known.snapshot.runtime;
-        let mut askable = self.kinds.iter().filter(|kind| kind.may_know(runtime));
-        if askable.all(|kind| known.denied_by.contains(kind)) {
+        let mut askable = self.clients.iter().filter(|client| client.may_know(runtime));
+        if askable.all(|client| known.denied_by.contains(client)) {
             known.naming = Naming::Hopeless;
-            self.release(For::Name(serial), cx);
+            self.release(Missing::Name(serial), cx);
         }
     }
 
-    fn hear_processes(&mut self, serial: Serial, seen: &[Seen]) {
+    fn take_in_processes(&mut self, serial: Serial, processes: &[ProcEntry]) {
         let (now, place) = (self.now(), Place::Container(serial));
         let silent = !self.world.kernel.cgroups_answer();
-        for seen in seen {
-            match self.pids.get_mut(seen.key) {
-                // What its cgroup said stands.
+        for process in processes {
+            match self.pids.get_mut(process.key) {
+                // The answer of its cgroup stands.
                 Some(entry) if entry.place == Place::Unknown || silent => entry.place = place,
                 Some(_) => {}
-                None => self.pids.insert(seen.key.pid, Entry::seen(seen, place), now),
+                None => self.pids.insert(process.key.pid, Entry::from_proc(process, place), now),
             }
-            if seen.namespaces.mnt != 0 && seen.namespaces.mnt != self.host.mnt {
-                self.containers.lives_in(serial, seen.namespaces.mnt);
+            if process.namespaces.mnt != 0 && process.namespaces.mnt != self.host.mnt {
+                self.containers.set_mount_namespace(serial, process.namespaces.mnt);
             }
         }
     }
 
-    /// All that this runtime has have been told: those of it that nothing else speaks for are gone,
-    /// and those without a name are asked for again.
-    fn reconcile(&mut self, running: &[String], from: RuntimeKind, cx: &mut Context<'_, Message>) {
+    /// Compares the table with a complete listing: a container of this runtime that is not listed
+    /// and has no cgroup is gone; one without a name is asked for again.
+    fn reconcile(
+        &mut self,
+        running: &[String],
+        from: RuntimeClient,
+        cx: &mut Context<'_, Message>,
+    ) {
         let running: FxHashSet<&str> = running.iter().map(String::as_str).collect();
-        // What is younger than the listing can be is not missing from it.
+        // A listing may have begun before the youngest containers were made.
         let slack = self.options.request_timeout.0 + self.options.grace.0;
         let old = self.now().saturating_sub(slack);
         let mut gone = Vec::new();
         let mut cgroups_gone = Vec::new();
-        let of_it = |k: &Known| match k.told_by {
+        let of_it = |k: &Known| match k.reported_by {
             Some(runtime) => runtime == from,
             None => from.may_know(k.snapshot.runtime),
         };
@@ -185,16 +194,16 @@ impl ContainerManager {
             } else if !known.named() && known.naming != Naming::Hopeless {
                 let container = &known.snapshot;
                 let ask = Request::Inspect(container.id.clone(), container.runtime);
-                self.world.helper.ask(ask);
+                self.world.runtimes.ask(ask);
             }
             if !listed {
-                // Removed before the tracepoints were live, or the kernel could not tell.
+                // Removed before the tracepoints were live, or the removal was lost.
                 let kernel = &self.world.kernel;
                 cgroups_gone.extend(known.cgroups.iter().filter(|&&id| kernel.lacks(id)));
             }
         }
         for id in cgroups_gone {
-            self.lose_cgroup(id, self.now(), cx);
+            self.remove_cgroup(id, self.now(), cx);
         }
         for serial in gone {
             self.depart(serial, cx);
