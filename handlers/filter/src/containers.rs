@@ -30,7 +30,7 @@ impl Containers {
         {
             return *holds;
         }
-        let holds = self.patterns.mean(container);
+        let holds = self.patterns.matches(container);
         self.last = Some((Arc::clone(container), holds));
         holds
     }
