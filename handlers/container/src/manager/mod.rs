@@ -299,7 +299,7 @@ impl Handler for ContainerManager {
         } else {
             let reports = mailbox.clone();
             Box::new(runtimes::start(options, move |reported| {
-                reports.send(Message(Payload::Report(reported)))
+                reports.send(Message(Payload::Report(reported)));
             }))
         };
         let proc = begun(&setup.ahead);
