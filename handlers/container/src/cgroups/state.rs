@@ -86,9 +86,9 @@ impl StateFolders {
         let mut path = std::str::from_utf8(path).ok()?;
         while let Some((above, component)) = path.rsplit_once('/') {
             if is_name(component)
-                && let Some(home) = self.claim_of(path, above, component, is_there)
+                && let Some(container) = self.claim_of(path, above, component, is_there)
             {
-                return Some(home);
+                return Some(container);
             }
             path = above;
         }
@@ -217,7 +217,7 @@ mod tests {
         fs::write(&file, state("/web")).unwrap();
         fs::write(root.path().join("run/crun/db/status"), r#"{"cgroup-path":"/db"}"#).unwrap();
         for (path, id) in [("/web/x", Some("runc/web")), ("/db", Some("crun/db"))] {
-            assert_eq!(folders.claim(path.as_bytes(), here).map(|home| home.id).as_deref(), id);
+            assert_eq!(folders.claim(path.as_bytes(), here).map(|claim| claim.id).as_deref(), id);
         }
         for path in ["/mine/web", "/mine/db"] {
             assert_eq!(folders.claim(path.as_bytes(), here), None, "same name elsewhere: {path}");
@@ -239,7 +239,7 @@ mod tests {
         fs::remove_dir(root.path().join("run/runc/web")).unwrap();
         assert_eq!(folders.claim(b"/web", || false), None, "its cgroup is removed first");
         assert_eq!(
-            folders.claim(b"/web", || true).map(|home| home.id).as_deref(),
+            folders.claim(b"/web", || true).map(|claim| claim.id).as_deref(),
             Some("runc/web")
         );
         assert_eq!(folders.claim(b"/db", || true), None);
@@ -255,8 +255,8 @@ mod tests {
         fs::create_dir(folder("new")).unwrap();
         for name in ["old", "new"] {
             fs::remove_dir(folder(name)).unwrap();
-            let home = folders.claim(format!("/{name}").as_bytes(), || true);
-            assert_eq!(home.map(|home| home.id).as_deref(), Some(&*format!("runc/{name}")));
+            let claim = folders.claim(format!("/{name}").as_bytes(), || true);
+            assert_eq!(claim.map(|claim| claim.id).as_deref(), Some(&*format!("runc/{name}")));
         }
     }
 }

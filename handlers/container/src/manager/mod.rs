@@ -283,7 +283,7 @@ impl Handler for ContainerManager {
         } else {
             let reports = mailbox.clone();
             Box::new(runtimes::start(options, move |reported| {
-                reports.send(Message(Payload::Report(reported)))
+                reports.send(Message(Payload::Report(reported)));
             }))
         };
         let proc = begun(&setup.early_work);
