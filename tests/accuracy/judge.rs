@@ -277,8 +277,8 @@ impl Display for Tally {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} processes, {} events: {} right, {} wrong, {} unknown, {} missing; of {} in containers {} named at once, \
-             {} later, {} never",
+            "{} processes, {} events: {} right, {} wrong, {} unknown, {} missing; \
+             of {} in containers {} named at once, {} later, {} never",
             self.processes,
             self.events,
             self.id_right,
@@ -301,8 +301,8 @@ mod tests {
     use super::*;
 
     fn event(kind: &str, pid: u32, container: &Value, state: &str) -> Value {
-        json!({"kind": kind, "time": "2026-01-01T00:00:00Z", "process": {"pid": pid, "start_time": 1},
-               "container": container,
+        json!({"kind": kind, "time": "2026-01-01T00:00:00Z",
+               "process": {"pid": pid, "start_time": 1}, "container": container,
                "attribution": {"state": state}})
     }
 

@@ -136,7 +136,10 @@ impl Results {
             let mut value = outcome.tally.json();
             value["case"] = json!(case);
             value["runtime"] = json!(outcome.runtime);
-            let figure = |(name, value, unit): &(String, f64, &str)| json!({"name": name, "value": value, "unit": unit});
+            let figure = |(name, value, unit): &(String, f64, &str)| {
+                json!({"name": name,
+                "value": value, "unit": unit})
+            };
             value["figures"] = outcome.figures.iter().map(figure).collect();
             let drift = outcome.drift();
             value["memory"] = drift.map_or(Value::Null, |(first, last)| {

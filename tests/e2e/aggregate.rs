@@ -100,7 +100,7 @@ fn runs_are_counted_exactly_for_each_container() {
         assert_eq!(result["key"]["container"]["name"], event.0["container"]["name"], "{result}");
         assert_eq!(result["late"], 0, "events of one tracker come in order: {result}");
         assert_eq!(value["runs"], result["events"], "{result}");
-        // Each run was a process of its own.
+        // Each run was another process.
         assert_eq!(value["pids"], result["events"], "{result}");
         assert_eq!(value["programs"]["highest"], result["events"], "{result}");
         assert_eq!(value["programs"]["values"].as_array().map(Vec::len), Some(1), "{result}");

@@ -116,8 +116,8 @@ fn children_belong_to_their_parents_container() {
 #[track_caller]
 fn twenty_processes(name: &str, mark: &str) -> Container {
     let script = format!(
-        "trap '/bin/true {mark}' USR1; i=0; while [ $i -lt 19 ]; do sleep 1000000 & i=$((i + 1)); done; \
-         while :; do wait; done"
+        "trap '/bin/true {mark}' USR1; i=0; \
+         while [ $i -lt 19 ]; do sleep 1000000 & i=$((i + 1)); done; while :; do wait; done"
     );
     let container = docker().start(name, &environment::image(), &["/bin/sh", "-c", &script]);
     wait::until("20 processes run", Duration::from_secs(20), || {

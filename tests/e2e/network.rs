@@ -127,7 +127,8 @@ fn both_ends_of_a_connection_report_their_own_view() {
                 };
                 let (open, close) = (of(&opened), of(&closed));
                 check(&open, &both, &[(waited, &side.report["elapsed"])]);
-                let bytes = json!({"sent_bytes": sent, "received_bytes": received, "retransmitted_bytes": 0});
+                let bytes = json!({"sent_bytes": sent, "received_bytes": received,
+                                   "retransmitted_bytes": 0});
                 check(&close, &with(both, &bytes), &[("/duration_ns", &side.report["elapsed"])]);
                 if matches!(side.place, Place::Host) {
                     assert_eq!(open.0["process"]["tid"], connection["tid"], "{}", open.0);
@@ -358,7 +359,10 @@ fn an_earlier_connection_closes_with_container_but_no_process() {
         })
         .collect();
     assert_eq!(closes.len(), 2, "{closes:#?}");
-    let bytes = |sent: u64, received: u64| json!({"sent_bytes": sent, "received_bytes": received, "retransmitted_bytes": 0});
+    let bytes = |sent: u64, received: u64| {
+        json!({"sent_bytes": sent, "received_bytes": received,
+        "retransmitted_bytes": 0})
+    };
     for (both, bytes) in [
         (ends("tcp", "ipv4", &held), bytes(500, 0)),
         (ends("tcp", "ipv4", &turned(&held)), bytes(0, 500)),

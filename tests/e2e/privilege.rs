@@ -275,13 +275,13 @@ fn a_setuid_program_is_reported_when_it_runs() {
 
 #[test]
 fn only_selected_kinds_are_reported() {
-    let options = "namespaces = false\ncredentials = false\nmodules = false\nptrace = \"attach\"\nbpf = \"none\"\n\
-                   scope.results = \"failed\"";
+    let options = "namespaces = false\ncredentials = false\nmodules = false\n\
+                   ptrace = \"attach\"\nbpf = \"none\"\nscope.results = \"failed\"";
     let tracer = tracer("privilege-options", options);
     let done = WORKLOAD.on_host(&["privilege", "tour"]);
     let finished = tracer.stop();
     let events = events_of(&finished, &done, None);
-    // A thread of its own process cannot be traced.
+    // A process cannot trace its own threads.
     assert_eq!(events.len(), 1, "{events:?}");
     assert_eq!(events[0]["privilege"]["request"], "PTRACE_SEIZE");
     assert_eq!(events[0]["privilege"]["target_pid"], done["pid"]);

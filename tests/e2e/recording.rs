@@ -1,4 +1,4 @@
-//! Recordings, replays, and tests that stand in a configuration.
+//! Recordings, replays, and tests within a configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,9 +84,8 @@ fn a_replay_prints_the_same_events_without_privileges() {
     let (first, second) = (replay(), replay());
     fs::remove_dir_all(&open).expect("it can be removed");
     assert!(first == second, "each replay prints the same");
-    // What trackers tell comes in its order. What the manager adds, and a container's state, come
-    // when the daemon has told of it, which may be before or behind what a tracker had sent by
-    // then.
+    // Events of trackers are in their order. The manager's own events and a container's state
+    // depend on when the daemon reports, which may be before or after a tracker's event.
     let (printed, replayed) = (comparable(&lines(&printed)), comparable(&lines(&first)));
     assert_eq!(printed.0.len(), replayed.0.len());
     for (then, now) in printed.0.iter().zip(&replayed.0) {
@@ -95,7 +94,7 @@ fn a_replay_prints_the_same_events_without_privileges() {
     assert_eq!(printed.1, replayed.1);
 }
 
-/// What trackers told, without containers' states; and what the manager added, without times,
+/// Returns the trackers' events without containers' states, and the manager's own without times,
 /// sorted.
 fn comparable(events: &[Value]) -> (Vec<Value>, Vec<String>) {
     let (mut of_trackers, mut of_manager) = (Vec::new(), Vec::new());

@@ -68,8 +68,8 @@ fn calls_are_counted_exactly_and_selected_ones_reported() {
     finished.totals.assert_complete();
 }
 
-/// The workload stops in a cgroup of its own before watching begins, and `strace` takes hold of it
-/// there: both see the same calls.
+/// The workload stops in a new cgroup before watching begins, and `strace` attaches to it there, so
+/// that both see the same calls.
 #[test]
 fn counts_and_errors_equal_those_of_strace() {
     let docker = Docker::at(&environment::docker_socket());

@@ -16,7 +16,7 @@ use whalewatch_tests::{environment, wait};
 const LIMIT: Duration = Duration::from_secs(30);
 const TOKEN: &str = "whalewatch-e2e";
 
-/// The server, a process of its own.
+/// The server, in a separate process.
 struct Receiver {
     dir: PathBuf,
     port: u16,
@@ -104,7 +104,8 @@ fn config(receiver: &Receiver, options: &str) -> String {
     let when = "kind == 'process.exec' && process.executable.path == '/bin/true'";
     let chain = |filter: &str, end: &str| {
         format!(
-            "[handlers.{filter}]\ntype = \"filter\"\nwhen = \"{when}\"\ncontainers = [\"webhook-*\"]\n\n\
+            "[handlers.{filter}]\ntype = \"filter\"\nwhen = \"{when}\"\n\
+             containers = [\"webhook-*\"]\n\n\
              [[chains]]\nfrom = [\"procs\"]\nthrough = [\"container\", \"{filter}\", \"{end}\"]\n\n"
         )
     };

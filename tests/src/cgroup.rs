@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// A shell command that, in a mount namespace of its own, shows cgroups of version 2 alone,
-/// whatever the machine has.
+/// A shell command that, in a new mount namespace, shows cgroups of version 2 alone, whatever the
+/// machine has.
 pub const VERSION_2_ALONE: &str = "mount -t cgroup2 none /sys/fs/cgroup";
 
 /// Returns the hierarchy's mount point.

@@ -114,7 +114,8 @@ fn merged(old: &str, new: &str, key: usize) -> String {
 
 /// The heads of the two tables.
 const LINES: &str = "\
-| case | runtime | processes | events | wrong | unknown | missing | right id | named at once | named later |
+| case | runtime | processes | events | wrong | unknown | missing | right id \
+| named at once | named later |
 |---|---|---|---|---|---|---|---|---|---|
 ";
 const FIGURES: &str = "\
@@ -205,9 +206,9 @@ mod tests {
     #[test]
     fn cases_and_figures_have_a_line_each() {
         let result = json!({
-            "case": "churn", "runtime": "docker", "processes": 2, "events": 6, "wrong": 0, "unknown": 0,
-            "missing": 0, "id_right": 6, "name_at_once": 2, "name_late": 1, "name_never": 0,
-            "figures": [{"name": "delay", "value": 1.25, "unit": "ms"}],
+            "case": "churn", "runtime": "docker", "processes": 2, "events": 6, "wrong": 0,
+            "unknown": 0, "missing": 0, "id_right": 6, "name_at_once": 2, "name_late": 1,
+            "name_never": 0, "figures": [{"name": "delay", "value": 1.25, "unit": "ms"}],
             "memory": {"first": 10240.0, "last": 10240.0, "most": 20480},
         });
         let text = tables(&[result]).concat();

@@ -174,7 +174,8 @@ mod tests {
     #[test]
     fn an_option_is_a_row() {
         let part = json!({"name": "stdout", "about": "Prints", "options": [
-            {"name": "format", "type": "json | table", "default": "json", "about": "How\nlines look"},
+            {"name": "format", "type": "json | table", "default": "json",
+             "about": "How\nlines look"},
             {"name": "when", "type": "text", "required": true, "about": ""},
         ]});
         let mut text = String::new();

@@ -9,8 +9,8 @@ use crate::steps::{Context, E2E, cargo};
 /// The modules whose tests run beside each other. All others run one at a time: each test watches
 /// the whole machine, and some flood it, count what it does, or measure.
 ///
-/// A module belongs here if its tests judge only events of their own containers and processes,
-/// which they know by names and arguments that no other test has, and make few events themselves.
+/// A module belongs here if its tests make few events, and judge only events of containers and
+/// processes that they started, which have names and arguments that no other test uses.
 const SIDE_BY_SIDE: [&str; 6] =
     ["aggregate", "command_line", "exec", "prometheus", "throttle", "webhook"];
 

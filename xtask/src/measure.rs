@@ -335,7 +335,7 @@ pub(crate) fn in_the_kernel(bench: &Bench) -> Result<Vec<Figure>> {
     ])
 }
 
-/// Runs a workload in a process of its own. Returns its time in seconds.
+/// Runs a workload in a separate process. Returns its time in seconds.
 fn time(workload: &str, count: &str) -> Result<f64> {
     let mut command = Command::new(std::env::current_exe()?);
     let done = command.args(["workload", workload, count]).output()?;

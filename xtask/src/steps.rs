@@ -278,6 +278,13 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// This program, as a process whose output goes to the step's.
+fn xtask() -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.current_dir(paths::root());
+    Ok(command)
+}
+
 /// Cargo, for the third-party crate outside the workspace, with the artifacts of the workspace.
 fn cargo_outside(args: &[&str]) -> Command {
     let mut command = cargo(args);
@@ -332,8 +339,8 @@ fn packages(context: &Context<'_>) -> Result<()> {
     servers::install(context)
 }
 
-fn check_prose(_: &Context<'_>) -> Result<()> {
-    prose::check_all()
+fn check_prose(context: &Context<'_>) -> Result<()> {
+    context.quiet(xtask()?.arg("prose"))
 }
 
 fn spelling(context: &Context<'_>) -> Result<()> {
@@ -353,8 +360,7 @@ fn deny(context: &Context<'_>) -> Result<()> {
 }
 
 fn ebpf(context: &Context<'_>) -> Result<()> {
-    let mut command = Command::new(std::env::current_exe()?);
-    context.quiet(command.args(["ebpf", "--check"]).current_dir(paths::root()))
+    context.quiet(xtask()?.args(["ebpf", "--check"]))
 }
 
 fn release(context: &Context<'_>) -> Result<()> {

@@ -27,7 +27,7 @@ Does something COUNT times, one after another, and prints the nanoseconds that i
   calls    make a system call that does nothing
   signals  send itself a signal that it ignores
   setuid   change to the user that it already is
-  mounts   mount and unmount a file system, in a mount namespace of its own
+  mounts   mount and unmount a file system, in a new mount namespace
   oom      have the kernel kill a process because its cgroup's memory runs out
 ";
 

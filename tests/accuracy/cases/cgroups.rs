@@ -37,8 +37,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     let mut named = watched("none: a false name", "named", &config, |ledger, _| {
         (0..rounds).try_for_each(|round| named_like_a_container(ledger, round))
     })?;
-    // Until all runtimes have said that they know no such container it is not told where its
-    // processes are.
+    // Its processes are unknown until every runtime has answered that it has no such container.
     named.may_be_unknown = true;
     outcomes.push(named);
     Ok(outcomes)

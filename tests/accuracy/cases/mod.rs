@@ -40,7 +40,7 @@ pub(crate) const CASES: &[Case] = &[
     case("lifecycle", "exec, health checks, restart, pause, rename, kill, update", lifecycle::run),
     case("reuse", "process numbers that come again within seconds", reuse::run),
     case("late", "files and sockets that a dying process leaves", late::run),
-    case("namespaces", "namespaces that are no container's", namespaces::entered),
+    case("namespaces", "namespaces that belong to no container", namespaces::entered),
     case(
         "shared",
         "containers that share namespaces, with the host and each other",

@@ -61,7 +61,8 @@ pub(crate) fn credentials() -> (String, String) {
     let (operator, account, user) = (Nkey::new_operator(), Nkey::new_account(), Nkey::new_user());
     // Without bounds: -1 is none.
     let limits = serde_json::json!({
-        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1,
+        "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1,
+        "wildcards": true, "conn": -1, "leaf": -1,
         "mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1
     });
     // The server wants an account for its own messages, which may not have JetStream.

@@ -46,7 +46,7 @@ impl Namespace {
         self.command(program, arguments).output().expect("`ip` can be started")
     }
 
-    /// Sets one of its own settings.
+    /// Sets one of the namespace's settings.
     #[track_caller]
     pub(crate) fn sysctl(&self, path: &str, value: &str) {
         let script = format!("echo {value} > /proc/sys/{path}");

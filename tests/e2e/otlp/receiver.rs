@@ -73,7 +73,7 @@ enum Running {
 }
 
 impl Receiver {
-    /// Starts one on a port of its own. That for gRPC has a certificate; whose authority's is in
+    /// Starts a receiver on a free port. One for gRPC has a certificate, whose authority is in
     /// `dir`, as `ca.pem`.
     pub(crate) fn start(protocol: Protocol, dir: &Path) -> Self {
         let mut receiver = Self {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use whalewatch_tests::{environment, wait};
 
-/// How long Prometheus may take to start, or to come to know what it is asked about.
+/// How long Prometheus may take to start, or to scrape the expected value.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A port of the loopback that nobody has at the moment.
@@ -51,7 +51,8 @@ impl Prometheus {
         fs::create_dir_all(dir).expect("the scratch folder can be written to");
         let config = format!(
             "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
-             scrape_configs:\n- job_name: whalewatch\n  static_configs:\n  - targets: ['127.0.0.1:{target}']\n"
+             scrape_configs:\n- job_name: whalewatch\n  static_configs:\n\
+             \x20 - targets: ['127.0.0.1:{target}']\n"
         );
         fs::write(dir.join("prometheus.yml"), config).expect("the scratch folder");
         let mut prometheus = Self { dir: dir.to_owned(), port: free_port(), child: None };

@@ -165,7 +165,8 @@ mod tests {
         let tracker = json!({"generated": 5, "delivered": delivered, "lost": lost, "invalid": 0});
         json!({
             "trackers": {"process": tracker, "cgroup": tracker},
-            "handlers": {"container": {"in": 10, "added": 1, "out": 11}, "out": {"in": 11, "out": 11}},
+            "handlers": {"container": {"in": 10, "added": 1, "out": 11},
+                         "out": {"in": 11, "out": 11}},
         })
     }
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# The first process of a guest: does what the kernel's command line asks for (`checks=…`) and reports over the second serial
-# port. It judges nothing: the host does that, from parts that each begin with a line `@@ NAME`.
+# The first process of a guest. It runs the checks on the kernel's command line (`checks=…`) and
+# reports over the second serial port, in parts that each begin with a line `@@ NAME`. The host
+# judges them.
 
 export PATH=/bin HOME=/ DOCKER_HOST=unix:///no/daemon
 mount -t proc proc /proc
@@ -23,7 +24,7 @@ part() { # NAME FILE
     cat "$2"
 }
 
-# Runs a command and reports what it said and how it ended.
+# Runs a command and reports its outputs and its exit code.
 report() { # NAME COMMAND...
     name=$1
     shift
@@ -38,7 +39,8 @@ doctor() { # NAME [WRAPPER...]
     report "$name.doctor" "$@" whalewatch doctor --format json
 }
 
-# Where something is missing. Should `trace` watch nevertheless, it ends by itself, and well, which is found wrong then.
+# Runs on a host that lacks something. If `trace` watches nevertheless, it exits by itself with code
+# 0, which the host finds wrong.
 fails() { # NAME [WRAPPER...]
     case=$1
     shift
@@ -46,20 +48,20 @@ fails() { # NAME [WRAPPER...]
     doctor "$case" "$@"
 }
 
-# Watches a workload, and ends as an operator does: by then all that happened must be told.
+# Watches a workload, and stops as an operator does. By then every event must be printed.
 watched="process cgroup"
 watch() { # NAME WORKLOAD [WRAPPER...]
     name=$1
     work=$2
     shift 2
-    # What an earlier one said must not be taken for what this one says.
+    # The output of an earlier run must not count for this one.
     rm -f /tmp/out /tmp/err /tmp/stats
     touch /tmp/out /tmp/err /tmp/stats && chmod 666 /tmp/out /tmp/err /tmp/stats
     "$@" whalewatch trace $watched --format json --duration 60s --stats-file /tmp/stats >/tmp/out 2>/tmp/err &
     tracer=$!
     until grep -q ^watching: /tmp/err || ! kill -0 $tracer; do usleep 20000; done
     $work >/dev/null 2>&1
-    # Not by its pid: that may be the one of what made a namespace for it.
+    # Not by pid: it may be the pid of a wrapper that made a namespace.
     killall -INT whalewatch
     wait $tracer
     echo $? >/tmp/code
@@ -77,7 +79,7 @@ works() { # NAME [WRAPPER...]
     doctor "$case" "$@"
 }
 
-# A container's process that was there before.
+# Starts a container's process before the watching begins.
 old_process() {
     mkdir -p $group/docker/$old_container
     sh -c "echo 0 >$group/docker/$old_container/cgroup.procs; exec /bin/sleep 1000" &
@@ -97,7 +99,7 @@ workload() {
     wait $old
 }
 
-# Each tracker by itself, while something happens that most of them tell of.
+# Runs each tracker alone, while something happens that most of them report.
 each_tracker() {
     for tracker_name in $(cat /trackers); do
         watched=$tracker_name
@@ -122,7 +124,7 @@ something() {
     wait $!
 }
 
-# A kernel that lacks something: its type information with the last letter of a name altered.
+# Simulates a kernel that lacks a name: alters the name's last letter in the type information.
 without() { # CASE NAME
     cat /sys/kernel/btf/vmlinux >/tmp/btf
     set -- "$1" "$2" $(strings -t d /tmp/btf | grep " $2\$")
@@ -180,6 +182,6 @@ for word in $(cat /proc/cmdline); do
     esac
 done
 part end /dev/null
-# The kernel buffers what goes to a serial port.
+# The kernel buffers output to a serial port.
 sleep 0.5
 reboot -f

@@ -36,7 +36,7 @@ struct Boot {
     options: &'static str,
 }
 
-/// A lockdown lasts until the next boot, so each has a boot of its own.
+/// A lockdown lasts until the next boot, so each needs a separate boot.
 const BOOTS: [Boot; 3] = [
     Boot { name: "everything", options: "checks=everything" },
     Boot { name: "lockdown", options: "checks=lockdown lsm=lockdown lockdown=confidentiality" },

@@ -80,11 +80,7 @@ fn namespaces(events: &[Event]) -> Result<()> {
         for Event(event) in &life.0 {
             ensure!(event["process"]["vpid"] == number, "vpid is {number}: {event}");
         }
-        ensure!(
-            spaces(&life) != spaces(&outside),
-            "not in a namespace of its own: {}",
-            life.last()
-        );
+        ensure!(spaces(&life) != spaces(&outside), "not in a separate namespace: {}", life.last());
     }
     let process = outside.last();
     ensure!(

@@ -67,8 +67,8 @@ fn state() -> Value {
         }
     }
     let set = |key: &str| u64::from_str_radix(line(key).first().unwrap_or(&""), 16).ok();
-    let sets = json!({"effective": set("CapEff:"), "permitted": set("CapPrm:"), "inheritable": set("CapInh:"),
-        "bounding": set("CapBnd:"), "ambient": set("CapAmb:")});
+    let sets = json!({"effective": set("CapEff:"), "permitted": set("CapPrm:"),
+        "inheritable": set("CapInh:"), "bounding": set("CapBnd:"), "ambient": set("CapAmb:")});
     state.insert("capabilities".to_owned(), sets);
     let namespaces = [
         "user",
@@ -190,7 +190,7 @@ fn inode(stat: &fs::Metadata) -> u64 {
     std::os::unix::fs::MetadataExt::ino(stat)
 }
 
-/// Makes every call once. Each group is in a thread of its own, because none can be undone.
+/// Makes every call once. Each group has a separate thread, because no call can be undone.
 fn tour(done: &mut Done) -> Result<(), Box<dyn Error>> {
     for part in [namespaces, users, groups, capabilities, clones, traces, modules, programs] {
         let outcome = thread::scope(|scope| {
@@ -357,8 +357,8 @@ fn programs(done: &mut Done) -> Result<(), Box<dyn Error>> {
     put(&mut load, 8, &(program.as_ptr() as u64).to_ne_bytes());
     put(&mut load, 16, &(c"GPL".as_ptr() as u64).to_ne_bytes());
     put(&mut load, 48, b"privilege_prog");
-    let expected = json!({"command": "BPF_PROG_LOAD", "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"},
-                          "name": "privilege_prog"});
+    let expected = json!({"command": "BPF_PROG_LOAD", "name": "privilege_prog",
+                          "program": {"type": "BPF_PROG_TYPE_SOCKET_FILTER"}});
     reach(5, &load, expected);
 
     let path = String::from("/sys/fs/bpf/no-such-thing\0");
