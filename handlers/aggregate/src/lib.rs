@@ -55,8 +55,8 @@ pub struct Aggregate {
 }
 
 impl Handler for Aggregate {
-    const ABOUT: &'static str = "computes counts, sums, distinct counts and most frequent values of \
-                                 groups of events, over windows of time";
+    const ABOUT: &'static str = "computes counts, sums, distinct counts and most frequent values \
+                                 of groups of events, over windows of time";
     type Options = AggregateOptions;
     type Message = Tick;
     const DECLARATION: Declaration<Self> = Declaration::new().adds(Self::added_schemas);
