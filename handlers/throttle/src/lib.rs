@@ -136,7 +136,7 @@ impl Throttle {
         if at == REST && !self.warned {
             self.warned = true;
             let by = self.keys.fields().collect::<Vec<_>>().join(", ");
-            tracing::warn!(%by, "throttle: more keys than max_keys: the others share one allowance");
+            tracing::warn!(%by, "throttle: more than max_keys keys, the rest share one allowance");
         }
         let slot = self.table.slot(at);
         if slot.bucket.take(self.allowance, event.time()) {

@@ -39,7 +39,7 @@ pub(crate) struct Suppression {
     until: Timestamp,
     /// The time of the last suppressed event, reported or not.
     last: Timestamp,
-    /// The time of the last report.
+    /// The time of the last report, or of the first suppressed event if there was none.
     reported: Timestamp,
     /// The attribution of the last event, if the container is part of the key.
     attribution: Attribution,

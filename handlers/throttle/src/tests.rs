@@ -209,7 +209,7 @@ fn every_mistake_is_reported() {
 }
 
 /// Computes which events pass, directly from the definition: an event is suppressed if, since some
-/// earlier event that passed, more events would pass than `burst` and the refill.
+/// earlier event that passed, more events would pass than `burst` plus the refill.
 fn reference(events: &[Did], rate: u64, per: u64, burst: u64) -> Vec<bool> {
     let mut passed: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
     let mut latest: BTreeMap<Option<&str>, u64> = BTreeMap::new();
