@@ -49,7 +49,7 @@ pub struct Aggregate {
     time: EventTime,
     /// How often the timer fires.
     tick_interval: Duration,
-    ticking: bool,
+    timer_is_set: bool,
     key: Vec<u8>,
     scratch: Scratch,
 }
@@ -86,7 +86,7 @@ impl Handler for Aggregate {
             computations,
             time: EventTime::default(),
             tick_interval: (window / 8).clamp(Duration::from_millis(50), Duration::from_secs(1)),
-            ticking: false,
+            timer_is_set: false,
             key: Vec::new(),
             scratch: Scratch::default(),
         })
@@ -112,7 +112,7 @@ impl Handler for Aggregate {
     }
 
     fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.ticking = false;
+        self.timer_is_set = false;
         self.time.tick(self.tick_interval, cx.behind());
         self.close(self.time.now().as_nanos());
         self.emit_results(cx);
@@ -190,8 +190,8 @@ impl Aggregate {
         {
             cx.add_to(chain, batch);
         }
-        if !self.windows.is_empty() && !self.ticking {
-            self.ticking = true;
+        if !self.windows.is_empty() && !self.timer_is_set {
+            self.timer_is_set = true;
             cx.after(self.tick_interval, Tick);
         }
     }

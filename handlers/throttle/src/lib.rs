@@ -48,7 +48,7 @@ pub struct Throttle {
     check_interval: Duration,
     next_check: Timestamp,
     time: EventTime,
-    ticking: bool,
+    timer_is_set: bool,
     /// Whether the warning about too many keys was logged.
     warned: bool,
     key: Vec<u8>,
@@ -80,7 +80,7 @@ impl Handler for Throttle {
             check_interval: quiet.min(options.report.0) / 4,
             next_check: Timestamp(0),
             time: EventTime::default(),
-            ticking: false,
+            timer_is_set: false,
             warned: false,
             key: Vec::new(),
         })
@@ -100,7 +100,7 @@ impl Handler for Throttle {
     }
 
     fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.ticking = false;
+        self.timer_is_set = false;
         self.time.tick(self.check_interval, cx.behind());
         self.check_reports(self.time.now());
         self.emit_reports(cx);
@@ -181,8 +181,8 @@ impl Throttle {
         {
             cx.add_to(chain, batch);
         }
-        if !self.suppressions.is_empty() && !self.ticking {
-            self.ticking = true;
+        if !self.suppressions.is_empty() && !self.timer_is_set {
+            self.timer_is_set = true;
             cx.after(self.check_interval, Tick);
         }
     }
