@@ -182,9 +182,9 @@ fn authenticate(settings: ConnectOptions, auth: &AuthOptions) -> Result<ConnectO
         }
         Secret::Token(token) => Ok(settings.token(token)),
         Secret::Nkey(seed) => Ok(settings.nkey(seed)),
-        Secret::Credentials(path, text) => {
-            settings.credentials(&text).map_err(|error| format!("{}: {error}", path.display()))
-        }
+        Secret::Credentials(path, text) => settings
+            .credentials(&text)
+            .map_err(|error| format!("cannot use {}: {error}", path.display())),
     }
 }
 

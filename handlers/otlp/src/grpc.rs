@@ -143,8 +143,8 @@ impl Decoder for Raw {
 
     fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<Response>, Status> {
         let bytes = answer.copy_to_bytes(answer.remaining());
-        // The receiver has accepted the records. An answer that cannot be decoded is no reason to
-        // send them again.
+        // The receiver has accepted the records, so they are not sent again even if the answer
+        // cannot be decoded.
         Ok(Some(Response::decode(bytes).unwrap_or_default()))
     }
 }

@@ -68,8 +68,8 @@ fn gzip(body: &[u8]) -> Bytes {
 fn outcome(reply: &Reply) -> Outcome {
     let status = reply.status;
     if status.is_success() {
-        // The receiver has accepted the records. An answer that cannot be decoded is no reason to
-        // send them again.
+        // The receiver has accepted the records, so they are not sent again even if the answer
+        // cannot be decoded.
         return Response::decode(reply.body.clone()).unwrap_or_default().into();
     }
     let why = match error_message(&reply.body) {
