@@ -171,7 +171,7 @@ impl Spool {
         if let Err(error) = fs::remove_file(&oldest.path) {
             let path = oldest.path.display();
             tracing::warn!(
-                "cannot remove {path}, its events will be sent again at the next start: {error}"
+                "cannot remove {path}, its events may be sent again after a restart: {error}"
             );
         }
         Some(oldest.end())
