@@ -123,8 +123,8 @@ fn events_survive_a_server_that_is_killed_twice() {
     finished.totals.assert_complete();
     assert_eq!(finished.totals.handler("nats", "out"), stored.len() as u64);
     let said = &finished.stderr;
-    assert_eq!(said.matches("no NATS server takes events").count(), 2, "{said}");
-    assert_eq!(said.matches("takes events again").count(), 2, "{said}");
+    assert_eq!(said.matches("no NATS server accepts events").count(), 2, "{said}");
+    assert_eq!(said.matches("accepts events again").count(), 2, "{said}");
 }
 
 #[test]
@@ -399,7 +399,8 @@ fn refusal(dir: &Path, server: &Server, handler: &str) -> String {
     let finished = tracer.stop();
     finished.totals.assert_complete();
     assert!(spooled(dir) >= 100);
-    let outage = finished.stderr.lines().find(|line| line.contains("no NATS server takes events"));
+    let outage =
+        finished.stderr.lines().find(|line| line.contains("no NATS server accepts events"));
     outage.unwrap_or_else(|| panic!("it was not refused: {}", finished.stderr)).to_owned()
 }
 

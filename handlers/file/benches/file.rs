@@ -1,4 +1,4 @@
-//! What it costs to bring an event into a file.
+//! The cost of writing an event to a file.
 
 use std::hint::black_box;
 use std::iter::repeat;
@@ -18,7 +18,7 @@ fn batch() -> Batch {
     Batch::new("procs".into(), vec![example(); 256]).with_attributions(repeat(attribution))
 }
 
-/// A real file, begun anew at 64 MiB.
+/// A handler with a real file, rotated at 64 MiB.
 fn file(dir: &Path, pad: bool) -> Bench<JsonFile> {
     let rotate = Rotate { size: Some(HumanSize(64 << 20)), age: None };
     let path = dir.join(format!("pad-{pad}"));
@@ -43,7 +43,7 @@ fn write(c: &mut Criterion) {
         let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
         print_allocations(&format!("file/{name}"), 256_000, || {
             for batch in batches {
-                file.handle(batch).and_then(|()| file.flush()).expect("it does not fail");
+                file.handle(batch).and_then(|()| file.flush()).expect("no failure");
             }
         });
     }

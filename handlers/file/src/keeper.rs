@@ -1,8 +1,8 @@
-//! A helper thread that compresses rotated files and deletes the oldest, so that the chain never
-//! waits for it.
+//! A helper thread that compresses rotated files and deletes the oldest. The chain never waits for
+//! it.
 //!
-//! It is told that there is something to do, not what: it looks into the folder. So nothing queues
-//! up, and what an earlier run left undone is done by the next.
+//! A wake-up does not name a file: the thread lists the folder each time. So no work queues up, and
+//! a run finishes the work that an earlier run left.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -17,24 +17,24 @@ use std::time::Duration;
 use crate::options::{Compress, FileOptions};
 use crate::rotated::{self, Form};
 
-/// How much is compressed between two looks at whether to stop.
+/// Bytes to compress between two checks whether to stop.
 const STEP: usize = 128 * 1024;
 
-/// The thread. When it goes, so does the thread, at once: what it was at is begun again by the
-/// next.
+/// A handle on the thread. Dropping it stops the thread at once; the next run starts its unfinished
+/// work again.
 #[derive(Debug)]
 pub(crate) struct Keeper {
-    kick: Option<SyncSender<()>>,
+    wake: Option<SyncSender<()>>,
     done: Receiver<()>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Keeper {
-    /// Starts it; it looks into the folder at once.
+    /// Starts the thread, which lists the folder at once.
     pub(crate) fn start(handler: Arc<str>, options: &FileOptions) -> io::Result<Self> {
-        let (kick, kicked) = sync_channel(1);
-        let (done_to, done) = sync_channel(1);
+        let (wake, wakes) = sync_channel(1);
+        let (done_sender, done) = sync_channel(1);
         let stop = Arc::new(AtomicBool::new(false));
         let mut work = Work {
             handler,
@@ -46,32 +46,33 @@ impl Keeper {
         };
         let thread = thread::Builder::new().name("file-keeper".to_owned()).spawn(move || {
             work.tidy();
-            while kicked.recv().is_ok() {
+            while wakes.recv().is_ok() {
                 work.tidy();
             }
-            done_to.send(()).ok();
+            done_sender.send(()).ok();
         })?;
-        Ok(Self { kick: Some(kick), done, stop, thread: Some(thread) })
+        Ok(Self { wake: Some(wake), done, stop, thread: Some(thread) })
     }
 
-    /// There is something to do.
-    pub(crate) fn kick(&self) {
-        if let Some(kick) = &self.kick {
-            // If it is full, the thread will look once more anyway.
-            kick.try_send(()).ok();
+    /// Wakes the thread after a rotation.
+    pub(crate) fn wake(&self) {
+        if let Some(wake) = &self.wake {
+            // If the channel is full, the thread will list the folder once more anyway.
+            wake.try_send(()).ok();
         }
     }
 
-    /// Nothing more comes: waits until all is done, at most so long. Whether it is.
+    /// Waits until all work is done, at most for `limit`. Returns whether it is. The thread cannot
+    /// be woken after that.
     pub(crate) fn finish(&mut self, limit: Duration) -> bool {
-        self.kick = None;
+        self.wake = None;
         !matches!(self.done.recv_timeout(limit), Err(RecvTimeoutError::Timeout))
     }
 }
 
 impl Drop for Keeper {
     fn drop(&mut self) {
-        self.kick = None;
+        self.wake = None;
         self.stop.store(true, Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
@@ -85,7 +86,7 @@ struct Work {
     keep: usize,
     compress: Compress,
     stop: Arc<AtomicBool>,
-    /// Whether it failed the last time, and has said so.
+    /// Whether the last attempt failed, which is logged once.
     failing: bool,
 }
 
@@ -98,7 +99,7 @@ impl Work {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::warn!(
                         handler = %self.handler, path = %self.path.display(), %error,
-                        "rotated files cannot be compressed or deleted: tried again at the next rotation",
+                        "cannot compress or delete rotated files: retrying at the next rotation",
                     );
                 }
             }
@@ -115,8 +116,8 @@ impl Work {
             let whole = forms.contains(&Form::Compressed);
             for form in forms {
                 let needed = match form {
-                    // A compressed file has its name only when it is whole, so what it was made of
-                    // has had its time.
+                    // A compressed file gets its name when it is complete, so the original is not
+                    // needed.
                     Form::Plain => !whole,
                     Form::Compressed => true,
                     Form::Partial => false,
@@ -140,7 +141,7 @@ impl Work {
         let partial = Form::Partial.of(plain);
         let result = self.compress_to(plain, &partial);
         if result.is_err() {
-            // Most of all when the disk is full.
+            // Frees the space, which matters most if the disk is full.
             fs::remove_file(&partial).ok();
             return result;
         }
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_are_deleted() {
+    fn keeper_deletes_the_oldest_files() {
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path(), Compress::None, 2);
         let names = [(9, ""), (10, ".zst"), (11, ""), (12, ".zst")];
@@ -198,18 +199,18 @@ mod tests {
         fs::write(dir.path().join("a.000001-20261124T122221Z.mine"), "").unwrap();
         let want = ["a.000011-20261124T122221Z", "a.000012-20261124T122221Z.zst"];
         assert_eq!(kept(&options), want);
-        assert!(dir.path().join("a.000001-20261124T122221Z.mine").exists(), "not one of ours");
+        assert!(dir.path().join("a.000001-20261124T122221Z.mine").exists(), "not a rotated file");
     }
 
     #[test]
-    fn what_an_earlier_run_left_undone_is_done() {
+    fn keeper_finishes_the_work_of_an_earlier_run() {
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path(), Compress::Zstd, 9);
         let plain = dir.path().join("a.000001-20261124T122221Z");
         let twice = dir.path().join("a.000002-20261124T122221Z");
         fs::write(&plain, "one\n").unwrap();
         fs::write(Form::Partial.of(&plain), "half").unwrap();
-        // It was killed between the last two steps.
+        // Killed between the last two steps.
         fs::write(&twice, "two\n").unwrap();
         fs::write(Form::Compressed.of(&twice), zstd::encode_all(&b"two\n"[..], 1).unwrap())
             .unwrap();
@@ -220,11 +221,11 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_at_once_and_leaves_nothing_half_done() {
+    fn keeper_stops_at_once_and_leaves_no_partial_file() {
         let dir = tempfile::tempdir().unwrap();
         let options = options(dir.path(), Compress::Zstd, 9);
         let plain = dir.path().join("a.000001-20261124T122221Z");
-        // As large as it gets without filling the disk.
+        // A sparse file, too large to be compressed before the keeper is dropped.
         File::create(&plain).unwrap().set_len(1 << 40).unwrap();
         drop(Keeper::start("tested".into(), &options).unwrap());
         let forms: Vec<Form> =

@@ -1,9 +1,8 @@
-//! The `file` handler: events as JSON lines in a file, which is rotated, compressed and kept in
-//! bounds.
+//! The `file` handler: writes events to a file as JSON lines. It rotates the file, compresses
+//! rotated files and deletes the oldest.
 //!
-//! Lines are in the file whole or not at all, also when the program is killed in the middle of a
-//! write (see `lines`) or the disk is full. An event is counted as delivered when the kernel has
-//! taken its whole line.
+//! The file has whole lines only, even if the program is killed during a write (see `lines`) or the
+//! disk is full. An event counts as delivered when the kernel has accepted its whole line.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,12 +28,12 @@ pub use options::{Compress, FileOptions, Rotate, Sync};
 use outage::Outage;
 use output::Output;
 
-/// How much is gathered before it is written in the middle of a batch.
-const ENOUGH: usize = 64 * 1024;
-/// How long the end waits for rotated files to be compressed.
+/// Buffered bytes at which the handler writes in the middle of a batch.
+const WRITE_SIZE: usize = 64 * 1024;
+/// The longest wait for the compression of rotated files at the end of the run.
 const COMPRESS_AT_END: Duration = Duration::from_secs(5);
-/// How long after a rotation by age that failed it is tried again.
-const AGE_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before a failed rotation by age is retried.
+const AGE_RETRY: Duration = Duration::from_secs(1);
 
 /// Writes events to a file.
 #[derive(Debug)]
@@ -44,18 +43,18 @@ pub struct JsonFile {
     output: Output,
     outage: Outage,
     sync: Sync,
-    /// Which file the timer for its age is set for.
+    /// Generation of the file for which an age timer is set.
     age_timer: Option<u64>,
     sync_timer: bool,
 }
 
-/// A timer of the handler's own.
+/// A timer of the [`JsonFile`] handler.
 #[derive(Debug)]
 pub struct Timer(Due);
 
 #[derive(Debug)]
 enum Due {
-    /// That file is too old.
+    /// The file of this generation has reached its maximum age.
     Age(u64),
     Sync,
 }
@@ -65,8 +64,8 @@ impl Handler for JsonFile {
         "writes events to a file as JSON lines; rotates, compresses and deletes old files";
     type Options = FileOptions;
     type Message = Timer;
-    // There is one file, so chains that name the handler share it.
-    // Disks are slow at times, and a full one is waited for.
+    // Shared: there is one file for all chains that name the handler.
+    // Blocking: disks can be slow, and the handler waits while the disk is full.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -98,7 +97,7 @@ impl Handler for JsonFile {
         let plan = self.json.plan(&batch);
         for event in batch.iter() {
             self.lines.add(|out| self.json.event(out, plan, event));
-            if self.lines.size() >= ENOUGH {
+            if self.lines.size() >= WRITE_SIZE {
                 self.write_out(cx);
             }
         }
@@ -107,11 +106,11 @@ impl Handler for JsonFile {
 
     fn message(&mut self, timer: Timer, cx: &mut Context<'_, Timer>) -> Result<(), HandlerError> {
         match timer.0 {
-            Due::Age(file) => {
+            Due::Age(generation) => {
                 self.age_timer = None;
-                if self.output.too_old(file) {
-                    self.age_timer = Some(file);
-                    cx.after(AGE_AGAIN, Timer(Due::Age(file)));
+                if self.output.rotate_by_age(generation) {
+                    self.age_timer = Some(generation);
+                    cx.after(AGE_RETRY, Timer(Due::Age(generation)));
                 }
             }
             Due::Sync => {
@@ -148,15 +147,15 @@ impl Lifecycle for JsonFile {
 }
 
 impl JsonFile {
-    /// Writes what waits, or, when that has failed for too long, drops it.
+    /// Writes the buffered lines, or drops them if that keeps failing for too long.
     fn write_out(&mut self, cx: &mut Context<'_, Timer>) {
         while !self.lines.is_empty() {
             let mut written = 0;
             let result = self.output.write(&mut self.lines, &mut written);
             cx.delivered(written);
             match result {
-                Ok(()) => self.outage.over(),
-                Err(error) if self.outage.try_again(&error) => {}
+                Ok(()) => self.outage.end(),
+                Err(error) if self.outage.wait_to_retry(&error) => {}
                 Err(_) => {
                     let dropped = self.lines.clear() as u64;
                     self.outage.dropped(dropped);
@@ -168,11 +167,11 @@ impl JsonFile {
     }
 
     fn set_timers(&mut self, cx: &mut Context<'_, Timer>) {
-        if let Some((file, left)) = self.output.age()
-            && self.age_timer != Some(file)
+        if let Some((generation, left)) = self.output.age()
+            && self.age_timer != Some(generation)
         {
-            self.age_timer = Some(file);
-            cx.after(left, Timer(Due::Age(file)));
+            self.age_timer = Some(generation);
+            cx.after(left, Timer(Due::Age(generation)));
         }
         if let Sync::Every(interval) = self.sync
             && !self.sync_timer

@@ -1,26 +1,25 @@
-//! Whole lines that wait to be written, and how they are laid out in the file.
+//! A buffer of whole lines, and their layout in the file.
 //!
-//! The kernel looks for a fatal signal between the pages of a write, so a kill cuts a write where a
-//! page of the file ends, and nowhere else. Lines that cross no such boundary are therefore in the
-//! file whole or not at all.
+//! The kernel checks for a fatal signal between the pages of a write, so a kill cuts a write only
+//! at a page boundary of the file. A line that does not cross a boundary is in the file as a whole
+//! or not at all.
 
-/// What the kernel writes at once at least: the smallest page that there is. Larger pages end where
-/// these end.
+/// The smallest page size of any system. Larger pages end at multiples of it, too.
 pub(crate) const PAGE: usize = 4096;
 
-/// Lines that wait.
+/// Lines that wait to be written.
 #[derive(Debug)]
 pub(crate) struct Lines {
     bytes: Vec<u8>,
-    /// Where in `bytes` each line ends.
+    /// The end of each line in `bytes`.
     ends: Vec<usize>,
-    /// How many of `ends` are written.
+    /// The number of `ends` that are already written.
     written: usize,
     /// Pages with their padding.
     laid_out: Vec<u8>,
 }
 
-/// What to write with one call: some of the lines that wait, whole.
+/// Whole lines to write with one call.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Piece<'a> {
     pub(crate) bytes: &'a [u8],
@@ -32,13 +31,13 @@ impl Lines {
         Self { bytes: Vec::new(), ends: Vec::new(), written: 0, laid_out: Vec::new() }
     }
 
-    /// Adds the line that `write` writes, with its end.
+    /// Adds a line, which `write` appends with its newline.
     pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 
-    /// How many lines wait.
+    /// Returns the number of waiting lines.
     pub(crate) fn len(&self) -> usize {
         self.ends.len() - self.written
     }
@@ -47,12 +46,12 @@ impl Lines {
         self.len() == 0
     }
 
-    /// How many bytes wait.
+    /// Returns the number of waiting bytes.
     pub(crate) fn size(&self) -> usize {
         self.bytes.len() - self.start()
     }
 
-    /// Where the line begins that comes after `skip` that wait.
+    /// Returns the start of the waiting line number `skip`, counted from 0.
     fn start_after(&self, skip: usize) -> usize {
         (self.written + skip).checked_sub(1).map_or(0, |last| self.ends[last])
     }
@@ -61,24 +60,24 @@ impl Lines {
         self.start_after(0)
     }
 
-    /// Length of the line after `skip` that wait, 0 if there is none.
+    /// Returns the length of the waiting line number `skip`, or 0 if there is none.
     fn len_after(&self, skip: usize) -> usize {
         self.ends.get(self.written + skip).map_or(0, |end| end - self.start_after(skip))
     }
 
-    /// Length of the next line, 0 if there is none.
+    /// Returns the length of the next line, or 0 if there is none.
     pub(crate) fn next_len(&self) -> usize {
         self.len_after(0)
     }
 
-    /// How many lines after `skip` fit into `room`, and how long they are.
+    /// Returns the number of lines from number `skip` on that fit into `room`, and their length.
     fn fitting(&self, skip: usize, room: usize) -> (usize, usize) {
         let (start, ends) = (self.start_after(skip), &self.ends[self.written + skip..]);
         let lines = ends.partition_point(|end| end - start <= room);
         (lines, lines.checked_sub(1).map_or(0, |last| ends[last] - start))
     }
 
-    /// As many lines as fit into `room`, at least one if any waits.
+    /// Returns as many lines as fit into `room`, but at least one if any waits.
     pub(crate) fn piece(&self, room: u64) -> Piece<'_> {
         let (lines, length) = self.fitting(0, usize::try_from(room).unwrap_or(usize::MAX));
         let (lines, length) =
@@ -86,9 +85,10 @@ impl Lines {
         Piece { bytes: &self.bytes[self.start()..][..length], lines }
     }
 
-    /// What goes at offset `at` of the file so that no line crosses the end of a page: each page
-    /// has the lines that fit into it, with spaces up to its end if another is to follow. As many
-    /// pages as fit into `room`, at least one. A line that fits into no page comes alone.
+    /// Returns lines to write at offset `at` of the file, padded so that none crosses the end of a
+    /// page. Each page has the lines that fit into it, then spaces up to its end if another line
+    /// follows. Returns as many pages as fit into `room`, but at least one. A line longer than a
+    /// page is returned alone.
     pub(crate) fn padded_piece(&mut self, at: u64, room: u64) -> Piece<'_> {
         self.laid_out.clear();
         let (mut lines, mut page_room) = (0, PAGE - (at % PAGE as u64) as usize);
@@ -115,7 +115,7 @@ impl Lines {
         Piece { bytes: &self.laid_out, lines }
     }
 
-    /// Puts spaces before the end of the last line that is laid out.
+    /// Inserts spaces before the newline of the last line in `laid_out`.
     fn pad(&mut self, count: usize) {
         if count > 0 {
             let last = self.laid_out.len() - 1;
@@ -125,7 +125,7 @@ impl Lines {
         }
     }
 
-    /// So many lines are written.
+    /// Removes the first `lines` lines, which are written.
     pub(crate) fn take(&mut self, lines: usize) {
         self.written += lines;
         if self.is_empty() {
@@ -133,7 +133,7 @@ impl Lines {
         }
     }
 
-    /// Forgets all that wait; says how many.
+    /// Removes all lines and returns how many were waiting.
     pub(crate) fn clear(&mut self) -> usize {
         let waiting = self.len();
         self.bytes.clear();
@@ -143,7 +143,7 @@ impl Lines {
     }
 }
 
-/// How many lines are there whole, and where the last of them ends.
+/// Returns the number of whole lines in `bytes`, and the end of the last one.
 pub(crate) fn whole(bytes: &[u8]) -> (usize, usize) {
     let lines = bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
     let lines = lines.count();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_piece_has_the_lines_that_fit_and_never_none() {
+    fn piece_has_the_lines_that_fit_and_at_least_one() {
         let mut three = lines(&[10, 20, 30]);
         assert_eq!(three.piece(30).lines, 2);
         assert_eq!(three.piece(5).bytes.len(), 10);
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_are_those_with_their_end() {
+    fn whole_counts_only_lines_with_a_newline() {
         assert_eq!(whole(b""), (0, 0));
         assert_eq!(whole(b"ab"), (0, 0));
         assert_eq!(whole(b"ab\n"), (1, 3));
@@ -189,19 +189,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_line_is_written_once_and_crosses_no_page(
+        fn padded_lines_are_written_once_and_cross_no_page(
             lengths in prop::collection::vec(1_usize..6000, 1..60),
             mut at in 0_u64..3,
             room in 0_u64..50_000,
         ) {
-            // Begins at the start of a page, as a file that has been filled up to it.
+            // Starts at a page boundary, after a page that is full.
             at *= PAGE as u64;
             let (mut waiting, mut file) = (lines(&lengths), vec![b'\n'; at as usize]);
             let begin = file.len();
             while !waiting.is_empty() {
                 if waiting.next_len() <= PAGE && file.len() % PAGE + waiting.next_len() > PAGE {
-                    // After a line longer than a page, or at the start of a write: the page is
-                    // filled up first.
+                    // After a line longer than a page, or at the start of a write, the rest of the
+                    // page is padded first.
                     let room = PAGE - file.len() % PAGE;
                     let last = file.len() - 1;
                     file[last] = b' ';
@@ -211,8 +211,9 @@ mod tests {
                 let piece = waiting.padded_piece(file.len() as u64, room);
                 prop_assert!(piece.lines > 0);
                 let first_page = PAGE - file.len() % PAGE;
-                prop_assert!(piece.bytes.len() as u64 <= room.max(first_page as u64) || piece.lines == 1);
-                // Wherever the kernel may cut it, a line ends.
+                let most = room.max(first_page as u64);
+                prop_assert!(piece.bytes.len() as u64 <= most || piece.lines == 1);
+                // A line ends at each place where the kernel may cut the write.
                 let cuts = (first_page..piece.bytes.len()).step_by(PAGE);
                 let long = piece.lines == 1 && piece.bytes.len() > PAGE;
                 prop_assert!(long || cuts.into_iter().all(|cut| piece.bytes[cut - 1] == b'\n'));

@@ -11,75 +11,72 @@ use whalewatch_core::{HumanDuration, Problem};
 
 use whalewatch_core::HumanSize;
 
-/// Longest that a file's name may be, so that the names of its rotated files fit into the 255 bytes
+/// The most bytes in the file's name, so that the names of rotated files fit into the 255 bytes
 /// that file systems allow.
-const LONGEST_NAME: usize = 200;
-/// Smallest size to rotate at: a page of the file.
-const SMALLEST: HumanSize = HumanSize(4096);
-/// Shortest age to rotate at, and shortest time between two syncs.
-const SHORTEST: Duration = Duration::from_millis(100);
+const MAX_NAME: usize = 200;
+/// The smallest size at which a file can be rotated: one page.
+const MIN_SIZE: HumanSize = HumanSize(4096);
+/// The lowest age at which a file can be rotated, and the shortest interval between two syncs.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Options of the `file` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FileOptions {
-    /// The file that lines are appended to. It is made with mode 0640 if it is not there, and so
-    /// are the folders it is in (0750). A relative path is taken from where the program was
-    /// started.
+    /// The file to append to. It is created with mode 0640 if it does not exist, and missing
+    /// folders with mode 0750. A relative path starts at the working directory.
     pub path: PathBuf,
-    /// When the file is put aside under another name and a new one begun. Never, if neither is set:
-    /// for a program like logrotate to do it.
+    /// When to rotate the file: rename it and start a new one. Not set: never, so that a program
+    /// such as logrotate can do it.
     #[serde(default)]
     pub rotate: Rotate,
-    /// How many rotated files are kept, 1 to 1000000; the oldest are deleted.
+    /// How many rotated files to keep, 1 to 1000000. The oldest are deleted.
     #[serde(default = "ten")]
     pub keep: u32,
-    /// What becomes of rotated files: `none` leaves them as they are, `zstd` compresses them to
+    /// How to compress rotated files: `none` leaves them unchanged, `zstd` compresses them to
     /// `NAME.zst`.
     #[serde(default)]
     pub compress: Compress,
-    /// When the file is synced to the disk, so that it outlasts a loss of power: `never` leaves
-    /// that to the kernel, `flush` whenever no event is waiting, a duration (`5s`) at most that
-    /// long after a line was written; at least `100ms`. What is written outlasts the end of the
-    /// program in any case, also a kill.
+    /// When to sync the file to the disk, so that its lines survive a power cut: `never` leaves
+    /// that to the kernel, `flush` syncs whenever no event is waiting, and a duration (`5s`, at
+    /// least `100ms`) syncs at most that long after a line was written. Written lines survive the
+    /// end of the program in any case, even if it is killed.
     #[serde(default)]
     pub sync: Sync,
-    /// Whether a line that would cross a 4 KiB boundary of the file begins on it, the line before
-    /// being followed by spaces. So a kill in the middle of a write leaves no half line, however
-    /// bad the moment; the file is some 6 % longer. Lines that are longer than 4 KiB can be cut all
-    /// the same; that is mended at the next start. Set it to false where something empties the file
-    /// while it is written to, as logrotate does with `copytruncate`.
+    /// Whether to pad lines with spaces so that none crosses a 4 KiB boundary of the file. A kill
+    /// during a write then leaves no partial line; the file grows by about 6 %. Lines longer than
+    /// 4 KiB can still be cut, which is repaired at the next start. Set it to false if a program
+    /// truncates the file while it is open, as logrotate does with `copytruncate`.
     #[serde(default = "yes")]
     pub pad: bool,
-    /// How long a write that fails (a full disk) is tried again, during which nothing more is taken
-    /// in. After that, events are dropped and counted until a write succeeds.
+    /// How long to retry a failed write, for example while the disk is full. The handler accepts
+    /// no events meanwhile. After that, events are dropped and counted until a write succeeds.
     #[serde(default = "ten_seconds")]
     pub wait_at_most: HumanDuration,
 }
 
-/// When the file is put aside under another name and a new one begun.
+/// When to rotate the file. If both are set, the first one reached counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rotate {
-    /// Before it would be larger than this: `100 MiB`, `1 GB`, or a number of bytes; at least
-    /// `4 KiB`.
+    /// The largest size of the file: `100 MiB`, `1 GB`, or a number of bytes; at least `4 KiB`.
     pub size: Option<HumanSize>,
-    /// When it is this old, counted from its first line: `24h`; at least `100ms`.
+    /// The highest age of the file, counted from its first line: `24h`; at least `100ms`.
     pub age: Option<HumanDuration>,
 }
 
-/// What becomes of rotated files.
+/// How to compress rotated files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compress {
-    /// They stay as they are.
+    /// Rotated files stay unchanged.
     #[default]
     None,
-    /// They are compressed.
+    /// Rotated files are compressed with Zstandard.
     Zstd,
 }
 
-/// When the file is synced.
+/// When to sync the file to the disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Sync {
@@ -88,7 +85,7 @@ pub enum Sync {
     Never,
     /// When no event is waiting.
     Flush,
-    /// That long after a line was written.
+    /// At most this long after a line was written.
     Every(HumanDuration),
 }
 
@@ -100,9 +97,7 @@ impl TryFrom<String> for Sync {
             "never" => Ok(Self::Never),
             "flush" => Ok(Self::Flush),
             _ => text.parse().map(Self::Every).map_err(|_| {
-                format!(
-                    "{text:?} does not say when to sync: write \"never\", \"flush\" or a duration"
-                )
+                format!("{text:?} is not a time to sync: write \"never\", \"flush\" or a duration")
             }),
         }
     }
@@ -145,7 +140,7 @@ fn ten_seconds() -> HumanDuration {
 }
 
 impl FileOptions {
-    /// Lines to the file at `path`, never rotated, and the defaults for all else.
+    /// Returns the default options for a file at `path`, which is never rotated.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -158,25 +153,25 @@ impl FileOptions {
         }
     }
 
-    /// What is wrong with them.
+    /// Returns every mistake in the options.
     pub(crate) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         problems.extend(self.check_path());
         if let Some(size) = self.rotate.size {
-            problems.extend(Problem::check_range("rotate.size", size, SMALLEST..));
+            problems.extend(Problem::check_range("rotate.size", size, MIN_SIZE..));
         }
         if let Some(age) = self.rotate.age {
-            problems.extend(Problem::check_range("rotate.age", age.0, SHORTEST..));
+            problems.extend(Problem::check_range("rotate.age", age.0, MIN_INTERVAL..));
         }
         if let Sync::Every(interval) = self.sync {
-            problems.extend(Problem::check_range("sync", interval.0, SHORTEST..));
+            problems.extend(Problem::check_range("sync", interval.0, MIN_INTERVAL..));
         }
         let keep = Problem::check_range("keep", self.keep, 1..=1_000_000);
-        let hint = "to delete old events sooner, rotate smaller files and keep a few";
+        let hint = "to delete old events sooner, set a smaller rotate.size";
         problems.extend(keep.map(|problem| problem.hint(hint)));
         if self.compress != Compress::None && self.rotate == Rotate::default() {
-            let message = "only rotated files are compressed, and nothing says when to rotate";
-            let hint = "set rotate = { size = \"100 MiB\" }, or leave compress out";
+            let message = "only rotated files are compressed, but `rotate` is not set";
+            let hint = "set rotate = { size = \"100 MiB\" }, or leave out `compress`";
             problems.push(Problem::new("compress", message).hint(hint));
         }
         problems
@@ -184,13 +179,13 @@ impl FileOptions {
 
     fn check_path(&self) -> Option<Problem> {
         let bytes = self.path.as_os_str().as_bytes();
-        let hint = "write for example \"/var/log/whalewatch/events.jsonl\"";
+        let hint = "name a file, such as \"/var/log/whalewatch/events.jsonl\"";
         let message = match self.path.file_name().map(OsStr::len) {
-            None => "the path names no file",
+            None => "the path has no file name",
             Some(_) if bytes.ends_with(b"/") => "the path names a folder, not a file",
-            Some(_) if bytes.contains(&0) => "a path cannot have a NUL byte",
-            Some(length) if length > LONGEST_NAME => {
-                "the file's name is longer than 200 bytes, so rotated files' names would not fit"
+            Some(_) if bytes.contains(&0) => "the path has a NUL byte",
+            Some(length) if length > MAX_NAME => {
+                "the file name is longer than 200 bytes, too long for the names of rotated files"
             }
             Some(_) => return None,
         };
@@ -203,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_path_has_to_be_there() {
+    fn only_the_path_is_required() {
         let parse = serde_json::from_str::<FileOptions>;
         assert_eq!(parse(r#"{"path":"a"}"#).unwrap(), FileOptions::new("a"));
         assert!(parse("{}").unwrap_err().to_string().contains("path"));
@@ -223,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_how_to_mend_it() {
+    fn check_reports_every_mistake_with_a_hint() {
         let wrong = FileOptions {
             rotate: Rotate {
                 size: Some(HumanSize(10)),

@@ -1,5 +1,5 @@
-//! A time in which nothing can be written: tried again, then given up, told once when it begins and
-//! once when it ends.
+//! An outage: a time in which writes fail. They are retried for a while, then events are dropped.
+//! The outage is logged once when it begins and once when it ends.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,20 +9,20 @@ use std::time::{Duration, Instant};
 
 use whalewatch_kit::Backoff;
 
-/// Pauses between two tries.
+/// The pauses between attempts.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
 
+/// Tracks the outages of one file.
 #[derive(Debug)]
 pub(crate) struct Outage {
     handler: Arc<str>,
     path: PathBuf,
     wait_at_most: Duration,
-    /// While it lasts.
-    now: Option<Now>,
+    current: Option<Current>,
 }
 
 #[derive(Debug)]
-struct Now {
+struct Current {
     since: Instant,
     backoff: Backoff,
     dropped: u64,
@@ -30,41 +30,42 @@ struct Now {
 
 impl Outage {
     pub(crate) fn new(handler: Arc<str>, path: PathBuf, wait_at_most: Duration) -> Self {
-        Self { handler, path, wait_at_most, now: None }
+        Self { handler, path, wait_at_most, current: None }
     }
 
-    /// A write failed. Waits, and says that it should be tried again; or, when that has gone on for
-    /// too long, that it should be given up.
-    pub(crate) fn try_again(&mut self, error: &io::Error) -> bool {
-        let now = self.now.get_or_insert_with(|| {
+    /// Records a failed write. Waits and returns true if the write should be retried; returns false
+    /// at once if the outage has lasted too long.
+    pub(crate) fn wait_to_retry(&mut self, error: &io::Error) -> bool {
+        let current = self.current.get_or_insert_with(|| {
             tracing::warn!(
                 handler = %self.handler, path = %self.path.display(), %error,
-                "cannot write to the file: tried again for {:?}, then events are dropped until it can be written to",
+                "cannot write to the file: retrying for {:?}, then events are dropped until a \
+                 write succeeds",
                 self.wait_at_most,
             );
-            Now { since: Instant::now(), backoff: BACKOFF, dropped: 0 }
+            Current { since: Instant::now(), backoff: BACKOFF, dropped: 0 }
         });
-        let left = self.wait_at_most.saturating_sub(now.since.elapsed());
+        let left = self.wait_at_most.saturating_sub(current.since.elapsed());
         if left.is_zero() {
             return false;
         }
-        thread::sleep(now.backoff.pause().min(left));
+        thread::sleep(current.backoff.pause().min(left));
         true
     }
 
-    /// So many events were given up.
+    /// Counts events that were dropped because of the outage.
     pub(crate) fn dropped(&mut self, count: u64) {
-        if let Some(now) = &mut self.now {
-            now.dropped += count;
+        if let Some(current) = &mut self.current {
+            current.dropped += count;
         }
     }
 
-    /// A write went through.
-    pub(crate) fn over(&mut self) {
-        if let Some(now) = self.now.take() {
+    /// Records a successful write.
+    pub(crate) fn end(&mut self) {
+        if let Some(outage) = self.current.take() {
             tracing::warn!(
-                handler = %self.handler, path = %self.path.display(), dropped = now.dropped,
-                "the file can be written to again, after {:.1?}", now.since.elapsed(),
+                handler = %self.handler, path = %self.path.display(), dropped = outage.dropped,
+                "the file can be written to again, after {:.1?}", outage.since.elapsed(),
             );
         }
     }
@@ -72,10 +73,10 @@ impl Outage {
 
 impl Drop for Outage {
     fn drop(&mut self) {
-        if let Some(now) = &self.now {
+        if let Some(outage) = &self.current {
             tracing::warn!(
-                handler = %self.handler, path = %self.path.display(), dropped = now.dropped,
-                "the file could not be written to until the end",
+                handler = %self.handler, path = %self.path.display(), dropped = outage.dropped,
+                "the run ends while the file cannot be written to",
             );
         }
     }

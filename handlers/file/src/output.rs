@@ -1,4 +1,4 @@
-//! The file: opened, locked, written to, put aside.
+//! The open file: locks, writes, syncs and rotates it.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -16,36 +16,36 @@ use crate::options::{FileOptions, Rotate, Sync};
 use crate::repair::{Repair, repair};
 use crate::rotated;
 
-/// How long the lock is waited for at the start: the one before may be about to end.
+/// The longest wait for the lock at the start. The previous owner may be about to end.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How long after a rotation that failed the next is tried.
-const ROTATE_AGAIN: Duration = Duration::from_secs(1);
+/// The pause before a failed rotation is retried.
+const ROTATE_RETRY: Duration = Duration::from_secs(1);
 
-/// Where lines go.
+/// Writes lines to the file, and rotates it.
 #[derive(Debug)]
 pub(crate) struct Output {
     handler: Arc<str>,
     options: FileOptions,
     open: Option<Open>,
-    /// Counts the files that were begun, so that a timer for one is not taken for another's.
-    begun: u64,
+    /// The number of files opened so far. It identifies the file that a timer was set for.
+    generation: u64,
     /// Number of the next rotated file.
     number: u64,
     rotation_failed: Option<Instant>,
-    /// Only where files are rotated.
+    /// `None` if files are not rotated.
     keeper: Option<Keeper>,
 }
 
 #[derive(Debug)]
 struct Open {
-    /// Opened to append, so that whoever empties the file (logrotate's `copytruncate`) does not
-    /// leave a hole.
+    /// Open in append mode, so that no hole is left if another program truncates the file
+    /// (logrotate's `copytruncate`).
     file: File,
     /// Device and inode.
     id: (u64, u64),
-    /// Its size.
+    /// The size of the file.
     end: u64,
-    /// When its first line came.
+    /// The time of the first line.
     began: SystemTime,
     unsynced: bool,
 }
@@ -56,7 +56,7 @@ impl Output {
             handler: Arc::clone(handler),
             options: options.clone(),
             open: None,
-            begun: 0,
+            generation: 0,
             number: 1,
             rotation_failed: None,
             keeper: None,
@@ -70,10 +70,10 @@ impl Output {
         Ok(output)
     }
 
-    /// Writes all lines that wait. `written` grows by each that is in the file whole, also when it
-    /// fails in the middle.
+    /// Writes all waiting lines. Adds to `written` the number of lines that are in the file as a
+    /// whole, also if it fails after some of them.
     pub(crate) fn write(&mut self, lines: &mut Lines, written: &mut u64) -> io::Result<()> {
-        self.see_whether_it_is_ours()?;
+        self.close_if_renamed()?;
         while !lines.is_empty() {
             let Some(open) = &mut self.open else {
                 self.open(Duration::ZERO)?;
@@ -90,7 +90,7 @@ impl Output {
                 lines.piece(room)
             };
             if piece.bytes.len() as u64 > room && open.end > 0 && self.may_rotate() {
-                self.put_aside();
+                self.rotate();
                 continue;
             }
             let Some(open) = &mut self.open else { continue };
@@ -101,64 +101,65 @@ impl Output {
         Ok(())
     }
 
-    /// Whether there is something that was not synced.
+    /// Returns whether the file has lines that were not synced.
     pub(crate) fn unsynced(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.unsynced)
     }
 
-    /// Has the disk take what was written.
+    /// Syncs written lines to the disk.
     pub(crate) fn sync(&mut self) {
         if let Some(open) = self.open.as_mut().filter(|open| open.unsynced) {
-            // Also if it fails: the kernel tells an error once, and would say that all is well the
-            // next time.
+            // Also if it fails: the kernel reports an error only once, and the next sync would
+            // succeed although lines are lost.
             open.unsynced = false;
             if let Err(error) = open.file.sync_data() {
                 tracing::warn!(
                     handler = %self.handler, path = %self.options.path.display(), %error,
-                    "the disk may not have taken what was written to the file",
+                    "cannot sync the file: lines may be lost in a power cut",
                 );
             }
         }
     }
 
-    /// Which file this is, and how long until it is too old; `None` while it is empty or if age
-    /// does not matter.
+    /// Returns the generation of the file and the time until it reaches its maximum age; `None` if
+    /// the file is empty or has no maximum age.
     pub(crate) fn age(&self) -> Option<(u64, Duration)> {
         let (age, open) = (self.options.rotate.age?, self.open.as_ref()?);
         let old = open.began.elapsed().unwrap_or_default();
-        (open.end > 0).then(|| (self.begun, age.0.saturating_sub(old)))
+        (open.end > 0).then(|| (self.generation, age.0.saturating_sub(old)))
     }
 
-    /// Puts the file aside because of its age, if it still is that one. Whether that has to be
-    /// tried again.
-    pub(crate) fn too_old(&mut self, begun: u64) -> bool {
-        if begun == self.begun && self.open.as_ref().is_some_and(|open| open.end > 0) {
-            self.put_aside();
+    /// Rotates the file if it is still the one of `generation` and not empty. Returns whether that
+    /// failed and must be retried.
+    pub(crate) fn rotate_by_age(&mut self, generation: u64) -> bool {
+        if generation == self.generation && self.open.as_ref().is_some_and(|open| open.end > 0) {
+            self.rotate();
             return self.open.is_some();
         }
         false
     }
 
-    /// Nothing more is written: waits for rotated files to be dealt with, at most so long.
+    /// Waits until rotated files are compressed and the oldest deleted, at most for `limit`.
+    /// Nothing is written after that.
     pub(crate) fn finish(&mut self, limit: Duration) {
         if let Some(mut keeper) = self.keeper.take()
             && !keeper.finish(limit)
         {
             tracing::warn!(
                 handler = %self.handler, path = %self.options.path.display(),
-                "not all rotated files could be compressed within {limit:?}: the next start goes on with them",
+                "not all rotated files could be compressed within {limit:?}: the next start \
+                 compresses the rest",
             );
         }
     }
 
-    /// Whether the file may be put aside now: not right after that failed.
+    /// Returns whether the file may be rotated now. It may not for a while after that failed.
     fn may_rotate(&self) -> bool {
-        self.rotation_failed.is_none_or(|at| at.elapsed() >= ROTATE_AGAIN)
+        self.rotation_failed.is_none_or(|at| at.elapsed() >= ROTATE_RETRY)
     }
 
-    /// Gives the file another name and closes it. If that fails it stays the file that is written
-    /// to.
-    fn put_aside(&mut self) {
+    /// Renames the file and closes it. If renaming fails, the file stays open.
+    fn rotate(&mut self) {
         if self.options.sync != Sync::Never {
             self.sync();
         }
@@ -167,22 +168,23 @@ impl Output {
                 self.rotation_failed = None;
                 self.open = None;
                 if let Some(keeper) = &self.keeper {
-                    keeper.kick();
+                    keeper.wake();
                 }
             }
             Err(error) => {
                 if self.rotation_failed.replace(Instant::now()).is_none() {
                     tracing::warn!(
                         handler = %self.handler, path = %self.options.path.display(), %error,
-                        "the file cannot be rotated: it grows on, and is tried again every {ROTATE_AGAIN:?}",
+                        "cannot rotate the file: it keeps growing, retrying every {ROTATE_RETRY:?}",
                     );
                 }
             }
         }
     }
 
-    /// Lets go of the file if its name is another's by now (logrotate), and looks how large it is.
-    fn see_whether_it_is_ours(&mut self) -> io::Result<()> {
+    /// Closes the file if another program has renamed or removed it (logrotate). Otherwise updates
+    /// its size.
+    fn close_if_renamed(&mut self) -> io::Result<()> {
         let Some(open) = &mut self.open else { return Ok(()) };
         match self.options.path.metadata() {
             Ok(there) if id(&there) == open.id => {
@@ -198,7 +200,7 @@ impl Output {
         }
         tracing::info!(
             handler = %self.handler, path = %self.options.path.display(),
-            "the file was renamed or removed: a new one is begun",
+            "the file was renamed or removed by another program: starting a new one",
         );
         if self.options.sync != Sync::Never {
             self.sync();
@@ -216,47 +218,51 @@ impl Output {
             let file = how.read(true).append(true).create(true).mode(0o640).open(path)?;
             let metadata = file.metadata()?;
             if !metadata.is_file() {
-                let message = "it is no regular file: name another path";
+                let message = "not a regular file: name another path";
                 return Err(io::Error::new(ErrorKind::InvalidInput, message));
             }
             match file.try_lock() {
-                // Whoever had it may have put it aside meanwhile.
+                // The previous owner may have rotated the file since it was opened here.
                 Ok(()) if path.metadata().is_ok_and(|there| id(&there) == id(&metadata)) => {
                     break (file, metadata);
                 }
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < deadline => {}
                 Err(TryLockError::WouldBlock) => {
-                    let message = "another handler or another Whalewatch writes to it: give each a path of its own, or let \
-                                   chains name the same handler";
+                    let message = "another handler or another Whalewatch writes to it: give each \
+                                   its own path, or let chains name the same handler";
                     return Err(io::Error::new(ErrorKind::ResourceBusy, message));
                 }
                 Err(TryLockError::Error(error)) => return Err(error),
             }
             thread::sleep(Duration::from_millis(20));
         };
-        self.mend(&file, metadata.len())?;
+        self.repair(&file, metadata.len())?;
         let end = file.metadata()?.len();
-        // Where the file system does not know, its last line's time is the closest.
+        // If the file system does not know, the time of the last line is the closest.
         let began = metadata.created().or_else(|_| metadata.modified());
         let began = began.unwrap_or_else(|_| SystemTime::now());
         let id = id(&metadata);
         self.open = Some(Open { file, id, end, began, unsynced: false });
-        self.begun += 1;
+        self.generation += 1;
         Ok(())
     }
 
-    fn mend(&self, file: &File, size: u64) -> io::Result<()> {
+    fn repair(&self, file: &File, size: u64) -> io::Result<()> {
         let path = self.options.path.display();
         match repair(file, size)? {
             Repair::Whole => {}
             Repair::Ended => {
-                tracing::warn!(handler = %self.handler, %path, "the file's last line had no end: it has one now");
+                tracing::warn!(
+                    handler = %self.handler, %path,
+                    "the last line of the file had no newline: added one",
+                );
             }
             Repair::Cut(bytes) => {
                 tracing::warn!(
                     handler = %self.handler, %path, bytes,
-                    "the file ended in half a line, which was taken away: the writer was killed, or the machine went down",
+                    "the file ended in half a line, now removed: the program was killed or the \
+                     machine went down",
                 );
             }
         }
@@ -265,24 +271,24 @@ impl Output {
 }
 
 impl Open {
-    /// Writes whole lines with one call; says how many of them are in the file.
+    /// Writes whole lines with one call. Returns how many of them are in the file.
     fn append(&mut self, piece: &Piece<'_>) -> io::Result<usize> {
         if self.end == 0 {
             self.began = SystemTime::now();
         }
-        let count = again(|| self.file.write(piece.bytes))?;
+        let count = retry_interrupted(|| self.file.write(piece.bytes))?;
         self.unsynced = true;
         self.end += count as u64;
         if count == piece.bytes.len() {
             return Ok(piece.lines);
         }
-        // There was no room for all of it.
+        // A short write: the disk is full.
         let (lines, length) = whole(&piece.bytes[..count]);
         self.cut((count - length) as u64)?;
         if lines == 0 { Err(ErrorKind::StorageFull.into()) } else { Ok(lines) }
     }
 
-    /// Takes the last bytes away, half a line; but not if the file was emptied meanwhile.
+    /// Removes the last bytes, a partial line, unless another program has truncated the file.
     fn cut(&mut self, bytes: u64) -> io::Result<()> {
         if bytes > 0 && self.file.metadata()?.len() == self.end {
             self.end -= bytes;
@@ -291,8 +297,8 @@ impl Open {
         Ok(())
     }
 
-    /// Fills a page up with spaces, put before the end of its last line, if a line of that length
-    /// would cross its end.
+    /// Fills the page with spaces, before the newline of its last line, if a line of this length
+    /// would cross the end of the page.
     fn fill_page_before(&mut self, length: usize) -> io::Result<()> {
         let used = (self.end % PAGE as u64) as usize;
         if used == 0 || used + length <= PAGE || length > PAGE {
@@ -300,8 +306,8 @@ impl Open {
         }
         let at = self.end - 1;
         let mut last = [0];
-        if again(|| self.file.read_at(&mut last, at))? != 1 || last != *b"\n" {
-            // The file is not as we left it.
+        if retry_interrupted(|| self.file.read_at(&mut last, at))? != 1 || last != *b"\n" {
+            // Another program has changed the file.
             return Ok(());
         }
         let mut filling = [b' '; PAGE];
@@ -309,8 +315,8 @@ impl Open {
         filling[PAGE - used] = b'\n';
         let count = self.overwrite(filling, at)?;
         if count != filling.len() {
-            // Never seen, as a page is taken whole or not at all; the line is to have its end in
-            // any case.
+            // Never seen, since the kernel writes a page as a whole or not at all. Restores the
+            // newline.
             self.file.set_len(self.end)?;
             self.overwrite(b"\n", at)?;
             return Err(ErrorKind::StorageFull.into());
@@ -319,18 +325,19 @@ impl Open {
         Ok(())
     }
 
-    /// Writes at `at`, which a file that is open to append does only while it is not.
+    /// Writes at offset `at`. Linux ignores the offset in append mode, so that is switched off
+    /// meanwhile.
     fn overwrite(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
         let flags = fcntl_getfl(&self.file)?;
         fcntl_setfl(&self.file, flags.difference(OFlags::APPEND))?;
-        let result = again(|| self.file.write_at(bytes, at));
+        let result = retry_interrupted(|| self.file.write_at(bytes, at));
         fcntl_setfl(&self.file, flags)?;
         result
     }
 }
 
-/// Renames the file at `path` to a name for rotated files that is free, from `number` on; `number`
-/// is the next after that.
+/// Renames the file at `path` to the first free name of a rotated file, from `number` on. Sets
+/// `number` to the next one.
 fn rename_free(path: &Path, number: &mut u64) -> io::Result<()> {
     loop {
         let name = rotated::name(path, *number);
@@ -338,7 +345,7 @@ fn rename_free(path: &Path, number: &mut u64) -> io::Result<()> {
         match renameat_with(CWD, path, CWD, &name, RenameFlags::NOREPLACE) {
             Ok(()) => return Ok(()),
             Err(rustix::io::Errno::EXIST) => {}
-            // Some file systems do not know the flag.
+            // Some file systems do not support the flag.
             Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !name.exists() => {
                 return std::fs::rename(path, name);
             }
@@ -351,8 +358,8 @@ fn id(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// Calls again what a signal broke off.
-fn again<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+/// Repeats a call that a signal interrupted.
+fn retry_interrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,4 +1,4 @@
-//! A file that ends in half a line, mended.
+//! Repairs a file that ends in a partial line.
 
 use std::fs::File;
 use std::io;
@@ -6,26 +6,26 @@ use std::os::unix::fs::FileExt;
 
 use serde::de::IgnoredAny;
 
-/// How far back from the end the last whole line is looked for. Longer than any line of ours.
-const FURTHEST: u64 = 16 << 20;
-/// How much is read at once.
+/// The most bytes to read backwards in search of a line end. No line of the handler is that long.
+const MAX_TAIL: u64 = 16 << 20;
+/// The size of a read.
 const STEP: u64 = 64 * 1024;
-/// How our lines begin.
+/// The start of each line that the handler writes.
 const OURS: &[u8] = b"{\"time\":\"";
 
-/// What was done to the end of a file.
+/// What [`repair`] found and did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Repair {
-    /// It ends in a whole line, or is empty.
+    /// The file is empty or ends in a whole line. It is unchanged.
     Whole,
-    /// Only the last line's end was missing, or the line is not one of ours: it got its end.
+    /// The last line had no newline, and is complete or from another program. A newline was added.
     Ended,
-    /// The last line was cut in the middle; so many bytes of it are taken away.
+    /// The last line was partial. Its bytes, of this number, were removed.
     Cut(u64),
 }
 
-/// Looks at the end of a file of `size` bytes, and mends it. Whole lines are never touched, nor is
-/// anything taken away that does not begin as our lines do.
+/// Repairs the end of a file of `size` bytes. Never changes whole lines, and never removes text
+/// that does not start like a line of the handler.
 pub(crate) fn repair(file: &File, size: u64) -> io::Result<Repair> {
     let tail = last_line(file, size)?;
     if tail.is_empty() {
@@ -40,10 +40,10 @@ pub(crate) fn repair(file: &File, size: u64) -> io::Result<Repair> {
     Ok(Repair::Cut(tail.len() as u64))
 }
 
-/// What stands behind the last end of a line, at most [`FURTHEST`] of it.
+/// Returns the bytes after the last newline: at most [`MAX_TAIL`], rounded up to a whole read.
 fn last_line(file: &File, size: u64) -> io::Result<Vec<u8>> {
     let (mut tail, mut start) = (Vec::new(), size);
-    while start > 0 && size - start < FURTHEST {
+    while start > 0 && size - start < MAX_TAIL {
         let from = start.saturating_sub(STEP);
         let mut part = vec![0; (start - from) as usize];
         file.read_exact_at(&mut part, from)?;
@@ -67,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    fn mended(before: &[u8]) -> (Repair, Vec<u8>) {
+    fn repaired(before: &[u8]) -> (Repair, Vec<u8>) {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(before).unwrap();
         let repair = repair(&file, before.len() as u64).unwrap();
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn only_half_lines_of_ours_are_taken_away() {
+    fn repair_removes_only_partial_lines_of_the_handler() {
         for (before, repair, after) in [
             ("", Repair::Whole, ""),
             ("{\"time\":\"1\"}\n", Repair::Whole, "{\"time\":\"1\"}\n"),
@@ -94,7 +94,7 @@ mod tests {
             ("a\nroot:x:0", Repair::Ended, "a\nroot:x:0\n"),
         ] {
             assert_eq!(
-                mended(before.as_bytes()),
+                repaired(before.as_bytes()),
                 (repair, after.as_bytes().to_vec()),
                 "{before:?}"
             );
@@ -102,18 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn a_long_half_line_is_found_whole() {
+    fn repair_removes_a_long_partial_line() {
         let mut before = b"{\"time\":\"1\"}\n{\"time\":\"".to_vec();
         before.resize(before.len() + 3 * STEP as usize, b'x');
-        let (repair, after) = mended(&before);
+        let (repair, after) = repaired(&before);
         assert_eq!(repair, Repair::Cut(before.len() as u64 - 13));
         assert_eq!(after, b"{\"time\":\"1\"}\n");
     }
 
     proptest! {
         #[test]
-        fn whatever_is_there_ends_in_a_whole_line_and_keeps_its_lines(before: Vec<u8>) {
-            let (_, after) = mended(&before);
+        fn repair_ends_any_file_in_a_whole_line_and_keeps_its_lines(before: Vec<u8>) {
+            let (_, after) = repaired(&before);
             prop_assert!(after.is_empty() || after.ends_with(b"\n"));
             let whole = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             prop_assert!(after.starts_with(&before[..whole]));

@@ -1,8 +1,8 @@
-//! Rotated files: what they are called, and which there are.
+//! The names of rotated files.
 //!
-//! `events.jsonl` is put aside as `events.jsonl.000042-20261124T122221Z`: a number that grows, so
-//! that they sort in their order whatever the clock does, and when it was put aside, for people.
-//! Compressed, `.zst` follows.
+//! `events.jsonl` is renamed to `events.jsonl.000042-20261124T122221Z`. The number increases, so
+//! that the files sort in their order even if the clock is set back; the time of the rotation is
+//! for people. Compressed files have the extension `.zst` after that.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,19 +14,19 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use whalewatch_core::Timestamp;
 use whalewatch_kit::Clock;
 
-/// What a file beside ours is.
+/// The state of a rotated file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Form {
-    /// As it was put aside.
+    /// Not compressed.
     Plain,
-    /// Compressed and whole.
+    /// Completely compressed.
     Compressed,
-    /// The beginning of a compressed one.
+    /// Partially compressed.
     Partial,
 }
 
 impl Form {
-    /// What follows the name that the file had when it was put aside.
+    /// Returns the extension after the name that the file got when it was rotated.
     fn suffix(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -35,7 +35,7 @@ impl Form {
         }
     }
 
-    /// Path of the file that was put aside as `plain`, in this form.
+    /// Returns the path in this form of the file that was rotated to `plain`.
     pub(crate) fn of(self, plain: &Path) -> PathBuf {
         let mut name = OsString::from(plain);
         name.push(self.suffix());
@@ -43,27 +43,27 @@ impl Form {
     }
 }
 
-/// A file of ours that was put aside.
+/// A rotated file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Rotated {
     pub(crate) number: u64,
-    /// The path that it was given when it was put aside.
+    /// The path that the file got when it was rotated.
     pub(crate) plain: PathBuf,
     pub(crate) form: Form,
 }
 
-/// The folder that a file is in.
+/// Returns the folder of a file.
 pub(crate) fn folder(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Path of the file at `path` when it is put aside now, as the one of that number.
+/// Returns the path to which the file at `path` is rotated now, with this number.
 pub(crate) fn name(path: &Path, number: u64) -> PathBuf {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
     let mut text = Vec::new();
     Clock::new().rfc3339(&mut text, Timestamp(now));
-    // `2026-11-24T12:22:21`, without what some systems do not allow in names.
+    // `2026-11-24T12:22:21`, without the characters that some systems do not allow in names.
     text.truncate(19);
     text.retain(|byte| !matches!(byte, b'-' | b':'));
     let mut name = path.as_os_str().to_owned();
@@ -71,7 +71,7 @@ pub(crate) fn name(path: &Path, number: u64) -> PathBuf {
     name.into()
 }
 
-/// All files that were put aside from `path`, in their order.
+/// Returns the rotated files of the file at `path`, the oldest first.
 pub(crate) fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     let Some(base) = path.file_name() else { return Ok(Vec::new()) };
     let folder = folder(path);
@@ -88,8 +88,8 @@ pub(crate) fn list(path: &Path) -> io::Result<Vec<Rotated>> {
     Ok(found)
 }
 
-/// Number and form of a rotated file of the file called `base`. No other name is taken for one, as
-/// such files are deleted.
+/// Returns the number and the form of a rotated file of `base`, or `None` for any other name. It is
+/// strict, because rotated files are deleted.
 fn parse(base: &OsStr, name: &OsStr) -> Option<(u64, Form)> {
     let rest = name.as_bytes().strip_prefix(base.as_bytes())?.strip_prefix(b".")?;
     let rest = std::str::from_utf8(rest).ok()?;
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_names_are_taken_for_rotated_files() {
+    fn parse_accepts_only_names_of_rotated_files() {
         assert_eq!(parsed("a.jsonl.000042-20261124T122221Z"), Some((42, Form::Plain)));
         assert_eq!(
             parsed("a.jsonl.1000000-20261124T122221Z.zst"),
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_listed_in_their_order() {
+    fn list_returns_files_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.jsonl");
         assert_eq!(list(&path).unwrap(), []);
@@ -158,7 +158,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_panics(name in "a\\.jsonl\\.[0-9TZ.zst-]{0,40}|.*") {
+        fn parse_never_panics(name in "a\\.jsonl\\.[0-9TZ.zst-]{0,40}|.*") {
             parsed(&name);
         }
     }

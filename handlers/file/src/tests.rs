@@ -1,4 +1,4 @@
-//! The handler as a whole, on real files.
+//! Tests of the whole handler, with real files.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -23,7 +23,7 @@ fn bench(options: &FileOptions) -> Tested {
     Bench::new::<Ran>(options).unwrap()
 }
 
-/// Events that are told apart by their pid.
+/// Events that differ in their pid.
 fn batch(pids: std::ops::Range<u32>) -> Batch {
     let event = |pid| {
         let mut event = example();
@@ -34,7 +34,7 @@ fn batch(pids: std::ops::Range<u32>) -> Batch {
 }
 
 fn pids_in(text: &str) -> Vec<u32> {
-    assert!(text.is_empty() || text.ends_with('\n'), "the last line is whole");
+    assert!(text.is_empty() || text.ends_with('\n'), "the last line has no newline");
     let line = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         value["process"]["pid"].as_u64().unwrap() as u32
@@ -46,7 +46,7 @@ fn pids(path: &Path) -> Vec<u32> {
     pids_in(&fs::read_to_string(path).unwrap())
 }
 
-/// Pids in the rotated files, in their order, and then in the file itself.
+/// The pids in the rotated files, the oldest first, and then in the file itself.
 fn all_pids(path: &Path) -> Vec<u32> {
     let mut all = Vec::new();
     for file in rotated::list(path).unwrap() {
@@ -67,7 +67,7 @@ fn upto(end: u32) -> Vec<u32> {
 }
 
 #[test]
-fn events_are_counted_when_they_are_in_the_file() {
+fn events_count_as_delivered_when_they_are_in_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("new/folder/events.jsonl");
     let mut bench = bench(&options(&path));
@@ -83,7 +83,7 @@ fn events_are_counted_when_they_are_in_the_file() {
 }
 
 #[test]
-fn no_line_crosses_a_page_however_the_events_come() {
+fn no_line_crosses_a_page_with_batches_of_any_size() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let mut bench = bench(&options(&path));
@@ -99,7 +99,7 @@ fn no_line_crosses_a_page_however_the_events_come() {
 }
 
 #[test]
-fn without_padding_lines_follow_each_other_closely() {
+fn lines_have_no_spaces_between_them_without_padding() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let mut bench = bench(&FileOptions { pad: false, ..options(&path) });
@@ -110,7 +110,7 @@ fn without_padding_lines_follow_each_other_closely() {
 }
 
 #[test]
-fn it_rotates_by_size_and_keeps_as_many_as_asked() {
+fn size_rotates_the_file_and_keep_bounds_rotated_files() {
     for (pad, compress) in [(true, Compress::None), (false, Compress::Zstd)] {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a");
@@ -128,7 +128,7 @@ fn it_rotates_by_size_and_keeps_as_many_as_asked() {
         assert_eq!(
             all,
             (1000 - all.len() as u32..1000).collect::<Vec<_>>(),
-            "the newest, in order"
+            "the newest events, in order"
         );
         assert_eq!(rotated::list(&path).unwrap().len(), 4);
         assert!(fs::metadata(&path).unwrap().len() <= 20_000);
@@ -141,7 +141,7 @@ fn it_rotates_by_size_and_keeps_as_many_as_asked() {
 }
 
 #[test]
-fn numbers_go_on_where_the_run_before_ended() {
+fn numbers_continue_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let rotate = Rotate { size: Some(HumanSize(4096)), age: None };
@@ -157,7 +157,7 @@ fn numbers_go_on_where_the_run_before_ended() {
 }
 
 #[test]
-fn it_rotates_by_age_also_when_nothing_comes_but_never_an_empty_file() {
+fn age_rotates_an_idle_file_but_not_an_empty_one() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let hour = Duration::from_hours(1);
@@ -179,7 +179,7 @@ fn it_rotates_by_age_also_when_nothing_comes_but_never_an_empty_file() {
 }
 
 #[test]
-fn a_renamed_file_is_let_go_of_and_a_new_one_begun() {
+fn a_new_file_is_started_when_the_file_is_renamed() {
     let dir = tempfile::tempdir().unwrap();
     let (path, aside) = (dir.path().join("a"), dir.path().join("a.1"));
     let mut bench = bench(&options(&path));
@@ -196,7 +196,7 @@ fn a_renamed_file_is_let_go_of_and_a_new_one_begun() {
 }
 
 #[test]
-fn an_emptied_file_is_appended_to_from_its_start() {
+fn lines_start_at_the_beginning_of_a_truncated_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let mut bench = bench(&options(&path));
@@ -208,17 +208,17 @@ fn an_emptied_file_is_appended_to_from_its_start() {
     assert_eq!(pids(&path), (500..1000).collect::<Vec<_>>());
 }
 
-/// Set for a process that is there to be killed: the file that it writes to, as fast as it can.
+/// Set in the process that this test kills: the path of the file to write to without a pause.
 const VICTIM: &str = "WHALEWATCH_FILE_TEST_VICTIM";
 
 #[test]
-fn a_kill_at_the_worst_moment_cuts_no_line() {
+fn a_kill_during_a_write_leaves_no_partial_line() {
     if let Some(path) = std::env::var_os(VICTIM) {
         let rotate = Rotate { size: Some(HumanSize(16 << 20)), age: None };
         let options = FileOptions { rotate, keep: 1, ..options(Path::new(&path)) };
         let mut bench = bench(&options);
         loop {
-            // Once in a while a write begins in the middle of a page.
+            // Not a multiple of anything, so that some writes begin in the middle of a page.
             bench.handle(batch(0..251)).unwrap();
             bench.flush().unwrap();
         }
@@ -227,13 +227,13 @@ fn a_kill_at_the_worst_moment_cuts_no_line() {
     let path = dir.path().join("a");
     for round in 0..30 {
         let mut victim = Command::new(std::env::current_exe().unwrap());
-        victim.args(["--exact", "tests::a_kill_at_the_worst_moment_cuts_no_line"]);
+        victim.args(["--exact", "tests::a_kill_during_a_write_leaves_no_partial_line"]);
         victim.env(VICTIM, &path).stdout(Stdio::null()).stderr(Stdio::null());
         let mut victim = victim.spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(20);
-        // Some way into it, another one each time.
+        // Kills at another size of the file in each round.
         while fs::metadata(&path).map_or(0, |file| file.len()) < 500_000 + 10_007 * round {
-            assert!(Instant::now() < deadline, "nothing is written");
+            assert!(Instant::now() < deadline, "the process writes too little");
             std::thread::sleep(Duration::from_micros(100));
         }
         victim.kill().unwrap();
@@ -245,7 +245,7 @@ fn a_kill_at_the_worst_moment_cuts_no_line() {
 }
 
 #[test]
-fn half_a_line_from_a_crash_is_taken_away_at_the_start() {
+fn a_partial_line_is_removed_at_the_start() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("a");
     let mut first = bench(&options(&path));
@@ -274,16 +274,16 @@ fn a_second_handler_on_the_same_file_is_refused() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused() {
+fn a_path_that_is_not_a_regular_file_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    for (path, why) in [(dir.path(), "directory"), (Path::new("/dev/null"), "no regular file")] {
+    for (path, why) in [(dir.path(), "directory"), (Path::new("/dev/null"), "not a regular file")] {
         let problems = Bench::<JsonFile>::new::<Ran>(&options(path)).err().unwrap();
         let message = problems[0].message.to_lowercase();
         assert!(message.contains(why) && message.contains("cannot write to"), "{message}");
     }
 }
 
-/// A folder that is moved away, with a file in its place, cannot be written to, not even by root.
+/// Moves the folder away and puts a file in its place, so that not even root can write to it.
 fn break_folder(dir: &Path) -> PathBuf {
     let aside = dir.with_extension("aside");
     fs::rename(dir, &aside).unwrap();
@@ -291,13 +291,13 @@ fn break_folder(dir: &Path) -> PathBuf {
     aside
 }
 
-fn mend_folder(dir: &Path, aside: &Path) {
+fn repair_folder(dir: &Path, aside: &Path) {
     fs::remove_file(dir).unwrap();
     fs::rename(aside, dir).unwrap();
 }
 
 #[test]
-fn in_an_outage_events_are_dropped_and_counted_and_then_it_goes_on() {
+fn events_are_dropped_and_counted_during_an_outage() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("logs");
     let path = folder.join("a");
@@ -308,7 +308,7 @@ fn in_an_outage_events_are_dropped_and_counted_and_then_it_goes_on() {
     bench.handle(batch(5..500)).unwrap();
     bench.flush().unwrap();
     assert_eq!((bench.count(|c| &c.output), bench.count(|c| &c.dropped)), (5, 495));
-    mend_folder(&folder, &aside);
+    repair_folder(&folder, &aside);
     bench.handle(batch(500..510)).unwrap();
     bench.end().unwrap();
     assert_eq!(pids(&path), upto(5).into_iter().chain(500..510).collect::<Vec<_>>());
@@ -316,7 +316,7 @@ fn in_an_outage_events_are_dropped_and_counted_and_then_it_goes_on() {
 }
 
 #[test]
-fn an_outage_that_ends_in_time_drops_nothing() {
+fn no_event_is_dropped_when_an_outage_ends_in_time() {
     let dir = tempfile::tempdir().unwrap();
     let folder = dir.path().join("logs");
     let path = folder.join("a");
@@ -325,7 +325,7 @@ fn an_outage_that_ends_in_time_drops_nothing() {
     let aside = break_folder(&folder);
     bench.handle(batch(0..5)).unwrap();
     std::thread::scope(|scope| {
-        scope.spawn(|| mend_folder(&folder, &aside));
+        scope.spawn(|| repair_folder(&folder, &aside));
         bench.flush().unwrap();
     });
     bench.end().unwrap();
@@ -333,7 +333,7 @@ fn an_outage_that_ends_in_time_drops_nothing() {
 }
 
 #[test]
-fn what_is_synced_is_known() {
+fn sync_option_decides_when_lines_are_synced() {
     let dir = tempfile::tempdir().unwrap();
     for (sync, after_flush) in [
         (Sync::Never, true),

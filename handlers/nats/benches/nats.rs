@@ -1,8 +1,8 @@
-//! What an event costs before the network, made into a record and brought through the spool; and to
-//! a real server.
+//! The cost of an event: without the network, as a record and through the spool, and with a real
+//! server.
 //!
-//! The latter wants the folder with `nats-server` in `WHALEWATCH_E2E_SERVERS`, and is left out
-//! without.
+//! The latter requires `WHALEWATCH_E2E_SERVERS`, the folder with `nats-server`, and is left out
+//! without it.
 
 use std::env;
 use std::fs;
@@ -55,7 +55,7 @@ fn records(c: &mut Criterion) {
     });
 }
 
-/// A server with `JetStream`, until it is dropped.
+/// A server with `JetStream`, which runs until it is dropped.
 struct Server {
     child: Child,
     address: String,
@@ -69,7 +69,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["-js", "-a", "127.0.0.1", "-p", &address.port().to_string(), "-sd"]).arg(dir);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let child = child.unwrap_or_else(|e| panic!("{} cannot start: {e}", program.display()));
+        let child = child.unwrap_or_else(|e| panic!("cannot start {}: {e}", program.display()));
         let server = Self { child, address: format!("nats://{address}") };
         let begin = Instant::now();
         while TcpStream::connect(address).is_err() {
@@ -82,16 +82,16 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().and_then(|()| self.child.wait()).expect("our own child");
+        self.child.kill().and_then(|()| self.child.wait()).expect("a child process");
     }
 }
 
-/// Brings a batch, and what was acknowledged meanwhile; waits while too much is on its way.
-fn bring(bench: &mut Bench<Nats>, batch: Batch, most: u64) {
+/// Handles a batch, and receives acknowledgements while more than `most` events are in flight.
+fn deliver(bench: &mut Bench<Nats>, batch: Batch, most: u64) {
     bench.handle(batch).expect("no failure");
     let sent = |bench: &Bench<Nats>| bench.count(|c| &c.input) - bench.count(|c| &c.output);
     while sent(bench) > most {
-        assert_eq!(bench.count(|c| &c.dropped), 0, "there is room for all");
+        assert_eq!(bench.count(|c| &c.dropped), 0, "events were dropped");
         bench.receive(Duration::from_secs(10)).expect("no failure");
     }
 }
@@ -99,7 +99,8 @@ fn bring(bench: &mut Bench<Nats>, batch: Batch, most: u64) {
 fn server(c: &mut Criterion) {
     let Some(folder) = env::var_os("WHALEWATCH_E2E_SERVERS") else {
         println!(
-            "nats/server: left out, since WHALEWATCH_E2E_SERVERS names no folder with nats-server"
+            "nats/server: left out, since WHALEWATCH_E2E_SERVERS, the folder of nats-server, is \
+             not set"
         );
         return;
     };
@@ -112,7 +113,7 @@ fn server(c: &mut Criterion) {
         let (store, spool) = (dir.path().join("store"), dir.path().join("spool"));
         fs::create_dir(&store).expect("a folder");
         let server = Server::start(&program, &store);
-        // The oldest go, so that it does not matter how long this runs.
+        // The stream drops its oldest events, so it does not matter how long this runs.
         let stream = serde_json::json!({"name": "WHALEWATCH", "max_bytes": "256MiB"});
         let spool = serde_json::json!({"dir": spool});
         let options = NatsOptions {
@@ -123,19 +124,22 @@ fn server(c: &mut Criterion) {
             ..NatsOptions::default()
         };
         let mut bench = Bench::<Nats>::new::<Ran>(&options).expect("good options");
-        bring(&mut bench, batch.clone(), 0);
+        deliver(&mut bench, batch.clone(), 0);
         print_allocations(&format!("nats/{name}"), 100 * EVENTS as u64, || {
-            (0..100).for_each(|_| bring(&mut bench, batch.clone(), 10_000));
+            (0..100).for_each(|_| deliver(&mut bench, batch.clone(), 10_000));
         });
         group.bench_function(name, |b| {
             b.iter_batched(
                 || batch.clone(),
-                |batch| bring(&mut bench, black_box(batch), 10_000),
+                |batch| deliver(&mut bench, black_box(batch), 10_000),
                 BatchSize::SmallInput,
             );
         });
         bench.end().expect("no failure");
-        assert!(bench.adds_up() && bench.count(|c| &c.dropped) == 0, "all is acknowledged");
+        assert!(
+            bench.adds_up() && bench.count(|c| &c.dropped) == 0,
+            "not every event was acknowledged"
+        );
     }
     group.finish();
 }

@@ -1,4 +1,4 @@
-//! From events to records: subject, message id and JSON of each.
+//! Converts events to records: subject, message id and JSON.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -10,25 +10,25 @@ use whalewatch_kit::{Filled, Json, Template};
 use crate::record;
 use crate::subject;
 
-/// So many bytes are handed on at once.
-const ENOUGH: usize = 64 * 1024;
+/// Encoded bytes at which a piece of records is passed on.
+const PIECE: usize = 64 * 1024;
 
-/// Makes records of events.
+/// Converts events to records.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     json: Json,
     template: Template,
     host: Arc<str>,
     subjects: PerType<Filled>,
-    /// What every id begins with.
+    /// The start of every id: `HOST-EPOCH-`.
     prefix: String,
-    /// The number that the last id ends with.
+    /// The number in the last id.
     number: u64,
     buffer: Vec<u8>,
 }
 
 impl Encoder {
-    /// For events of `host`; `epoch` is one that no other run of it has.
+    /// Creates an encoder for events of `host`. No two runs on a host may have the same `epoch`.
     pub(crate) fn new(template: Template, host: Arc<str>, epoch: u64) -> Self {
         let mut prefix = Vec::new();
         subject::token(&mut prefix, host.as_bytes());
@@ -46,7 +46,10 @@ impl Encoder {
         }
     }
 
-    /// Gives the batch's records, some at a time, with how many they are.
+    /// Encodes a batch. Calls `give` with pieces of records and the number of records in each.
+    ///
+    /// # Errors
+    /// The first error of `give`.
     pub(crate) fn encode<E>(
         &mut self,
         batch: &Batch,
@@ -58,7 +61,7 @@ impl Encoder {
         for event in batch.iter() {
             self.event(plan, subject, event);
             count += 1;
-            if self.buffer.len() >= ENOUGH {
+            if self.buffer.len() >= PIECE {
                 give(self.take(), std::mem::take(&mut count))?;
             }
         }
@@ -66,7 +69,7 @@ impl Encoder {
     }
 
     fn take(&mut self) -> Bytes {
-        let room = self.buffer.len().min(ENOUGH + ENOUGH / 4);
+        let room = self.buffer.len().min(PIECE + PIECE / 4);
         Bytes::from(std::mem::replace(&mut self.buffer, Vec::with_capacity(room)))
     }
 
@@ -88,7 +91,7 @@ impl Encoder {
             },
             |out| {
                 json.event(out, plan, event);
-                // The line's end.
+                // Removes the newline.
                 out.pop();
             },
         );

@@ -1,17 +1,17 @@
-//! What is on its way: sent, and not answered.
+//! Records in flight: sent, but not answered.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use tokio::time::Instant;
 
-/// Records that are on their way, in their order.
+/// The records in flight, in order.
 #[derive(Debug, Default)]
 pub(crate) struct Flight {
     sent: VecDeque<Sent>,
-    /// How many of them are answered: they stand behind one that is not.
+    /// The number of records in `sent` that are answered, although an earlier one is not.
     ahead: usize,
-    /// Places of records that were answered on an earlier connection, or given up, while one before
-    /// them was not.
+    /// Places of records that were answered on an earlier connection or given up, while an earlier
+    /// record was not answered.
     known: BTreeSet<u64>,
 }
 
@@ -27,23 +27,23 @@ impl Flight {
         self.sent.len()
     }
 
-    /// Since when the first one is on its way.
+    /// Returns when the oldest record in flight was sent.
     pub(crate) fn since(&self) -> Option<Instant> {
         self.sent.front().map(|first| first.at)
     }
 
-    /// Whether a later one was answered before an earlier one: something was lost between here and
-    /// the stream.
+    /// Returns whether a record was answered before an earlier one. Then the earlier one was lost
+    /// on its way to the stream.
     pub(crate) fn has_hole(&self) -> bool {
         self.ahead > 0
     }
 
-    /// A record was sent. Places rise.
+    /// Adds a record that was sent. Its place is higher than those of all earlier records.
     pub(crate) fn sent(&mut self, place: u64, at: Instant) {
         self.sent.push_back(Sent { place, at, answered: false });
     }
 
-    /// A record was answered. Whether it was on its way without an answer until now.
+    /// Marks a record as answered. Returns whether it was in flight without an answer.
     pub(crate) fn answered(&mut self, place: u64) -> bool {
         let Ok(index) = self.sent.binary_search_by_key(&place, |sent| sent.place) else {
             return false;
@@ -59,23 +59,23 @@ impl Flight {
         true
     }
 
-    /// Whether a record is done with already, and so is not sent again.
+    /// Returns whether a record is finished already, so that it must not be sent again.
     pub(crate) fn is_known(&self, place: u64) -> bool {
         self.known.contains(&place)
     }
 
-    /// Records of a range are done with, without having been sent.
+    /// Marks the records of a range as finished, although they were not sent.
     pub(crate) fn give_up(&mut self, from: u64, to: u64) {
         self.known.extend(from..to);
     }
 
-    /// How many records of a range are done with already.
+    /// Returns how many records of a range are finished already.
     pub(crate) fn known_in(&self, from: u64, to: u64) -> u64 {
         self.known.range(from..to.max(from)).count() as u64
     }
 
-    /// The place before which all is settled, if records up to before `next` were sent. What is
-    /// known of those is forgotten.
+    /// Returns the place before which every record is settled, if all records before `next` were
+    /// sent. Forgets the finished records before that place.
     pub(crate) fn settle(&mut self, next: u64) -> u64 {
         let place = self.sent.front().map_or(next, |first| first.place);
         while self.known.first().is_some_and(|known| *known < place) {
@@ -84,20 +84,20 @@ impl Flight {
         place
     }
 
-    /// The connection is gone; what has no answer is sent again, except what stands before `there`:
-    /// the number of these.
-    pub(crate) fn break_off(&mut self, there: u64) -> Vec<u64> {
-        let mut gone = Vec::new();
+    /// Clears the flight after a connection broke: unanswered records are sent again, except those
+    /// before `first`, which no longer exist. Returns the places of the latter.
+    pub(crate) fn disconnect(&mut self, first: u64) -> Vec<u64> {
+        let mut lost = Vec::new();
         for sent in self.sent.drain(..) {
             if sent.answered {
                 self.known.insert(sent.place);
-            } else if sent.place < there {
-                gone.push(sent.place);
+            } else if sent.place < first {
+                lost.push(sent.place);
             }
         }
         self.ahead = 0;
-        self.known = self.known.split_off(&there);
-        gone
+        self.known = self.known.split_off(&first);
+        lost
     }
 }
 
@@ -112,35 +112,35 @@ mod tests {
     }
 
     #[test]
-    fn all_before_the_first_without_an_answer_is_settled() {
+    fn settle_stops_at_the_first_record_without_an_answer() {
         let mut flight = flight(3..7);
         assert_eq!(flight.settle(7), 3);
         assert!(flight.answered(4) && flight.has_hole());
         assert_eq!(flight.settle(7), 3);
         assert!(flight.answered(3) && !flight.has_hole());
         assert_eq!(flight.settle(7), 5);
-        assert!(!flight.answered(4), "each is counted once");
+        assert!(!flight.answered(4), "a record is counted once");
         assert!(!flight.answered(99));
         assert!(flight.answered(5) && flight.answered(6));
         assert_eq!((flight.settle(7), flight.len()), (7, 0));
     }
 
     #[test]
-    fn what_was_answered_is_not_sent_again_on_the_next_connection() {
+    fn answered_records_are_not_sent_again_after_a_disconnect() {
         let mut flight = flight(0..6);
         for place in [2, 4] {
             flight.answered(place);
         }
         assert_eq!(flight.known_in(0, 6), 0);
-        assert_eq!(flight.break_off(2), [0, 1]);
+        assert_eq!(flight.disconnect(2), [0, 1]);
         assert_eq!((flight.len(), flight.has_hole()), (0, false));
         assert_eq!(flight.known_in(0, 6), 2);
         assert!(flight.is_known(2) && !flight.is_known(3) && flight.is_known(4));
-        // Nor on the one after that, as long as one before it has no answer.
+        // The same holds after another disconnect, while an earlier record has no answer.
         flight.give_up(5, 7);
         flight.sent(3, Instant::now());
         assert_eq!(flight.settle(7), 3);
-        assert_eq!(flight.break_off(0), [0; 0]);
+        assert_eq!(flight.disconnect(0), [0; 0]);
         assert!(!flight.is_known(2) && flight.is_known(4) && flight.is_known(6));
         assert_eq!(flight.settle(7), 7);
         assert_eq!(flight.known_in(0, 10), 0);

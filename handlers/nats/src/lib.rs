@@ -1,12 +1,12 @@
-//! The `nats` handler: publishes events to NATS `JetStream`, each with an acknowledgement, and
-//! keeps them in a spool on disk while no server takes them.
+//! The `nats` handler: publishes events to NATS `JetStream`, waits for an acknowledgement of each,
+//! and keeps them in a spool on disk while no server accepts them.
 //!
-//! Every event goes through one ordered log: it is written to the spool, sent, and settled once the
-//! stream has acknowledged it. A helper thread does this; the handler itself only makes records of
-//! events, so a server that is dead or slow never holds the chain up for longer than [`PATIENCE`].
+//! Every event passes through one ordered log: it is written to the spool, sent, and settled when
+//! the stream has acknowledged it. A helper thread does this. The handler itself only converts
+//! events to records, so a dead or slow server never blocks the chain for longer than [`PATIENCE`].
 //!
-//! An event counts as delivered once `JetStream` has acknowledged it or, when the run ends, it is
-//! safely in the spool.
+//! An event counts as delivered when `JetStream` has acknowledged it or, at the end of the run,
+//! when it is in the spool.
 
 mod encode;
 mod flight;
@@ -43,13 +43,13 @@ use log::Log;
 use publisher::{Publisher, Records, Stop};
 use tally::Tally;
 
-/// How long a batch may wait for the helper to take it: that is for the disk, or for room in memory
-/// where there is no spool. Then events are dropped without waiting, until there is room again.
+/// The longest wait of a batch for the helper thread, which may be waiting for the disk or, without
+/// a spool, for room in memory. After that, events are dropped without waiting until there is room.
 pub const PATIENCE: Duration = Duration::from_secs(1);
-/// Records wait for the helper in so many pieces of 64 KiB.
+/// The most pieces of records, of about 64 KiB each, that wait for the helper thread.
 const QUEUE: usize = 16;
-/// How much longer than `stop_timeout` the end is waited for: for the disk.
-const LAST: Duration = Duration::from_secs(10);
+/// Time for the disk at the end of the run, in addition to `stop_timeout`.
+const DISK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Publishes events to NATS `JetStream`.
 pub struct Nats {
@@ -60,7 +60,7 @@ pub struct Nats {
     tally: Arc<Tally>,
     stop_timeout: Duration,
     name: Arc<str>,
-    /// Whether the helper did not take the last batch in time.
+    /// Whether the last piece of records found no room in the queue.
     congested: bool,
 }
 
@@ -71,11 +71,12 @@ impl fmt::Debug for Nats {
 }
 
 impl Handler for Nats {
-    const ABOUT: &'static str = "publishes events to NATS JetStream with acknowledgements, and spools them on disk during an outage";
+    const ABOUT: &'static str = "publishes events to NATS JetStream with acknowledgements, and \
+                                 spools them on disk during an outage";
     type Options = NatsOptions;
     type Message = NatsMessage;
-    // One spool, one order, one connection for all chains that name it.
-    // The helper may have to wait for the disk, and the handler for the helper.
+    // Shared: one spool, one order and one connection for all chains that name the handler.
+    // Blocking: the helper may wait for the disk, and the handler for the helper.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -87,10 +88,11 @@ impl Handler for Nats {
         let template = Template::parse("subject", &options.subject)
             .map_err(|problem| BuildError(problem.message))?;
         if let Some(auth) = &options.auth {
-            // What cannot be read now is a mistake; later it may be on its way to being replaced.
+            // A secret that cannot be read now is a mistake. Later its file may be missing because
+            // it is being replaced, so that counts as an outage.
             link::Secret::of(auth).map_err(BuildError)?;
         }
-        // Whatever else in the program brings its own: one that is installed already is as good.
+        // Fails if another part of the program has installed a provider, which is as good.
         async_nats::rustls::crypto::ring::default_provider().install_default().ok();
         let (log, epoch) = open_log(options, &setup.name)?;
         let (records, from_handler) = flume::bounded(QUEUE);
@@ -108,7 +110,7 @@ impl Handler for Nats {
         let helper = thread::Builder::new()
             .name(format!("nats-{}", setup.name))
             .spawn(move || publisher.run())
-            .map_err(|error| BuildError(format!("no thread can be started: {error}")))?;
+            .map_err(|error| BuildError(format!("cannot start a thread: {error}")))?;
         Ok(Self {
             encoder: Encoder::new(template, Arc::clone(&setup.host_name), epoch),
             records,
@@ -129,12 +131,15 @@ impl Handler for Nats {
         let Self { encoder, records, congested, name, .. } = self;
         let deadline = Instant::now() + PATIENCE;
         encoder.encode(&batch, |bytes, count| {
-            match hand_over(records, (bytes, count), if *congested { None } else { Some(deadline) })? {
-                Handed::Over => *congested = false,
+            match hand_over(records, (bytes, count), (!*congested).then_some(deadline))? {
+                Handed::Queued => *congested = false,
                 Handed::Dropped => {
                     cx.dropped(count);
                     if !*congested {
-                        tracing::warn!(handler = %name, "events are dropped: there is no room for them until a server takes some");
+                        tracing::warn!(
+                            handler = %name,
+                            "events are dropped: no room until the server or the disk catches up"
+                        );
                     }
                     *congested = true;
                 }
@@ -160,7 +165,7 @@ impl Lifecycle for Nats {
         let ended = self.stop(self.stop_timeout);
         self.count(cx);
         if !ended {
-            return Err(failed("the helper has not come to its end: is the disk in order?"));
+            return Err(failed("the helper thread does not end: check the disk of the spool"));
         }
         Ok(())
     }
@@ -173,13 +178,13 @@ impl Nats {
         cx.dropped(dropped);
     }
 
-    /// Stops the helper; whether it has ended.
+    /// Stops the helper thread. Returns whether it has ended.
     fn stop(&mut self, within: Duration) -> bool {
         let Some(helper) = self.helper.take() else { return true };
-        let (done, told) = flume::bounded(1);
-        // One that is gone already has nothing more to say.
+        let (done, ended) = flume::bounded(1);
+        // Fails if the thread has ended already, which `recv_timeout` notices.
         self.stop.send(Stop { within, done }).ok();
-        match told.recv_timeout(within + LAST) {
+        match ended.recv_timeout(within + DISK_TIMEOUT) {
             Ok(()) => helper.join().is_ok(),
             Err(flume::RecvTimeoutError::Disconnected) => {
                 helper.join().ok();
@@ -192,33 +197,34 @@ impl Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        // After a failure: what is in the spool is for the handler that takes this one's place.
+        // After a failure. The handler that replaces this one sends the events in the spool.
         self.stop(Duration::ZERO);
     }
 }
 
 enum Handed {
-    Over,
+    Queued,
     Dropped,
 }
 
-/// Hands records to the helper, and waits for room until `deadline` if there is one.
+/// Hands records to the helper thread. Waits for room until `deadline`, or not at all if it is
+/// `None`.
 fn hand_over(
     to: &flume::Sender<Records>,
     records: Records,
     deadline: Option<Instant>,
 ) -> Result<Handed, HandlerError> {
-    let gone = || failed("its helper has ended");
+    let ended = || failed("the helper thread has ended: see the log for the cause");
     match deadline {
         Some(deadline) => match to.send_deadline(records, deadline) {
-            Ok(()) => Ok(Handed::Over),
+            Ok(()) => Ok(Handed::Queued),
             Err(SendTimeoutError::Timeout(_)) => Ok(Handed::Dropped),
-            Err(SendTimeoutError::Disconnected(_)) => Err(gone()),
+            Err(SendTimeoutError::Disconnected(_)) => Err(ended()),
         },
         None => match to.try_send(records) {
-            Ok(()) => Ok(Handed::Over),
+            Ok(()) => Ok(Handed::Queued),
             Err(TrySendError::Full(_)) => Ok(Handed::Dropped),
-            Err(TrySendError::Disconnected(_)) => Err(gone()),
+            Err(TrySendError::Disconnected(_)) => Err(ended()),
         },
     }
 }
@@ -227,49 +233,49 @@ fn failed(message: &str) -> HandlerError {
     HandlerError::Failed { message: message.to_owned(), source: None }
 }
 
-/// The log, and this run's epoch.
+/// Returns the log and the epoch of this run.
 fn open_log(options: &NatsOptions, name: &str) -> Result<(Log, u64), BuildError> {
     let most = usize::try_from(options.buffer.0).unwrap_or(usize::MAX);
-    let Some(wanted) = &options.spool else {
+    let Some(spool_options) = &options.spool else {
         let epoch = spool::epoch(None).map_err(|error| BuildError(error.to_string()))?;
         return Ok((Log::new(most, None, 0, WhenFull::DropNewest), epoch));
     };
-    let opened = spool::open(&wanted.dir, wanted.max_size.0)
+    let opened = spool::open(&spool_options.dir, spool_options.max_size.0)
         .map_err(|error| BuildError(error.to_string()))?;
-    let dir = wanted.dir.display();
-    let epoch = spool::epoch(Some(&wanted.dir))
-        .map_err(|error| BuildError(format!("the spool {dir} cannot be written to: {error}")))?;
+    let dir = spool_options.dir.display();
+    let epoch = spool::epoch(Some(&spool_options.dir))
+        .map_err(|error| BuildError(format!("cannot write to the spool {dir}: {error}")))?;
     if opened.cut > 0 {
         let bytes = opened.cut;
         tracing::warn!(
             handler = name,
             bytes,
-            "the end of the spool {dir} was damaged by a crash, and is cut off"
+            "the end of the spool {dir} is damaged, probably by a crash: cut off"
         );
     }
     let waiting = opened.spool.end() - opened.settled;
     if waiting > 0 {
-        tracing::warn!(handler = name, waiting, "events of an earlier run are sent first");
+        tracing::warn!(handler = name, waiting, "sending events of an earlier run first");
     }
-    Ok((Log::new(most, Some(opened.spool), opened.settled, wanted.when_full), epoch))
+    Ok((Log::new(most, Some(opened.spool), opened.settled, spool_options.when_full), epoch))
 }
 
-/// For benchmarks: the work for each event on the handler's thread and on the helper's.
+/// For benchmarks: the work for each event on the threads of the handler and its helper.
 #[doc(hidden)]
 pub mod measure {
     use super::{Batch, Bytes, Encoder, Log, Template, WhenFull, spool};
 
-    /// An encoder and a spool below `dir`.
+    /// An encoder and a log with a spool.
     pub struct Path {
         encoder: Encoder,
         log: Log,
     }
 
     impl Path {
-        /// Opens them.
+        /// Opens a spool in `dir`.
         ///
         /// # Panics
-        /// If the spool cannot be used.
+        /// If the template is wrong or the spool cannot be used.
         pub fn new(dir: &std::path::Path, subject: &str) -> Self {
             let template = Template::parse("subject", subject).expect("a template");
             let opened = spool::open(dir, 1 << 30).expect("a spool");
@@ -277,7 +283,7 @@ pub mod measure {
             Self { encoder: Encoder::new(template, "node-1".into(), 1), log }
         }
 
-        /// Makes records of a batch; how many bytes.
+        /// Converts a batch to records. Returns their size in bytes.
         pub fn encode(&mut self, batch: &Batch) -> usize {
             let mut bytes = 0;
             let give = |records: Bytes, _| {
@@ -288,7 +294,7 @@ pub mod measure {
             bytes
         }
 
-        /// Brings a batch through: encodes, spools, reads, settles.
+        /// Encodes, spools, reads and settles a batch. Returns the end of the log.
         pub fn pass(&mut self, batch: &Batch) -> u64 {
             let Self { encoder, log } = self;
             let give = |records: Bytes, count| {

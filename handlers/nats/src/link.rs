@@ -1,8 +1,8 @@
-//! One connection to a server: publishing, and the acknowledgements that come back.
+//! One connection to a server: publishes records and receives acknowledgements.
 //!
-//! A connection that breaks is not mended. The client would go on with what stands in its queue and
-//! leave a hole where what it had written was lost; so it is dropped with all it holds, and a new
-//! one begins with what is not acknowledged.
+//! A broken connection is not re-established. The client would continue with the messages in its
+//! queue and leave a hole where messages were lost on the way. So the client is dropped with its
+//! queue, and a new connection starts with the first record that has no acknowledgement.
 
 use std::fs;
 use std::future::pending;
@@ -25,31 +25,32 @@ use whalewatch_core::error::with_causes;
 use crate::options::{AuthOptions, NatsOptions};
 use crate::record::Record;
 
-/// Acknowledgements taken at a time.
+/// The most acknowledgements to process at a time.
 const ACKS: usize = 1024;
-/// A message is larger than the stream takes.
+/// The server's error code for a message larger than the stream accepts.
 const TOO_LARGE: u64 = 10_054;
 
-/// What came back for an event.
+/// The answer to a published record.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// It is in the stream.
-    Taken,
-    /// It will never be taken, and why.
+    /// The record is in the stream.
+    Stored,
+    /// The stream will never accept the record, for this reason.
     Refused(String),
-    /// It may be taken another time; why it was not.
-    NotNow(String),
+    /// The record was not stored, for this reason, but may be if it is sent again.
+    Temporary(String),
 }
 
-/// What became of a record that was to be published.
+/// The outcome of [`Link::publish`].
 pub(crate) enum Published {
-    OnItsWay,
-    /// It will never be taken, and why.
+    Sent,
+    /// The server will never accept the record, for this reason.
     Refused(String),
+    /// The connection is broken, for this reason.
     Broken(String),
 }
 
-/// A connection.
+/// A connection to a server.
 pub(crate) struct Link {
     client: Client,
     inbox: String,
@@ -58,15 +59,15 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Connects, and sees to the stream.
+    /// Connects, and creates the stream if necessary.
     ///
     /// # Errors
-    /// Why it could not.
+    /// The reason, if a step fails.
     pub(crate) async fn open(options: &NatsOptions, name: &str) -> Result<Self, String> {
         let limit = options.connect_timeout.0;
-        let (told, broken) = mpsc::channel(16);
+        let (reasons, broken) = mpsc::channel(16);
         let connected = Arc::new(AtomicBool::new(false));
-        let settings = settings(options, name, told, &connected)?;
+        let settings = settings(options, name, reasons, &connected)?;
         let servers: Result<Vec<ServerAddr>, _> =
             options.servers.iter().map(|s| s.parse()).collect();
         let servers = servers.map_err(|error| error.to_string())?;
@@ -78,12 +79,12 @@ impl Link {
         Ok(Self { client, inbox, answers, broken })
     }
 
-    /// Sends a record, whose answer will come under `place`.
+    /// Sends a record. [`Link::next`] returns its answer with `place`.
     pub(crate) async fn publish(&self, place: u64, record: Record) -> Published {
         let (Ok(subject), Ok(id)) =
             (Subject::from_utf8(record.subject), str::from_utf8(&record.id))
         else {
-            return Published::Refused("its subject is no text".to_owned());
+            return Published::Refused("its subject or id is not UTF-8".to_owned());
         };
         let mut headers = HeaderMap::new();
         headers.insert(header::NATS_MESSAGE_ID, HeaderValue::from(id));
@@ -91,7 +92,7 @@ impl Link {
         let sent =
             self.client.publish_with_reply_and_headers(subject, reply, headers, record.payload);
         match sent.await {
-            Ok(()) => Published::OnItsWay,
+            Ok(()) => Published::Sent,
             Err(error)
                 if error.kind() == async_nats::client::PublishErrorKind::MaxPayloadExceeded =>
             {
@@ -101,10 +102,10 @@ impl Link {
         }
     }
 
-    /// Waits for answers: the places of their records and what they say.
+    /// Waits for answers and appends them to `found`, with the places of their records.
     ///
     /// # Errors
-    /// Why the connection broke.
+    /// The reason, if the connection breaks.
     pub(crate) async fn next(&mut self, found: &mut Vec<(u64, Answer)>) -> Result<(), String> {
         let closed = || "the connection is closed".to_owned();
         let first = tokio::select! {
@@ -127,7 +128,7 @@ impl Link {
 fn settings(
     options: &NatsOptions,
     name: &str,
-    told: mpsc::Sender<String>,
+    reasons: mpsc::Sender<String>,
     connected: &Arc<AtomicBool>,
 ) -> Result<ConnectOptions, String> {
     let connected = Arc::clone(connected);
@@ -137,18 +138,18 @@ fn settings(
         .request_timeout(Some(options.connect_timeout.0))
         .ping_interval(Duration::from_secs(10))
         .skip_subject_validation(true)
-        // Nothing is sent that is not in flight, so there is always room.
+        // At most `max_in_flight` messages are sent, so there is always room.
         .client_capacity(options.max_in_flight as usize + 64)
         .subscription_capacity(options.max_in_flight as usize + 64)
         .event_callback(move |event| {
             let reason = match event {
                 Event::Disconnected | Event::Closed => Some("the connection was lost".to_owned()),
-                Event::ServerError(error) => Some(format!("the server says: {error}")),
+                Event::ServerError(error) => Some(format!("error from the server: {error}")),
                 _ => None,
             };
             if let Some(reason) = reason {
-                // The first reason is enough.
-                told.try_send(reason).ok();
+                // If the channel is full, the earlier reasons are enough.
+                reasons.try_send(reason).ok();
             }
             async {}
         })
@@ -181,13 +182,13 @@ fn authenticate(settings: ConnectOptions, auth: &AuthOptions) -> Result<ConnectO
         }
         Secret::Token(token) => Ok(settings.token(token)),
         Secret::Nkey(seed) => Ok(settings.nkey(seed)),
-        Secret::Credentials(path, text) => {
-            settings.credentials(&text).map_err(|error| format!("{}: {error}", path.display()))
-        }
+        Secret::Credentials(path, text) => settings
+            .credentials(&text)
+            .map_err(|error| format!("cannot use {}: {error}", path.display())),
     }
 }
 
-/// What proves who it is that publishes.
+/// The secret of the publisher.
 pub(crate) enum Secret {
     Password(String),
     Token(String),
@@ -196,21 +197,19 @@ pub(crate) enum Secret {
 }
 
 impl Secret {
-    /// Reads it from where the options say.
+    /// Reads the secret from its file or environment variable.
     ///
     /// # Errors
-    /// If it is not there.
+    /// If it cannot be read.
     pub(crate) fn of(auth: &AuthOptions) -> Result<Self, String> {
         let file = |path: &Path| {
             let text = fs::read_to_string(path);
-            let text =
-                text.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+            let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
             Ok::<String, String>(text.trim().to_owned())
         };
         let env = |name: &str| {
             let value = std::env::var(name);
-            value
-                .map_err(|error| format!("the environment variable {name} cannot be used: {error}"))
+            value.map_err(|error| format!("cannot use the environment variable {name}: {error}"))
         };
         match auth {
             AuthOptions { password_file: Some(path), .. } => file(path).map(Self::Password),
@@ -219,10 +218,10 @@ impl Secret {
             AuthOptions { token_env: Some(name), .. } => env(name).map(Self::Token),
             AuthOptions { nkey_file: Some(path), .. } => file(path).map(Self::Nkey),
             AuthOptions { credentials_file: Some(path), .. } => {
-                // The parser wants the line's end that `trim` took.
+                // The parser requires the last newline, which `trim` has removed.
                 Ok(Self::Credentials(path.clone(), file(path)? + "\n"))
             }
-            _ => Err("nothing says who it is: set one of the keys of auth".to_owned()),
+            _ => Err("no credentials are given: set one of the keys of auth".to_owned()),
         }
     }
 }
@@ -232,30 +231,32 @@ async fn ensure_stream(
     client: &Client,
     limit: Duration,
 ) -> Result<(), String> {
-    let Some(wanted) = &options.stream else { return Ok(()) };
+    let Some(stream_options) = &options.stream else { return Ok(()) };
     let config = stream::Config {
-        name: wanted.name.clone(),
-        subjects: options.stream_subjects(wanted),
-        num_replicas: usize::from(wanted.replicas),
-        max_age: wanted.max_age.map(|age| age.0).unwrap_or_default(),
-        max_bytes: wanted.max_bytes.map_or(-1, |size| i64::try_from(size.0).unwrap_or(i64::MAX)),
-        duplicate_window: wanted.duplicate_window.0,
+        name: stream_options.name.clone(),
+        subjects: options.stream_subjects(stream_options),
+        num_replicas: usize::from(stream_options.replicas),
+        max_age: stream_options.max_age.map(|age| age.0).unwrap_or_default(),
+        max_bytes: stream_options
+            .max_bytes
+            .map_or(-1, |size| i64::try_from(size.0).unwrap_or(i64::MAX)),
+        duplicate_window: stream_options.duplicate_window.0,
         ..stream::Config::default()
     };
     let context = jetstream::new(client.clone());
     match timeout(limit, context.get_or_create_stream(config)).await {
         Ok(Ok(_)) => Ok(()),
-        Ok(Err(error)) => Err(format!("stream {:?}: {}", wanted.name, with_causes(&error))),
-        Err(_) => Err(format!("stream {:?}: no answer within {limit:?}", wanted.name)),
+        Ok(Err(error)) => Err(format!("stream {:?}: {}", stream_options.name, with_causes(&error))),
+        Err(_) => Err(format!("stream {:?}: no answer within {limit:?}", stream_options.name)),
     }
 }
 
-/// The last token of the subject of an answer.
+/// Returns the place of a record, which is the last token of the subject of its answer.
 fn place(subject: &str) -> Option<u64> {
     subject.rsplit('.').next()?.parse().ok()
 }
 
-/// An answer, as the server writes it.
+/// An acknowledgement, as the server writes it.
 #[derive(Deserialize)]
 struct Ack<'a> {
     #[serde(borrow, default)]
@@ -274,18 +275,18 @@ struct AckError<'a> {
 
 fn read(message: &Message) -> Answer {
     if message.status == Some(StatusCode::NO_RESPONDERS) {
-        let hint = "no stream takes the subject: none is there for it, or it has no leader";
-        return Answer::NotNow(hint.to_owned());
+        let reason = "no stream accepts the subject: create one, or check that it has a leader";
+        return Answer::Temporary(reason.to_owned());
     }
     match serde_json::from_slice(&message.payload) {
         Ok(Ack { error: Some(error), .. }) if error.err_code == TOO_LARGE => {
             Answer::Refused(error.description.into_owned())
         }
         Ok(Ack { error: Some(error), .. }) => {
-            Answer::NotNow(format!("the stream says: {}", error.description))
+            Answer::Temporary(format!("error from the stream: {}", error.description))
         }
-        Ok(Ack { error: None, seq: 1.. }) => Answer::Taken,
-        _ => Answer::NotNow("what answers is no stream".to_owned()),
+        Ok(Ack { error: None, seq: 1.. }) => Answer::Stored,
+        _ => Answer::Temporary("the answer is not an acknowledgement of a stream".to_owned()),
     }
 }
 
@@ -306,20 +307,21 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_told_apart() {
+    fn read_distinguishes_answers() {
         assert_eq!(place("_INBOX.abc.7"), Some(7));
         assert_eq!(place("_INBOX.abc.x"), None);
         for payload in [r#"{"stream":"S","seq":3}"#, r#"{"stream":"S","seq":3,"duplicate":true}"#] {
-            assert_eq!(answer(payload, None), Answer::Taken, "{payload}");
+            assert_eq!(answer(payload, None), Answer::Stored, "{payload}");
         }
-        let too_large = r#"{"error":{"code":400,"err_code":10054,"description":"message size exceeds maximum allowed"}}"#;
+        let too_large = r#"{"error":{"code":400,"err_code":10054,
+            "description":"message size exceeds maximum allowed"}}"#;
         assert!(matches!(answer(too_large, None), Answer::Refused(why) if why.contains("size")));
         let full =
             r#"{"error":{"code":503,"err_code":10077,"description":"maximum messages exceeded"}}"#;
-        assert!(matches!(answer(full, None), Answer::NotNow(why) if why.contains("maximum")));
-        assert!(matches!(answer("", Some(StatusCode::NO_RESPONDERS)), Answer::NotNow(_)));
+        assert!(matches!(answer(full, None), Answer::Temporary(why) if why.contains("maximum")));
+        assert!(matches!(answer("", Some(StatusCode::NO_RESPONDERS)), Answer::Temporary(_)));
         for nonsense in ["", "{}", "hello", "[]"] {
-            assert!(matches!(answer(nonsense, None), Answer::NotNow(_)), "{nonsense}");
+            assert!(matches!(answer(nonsense, None), Answer::Temporary(_)), "{nonsense}");
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The one ordered log that every event goes through, from when it is taken until it is settled:
-//! acknowledged, or dropped.
+//! The ordered log of all records, from the handler until they are settled, that is, acknowledged
+//! or dropped.
 //!
-//! With a spool each chunk is written to it first. Chunks are also kept in memory until they are
-//! settled, as far as there is room, so while a server keeps up nothing is ever read back. Who
-//! reads has a place in the order and takes each record from memory if it is there, else from the
-//! spool.
+//! With a spool, each chunk is written to it first. Chunks are also kept in memory until they are
+//! settled, as far as there is room, so nothing is read back while a server keeps up. The log is
+//! read at one place, which takes each record from memory if it is there, otherwise from the spool.
 
 use std::collections::VecDeque;
 use std::io;
@@ -15,19 +14,19 @@ use crate::options::WhenFull;
 use crate::record::{self, Record};
 use crate::spool::{Chunk, Read, Spool};
 
-/// What became of records that were appended, and of older ones in their favour.
+/// The outcome of [`Log::append`].
 #[derive(Debug, Default)]
 pub(crate) struct Appended {
-    /// Records not taken.
+    /// The number of records that were not appended.
     pub(crate) refused: u64,
-    /// Places of records that were given up: those before it, from [`Log::settled`] on, as far as
-    /// they were not sent.
+    /// The range of unsent older records that were removed to make room, from the first place to
+    /// before the second.
     pub(crate) given_up: Option<(u64, u64)>,
-    /// Why the spool could not be written to.
+    /// The error, if the spool could not be written to.
     pub(crate) error: Option<io::Error>,
 }
 
-/// See the module's text. Records are numbered by their place, from 0 at each start.
+/// The log. A record is identified by its place, counted from 0 at each start.
 #[derive(Debug)]
 pub(crate) struct Log {
     memory: VecDeque<Chunk>,
@@ -39,10 +38,10 @@ pub(crate) struct Log {
     settled: u64,
     /// Place of the record that is read next.
     next: u64,
-    /// Place behind the last record.
+    /// Place after the last record.
     end: u64,
     reading: Option<Reading>,
-    /// Where the end was when [`Log::tick`] came last.
+    /// The end at the last call of [`Log::tick`].
     at_tick: u64,
 }
 
@@ -50,22 +49,23 @@ pub(crate) struct Log {
 #[derive(Debug)]
 struct Reading {
     chunk: Chunk,
-    /// Place of the record that begins at `offset`.
+    /// Place of the record at `offset`.
     place: u64,
     offset: usize,
 }
 
-/// A record to be sent, or a place from which on there is damage.
+/// The result of [`Log::read`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Next {
+    /// A record and its place.
     Record(u64, Record),
-    /// Records from the first to before the second place are gone.
+    /// The records from the first place to before the second are lost.
     Damage(u64, u64),
 }
 
 impl Log {
-    /// A log that keeps so much in memory; with a spool, of which records before `settled` are
-    /// settled.
+    /// Creates a log that keeps at most `most_in_memory` bytes in memory. Records of the spool
+    /// before `settled` are settled.
     pub(crate) fn new(
         most_in_memory: usize,
         spool: Option<Spool>,
@@ -87,7 +87,8 @@ impl Log {
         }
     }
 
-    /// Whether there is room. A spool always finds some, or says what it refused.
+    /// Returns whether records can be appended. With a spool that is always so, because
+    /// [`Log::append`] reports records that it refuses.
     pub(crate) fn has_room(&self) -> bool {
         self.spool.is_some() || self.in_memory < self.most_in_memory
     }
@@ -112,7 +113,7 @@ impl Log {
         self.end
     }
 
-    /// Takes so many records.
+    /// Appends `count` records.
     pub(crate) fn append(&mut self, bytes: Bytes, count: u64) -> Appended {
         let mut appended = Appended::default();
         if let Some(spool) = &mut self.spool {
@@ -137,8 +138,8 @@ impl Log {
         appended
     }
 
-    /// Keeps a chunk in memory, if it is to be read next or stands behind one that is there, and
-    /// there is room.
+    /// Keeps a chunk in memory if it is read next or follows the last chunk there, and there is
+    /// room. Without a spool, keeps every chunk.
     fn keep(&mut self, chunk: Chunk) {
         let follows = match self.memory.back() {
             Some(last) => last.end() == chunk.first,
@@ -151,7 +152,7 @@ impl Log {
         }
     }
 
-    /// The next record. `None` at the end.
+    /// Reads the next record. Returns `None` at the end.
     pub(crate) fn read(&mut self) -> Option<Next> {
         if self.next >= self.end {
             return None;
@@ -189,7 +190,7 @@ impl Log {
         self.spool.as_mut()?.read(place)
     }
 
-    /// Begins to read a chunk, at the record that is next.
+    /// Starts to read a chunk, at the next record.
     fn start(&mut self, chunk: Chunk) {
         let (mut place, mut offset) = (chunk.first, 0);
         while place < self.next {
@@ -199,21 +200,21 @@ impl Log {
         self.reading = Some(Reading { chunk, place, offset });
     }
 
-    /// Reads again from the first record that is not settled and still there; says what is not
-    /// there any more, if something was given up meanwhile.
+    /// Returns to the first record that is not settled and still exists. Returns the range of
+    /// unsettled records that were removed meanwhile, if any.
     pub(crate) fn rewind(&mut self) -> Option<(u64, u64)> {
-        let there = match (&self.spool, self.memory.front()) {
+        let first = match (&self.spool, self.memory.front()) {
             (Some(spool), _) => spool.first().max(self.settled),
             (None, Some(chunk)) => chunk.first.max(self.settled),
             (None, None) => self.settled,
         };
-        let gone = (there > self.settled).then_some((self.settled, there));
-        self.next = there;
+        let removed = (first > self.settled).then_some((self.settled, first));
+        self.next = first;
         self.reading = None;
-        gone
+        removed
     }
 
-    /// Everything before `place` is settled.
+    /// Marks everything before `place` as settled.
     pub(crate) fn settle(&mut self, place: u64) {
         if place <= self.settled {
             return;
@@ -227,20 +228,21 @@ impl Log {
         }
     }
 
-    /// Called from time to time: brings to the disk what has been in the spool since the last time.
+    /// Syncs the spool if a record has waited in it since the last tick. Called at a fixed
+    /// interval.
     ///
     /// # Errors
-    /// If the disk refuses.
+    /// If the spool cannot be synced.
     pub(crate) fn tick(&mut self) -> io::Result<()> {
-        let waits = self.settled < self.at_tick;
+        let has_waited = self.settled < self.at_tick;
         self.at_tick = self.end;
         match &mut self.spool {
-            Some(spool) if waits => spool.sync(),
+            Some(spool) if has_waited => spool.sync(),
             _ => Ok(()),
         }
     }
 
-    /// Brings all that is not settled to the disk.
+    /// Syncs all unsettled records to the disk.
     pub(crate) fn close(&mut self) {
         if let Some(spool) = &mut self.spool {
             spool.close(self.settled);

@@ -1,4 +1,4 @@
-//! Options of the `nats` handler, and what is checked of them before anything runs.
+//! Options of the `nats` handler, and their check.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -16,36 +16,36 @@ use whalewatch_core::HumanSize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsOptions {
-    /// Addresses of servers, tried in a random order: `nats://host:4222`, `tls://host:4222`. Name
-    /// more than one of a cluster. No user and password here: see `auth`.
+    /// Addresses of servers, tried in random order: `nats://host:4222`, `tls://host:4222`. Name
+    /// several servers of a cluster. User and password belong in `auth`.
     pub servers: Vec<String>,
-    /// The subject that an event is published to: a text with fields of the event in it. A value is
-    /// one token: what cannot stand in one is written `%2E`, and a value that is empty `%`. The
-    /// dots of `kind` part tokens.
+    /// The subject to publish an event to, a template with fields of the event. Each value becomes
+    /// one token: characters that a token cannot have are escaped (`.` becomes `%2E`), and an empty
+    /// value becomes `%`. Only the dots of `kind` separate tokens.
     pub subject: String,
-    /// The stream that takes the events. Left out, one is expected to be there that takes the
-    /// subjects.
+    /// The stream for the events. It is created if it does not exist. Not set: some stream that
+    /// accepts the subjects must exist.
     pub stream: Option<StreamOptions>,
-    /// TLS, beyond what `tls://` asks for.
+    /// Certificates for TLS. If set, TLS is required, whatever the addresses say.
     pub tls: Option<TlsOptions>,
-    /// Who it is that publishes.
+    /// The credentials of the publisher.
     pub auth: Option<AuthOptions>,
-    /// How many events may be on their way without an acknowledgement, 1 to 16384. With 1, also a
-    /// cluster whose leader changes keeps the order, at the cost of speed.
+    /// The most events in flight, that is, sent but not acknowledged: 1 to 16384. 1 keeps the order
+    /// even if the leader of a cluster changes, but is slow.
     pub max_in_flight: u32,
-    /// How many bytes of events that wait for their acknowledgement are kept in memory, 1MiB to
-    /// 1GiB. Without a spool, what comes when they are full is dropped.
+    /// The size of events to keep in memory until they are acknowledged: `1MiB` to `1GiB`. Without
+    /// a spool, events are dropped when it is full.
     pub buffer: HumanSize,
-    /// How long a server may take to connect to, and to answer about the stream, up to 1m.
+    /// The longest wait for a connection, and for an answer about the stream: up to `1m`.
     pub connect_timeout: HumanDuration,
-    /// How long an acknowledgement may take until all that is on its way is sent again, on a new
-    /// connection; up to 10m.
+    /// The longest wait for an acknowledgement, up to `10m`. After that, all events in flight are
+    /// sent again over a new connection.
     pub ack_timeout: HumanDuration,
-    /// How long the end of a run may wait for acknowledgements, up to 1m. What has none by then
-    /// stays in the spool, or is dropped if there is none.
+    /// The longest wait for acknowledgements at the end of the run, up to `1m`. Events without one
+    /// stay in the spool, or are dropped if there is no spool.
     pub stop_timeout: HumanDuration,
-    /// Where events are kept on disk until they are acknowledged. Left out, they are kept in memory
-    /// only.
+    /// The spool: a folder that keeps events on disk until they are acknowledged. Not set: events
+    /// are kept in memory only.
     pub spool: Option<SpoolOptions>,
 }
 
@@ -67,27 +67,29 @@ impl Default for NatsOptions {
     }
 }
 
-/// The stream that takes the events. It is made if it is not there; one that is there is left as it
-/// is.
+/// The stream for the events. It is created if it does not exist. An existing stream is not
+/// changed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StreamOptions {
-    /// Its name: no dots and no blanks.
+    /// The name of the stream, without dots and blanks.
     pub name: String,
-    /// Subjects that it takes. Left out, all that begin as `subject` does: `whalewatch.>`.
+    /// The subjects that the stream accepts. Not set: all with the fixed tokens that `subject`
+    /// starts with, such as `whalewatch.>`.
     #[serde(default)]
     pub subjects: Vec<String>,
-    /// On how many servers of a cluster each event is kept, 1 to 5.
+    /// The number of servers that store each event, 1 to 5.
     #[serde(default = "one")]
     pub replicas: u8,
-    /// How long events are kept. Left out, without end.
+    /// How long the stream keeps events, at least `1s`. Not set: without limit.
     #[serde(default)]
     pub max_age: Option<HumanDuration>,
-    /// How large it may get; then the oldest events go. Left out, without bound.
+    /// The largest size of the stream, at least `1MiB`; beyond it the oldest events are removed.
+    /// Not set: without limit.
     #[serde(default)]
     pub max_bytes: Option<HumanSize>,
-    /// How long the stream knows an event that is sent again. Longer than the outages that are to
-    /// leave no duplicate.
+    /// How long the stream recognizes an event that is sent again, from `100ms` to `max_age`. An
+    /// outage that lasts longer can leave duplicates.
     #[serde(default = "two_minutes")]
     pub duplicate_window: HumanDuration,
 }
@@ -100,56 +102,55 @@ fn two_minutes() -> HumanDuration {
     HumanDuration(Duration::from_mins(2))
 }
 
-/// TLS. Its being there asks for it, whatever the addresses say.
+/// Certificates for TLS. If the table is present, TLS is required, whatever the addresses say.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TlsOptions {
-    /// File with the certificates, in PEM, that vouch for servers. Left out, those of the system.
+    /// A PEM file with the authorities to trust. Not set: those of the system.
     pub ca: Option<PathBuf>,
-    /// File with this client's certificate, in PEM. With `key`.
+    /// A PEM file with the client certificate. Requires `key`.
     pub cert: Option<PathBuf>,
-    /// File with the certificate's private key, in PEM.
+    /// A PEM file with the private key of the client certificate.
     pub key: Option<PathBuf>,
-    /// Whether TLS comes before the server's first word, as a server with `handshake_first` wants
-    /// it.
+    /// Whether to start with the TLS handshake, for servers with `handshake_first`.
     pub first: bool,
 }
 
-/// Who it is that publishes: one way only. Files are read anew for each connection; what stands
-/// around a secret in blanks is not part of it.
+/// The credentials of the publisher: exactly one kind. Files are read again for each connection;
+/// blanks around a secret are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuthOptions {
-    /// Name of the user. With `password_file` or `password_env`.
+    /// A user name. Requires `password_file` or `password_env`.
     pub user: Option<String>,
-    /// File with the user's password.
+    /// A file with the password of `user`.
     pub password_file: Option<PathBuf>,
-    /// Environment variable with the user's password.
+    /// An environment variable with the password of `user`.
     pub password_env: Option<String>,
-    /// File with a token.
+    /// A file with a token.
     pub token_file: Option<PathBuf>,
-    /// Environment variable with a token.
+    /// An environment variable with a token.
     pub token_env: Option<String>,
-    /// File with the seed of an nkey.
+    /// A file with the seed of an nkey.
     pub nkey_file: Option<PathBuf>,
-    /// File with credentials (JWT and seed), as `nsc` writes them: `….creds`.
+    /// A file with credentials (JWT and seed), as `nsc` writes them: `….creds`.
     pub credentials_file: Option<PathBuf>,
 }
 
-/// Where events are kept on disk.
+/// A folder that keeps events on disk until they are acknowledged.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SpoolOptions {
-    /// The folder, for this handler alone. It is made if it is not there.
+    /// The folder, for this handler only. It is created if it does not exist.
     pub dir: PathBuf,
-    /// How large it may get, 1MiB at least.
+    /// The largest size of the spool, at least `1MiB`.
     #[serde(default = "one_gibibyte")]
     pub max_size: HumanSize,
-    /// What goes when it is full.
+    /// Which events to drop when the spool is full: `drop_oldest` or `drop_newest`.
     #[serde(default)]
     pub when_full: WhenFull,
-    /// How often what is spooled is brought to the disk (`fsync`), 10ms to 1h: a power cut loses
-    /// what came since, twice as long ago at most. A crash of whalewatch loses nothing of it.
+    /// How often to sync waiting events to the disk (`fsync`), `10ms` to `1h`. A power cut loses at
+    /// most the events of the last two intervals. A crash of Whalewatch loses none of them.
     #[serde(default = "one_second")]
     pub sync: HumanDuration,
 }
@@ -162,19 +163,19 @@ fn one_second() -> HumanDuration {
     HumanDuration(Duration::from_secs(1))
 }
 
-/// What goes when the spool is full.
+/// Which events to drop when the spool is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenFull {
-    /// The oldest events, an eighth of the spool (8MiB at most) at a time.
+    /// The oldest events, an eighth of the spool (at most 8 MiB) at a time.
     #[default]
     DropOldest,
-    /// The events that come.
+    /// New events.
     DropNewest,
 }
 
 impl NatsOptions {
-    /// Every mistake in them. Touches nothing else.
+    /// Returns every mistake in the options.
     pub(crate) fn check(&self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.check_servers(&mut problems);
@@ -203,16 +204,16 @@ impl NatsOptions {
             && tls.cert.is_some() != tls.key.is_some()
         {
             let hint = "set both tls.cert and tls.key, or neither";
-            problems
-                .push(Problem::new("tls", "a certificate and its key belong together").hint(hint));
+            let message = "a certificate requires its key, and a key its certificate";
+            problems.push(Problem::new("tls", message).hint(hint));
         }
         if let Some(auth) = &self.auth {
             auth.check(&mut problems);
         }
         if let Some(spool) = &self.spool {
             if spool.dir.as_os_str().is_empty() {
-                let hint = "name a folder: \"/var/lib/whalewatch/nats\"";
-                problems.push(Problem::new("spool.dir", "no folder is named").hint(hint));
+                let hint = "name a folder, such as \"/var/lib/whalewatch/nats\"";
+                problems.push(Problem::new("spool.dir", "no folder is given").hint(hint));
             }
             let sizes = HumanSize(1 << 20)..=HumanSize(1 << 50);
             problems.extend(Problem::check_range("spool.max_size", spool.max_size, sizes));
@@ -223,30 +224,30 @@ impl NatsOptions {
     }
 
     fn check_servers(&self, problems: &mut Vec<Problem>) {
-        let hint = "write for example servers = [\"nats://nats-1:4222\", \"nats://nats-2:4222\"]";
+        let hint = "write addresses such as [\"nats://nats-1:4222\", \"nats://nats-2:4222\"]";
         if self.servers.is_empty() {
-            problems.push(Problem::new("servers", "no server is named").hint(hint));
+            problems.push(Problem::new("servers", "no server is given").hint(hint));
         }
         for server in &self.servers {
             let wrong = match server.parse::<ServerAddr>() {
-                Err(error) => format!("{server:?} is no address of a server: {error}"),
+                Err(error) => format!("{server:?} is not an address of a server: {error}"),
                 Ok(address) if !matches!(address.scheme(), "nats" | "tls") => {
-                    format!("{server:?} is neither nats:// nor tls://")
+                    format!("{server:?} starts with neither nats:// nor tls://")
                 }
                 Ok(address) if address.has_user_pass() => {
-                    let message = "secrets do not belong into an address";
-                    let hint = "name the user with auth.user and a file with auth.password_file";
+                    let message = "an address must not contain secrets";
+                    let hint = "set auth.user and auth.password_file";
                     problems.push(Problem::new("servers", message).hint(hint));
                     continue;
                 }
-                Ok(address) if address.host().is_empty() => format!("{server:?} names no host"),
+                Ok(address) if address.host().is_empty() => format!("{server:?} has no host"),
                 Ok(_) => continue,
             };
             problems.push(Problem::new("servers", wrong).hint(hint));
         }
     }
 
-    /// The subjects that the stream takes.
+    /// Returns the subjects that the stream accepts.
     pub(crate) fn stream_subjects(&self, stream: &StreamOptions) -> Vec<String> {
         if stream.subjects.is_empty() {
             let common = subject::common(&self.subject);
@@ -262,20 +263,20 @@ impl StreamOptions {
     fn check(&self, template: &str, problems: &mut Vec<Problem>) {
         let odd = |c: char| !c.is_ascii_graphic() || ".*>/\\".contains(c);
         if self.name.is_empty() || self.name.contains(odd) {
-            let message = format!("{:?} cannot be the name of a stream", self.name);
-            let hint = "use letters, digits, - and _: \"whalewatch\"";
+            let message = format!("{:?} is not a valid stream name", self.name);
+            let hint = "use letters, digits, - and _, such as \"whalewatch\"";
             problems.push(Problem::new("stream.name", message).hint(hint));
         }
         problems.extend(Problem::check_range("stream.replicas", self.replicas, 1..=5));
         if self.subjects.is_empty() && subject::common(template).is_empty() {
-            let message = "which subjects it takes cannot be told: they begin with a value";
-            let hint = "set stream.subjects, or begin the subject with a fixed token";
+            let message = "cannot derive the subjects of the stream: `subject` begins with a field";
+            let hint = "set stream.subjects, or begin `subject` with a fixed token";
             problems.push(Problem::new("stream.subjects", message).hint(hint));
         }
         for subject in &self.subjects {
             if subject.split('.').any(str::is_empty) || subject.contains(char::is_whitespace) {
-                let message = format!("{subject:?} is no subject");
-                let hint = "tokens with dots between them: \"whalewatch.>\"";
+                let message = format!("{subject:?} is not a subject");
+                let hint = "write tokens separated by dots, such as \"whalewatch.>\"";
                 problems.push(Problem::new("stream.subjects", message).hint(hint));
             }
         }
@@ -283,7 +284,7 @@ impl StreamOptions {
             let second = Duration::from_secs(1);
             problems.extend(Problem::check_range("stream.max_age", age.0, second..));
         }
-        // The server refuses a window that is longer than events are kept.
+        // The server refuses a window that is longer than the age of events.
         let (key, window) = ("stream.duplicate_window", self.duplicate_window.0);
         let least = Duration::from_millis(100);
         problems.extend(match self.max_age {
@@ -308,16 +309,17 @@ impl AuthOptions {
             self.credentials_file.is_some(),
         ];
         let count = |set: &[bool]| set.iter().filter(|set| **set).count();
-        let hint = "set user with password_file or password_env, or one of token_file, token_env, nkey_file, credentials_file";
+        let hint = "set user with password_file or password_env, or one of token_file, token_env, \
+                    nkey_file, credentials_file";
         if count(&ways) != 1 {
             let message = if count(&ways) == 0 {
-                "nothing says who it is"
+                "no credentials are given"
             } else {
-                "it is said in more than one way who it is"
+                "more than one kind of credentials is given"
             };
             problems.push(Problem::new("auth", message).hint(hint));
         } else if count(&password) != usize::from(self.user.is_some()) {
-            let message = "a user and one place of the password belong together";
+            let message = "a user requires exactly one password, and a password a user";
             problems.push(Problem::new("auth", message).hint(hint));
         }
     }
@@ -332,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_in_order_and_unknown_keys_are_refused() {
+    fn defaults_are_valid_and_unknown_keys_are_refused() {
         assert_eq!(NatsOptions::default().check(&[]), []);
         assert_eq!(parse("{}"), NatsOptions::default());
         for text in [
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_its_key() {
+    fn check_reports_every_mistake_with_its_key() {
         for (text, key, part) in [
             (r#"{"servers":[]}"#, "servers", "no server"),
             (r#"{"servers":["http://x"]}"#, "servers", "http"),
@@ -360,14 +362,14 @@ mod tests {
             (r#"{"stop_timeout":"2m"}"#, "stop_timeout", "1m"),
             (r#"{"stream":{"name":"a.b"}}"#, "stream.name", "name"),
             (r#"{"stream":{"name":"a","replicas":6}}"#, "stream.replicas", "1 to 5"),
-            (r#"{"stream":{"name":"a","subjects":["a..b"]}}"#, "stream.subjects", "no subject"),
+            (r#"{"stream":{"name":"a","subjects":["a..b"]}}"#, "stream.subjects", "not a subject"),
             (r#"{"subject":"{kind}","stream":{"name":"a"}}"#, "stream.subjects", "begin"),
             (r#"{"stream":{"name":"a","max_age":"1m"}}"#, "stream.duplicate_window", "1m"),
             (r#"{"stream":{"name":"a","max_bytes":1}}"#, "stream.max_bytes", "1 MiB"),
-            (r#"{"tls":{"cert":"x"}}"#, "tls", "together"),
-            (r#"{"auth":{}}"#, "auth", "nothing"),
-            (r#"{"auth":{"user":"x"}}"#, "auth", "together"),
-            (r#"{"auth":{"password_env":"x","token_env":"x"}}"#, "auth", "together"),
+            (r#"{"tls":{"cert":"x"}}"#, "tls", "requires its key"),
+            (r#"{"auth":{}}"#, "auth", "no credentials"),
+            (r#"{"auth":{"user":"x"}}"#, "auth", "exactly one password"),
+            (r#"{"auth":{"password_env":"x","token_env":"x"}}"#, "auth", "exactly one password"),
             (r#"{"auth":{"token_file":"x","nkey_file":"y"}}"#, "auth", "more than one"),
             (r#"{"spool":{"dir":""}}"#, "spool.dir", "no folder"),
             (r#"{"spool":{"dir":"x","max_size":"1KiB"}}"#, "spool.max_size", "1 MiB"),
@@ -381,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_takes_what_the_subject_can_become() {
+    fn stream_subjects_follow_from_the_subject() {
         let subjects = |text: &str| {
             let options = parse(text);
             options.stream_subjects(options.stream.as_ref().expect("a stream"))

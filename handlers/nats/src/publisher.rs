@@ -1,4 +1,4 @@
-//! The helper: takes records in, has them in the log, and brings them to a server in their order.
+//! The helper thread: appends records to the log and sends them to a server in order.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,35 +16,35 @@ use crate::log::{Log, Next};
 use crate::options::{NatsOptions, WhenFull};
 use crate::tally::Tally;
 
-/// Records sent before what comes in is looked at again.
+/// Records to send before the input is checked again.
 const TURN: usize = 256;
-/// Pauses between attempts to connect.
+/// The pauses between attempts to connect.
 const BACKOFF: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// Nothing more is sent while the first on its way waits so long: should the stream have got a new
-/// leader, it must not take what is sent now before what was lost.
+/// Nothing more is sent while the oldest record in flight has waited this long. If the stream has a
+/// new leader, it could otherwise store later records before the lost one is sent again.
 const STALL: Duration = Duration::from_secs(1);
-/// How often the spool is looked at where there is none.
+/// The interval of syncs if there is no spool.
 const NEVER: Duration = Duration::from_hours(24);
 
-/// Records that are handed over: bytes as [`record`](crate::record) writes them, and how many.
+/// Encoded records, as [`record`](crate::record) writes them, and their number.
 pub(crate) type Records = (Bytes, u64);
 
-/// Asks for the end.
+/// A request to stop the helper thread.
 pub(crate) struct Stop {
-    /// How long acknowledgements are waited for.
+    /// The longest wait for acknowledgements.
     pub(crate) within: Duration,
-    /// Told when everything is counted.
+    /// Gets a message when every event is counted.
     pub(crate) done: flume::Sender<()>,
 }
 
 /// A message to the handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NatsMessage {
-    /// There is something to count.
+    /// There are new counts in the tally.
     Counts,
 }
 
-/// What the helper is made with.
+/// Everything that the helper thread starts with.
 pub(crate) struct Publisher {
     pub(crate) options: Arc<NatsOptions>,
     pub(crate) name: Arc<str>,
@@ -55,33 +55,33 @@ pub(crate) struct Publisher {
     pub(crate) log: Log,
 }
 
-/// How a connection, or the attempt at one, ended.
-enum Over {
+/// How a session ended.
+enum SessionEnd {
     Stopped,
     Broken(String),
 }
 
-/// The helper at work.
+/// The state of the helper thread.
 struct Work {
     p: Publisher,
     flight: Flight,
-    /// Place of the first record of this run: those before it were counted by an earlier one.
+    /// Place of the first record of this run. Earlier records were counted by an earlier run.
     own: u64,
-    /// Records of this run that are not counted as delivered or dropped.
+    /// Records of this run that are not yet counted as delivered or dropped.
     open: u64,
-    /// Since when there is no server that takes events.
+    /// The start of the current outage.
     outage: Option<Instant>,
     backoff: Backoff,
     tick: Instant,
     stopping: Option<(Instant, flume::Sender<()>)>,
-    /// Whether it was told that the spool is full.
-    told_full: bool,
-    /// Whether there is something that the handler has not been told.
-    news: bool,
+    /// Whether it was logged that the spool is full.
+    logged_full: bool,
+    /// Whether the tally has counts that were not announced to the handler.
+    has_counts: bool,
 }
 
 impl Publisher {
-    /// Works until it is stopped, or the handler is gone.
+    /// Runs until it is stopped or the handler is dropped.
     pub(crate) fn run(self) {
         let own = self.log.end();
         let tick = Instant::now() + interval(&self.options);
@@ -94,24 +94,27 @@ impl Publisher {
             backoff: BACKOFF,
             tick,
             stopping: None,
-            told_full: false,
-            news: false,
+            logged_full: false,
+            has_counts: false,
         };
         loop {
-            // A runtime for each connection: what the client has started ends with it, whatever it
-            // is waiting for.
+            // A tokio runtime for each connection, so that the tasks of the client end with it,
+            // whatever they are waiting for.
             let runtime = match Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,
                 Err(error) => {
-                    tracing::error!(handler = %work.p.name, "cannot go on: {error}");
+                    tracing::error!(
+                        handler = %work.p.name,
+                        "cannot start a tokio runtime, nothing more is sent: {error}"
+                    );
                     break;
                 }
             };
-            let over = runtime.block_on(work.session());
+            let end = runtime.block_on(work.session());
             runtime.shutdown_background();
-            match over {
-                Over::Stopped => break,
-                Over::Broken(reason) => work.broke(&reason),
+            match end {
+                SessionEnd::Stopped => break,
+                SessionEnd::Broken(reason) => work.begin_outage(&reason),
             }
         }
         work.finish();
@@ -123,13 +126,14 @@ fn interval(options: &NatsOptions) -> Duration {
 }
 
 impl Work {
-    /// One connection, from the pause before it until it breaks.
-    async fn session(&mut self) -> Over {
+    /// Runs one connection: the pause before it, connecting, and sending until it breaks or the
+    /// helper is stopped.
+    async fn session(&mut self) -> SessionEnd {
         if self.outage.is_some() {
             let until = Instant::now() + self.backoff.pause();
             loop {
                 if self.is_done(true) {
-                    return Over::Stopped;
+                    return SessionEnd::Stopped;
                 }
                 tokio::select! {
                     () = sleep_until(until) => break,
@@ -142,24 +146,27 @@ impl Work {
         pin!(opening);
         let mut link = loop {
             if self.is_done(false) {
-                return Over::Stopped;
+                return SessionEnd::Stopped;
             }
             tokio::select! {
                 opened = &mut opening => match opened {
                     Ok(link) => break link,
-                    Err(reason) => return Over::Broken(reason),
+                    Err(reason) => return SessionEnd::Broken(reason),
                 },
                 () = self.absorb() => {}
             }
         };
         self.rewind();
         match self.live(&mut link).await {
-            Ok(()) => Over::Stopped,
-            Err(reason) => Over::Broken(reason),
+            Ok(()) => SessionEnd::Stopped,
+            Err(reason) => SessionEnd::Broken(reason),
         }
     }
 
-    /// Sends, and takes answers, until it is stopped or the connection breaks: why.
+    /// Sends records and processes answers until the helper is stopped.
+    ///
+    /// # Errors
+    /// If the connection breaks. The error is the reason.
     async fn live(&mut self, link: &mut Link) -> Result<(), String> {
         let limit = self.p.options.ack_timeout.0;
         let mut answers = Vec::new();
@@ -169,7 +176,7 @@ impl Work {
                 return Ok(());
             }
             if self.outage.is_some() && self.p.log.settled() == self.p.log.end() {
-                self.mended();
+                self.end_outage();
             }
             let more = self.may_send();
             let late = self.flight.since().map(|since| since + limit);
@@ -202,14 +209,17 @@ impl Work {
                 None => break,
                 Some(Next::Damage(from, to)) => {
                     let lost = to - from - self.flight.known_in(from, to);
-                    tracing::warn!(handler = %self.p.name, lost, "events in the spool are damaged");
+                    tracing::warn!(
+                        handler = %self.p.name, lost,
+                        "the spool is damaged: the events in that part are lost"
+                    );
                     self.count_dropped(from, to);
                     self.flight.give_up(from, to);
                     self.settle();
                 }
                 Some(Next::Record(place, _)) if self.flight.is_known(place) => self.settle(),
                 Some(Next::Record(place, record)) => match link.publish(place, record).await {
-                    Published::OnItsWay => self.flight.sent(place, Instant::now()),
+                    Published::Sent => self.flight.sent(place, Instant::now()),
                     Published::Refused(why) => {
                         tracing::warn!(handler = %self.p.name, "an event is dropped: {why}");
                         self.count_dropped(place, place + 1);
@@ -227,73 +237,79 @@ impl Work {
         if answers.is_empty() {
             return Ok(());
         }
-        let mut not_now = None;
+        let mut temporary = None;
         for (place, answer) in answers.drain(..) {
             match answer {
-                Answer::NotNow(why) => not_now = not_now.or(Some(why)),
-                Answer::Taken if self.flight.answered(place) => self.count_delivered(place),
+                Answer::Temporary(why) => temporary = temporary.or(Some(why)),
+                Answer::Stored if self.flight.answered(place) => self.count_delivered(place),
                 Answer::Refused(why) if self.flight.answered(place) => {
-                    tracing::warn!(handler = %self.p.name, "an event is dropped: the stream says: {why}");
+                    tracing::warn!(
+                        handler = %self.p.name,
+                        "an event is dropped, because the stream refuses it: {why}"
+                    );
                     self.count_dropped(place, place + 1);
                 }
-                Answer::Taken | Answer::Refused(_) => {}
+                Answer::Stored | Answer::Refused(_) => {}
             }
         }
         self.settle();
-        match not_now {
+        match temporary {
             Some(why) => Err(why),
             None => {
-                self.mended();
+                self.end_outage();
                 Ok(())
             }
         }
     }
 
-    /// Waits for what comes in, and takes it.
+    /// Waits for records, a request to stop or the next sync, and processes it.
     async fn absorb(&mut self) {
-        if std::mem::take(&mut self.news) && self.p.tally.is_to_be_told() {
+        if std::mem::take(&mut self.has_counts) && self.p.tally.announce() {
             self.p.mailbox.send(NatsMessage::Counts);
         }
         let (stopping, room) = (self.stopping.as_ref().map(|(by, _)| *by), self.p.log.has_room());
         tokio::select! {
             records = self.p.records.recv_async(), if room && stopping.is_none() => match records {
                 Ok(records) => self.take(records),
-                Err(flume::RecvError::Disconnected) => self.left(),
+                Err(flume::RecvError::Disconnected) => self.handler_dropped(),
             },
             stop = self.p.stop.recv_async(), if stopping.is_none() => match stop {
                 Ok(stop) => {
-                    // What was handed over before comes first.
+                    // Records that were handed over before the request come first.
                     while let Ok(records) = self.p.records.try_recv() {
                         self.take(records);
                     }
                     self.stopping = Some((Instant::now() + stop.within, stop.done));
                 }
-                Err(flume::RecvError::Disconnected) => self.left(),
+                Err(flume::RecvError::Disconnected) => self.handler_dropped(),
             },
             () = sleep_until(stopping.unwrap_or(self.tick)), if stopping.is_some() => {}
             () = sleep_until(self.tick) => self.tick(),
         }
     }
 
-    /// The handler is gone without a word.
-    fn left(&mut self) {
+    /// Stops at once, because the handler was dropped without a request to stop.
+    fn handler_dropped(&mut self) {
         self.stopping.get_or_insert_with(|| (Instant::now(), flume::bounded(1).0));
     }
 
     fn tick(&mut self) {
         self.tick = Instant::now() + interval(&self.p.options);
         if let Err(error) = self.p.log.tick() {
-            tracing::warn!(handler = %self.p.name, "the spool cannot be brought to the disk: {error}");
+            tracing::warn!(
+                handler = %self.p.name,
+                "cannot sync the spool, events may be lost in a power cut: {error}"
+            );
         }
     }
 
-    /// Whether it is time to end: all is settled, the time is over, or it would have to wait for a
-    /// server though the rest is well in the spool.
-    fn is_done(&self, waits: bool) -> bool {
+    /// Returns whether to end now, after a request to stop: all records are settled, the time is
+    /// up, or, if `in_pause`, the spool keeps the rest, so that waiting for a server is needless.
+    fn is_done(&self, in_pause: bool) -> bool {
         let Some((by, _)) = &self.stopping else { return false };
         self.p.log.settled() == self.p.log.end()
             || Instant::now() >= *by
-            || (waits && self.p.log.has_spool())
+            || (in_pause && self.p.log.has_spool())
     }
 
     fn take(&mut self, (bytes, count): Records) {
@@ -305,33 +321,43 @@ impl Work {
         if appended.refused > 0 {
             self.open -= appended.refused;
             self.p.tally.dropped(appended.refused);
-            self.news = true;
+            self.has_counts = true;
         }
         let full = appended.refused > 0 || appended.given_up.is_some();
-        if full && !self.told_full {
+        if full && !self.logged_full {
             match (appended.error, self.p.options.spool.as_ref().map(|spool| spool.when_full)) {
                 (Some(error), _) => {
-                    tracing::warn!(handler = %self.p.name, "the spool cannot be written to, events are dropped: {error}");
+                    tracing::warn!(
+                        handler = %self.p.name,
+                        "cannot write to the spool, events are dropped: {error}"
+                    );
                 }
                 (None, Some(WhenFull::DropOldest)) => {
-                    tracing::warn!(handler = %self.p.name, "the spool is full: the oldest events are dropped");
+                    tracing::warn!(
+                        handler = %self.p.name,
+                        "the spool is full: the oldest events are dropped"
+                    );
                 }
                 (None, _) => {
-                    tracing::warn!(handler = %self.p.name, "the spool is full: new events are dropped");
+                    tracing::warn!(
+                        handler = %self.p.name,
+                        "the spool is full: new events are dropped"
+                    );
                 }
             }
         }
-        self.told_full |= full;
+        self.logged_full |= full;
     }
 
-    /// Goes back to the first record without an answer.
+    /// Returns to the first record without an answer. Counts as dropped the records that the log
+    /// has removed meanwhile.
     fn rewind(&mut self) {
-        let gone = self.p.log.rewind();
-        for place in self.flight.break_off(gone.map_or(0, |(_, there)| there)) {
+        let removed = self.p.log.rewind();
+        for place in self.flight.disconnect(removed.map_or(0, |(_, first)| first)) {
             self.count_dropped(place, place + 1);
         }
-        if let Some((_, there)) = gone {
-            self.p.log.settle(there);
+        if let Some((_, first)) = removed {
+            self.p.log.settle(first);
         }
     }
 
@@ -344,51 +370,63 @@ impl Work {
         if place >= self.own {
             self.open -= 1;
             self.p.tally.delivered(1);
-            self.news = true;
+            self.has_counts = true;
         }
     }
 
-    /// Counts records of a range as dropped, those apart that were answered before. Those of
-    /// earlier runs are no longer in any total: of them it is only told.
+    /// Counts the records of a range as dropped, except those that were answered before. Records of
+    /// earlier runs were counted by their run, so they are only logged.
     fn count_dropped(&mut self, from: u64, to: u64) {
         let first = from.max(self.own);
         if first < to {
             let count = to - first - self.flight.known_in(first, to);
             self.open -= count;
             self.p.tally.dropped(count);
-            self.news = true;
+            self.has_counts = true;
         }
         if from < self.own {
             let to = to.min(self.own);
             let lost = to - from - self.flight.known_in(from, to);
-            tracing::warn!(handler = %self.p.name, lost, "events of an earlier run are dropped from the spool");
+            tracing::warn!(
+                handler = %self.p.name, lost,
+                "events of an earlier run are dropped from the spool"
+            );
         }
     }
 
-    fn broke(&mut self, reason: &str) {
+    fn begin_outage(&mut self, reason: &str) {
         if self.outage.is_none() {
             let place = match self.p.log.spool() {
-                Some(spool) => format!("events go to {}", spool.dir().display()),
+                Some(spool) => format!("events are kept in {}", spool.dir().display()),
                 None => format!("up to {} of events are kept in memory", self.p.options.buffer),
             };
-            tracing::warn!(handler = %self.p.name, "no NATS server takes events ({reason}); {place} until one does");
+            tracing::warn!(
+                handler = %self.p.name,
+                "no NATS server accepts events, retrying ({reason}): {place} until one does"
+            );
             self.outage = Some(Instant::now());
             self.backoff.reset();
         } else {
-            tracing::debug!(handler = %self.p.name, "still no NATS server: {reason}");
+            tracing::debug!(
+                handler = %self.p.name,
+                "still no NATS server accepts events: {reason}"
+            );
         }
     }
 
-    fn mended(&mut self) {
+    fn end_outage(&mut self) {
         if let Some(since) = self.outage.take() {
             let waiting = self.p.log.end() - self.p.log.settled();
             let seconds = since.elapsed().as_secs_f32();
-            tracing::warn!(handler = %self.p.name, waiting, "a NATS server takes events again, after {seconds:.1} s");
-            self.told_full = false;
+            tracing::warn!(
+                handler = %self.p.name, waiting,
+                "a NATS server accepts events again, after {seconds:.1} s"
+            );
+            self.logged_full = false;
         }
     }
 
-    /// What is left is in the spool, and delivered by that, or dropped.
+    /// Counts the remaining records: as delivered if they are in the spool, otherwise as dropped.
     fn finish(&mut self) {
         self.p.log.close();
         let left = std::mem::take(&mut self.open);
@@ -397,16 +435,22 @@ impl Work {
             let waiting = self.p.log.end() - self.p.log.settled();
             if waiting > 0 {
                 let dir = spool.dir().display();
-                tracing::warn!(handler = %self.p.name, waiting, "events stay in {dir} for the next run");
+                tracing::warn!(
+                    handler = %self.p.name, waiting,
+                    "events stay in {dir} for the next run"
+                );
             }
         } else {
             self.p.tally.dropped(left);
             if left > 0 {
-                tracing::warn!(handler = %self.p.name, dropped = left, "events were not acknowledged, and there is no spool to keep them");
+                tracing::warn!(
+                    handler = %self.p.name, dropped = left,
+                    "events were not acknowledged, and there is no spool to keep them: dropped"
+                );
             }
         }
         if let Some((_, done)) = self.stopping.take() {
-            // Who does not wait any more need not be told.
+            // Fails if the handler no longer waits.
             done.send(()).ok();
         }
     }

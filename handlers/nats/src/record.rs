@@ -1,21 +1,27 @@
-//! Records: an event as it is sent, in the one form that it has in memory and on disk.
+//! Records: encoded events, with the same layout in memory and on disk.
 //!
-//! Length of what follows the sum, sum over it (CRC-32), length of the id, length of the subject
-//! (all little-endian), id, subject, payload.
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 4 | length of everything from offset 8 on |
+//! | 4 | 4 | CRC-32 of everything from offset 8 on |
+//! | 8 | 2 | length of the id |
+//! | 10 | 2 | length of the subject |
+//! | 12 | | id, subject, payload |
+//!
+//! Numbers are little-endian.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-/// Bytes before the id.
+/// Offset of the id.
 const HEAD: usize = 12;
-/// Bytes before what the length counts.
+/// Offset from which on the length counts.
 const FRAME: usize = 8;
-/// No record is longer: what claims to be is damage.
-const LONGEST: usize = 64 << 20;
+/// The highest length of a valid record.
+const MAX_LENGTH: usize = 64 << 20;
 
-/// Appends a record, whose parts are written by `write`: the id, then the subject, then the
-/// payload.
+/// Appends a record. The three closures append its id, its subject and its payload.
 pub(crate) fn write(
     out: &mut Vec<u8>,
     id: impl FnOnce(&mut Vec<u8>),
@@ -29,7 +35,7 @@ pub(crate) fn write(
     subject(out);
     let subject_len = out.len() - start - HEAD - id_len;
     payload(out);
-    // Ids and subjects are short by the way they are made.
+    // The encoder makes ids and subjects shorter than 64 KiB.
     out[start + 8..start + 10].copy_from_slice(&(id_len as u16).to_le_bytes());
     out[start + 10..start + 12].copy_from_slice(&(subject_len as u16).to_le_bytes());
     let len = (out.len() - start - FRAME) as u32;
@@ -38,16 +44,16 @@ pub(crate) fn write(
     out[start + 4..start + FRAME].copy_from_slice(&sum.to_le_bytes());
 }
 
-/// What begins at a place.
+/// The result of [`find`].
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// A record, so many bytes long.
+    /// A whole record of this many bytes.
     Record(usize),
-    /// Nothing: the bytes end here.
+    /// There are no bytes.
     End,
-    /// The beginning of a record that should be so many bytes long.
+    /// The first part of a record, which has at least this many bytes.
     Part(usize),
-    /// Something that is no record.
+    /// Bytes that are not a record.
     Damage,
 }
 
@@ -59,7 +65,7 @@ fn short(bytes: &[u8], at: usize) -> usize {
     bytes.get(at..at + 2).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])))
 }
 
-/// Looks at what `bytes` begin with, and checks it.
+/// Checks the record at the start of `bytes`.
 pub(crate) fn find(bytes: &[u8]) -> Found {
     if bytes.is_empty() {
         return Found::End;
@@ -68,7 +74,7 @@ pub(crate) fn find(bytes: &[u8]) -> Found {
         return Found::Part(HEAD);
     }
     let len = number(bytes, 0) as usize;
-    if !(HEAD - FRAME..=LONGEST).contains(&len) {
+    if !(HEAD - FRAME..=MAX_LENGTH).contains(&len) {
         return Found::Damage;
     }
     let whole = FRAME + len;
@@ -80,7 +86,7 @@ pub(crate) fn find(bytes: &[u8]) -> Found {
     Found::Record(whole)
 }
 
-/// A record ready to be sent.
+/// The parts of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record {
     pub(crate) id: Bytes,
@@ -88,8 +94,8 @@ pub(crate) struct Record {
     pub(crate) payload: Bytes,
 }
 
-/// Takes the record at `at` out of bytes that were checked or made by [`write`], and says where the
-/// next one begins. `None` at their end.
+/// Returns the record at offset `at`, and the offset of the next one. Returns `None` at the end.
+/// The bytes must come from [`write()`] or have been checked.
 pub(crate) fn take(bytes: &Bytes, at: usize) -> Option<(Record, usize)> {
     let head = bytes.get(at..)?;
     if head.len() < HEAD {
@@ -106,7 +112,7 @@ pub(crate) fn take(bytes: &Bytes, at: usize) -> Option<(Record, usize)> {
     Some((record, end))
 }
 
-/// How many records there are in whole, and how many bytes they take.
+/// Returns the number of whole records at the start of `bytes`, and their length in bytes.
 pub(crate) fn scan(bytes: &[u8]) -> (u64, usize) {
     let (mut count, mut at) = (0, 0);
     while let Found::Record(len) = find(&bytes[at..]) {
@@ -154,7 +160,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_reading_panic(bytes: Vec<u8>, at in 0..300_usize) {
+        fn reading_never_panics(bytes: Vec<u8>, at in 0..300_usize) {
             let _found = find(&bytes);
             let (count, end) = scan(&bytes);
             prop_assert!(end <= bytes.len() && count <= bytes.len() as u64);
@@ -162,7 +168,11 @@ mod tests {
         }
 
         #[test]
-        fn a_changed_bit_is_found(payload in 0..200_usize, byte: prop::sample::Index, bit in 0..8_u8) {
+        fn a_changed_bit_is_detected(
+            payload in 0..200_usize,
+            byte: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
             let mut bytes = example(1, payload);
             let at = byte.index(bytes.len());
             bytes[at] ^= 1 << bit;
@@ -170,7 +180,7 @@ mod tests {
         }
 
         #[test]
-        fn a_record_that_was_cut_is_a_part(payload in 0..200_usize, cut: prop::sample::Index) {
+        fn a_cut_record_is_never_a_whole_one(payload in 0..200_usize, cut: prop::sample::Index) {
             let bytes = example(1, payload);
             let cut = cut.index(bytes.len());
             prop_assert_eq!(matches!(find(&bytes[..cut]), Found::Record(_)), false);

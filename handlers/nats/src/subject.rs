@@ -1,32 +1,33 @@
-//! Subjects: values of events made into tokens, and templates checked before anything runs.
+//! Subjects: converts values to tokens, and checks templates.
 
 use whalewatch_core::Problem;
 
-/// Longer tokens are cut: a server takes lines of 4096 bytes, with everything in them.
-const LONGEST_TOKEN: usize = 128;
-/// Values that a subject may have in it.
-const MOST_FIELDS: usize = 16;
-/// What may stand in a subject beside values.
-const MOST_TEXT: usize = 1024;
+/// The longest token in bytes. A server accepts protocol lines of at most 4096 bytes.
+const MAX_TOKEN: usize = 128;
+/// The most fields in a subject.
+const MAX_FIELDS: usize = 16;
+/// The most bytes of fixed text in a subject.
+const MAX_TEXT: usize = 1024;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// Whether a byte stands for itself in a token: what NATS gives a meaning to (`.`, `*`, `>`,
-/// blanks, `$` of its own subjects) does not, and nothing outside printable ASCII.
-fn stands(byte: u8) -> bool {
+/// Returns whether a byte appears unchanged in a token. Characters with a meaning in NATS (`.`,
+/// `*`, `>`, blanks, the `$` of the server's subjects) are escaped, and everything outside
+/// printable ASCII.
+fn is_literal(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b".*>$%".contains(&byte)
 }
 
-/// Writes a value as one token. Different values give different tokens: bytes that cannot stand in
-/// one are written `%2E`, nothing at all is `%`, and what is longer than 128 bytes is cut and ends
-/// with `%` and a sum over all of it.
+/// Writes a value as one token. Different values give different tokens: other bytes are escaped as
+/// `%2E`, an empty value becomes `%`, and a token longer than [`MAX_TOKEN`] is cut and ends with
+/// `%h` and a hash of the whole value.
 pub(crate) fn token(out: &mut Vec<u8>, value: &[u8]) {
     if value.is_empty() {
         return out.push(b'%');
     }
     let start = out.len();
     for &byte in value {
-        if stands(byte) {
+        if is_literal(byte) {
             out.push(byte);
         } else {
             out.extend_from_slice(&[
@@ -35,18 +36,18 @@ pub(crate) fn token(out: &mut Vec<u8>, value: &[u8]) {
                 HEX[usize::from(byte & 15)],
             ]);
         }
-        if out.len() - start > LONGEST_TOKEN {
+        if out.len() - start > MAX_TOKEN {
             return cut(out, start, value);
         }
     }
 }
 
-/// Cuts the token that begins at `start`, and ends it with a sum over the value. No whole token has
-/// a `%` that is followed by a small letter, so it cannot be taken for another's.
+/// Cuts the token at `start`, and appends `%h` and a hash of the value. No token that is not cut
+/// has a `%` before a lower-case letter, so the two cannot be equal.
 fn cut(out: &mut Vec<u8>, start: usize, value: &[u8]) {
     const SUM: usize = 18;
-    let mut end = start + LONGEST_TOKEN - SUM;
-    // Not in the middle of an escape.
+    let mut end = start + MAX_TOKEN - SUM;
+    // Do not cut an escape in two.
     while out[end - 1] == b'%' || out[end - 2] == b'%' {
         end -= 1;
     }
@@ -58,15 +59,15 @@ fn cut(out: &mut Vec<u8>, start: usize, value: &[u8]) {
     }
 }
 
-/// FNV-1a: the same on every host and in every version.
+/// Returns the FNV-1a hash, which is the same on every host and in every version.
 fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
 
-/// Writes the kind of an event, whose dots part tokens: `process.exec` are two, so that `process.*`
-/// can be subscribed to.
+/// Writes the kind of an event. Its dots separate tokens: `process.exec` becomes two, so that
+/// readers can subscribe to `process.*`.
 pub(crate) fn kind(out: &mut Vec<u8>, kind: &[u8]) {
     for (place, word) in kind.split(|byte| *byte == b'.').enumerate() {
         if place > 0 {
@@ -76,44 +77,46 @@ pub(crate) fn kind(out: &mut Vec<u8>, kind: &[u8]) {
     }
 }
 
-/// What is wrong with the text of a template as a subject. Its braces have been found to be in
-/// order.
+/// Checks whether a template makes valid subjects. [`Template::parse`] has accepted it.
+///
+/// [`Template::parse`]: whalewatch_kit::Template::parse
 pub(crate) fn check(key: &str, template: &str) -> Option<Problem> {
     let skeleton = skeleton(template);
     let wrong = |message: &str, hint: &str| Some(Problem::new(key, message).hint(hint));
     if skeleton.text.is_empty() {
         return wrong(
             "the subject is empty",
-            "write for example \"whalewatch.{host.name}.{kind}\"",
+            "write one such as \"whalewatch.{host.name}.{kind}\"",
         );
     }
     if skeleton.text.split('.').any(str::is_empty) {
         return wrong(
             "a token of the subject is empty",
-            "dots stand between tokens: not first, not last, not twice",
+            "write one dot between two tokens, and none at the start and the end",
         );
     }
     if let Some(odd) = skeleton.text.chars().find(|c| !c.is_ascii_graphic() || "*>".contains(*c)) {
         return wrong(
-            &format!("{odd:?} cannot stand in a subject that is published to"),
+            &format!("a subject to publish to cannot have {odd:?}"),
             "use letters, digits, - and _",
         );
     }
     if skeleton.text.starts_with('$') {
-        return wrong("subjects that begin with $ are the server's own", "begin with a letter");
+        return wrong("subjects that begin with $ are reserved", "begin with a letter");
     }
-    if skeleton.fields > MOST_FIELDS || skeleton.text.len() > MOST_TEXT {
+    if skeleton.fields > MAX_FIELDS || skeleton.text.len() > MAX_TEXT {
         return wrong(
             &format!(
-                "the subject is too long for a server: more than {MOST_FIELDS} fields or {MOST_TEXT} bytes of text"
+                "the subject is too long: more than {MAX_FIELDS} fields or {MAX_TEXT} bytes of text"
             ),
-            "leave to the payload what is not subscribed by",
+            "use only the fields that readers subscribe by; the payload has all of them",
         );
     }
     None
 }
 
-/// The tokens that every subject of the template begins with; empty where the first is a value.
+/// Returns the tokens that all subjects of the template begin with. They are empty if the first
+/// token has a field.
 pub(crate) fn common(template: &str) -> String {
     let skeleton = skeleton(template);
     let fixed = &skeleton.text[..skeleton.first.unwrap_or(skeleton.text.len())];
@@ -124,11 +127,11 @@ pub(crate) fn common(template: &str) -> String {
     }
 }
 
-/// A template with `x` in the place of each field.
+/// A template with `x` instead of each field.
 struct Skeleton {
     text: String,
     fields: usize,
-    /// Where the first field stands.
+    /// Offset of the first field in `text`.
     first: Option<usize>,
 }
 
@@ -165,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn values_become_one_token_each_and_kinds_keep_their_dots() {
+    fn values_become_one_token_and_kinds_keep_their_dots() {
         for (value, want) in [
             (&b"web-1"[..], "web-1"),
             (b"node-1.example.com", "node-1%2Eexample%2Ecom"),
@@ -183,16 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn long_values_are_cut_and_stay_apart() {
+    fn long_values_are_cut_and_remain_distinct() {
         let (a, b) = ([b'a'; 500], [b'a'; 501]);
-        assert_eq!(made(token, &a).len(), LONGEST_TOKEN);
+        assert_eq!(made(token, &a).len(), MAX_TOKEN);
         assert_ne!(made(token, &a), made(token, &b));
-        assert_eq!(made(token, &a[..LONGEST_TOKEN]).len(), LONGEST_TOKEN);
-        assert!(made(token, &[b' '; 500]).len() <= LONGEST_TOKEN);
+        assert_eq!(made(token, &a[..MAX_TOKEN]).len(), MAX_TOKEN);
+        assert!(made(token, &[b' '; 500]).len() <= MAX_TOKEN);
     }
 
     #[test]
-    fn templates_that_cannot_be_subjects_are_told() {
+    fn check_refuses_templates_that_cannot_be_subjects() {
         for (template, part) in [
             ("", "empty"),
             ("a..{kind}", "token"),
@@ -201,7 +204,7 @@ mod tests {
             ("a b", "' '"),
             ("a.*", "'*'"),
             ("a.>", "'>'"),
-            ("$JS.{kind}", "server's own"),
+            ("$JS.{kind}", "reserved"),
             (&"{kind}".repeat(17), "too long"),
         ] {
             let problem = check("subject", template).expect(template);
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_all_subjects_begin_with_is_known() {
+    fn common_returns_the_fixed_tokens_at_the_start() {
         for (template, want) in [
             ("whalewatch.{host.name}.{kind}", "whalewatch"),
             ("a.b-{kind}", "a"),
@@ -225,19 +228,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_always_one_and_valid(value: Vec<u8>) {
+        fn any_value_becomes_one_valid_token(value: Vec<u8>) {
             let token = made(token, &value);
-            prop_assert!(!token.is_empty() && token.len() <= LONGEST_TOKEN);
+            prop_assert!(!token.is_empty() && token.len() <= MAX_TOKEN);
             prop_assert!(token.bytes().all(|b| b.is_ascii_graphic() && !b".*>$".contains(&b)));
         }
 
         #[test]
-        fn different_values_give_different_tokens(a in "[a%.*0-9 é]{0,60}|.{100,200}", b in "[a%.*0-9 é]{0,60}|.{100,200}") {
+        fn different_values_give_different_tokens(
+            a in "[a%.*0-9 é]{0,60}|.{100,200}",
+            b in "[a%.*0-9 é]{0,60}|.{100,200}",
+        ) {
             prop_assert_eq!(a == b, made(token, a.as_bytes()) == made(token, b.as_bytes()));
         }
 
         #[test]
-        fn a_token_that_was_not_cut_reads_back(value in prop::collection::vec(any::<u8>(), 1..40)) {
+        fn a_short_token_can_be_decoded(value in prop::collection::vec(any::<u8>(), 1..40)) {
             let token = made(token, &value);
             let (mut read, mut rest) = (Vec::new(), token.as_bytes());
             while let Some((&byte, tail)) = rest.split_first() {

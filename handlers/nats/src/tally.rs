@@ -1,15 +1,15 @@
-//! What has become of events, counted by the helper and told by the handler.
+//! The outcome of events, counted by the helper thread and reported by the handler.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
-/// Counts that the handler has not taken yet.
+/// Counts that the handler has not reported yet.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     delivered: AtomicU64,
     dropped: AtomicU64,
-    /// Whether the handler has been told that there are some.
-    told: AtomicBool,
+    /// Whether a message to the handler announces the counts.
+    announced: AtomicBool,
 }
 
 impl Tally {
@@ -21,14 +21,14 @@ impl Tally {
         self.dropped.fetch_add(count, Relaxed);
     }
 
-    /// Whether the handler is to be told of them: one message at a time is enough.
-    pub(crate) fn is_to_be_told(&self) -> bool {
-        !self.told.swap(true, Relaxed)
+    /// Returns whether the caller must send a message to the handler. One at a time is enough.
+    pub(crate) fn announce(&self) -> bool {
+        !self.announced.swap(true, Relaxed)
     }
 
-    /// Takes both: delivered, dropped.
+    /// Returns the delivered and the dropped events, and sets both counts to zero.
     pub(crate) fn take(&self) -> (u64, u64) {
-        self.told.store(false, Relaxed);
+        self.announced.store(false, Relaxed);
         (self.delivered.swap(0, Relaxed), self.dropped.swap(0, Relaxed))
     }
 }

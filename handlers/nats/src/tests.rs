@@ -1,4 +1,4 @@
-//! The log, and the handler on a bench without a server.
+//! Tests of the log, and of the handler without a server.
 
 use std::net::TcpListener;
 use std::ops::Range;
@@ -54,10 +54,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// However appending, reading and settling take turns, and however little fits into memory,
-    /// each record is read in its order, and those without an answer again after a rewind.
+    /// Records are read in order, and unsettled ones again after a rewind, for any sequence of
+    /// steps and any size of the memory.
     #[test]
-    fn order_is_kept_between_memory_and_spool(memory in 0..20_000_usize, steps in steps()) {
+    fn log_keeps_the_order_between_memory_and_spool(memory in 0..20_000_usize, steps in steps()) {
         let dir = tempfile::tempdir().expect("a folder");
         let opened = spool::open(dir.path(), 1 << 30).expect("a spool");
         let mut log = Log::new(memory, Some(opened.spool), opened.settled, WhenFull::DropNewest);
@@ -95,13 +95,15 @@ proptest! {
                     read = settled;
                 }
             }
-            prop_assert_eq!((log.settled(), log.next_place(), log.end()), (settled, read, appended));
+            let places = (log.settled(), log.next_place(), log.end());
+            prop_assert_eq!(places, (settled, read, appended));
         }
         prop_assert_eq!(read_all(&mut log), list(read..appended));
     }
 }
 
-/// A log with a spool of 1 MiB, filled with 3 MiB of records of which the first ten were read.
+/// Appends 3 MiB of records to a log with a spool of 1 MiB, and reads the first ten meanwhile.
+/// Returns the other records, and how many were refused and given up.
 fn overfilled(when_full: WhenFull) -> (Vec<u64>, u64, u64) {
     let dir = tempfile::tempdir().expect("a folder");
     let opened = spool::open(dir.path(), 1 << 20).expect("a spool");
@@ -122,7 +124,7 @@ fn overfilled(when_full: WhenFull) -> (Vec<u64>, u64, u64) {
 }
 
 #[test]
-fn a_full_spool_drops_as_it_was_told_and_says_how_many() {
+fn a_full_spool_drops_and_counts_by_when_full() {
     let (left, refused, given_up) = overfilled(WhenFull::DropNewest);
     assert_eq!(left, list(10..3000 - refused));
     assert_eq!(given_up, 0);
@@ -131,15 +133,15 @@ fn a_full_spool_drops_as_it_was_told_and_says_how_many() {
     assert_eq!(refused, 0);
 }
 
-/// An address at which nobody answers.
-fn nobody() -> String {
+/// Returns an address where no server listens.
+fn unreachable_address() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     format!("nats://{}", listener.local_addr().expect("an address"))
 }
 
 fn options() -> NatsOptions {
     NatsOptions {
-        servers: vec![nobody()],
+        servers: vec![unreachable_address()],
         stop_timeout: HumanDuration(Duration::from_millis(200)),
         ..NatsOptions::default()
     }
@@ -158,14 +160,14 @@ fn batch(count: usize) -> Batch {
 }
 
 #[test]
-fn without_a_server_events_are_delivered_into_the_spool_and_the_next_run_has_them() {
+fn the_spool_keeps_events_for_the_next_run_without_a_server() {
     let dir = tempfile::tempdir().expect("a folder");
     for runs in 1..=3 {
         let mut bench = Bench::<Nats>::new::<Ran>(&spooled(&dir)).expect("a handler");
         for _ in 0..10 {
-            bench.handle(batch(100)).expect("it takes all");
+            bench.handle(batch(100)).expect("no failure");
         }
-        bench.end().expect("it ends");
+        bench.end().expect("no failure");
         assert_eq!(bench.count(|c| &c.output), 1000);
         assert!(bench.adds_up());
         drop(bench);
@@ -178,54 +180,57 @@ fn without_a_server_events_are_delivered_into_the_spool_and_the_next_run_has_the
         assert_eq!(ids.len(), 1000 * runs);
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), 1000 * runs, "no id is given twice");
+        assert_eq!(ids.len(), 1000 * runs, "ids are unique");
     }
 }
 
 #[test]
-fn without_a_server_and_a_spool_events_are_dropped_and_counted() {
+fn events_are_dropped_and_counted_without_server_and_spool() {
     let mut bench = Bench::<Nats>::new::<Ran>(&options()).expect("a handler");
-    bench.handle(batch(1000)).expect("it takes all");
-    bench.end().expect("it ends");
+    bench.handle(batch(1000)).expect("no failure");
+    bench.end().expect("no failure");
     assert_eq!(bench.count(|c| &c.dropped), 1000);
     assert!(bench.adds_up());
 }
 
 #[test]
-fn a_dead_server_holds_the_chain_up_for_a_bounded_time_only() {
+fn an_unreachable_server_blocks_the_chain_for_a_bounded_time() {
     let options = NatsOptions { buffer: whalewatch_core::HumanSize(1 << 20), ..options() };
     let mut bench = Bench::<Nats>::new::<Ran>(&options).expect("a handler");
     let begin = Instant::now();
     for _ in 0..100 {
-        bench.handle(batch(1000)).expect("it takes or drops all");
+        bench.handle(batch(1000)).expect("no failure");
     }
     assert!(begin.elapsed() < crate::PATIENCE + Duration::from_secs(20), "{:?}", begin.elapsed());
-    assert!(bench.count(|c| &c.dropped) > 90_000, "all but what fits into memory");
-    bench.end().expect("it ends");
+    assert!(
+        bench.count(|c| &c.dropped) > 90_000,
+        "more events fit into memory than the buffer allows"
+    );
+    bench.end().expect("no failure");
     assert_eq!(bench.count(|c| &c.dropped), 100_000);
     assert!(bench.adds_up());
 }
 
 #[test]
-fn what_cannot_be_used_is_told_before_anything_runs() {
+fn build_reports_what_cannot_be_used() {
     let dir = tempfile::tempdir().expect("a folder");
     let first = Bench::<Nats>::new::<Ran>(&spooled(&dir)).expect("a handler");
-    let told = |options: &NatsOptions| match Bench::<Nats>::new::<Ran>(options) {
-        Ok(_) => panic!("it is built"),
+    let refusal = |options: &NatsOptions| match Bench::<Nats>::new::<Ran>(options) {
+        Ok(_) => panic!("the handler was built"),
         Err(problems) => problems[0].message.clone(),
     };
-    assert!(told(&spooled(&dir)).contains("in use"), "{}", told(&spooled(&dir)));
+    assert!(refusal(&spooled(&dir)).contains("in use"), "{}", refusal(&spooled(&dir)));
     drop(first);
-    Bench::<Nats>::new::<Ran>(&spooled(&dir)).expect("a handler that ends lets go of its spool");
+    Bench::<Nats>::new::<Ran>(&spooled(&dir)).expect("a handler: the spool is free again");
     let missing: NatsOptions =
         serde_json::from_str(r#"{"auth":{"token_file":"/nonexistent/token"}}"#).expect("options");
-    assert!(told(&missing).contains("/nonexistent/token"));
+    assert!(refusal(&missing).contains("/nonexistent/token"));
     let unknown: NatsOptions = serde_json::from_str(r#"{"subject":"a.{kid}"}"#).expect("options");
-    assert!(told(&unknown).contains("kid"));
+    assert!(refusal(&unknown).contains("kid"));
 }
 
 #[test]
-fn records_have_the_subject_the_id_and_the_json_of_their_event() {
+fn records_have_the_subject_id_and_json_of_their_event() {
     let template =
         whalewatch_kit::Template::parse("subject", "w.{host.name}.{container.name|-}.{kind}");
     let template = template.expect("a template");
@@ -235,7 +240,7 @@ fn records_have_the_subject_the_id_and_the_json_of_their_event() {
         taken.push((bytes, count));
         Ok::<(), ()>(())
     };
-    encoder.encode(&batch(500), give).expect("nothing fails");
+    encoder.encode(&batch(500), give).expect("no failure");
     assert_eq!(taken.iter().map(|(_, count)| count).sum::<u64>(), 500);
     assert!(taken.len() > 1 && taken.iter().all(|(bytes, _)| bytes.len() < 70_000));
     let mut expected = 1;

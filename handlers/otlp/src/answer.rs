@@ -1,27 +1,27 @@
-//! What receivers answer.
+//! The answers of receivers.
 
 use std::time::Duration;
 
 use prost::Message;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// The receiver has it, but for so many records that it refused; and what it says.
+    /// The receiver has accepted the request, except for some records.
     Accepted {
-        /// How many records it refused.
+        /// The number of records that it rejected.
         rejected: u64,
-        /// What it says.
+        /// The message of the receiver; may be empty.
         message: String,
     },
-    /// It is to be sent again.
-    Again {
-        /// Why.
+    /// The request failed and must be sent again.
+    Retry {
+        /// The reason.
         why: String,
-        /// The pause that the receiver asks for.
+        /// The pause that the receiver requests.
         after: Option<Duration>,
     },
-    /// It will never be taken.
+    /// The receiver will never accept the request, for this reason.
     Refused(String),
 }
 

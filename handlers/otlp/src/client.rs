@@ -1,4 +1,4 @@
-//! Sends requests, again and again if it must, and answers for each event.
+//! Sends requests, retries them, and reports the outcome of each event.
 
 use std::time::{Duration, Instant};
 
@@ -12,20 +12,20 @@ use crate::grpc::Grpc;
 use crate::http::Http;
 use crate::options::{OtlpOptions, Protocol};
 
-/// What TLS is done with.
+/// The configuration of TLS.
 pub(crate) type Tls = rustls::ClientConfig;
 
 pub(crate) const USER_AGENT: HeaderValue =
     HeaderValue::from_static(concat!("OTel-OTLP-Exporter-Whalewatch/", env!("CARGO_PKG_VERSION")));
 
-/// A request: an `ExportLogsServiceRequest` and how many events are in it.
+/// A request: an encoded `ExportLogsServiceRequest`, and the number of its events.
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) body: Bytes,
     pub(crate) events: u64,
 }
 
-/// What the work needs besides its jobs.
+/// Everything that [`work`] needs besides its jobs.
 pub(crate) struct Plan {
     pub(crate) handler: String,
     pub(crate) options: OtlpOptions,
@@ -42,7 +42,7 @@ enum Transport {
 impl Transport {
     fn encode(&self, body: Bytes) -> Bytes {
         match self {
-            // It compresses by itself.
+            // tonic compresses the body.
             Self::Grpc(_) => body,
             Self::Http(http) => http.encode(body),
         }
@@ -65,7 +65,7 @@ struct Sender {
     refused: Seldom,
 }
 
-/// Sends all jobs in their order.
+/// Sends all jobs in order, and answers each.
 pub(crate) async fn work(plan: Plan, mut jobs: Jobs<Job>) {
     let mut sender = Sender::new(plan);
     while let Some(Job { body, events }) = jobs.next().await {
@@ -98,7 +98,8 @@ impl Sender {
         }
     }
 
-    /// Sends a request until it is taken, refused, or given up; how many of its events arrived.
+    /// Sends a request until it is accepted, refused or given up. Returns the number of its events
+    /// that were accepted.
     async fn send(&mut self, body: Bytes, events: u64) -> u64 {
         let begin = Instant::now();
         self.backoff.reset();
@@ -106,19 +107,22 @@ impl Sender {
             match self.transport.send(body.clone()).await {
                 Outcome::Accepted { rejected, message } => {
                     self.outage.works();
-                    self.tell(rejected.min(events), &message);
+                    self.log_refused(rejected.min(events), &message);
                     return events.saturating_sub(rejected);
                 }
                 Outcome::Refused(why) => {
                     self.outage.works();
-                    self.tell(events, &why);
+                    self.log_refused(events, &why);
                     return 0;
                 }
-                Outcome::Again { why, after } => {
+                Outcome::Retry { why, after } => {
                     self.outage.fails(&why);
                     let pause = after.unwrap_or_else(|| self.backoff.pause());
                     if begin.elapsed().saturating_add(pause) > self.give_up {
-                        self.tell(events, &format!("given up after {:?}: {why}", self.give_up));
+                        self.log_refused(
+                            events,
+                            &format!("given up after {:?}: {why}", self.give_up),
+                        );
                         return 0;
                     }
                     tokio::time::sleep(pause).await;
@@ -127,16 +131,21 @@ impl Sender {
         }
     }
 
-    /// Tells of events that the receiver has refused, and what it says; a remark on none is told,
-    /// too.
-    fn tell(&mut self, events: u64, why: &str) {
+    /// Logs events that the receiver has not accepted, and its message. Logs the message also if
+    /// all events were accepted.
+    fn log_refused(&mut self, events: u64, why: &str) {
         let handler = &self.handler;
         if events > 0 {
             if let Some(dropped) = self.refused.count(events) {
-                tracing::warn!(handler, dropped, why, "events were not taken by the receiver");
+                tracing::warn!(
+                    handler,
+                    dropped,
+                    why,
+                    "events are dropped: not accepted by the receiver"
+                );
             }
         } else if !why.is_empty() {
-            tracing::info!(handler, why, "the receiver has a remark");
+            tracing::info!(handler, why, "the receiver accepted all events with a message");
         }
     }
 }

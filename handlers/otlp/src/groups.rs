@@ -1,4 +1,4 @@
-//! Records in groups: one resource for each container, one for all that is in none.
+//! Groups records by resource: one for each container, one for all events outside containers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,11 +10,11 @@ use whalewatch_kit::Template;
 use crate::record::{Records, list_attribute, text_attribute};
 use crate::wire::{bytes, bytes_len, head, message};
 
-/// Which semantic conventions names of attributes follow.
+/// The version of the semantic conventions that the names of attributes follow.
 pub(crate) const SCHEMA_URL: &str = "https://opentelemetry.io/schemas/1.37.0";
 
-// Numbers of fields, as opentelemetry/proto/collector/logs/v1/logs_service.proto and those it
-// stands on have them.
+// Field numbers from opentelemetry/proto/collector/logs/v1/logs_service.proto and the files that it
+// imports.
 const REQUEST_RESOURCE_LOGS: u32 = 1;
 const GROUP_RESOURCE: u32 = 1;
 const GROUP_SCOPE_LOGS: u32 = 2;
@@ -30,7 +30,7 @@ const SCOPE_VERSION: u32 = 2;
 #[derive(Debug)]
 pub(crate) struct Groups {
     records: Records,
-    /// The attributes that all resources have.
+    /// The encoded attributes that all resources have.
     common: Box<[u8]>,
     scope: Box<[u8]>,
     all: Vec<Group>,
@@ -41,14 +41,15 @@ pub(crate) struct Groups {
 #[derive(Debug)]
 struct Group {
     container: Option<Arc<Container>>,
-    /// Content of the `Resource`.
+    /// The encoded content of the `Resource`.
     resource: Box<[u8]>,
-    /// Whole fields of the `ScopeLogs`.
+    /// Encoded fields of the `ScopeLogs`, one for each record.
     records: Vec<u8>,
 }
 
 impl Groups {
-    /// For events of the host of that name.
+    /// Creates groups for events of `host`. `resource` has additional attributes, and `body` the
+    /// template of the body, if there is one.
     pub(crate) fn new(
         host: &str,
         resource: &BTreeMap<String, String>,
@@ -74,21 +75,21 @@ impl Groups {
         }
     }
 
-    /// How many events are in it.
+    /// Returns the number of events.
     pub(crate) fn events(&self) -> u64 {
         self.events
     }
 
-    /// How many bytes the records take.
+    /// Returns the size of the encoded records in bytes.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes the events of a batch, observed at that time; after each, `full` may take out what is
-    /// there.
-    pub(crate) fn take(&mut self, batch: &Batch, observed: u64, mut full: impl FnMut(&mut Self)) {
+    /// Adds the events of a batch, observed at the time `observed`, in nanoseconds since 1970.
+    /// Calls `added` after each event, which may call [`Groups::request`].
+    pub(crate) fn add(&mut self, batch: &Batch, observed: u64, mut added: impl FnMut(&mut Self)) {
         let plan = self.records.plan(batch);
-        // Events of one container come in rows.
+        // Consecutive events are often from the same container.
         let mut last = usize::MAX;
         for event in batch.iter() {
             let container = event.attribution().container.as_ref();
@@ -100,17 +101,17 @@ impl Groups {
             message(records, SCOPE_RECORDS, |out| self.records.write(out, plan, event, observed));
             self.bytes += records.len() - before;
             self.events += 1;
-            full(self);
+            added(self);
         }
     }
 
-    /// The number of the container's group.
+    /// Returns the index of the container's group, which is created if it does not exist.
     fn group(&mut self, container: Option<&Arc<Container>>) -> usize {
         if let Some(known) = self.all.iter().position(|group| group.is_of(container)) {
             return known;
         }
         if let Some(known) = self.all.iter().position(|group| group.is_alike(container)) {
-            // Another snapshot of it; those that follow will most likely have the same.
+            // A newer snapshot of the container. The next events most likely have it, too.
             self.all[known].container = container.cloned();
             return known;
         }
@@ -123,7 +124,7 @@ impl Groups {
         self.all.len() - 1
     }
 
-    /// Takes out what is there, as an `ExportLogsServiceRequest`.
+    /// Removes all records and returns them as an encoded `ExportLogsServiceRequest`.
     pub(crate) fn request(&mut self) -> Bytes {
         let each = self.all.iter().map(|group| group.resource.len() + 256).sum::<usize>();
         let mut out = Vec::with_capacity(self.bytes + each);
@@ -140,7 +141,7 @@ impl Groups {
             bytes(&mut out, SCOPE_SCHEMA_URL, SCHEMA_URL.as_bytes());
             bytes(&mut out, GROUP_SCHEMA_URL, SCHEMA_URL.as_bytes());
         }
-        // Containers that were quiet may be gone.
+        // Containers without events may have ended.
         self.all.retain(|group| !group.records.is_empty());
         self.all.iter_mut().for_each(|group| group.records.clear());
         (self.events, self.bytes) = (0, 0);
@@ -149,7 +150,7 @@ impl Groups {
 }
 
 impl Group {
-    /// Whether it is that of this snapshot of a container.
+    /// Returns whether the group is for this snapshot of a container.
     fn is_of(&self, container: Option<&Arc<Container>>) -> bool {
         match (&self.container, container) {
             (Some(own), Some(other)) => Arc::ptr_eq(own, other),
@@ -158,7 +159,7 @@ impl Group {
         }
     }
 
-    /// Whether it has the same resource as this snapshot of a container.
+    /// Returns whether the group has the same resource as this snapshot of a container.
     fn is_alike(&self, container: Option<&Arc<Container>>) -> bool {
         let (Some(own), Some(other)) = (&self.container, container) else { return false };
         own.id == other.id
@@ -197,16 +198,16 @@ fn describe(out: &mut Vec<u8>, container: &Container) {
 #[derive(Debug, PartialEq, Eq)]
 enum Tag<'a> {
     Name(&'a str),
-    /// The whole text names it by what is in it.
+    /// The image is identified by a digest.
     Digest,
 }
 
-/// The name of an image and what else was asked for; the conventions have them apart.
+/// Splits an image into its name and its tag or digest.
 fn split_image(image: &str) -> (&str, Option<Tag<'_>>) {
     if let Some((name, _)) = image.split_once('@') {
         return (split_image(name).0, Some(Tag::Digest));
     }
-    // A colon before the last slash is that of a port.
+    // A colon before the last slash separates a port.
     match image.rsplit_once(':') {
         Some((name, tag)) if !tag.contains('/') && !name.is_empty() && name != "sha256" => {
             (name, Some(Tag::Name(tag)))
@@ -220,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_is_split_at_its_tag_and_not_at_its_port() {
+    fn split_image_splits_at_the_tag_and_not_at_the_port() {
         for (image, name, tag) in [
             ("nginx", "nginx", None),
             ("nginx:1.27", "nginx", Some(Tag::Name("1.27"))),

@@ -50,7 +50,7 @@ impl Grpc {
     pub(crate) async fn send(&mut self, body: Bytes) -> Outcome {
         let mut request = Request::new(body);
         *request.metadata_mut() = self.metadata.clone();
-        // Tells the receiver, too, which may then leave off.
+        // The receiver gets the timeout in a header, so that it can stop, too.
         request.set_timeout(self.timeout);
         let client = &mut self.client;
         let answer = tokio::time::timeout(self.timeout, async {
@@ -61,10 +61,10 @@ impl Grpc {
             Ok(Ok(response)) => response.into_inner().into(),
             Ok(Err(status)) => outcome(&status),
             Err(_) => {
-                // The next try shall not wait on the same connection.
+                // The next attempt must not wait for the same connection.
                 self.client = connect(&self.tls, &self.uri, self.compression, self.timeout);
                 let why = format!("no answer within {:?}", self.timeout);
-                Outcome::Again { why, after: None }
+                Outcome::Retry { why, after: None }
             }
         }
     }
@@ -83,30 +83,32 @@ fn connect(
     }
 }
 
-/// What a failure means, by OTLP's table of codes.
+/// Returns the outcome of a failed request, by the [table of codes] in the specification of OTLP.
+///
+/// [table of codes]: https://opentelemetry.io/docs/specs/otlp/#failures
 fn outcome(status: &Status) -> Outcome {
     let after = status.get_details_retry_info().and_then(|info| info.retry_delay);
-    let again = match status.code() {
+    let retry = match status.code() {
         Code::Cancelled
         | Code::DeadlineExceeded
         | Code::Aborted
         | Code::OutOfRange
         | Code::Unavailable
         | Code::DataLoss => true,
-        // Only a receiver that says when there will be room again can be expected to have some.
+        // The receiver will have room again only if it says when.
         Code::ResourceExhausted => after.is_some(),
-        // What came from no receiver has a cause: the connection failed.
+        // A status that was not sent by the receiver has a cause: the connection failed.
         _ => status.source().is_some(),
     };
     let why = describe(status);
-    if again { Outcome::Again { why, after } } else { Outcome::Refused(why) }
+    if retry { Outcome::Retry { why, after } } else { Outcome::Refused(why) }
 }
 
 fn describe(status: &Status) -> String {
     append_causes(format!("{:?}: {}", status.code(), status.message()), status.source())
 }
 
-/// Requests are encoded before; answers are decoded.
+/// A codec for requests that are encoded already. It decodes answers.
 struct Raw;
 
 impl Codec for Raw {
@@ -141,7 +143,8 @@ impl Decoder for Raw {
 
     fn decode(&mut self, answer: &mut DecodeBuf<'_>) -> Result<Option<Response>, Status> {
         let bytes = answer.copy_to_bytes(answer.remaining());
-        // The receiver has taken the records; what it says of them is not worth sending them again.
+        // The receiver has accepted the records, so they are not sent again even if the answer
+        // cannot be decoded.
         Ok(Some(Response::decode(bytes).unwrap_or_default()))
     }
 }
@@ -153,8 +156,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_mean_what_the_protocol_says() {
-        for (code, again) in [
+    fn outcome_follows_the_codes_of_the_protocol() {
+        for (code, retry) in [
             (Code::Unavailable, true),
             (Code::DeadlineExceeded, true),
             (Code::Aborted, true),
@@ -169,24 +172,24 @@ mod tests {
             (Code::Unknown, false),
         ] {
             let outcome = outcome(&Status::new(code, "x"));
-            assert_eq!(matches!(outcome, Outcome::Again { .. }), again, "{code:?}: {outcome:?}");
+            assert_eq!(matches!(outcome, Outcome::Retry { .. }), retry, "{code:?}: {outcome:?}");
         }
     }
 
     #[test]
-    fn a_receiver_that_is_full_and_says_until_when_is_asked_again() {
+    fn a_full_receiver_that_requests_a_pause_is_retried() {
         let pause = Duration::from_secs(3);
         let details = ErrorDetails::with_retry_info(Some(pause));
         let status = Status::with_error_details(Code::ResourceExhausted, "full", details);
-        let Outcome::Again { after, why } = outcome(&status) else { panic!("{status:?}") };
+        let Outcome::Retry { after, why } = outcome(&status) else { panic!("{status:?}") };
         assert_eq!(after, Some(pause));
         assert!(why.contains("full"), "{why}");
     }
 
     #[test]
-    fn a_connection_that_fails_is_tried_again() {
+    fn a_connection_error_is_retried() {
         let error = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
         let outcome = outcome(&Status::from_error(Box::new(error)));
-        assert!(matches!(outcome, Outcome::Again { after: None, .. }), "{outcome:?}");
+        assert!(matches!(outcome, Outcome::Retry { after: None, .. }), "{outcome:?}");
     }
 }

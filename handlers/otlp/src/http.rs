@@ -14,8 +14,8 @@ use crate::answer::{Outcome, Response};
 use crate::client::{self, Tls};
 use crate::options::Compression;
 
-/// How much of what a receiver says is told.
-const MOST_TOLD: usize = 200;
+/// The most characters of a receiver's message to log.
+const MAX_MESSAGE: usize = 200;
 
 /// Sends requests over HTTP.
 pub(crate) struct Http {
@@ -39,7 +39,7 @@ impl Http {
         Self { http: net::Http::new(tls, Method::POST, uri, headers, timeout), compression }
     }
 
-    /// The body as it is sent.
+    /// Compresses a body if that is configured.
     pub(crate) fn encode(&self, body: Bytes) -> Bytes {
         match self.compression {
             Compression::None => body,
@@ -50,41 +50,44 @@ impl Http {
     pub(crate) async fn send(&mut self, body: Bytes) -> Outcome {
         match self.http.send(body).await {
             Ok(reply) => outcome(&reply),
-            Err(fault) => Outcome::Again { why: fault.to_string(), after: None },
+            Err(fault) => Outcome::Retry { why: fault.to_string(), after: None },
         }
     }
 }
 
 fn gzip(body: &[u8]) -> Bytes {
     let mut out = GzEncoder::new(Vec::with_capacity(body.len() / 4), flate2::Compression::fast());
-    // Memory takes all that is written to it.
+    // Writing to memory does not fail.
     let written = out.write_all(body).and_then(|()| out.finish());
     written.map(Bytes::from).unwrap_or_default()
 }
 
-/// What an answer means, by OTLP's table of statuses.
+/// Returns the outcome of a request, by the [statuses] in the specification of OTLP.
+///
+/// [statuses]: https://opentelemetry.io/docs/specs/otlp/#failures-1
 fn outcome(reply: &Reply) -> Outcome {
     let status = reply.status;
     if status.is_success() {
-        // The receiver has taken the records; what it says of them is not worth sending them again.
+        // The receiver has accepted the records, so they are not sent again even if the answer
+        // cannot be decoded.
         return Response::decode(reply.body.clone()).unwrap_or_default().into();
     }
-    let why = match told(&reply.body) {
-        said if said.is_empty() => status.to_string(),
-        said => format!("{status}: {said}"),
+    let why = match error_message(&reply.body) {
+        message if message.is_empty() => status.to_string(),
+        message => format!("{status}: {message}"),
     };
     match status.as_u16() {
-        429 | 502 | 503 | 504 => Outcome::Again { why, after: reply.retry_after },
+        429 | 502 | 503 | 504 => Outcome::Retry { why, after: reply.retry_after },
         _ => Outcome::Refused(why),
     }
 }
 
-/// What the receiver says: the message of a `google.rpc.Status`, or else the text that came, on one
-/// line.
-fn told(body: &[u8]) -> String {
+/// Returns the receiver's message on one line: that of a `google.rpc.Status`, otherwise the body as
+/// text.
+fn error_message(body: &[u8]) -> String {
     let status = tonic_types::Status::decode(body).ok().filter(|status| !status.message.is_empty());
-    let said = status.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |s| s.message);
-    said.chars().take(MOST_TOLD).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let message = status.map_or_else(|| String::from_utf8_lossy(body).into_owned(), |s| s.message);
+    message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -103,8 +106,8 @@ mod tests {
     }
 
     #[test]
-    fn statuses_mean_what_the_protocol_says() {
-        for (status, again) in [
+    fn outcome_follows_the_statuses_of_the_protocol() {
+        for (status, retry) in [
             (429, true),
             (502, true),
             (503, true),
@@ -118,17 +121,17 @@ mod tests {
         ] {
             let outcome = outcome(&reply(status, b"\x1b oops"));
             match outcome {
-                Outcome::Again { why, after } => {
-                    assert!(again && why.contains("  oops"), "{status}: {why:?}");
+                Outcome::Retry { why, after } => {
+                    assert!(retry && why.contains("  oops"), "{status}: {why:?}");
                     assert_eq!(after, Some(Duration::from_secs(2)));
                 }
-                other => assert!(!again, "{status}: {other:?}"),
+                other => assert!(!retry, "{status}: {other:?}"),
             }
         }
     }
 
     #[test]
-    fn what_a_receiver_says_is_read() {
+    fn outcome_has_the_message_of_the_receiver() {
         let status = tonic_types::Status { code: 3, message: "no".into(), details: Vec::new() };
         let refused = outcome(&reply(400, &status.encode_to_vec()));
         assert_eq!(refused, Outcome::Refused("400 Bad Request: no".into()));
@@ -138,11 +141,11 @@ mod tests {
         assert_eq!(partial, Outcome::Accepted { rejected: 2, message: "old".into() });
         let none = Outcome::Accepted { rejected: 0, message: String::new() };
         assert_eq!(outcome(&reply(200, b"")), none);
-        assert_eq!(outcome(&reply(200, b"\xff\xff")), none, "taken is taken");
+        assert_eq!(outcome(&reply(200, b"\xff\xff")), none, "accepted whatever the body is");
     }
 
     #[test]
-    fn gzip_can_be_undone() {
+    fn gzip_output_can_be_decompressed() {
         let body = b"whale ".repeat(1000);
         let mut out = Vec::new();
         let packed = gzip(&body);

@@ -1,10 +1,10 @@
-//! The `otlp` handler: events as OpenTelemetry logs, over gRPC or HTTP, to a collector or whatever
-//! else takes OTLP.
+//! The `otlp` handler: sends events as OpenTelemetry logs to a collector or any other OTLP
+//! receiver, over gRPC or HTTP.
 //!
-//! Each event is one log record whose attributes are the event's fields; records of one container
-//! stand under one resource, named by the semantic conventions. Records are written as Protocol
-//! Buffers straight from the events; a thread of the handler's own sends them, and an event counts
-//! as delivered when the receiver has said that it has it.
+//! Each event becomes one log record, whose attributes are the fields of the event. The records of
+//! one container share a resource, named by the semantic conventions. The handler writes records
+//! directly as Protocol Buffers. A separate thread sends them, and an event counts as delivered
+//! when the receiver has confirmed it.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -30,8 +30,8 @@ use client::{Job, Plan};
 use groups::Groups;
 pub use options::{Compression, OtlpOptions, Protocol};
 
-/// Receivers commonly refuse requests of more than 4 MiB.
-const MOST_BYTES: usize = 2 * 1024 * 1024;
+/// The size at which a request is sent, in bytes. Many receivers refuse more than 4 MiB.
+const REQUEST_BYTES: usize = 2 * 1024 * 1024;
 
 /// Sends events to an OTLP receiver.
 #[derive(Debug)]
@@ -39,32 +39,32 @@ pub struct Otlp {
     groups: Groups,
     delivery: Delivery<Job>,
     options: OtlpOptions,
-    /// How many requests have been given to the courier: tells whether a timer is still about the
-    /// same one.
+    /// The number of requests handed over so far. It identifies the request that a timer is for.
     requests: u64,
-    /// Whether a timer is set for the request at hand.
+    /// Whether a timer is set for the next request.
     timed: bool,
 }
 
-/// Messages of the [`Otlp`] handler to itself.
+/// Messages to the [`Otlp`] handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// The receiver answered, or was given up.
+    /// The receiver has answered a request, or the request was given up.
     Answered,
-    /// The request of this number has waited long enough.
+    /// The request with this number has waited for the interval.
     Due(u64),
 }
 
 impl Otlp {
-    /// Hands the request at hand over.
+    /// Hands over the next request.
     fn send(&mut self, cx: &Context<'_, Message>) {
-        give(&mut self.groups, &mut self.delivery, cx);
+        hand_over(&mut self.groups, &mut self.delivery, cx);
         self.requests += 1;
         self.timed = false;
     }
 }
 
-fn give(groups: &mut Groups, delivery: &mut Delivery<Job>, cx: &Context<'_, Message>) {
+/// Hands over a request with all events in `groups`, if there are any.
+fn hand_over(groups: &mut Groups, delivery: &mut Delivery<Job>, cx: &Context<'_, Message>) {
     let events = groups.events();
     if events > 0 {
         delivery.offer(Job { body: groups.request(), events }, events, cx);
@@ -76,8 +76,8 @@ impl Handler for Otlp {
         "sends events as OpenTelemetry logs to a collector, over gRPC or HTTP";
     type Options = OtlpOptions;
     type Message = Message;
-    // One connection to one receiver, whichever chains name it.
-    // At the end it waits for what is still to be sent.
+    // Shared: one connection to one receiver for all chains that name the handler.
+    // Blocking: at the end, the handler waits for the remaining requests.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -86,12 +86,12 @@ impl Handler for Otlp {
     }
 
     fn build(options: &OtlpOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
-        let read = options.read().map_err(|problem| BuildError(problem.message))?;
-        let https = read.uri.scheme_str() == Some("https");
+        let parsed = options.parse().map_err(|problem| BuildError(problem.message))?;
+        let https = parsed.uri.scheme_str() == Some("https");
         let plan = Plan {
             handler: setup.name.to_string(),
             options: options.clone(),
-            uri: read.uri,
+            uri: parsed.uri,
             headers: headers::read(&options.headers).map_err(BuildError)?,
             tls: options.tls.config(https).map_err(BuildError)?,
         };
@@ -103,7 +103,7 @@ impl Handler for Otlp {
             |jobs| client::work(plan, jobs),
         )?;
         let name_attribute = options.event_name_attribute;
-        let groups = Groups::new(&setup.host_name, &options.resource, read.body, name_attribute);
+        let groups = Groups::new(&setup.host_name, &options.resource, parsed.body, name_attribute);
         Ok(Self { groups, delivery, options: options.clone(), requests: 0, timed: false })
     }
 
@@ -114,9 +114,9 @@ impl Handler for Otlp {
     ) -> Result<(), HandlerError> {
         let most = u64::from(self.options.batch);
         let (delivery, mut sent) = (&mut self.delivery, 0);
-        self.groups.take(&batch, now(), |groups| {
-            if groups.events() >= most || groups.bytes() >= MOST_BYTES {
-                give(groups, delivery, cx);
+        self.groups.add(&batch, now(), |groups| {
+            if groups.events() >= most || groups.bytes() >= REQUEST_BYTES {
+                hand_over(groups, delivery, cx);
                 sent += 1;
             }
         });
@@ -150,7 +150,7 @@ impl Lifecycle for Otlp {
     }
 }
 
-/// The time, in nanoseconds since 1970.
+/// Returns the time in nanoseconds since 1970.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)

@@ -15,49 +15,51 @@ use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct OtlpOptions {
-    /// How the receiver is spoken to: `grpc`, or `http` with messages in Protocol Buffers.
+    /// The protocol of the receiver: `grpc`, or `http` with messages in Protocol Buffers.
     pub protocol: Protocol,
-    /// Address of the receiver, `http://` or `https://`; without it `http://localhost:4317` for
-    /// `grpc` and `http://localhost:4318` for `http`. For `http` an address without a path gets
-    /// `/v1/logs`.
+    /// The address of the receiver, `http://` or `https://`. For `http`, an address without a path
+    /// gets `/v1/logs`. Not set: `http://localhost:4317` for `grpc`, `http://localhost:4318` for
+    /// `http`.
     pub endpoint: Option<String>,
     /// Headers of each request. A value is a text, or is read at the start:
     /// `{ env = "TOKEN", prefix = "Bearer " }`, `{ file = "/run/secrets/token" }`.
     pub headers: BTreeMap<String, Secret>,
-    /// How an `https://` receiver is trusted, and how it trusts us.
+    /// The certificates for an `https://` receiver.
     pub tls: TlsOptions,
-    /// How requests are compressed.
+    /// The compression of requests: `none` or `gzip`.
     pub compression: Compression,
-    /// How long the receiver may take to answer one request.
+    /// The longest wait for the answer to a request: `1ms` to `1h`.
     pub timeout: HumanDuration,
-    /// Events in one request: 1 to 10000. Requests of more than 2 MiB are sent with fewer.
+    /// The most events in one request, 1 to 10000. A request is sent with fewer when it reaches
+    /// 2 MiB.
     pub batch: u32,
-    /// How long an event waits at most for a request to become full: up to 1h.
+    /// The longest wait of an event for its request to become full, up to `1h`.
     pub interval: HumanDuration,
-    /// Events that may wait for the receiver: at least `batch`, at most 10 million. What finds no
-    /// room is dropped and counted.
+    /// The most events that wait for the receiver: at least `batch`, at most 10 million. When that
+    /// many wait, further events are dropped and counted.
     pub max_queued: u32,
-    /// The pause before a request is sent again, doubled with each try, and shortened at random by
-    /// up to a half. A receiver that asks for another pause gets that.
+    /// The pause before a request is retried, `1ms` to `1h`. It doubles with each attempt and is
+    /// shortened at random by up to a half. If the receiver requests a pause, that is used instead.
     pub retry_pause: HumanDuration,
-    /// The longest such pause.
+    /// The longest pause before a request is retried, up to `1h`.
     pub retry_pause_max: HumanDuration,
-    /// How long the same request is tried before its events are dropped and counted.
+    /// How long to retry a request before its events are dropped and counted, up to `24h`.
     pub give_up: HumanDuration,
-    /// How long is waited at the end for what is still to be sent; the rest is dropped and counted.
+    /// How long to send waiting events at the end of the run, up to `1h`. The rest are dropped and
+    /// counted.
     pub stop_timeout: HumanDuration,
-    /// Attributes of the resource, besides those that Whalewatch sets itself:
+    /// Attributes of the resource, in addition to those that Whalewatch sets:
     /// `{ "deployment.environment.name" = "prod" }`.
     pub resource: BTreeMap<String, String>,
-    /// The text of each record, a template: `{kind} {process.executable.path|?}`. Without it, what
-    /// happened, who did it and in which container.
+    /// The body of each record, a template: `{kind} {process.executable.path|?}`. Not set: the
+    /// kind, the process and the container of the event.
     pub body: Option<String>,
-    /// Whether the event's kind stands in the attribute `event.name`, too: for receivers older than
-    /// OTLP 1.5, which do not know the field.
+    /// Whether to repeat the event's kind in the attribute `event.name`, for receivers older than
+    /// OTLP 1.5, which do not have the field for it.
     pub event_name_attribute: bool,
 }
 
-/// How the receiver is spoken to.
+/// The protocol of the receiver.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
@@ -68,14 +70,14 @@ pub enum Protocol {
     Http,
 }
 
-/// How requests are compressed.
+/// The compression of requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     #[default]
     None,
-    /// With gzip.
+    /// gzip.
     Gzip,
 }
 
@@ -106,18 +108,18 @@ impl Default for OtlpOptions {
 const BATCH_MAX: u32 = 10_000;
 const QUEUE_MAX: u32 = 10_000_000;
 const LOGS_PATH: PathAndQuery = PathAndQuery::from_static("/v1/logs");
-/// Headers that the protocols set.
+/// The headers that the handler sets.
 const OWN_HEADERS: [&str; 6] =
     ["content-type", "content-encoding", "content-length", "host", "te", "user-agent"];
 
-/// Options, read.
-pub(crate) struct Read {
+/// The parsed texts of the options.
+pub(crate) struct Parsed {
     pub(crate) uri: Uri,
     pub(crate) body: Option<Template>,
 }
 
 impl OtlpOptions {
-    /// Everything that is wrong with them, against what comes in.
+    /// Returns every mistake in the options. `input` has the schemas of the input.
     pub(crate) fn check(&self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = self.numbers();
         match self.uri() {
@@ -135,9 +137,9 @@ impl OtlpOptions {
         problems
     }
 
-    /// What is read from the options' texts.
-    pub(crate) fn read(&self) -> Result<Read, Problem> {
-        Ok(Read { uri: self.uri()?, body: self.template()? })
+    /// Parses the endpoint and the template.
+    pub(crate) fn parse(&self) -> Result<Parsed, Problem> {
+        Ok(Parsed { uri: self.uri()?, body: self.template()? })
     }
 
     fn template(&self) -> Result<Option<Template>, Problem> {
@@ -153,8 +155,8 @@ impl OtlpOptions {
         let bare = uri.path() == "/" && uri.query().is_none();
         match self.protocol {
             Protocol::Grpc if !bare => {
-                let message = format!("{endpoint:?} has a path, which gRPC has of its own");
-                let hint = "leave the path out, or set protocol = \"http\"";
+                let message = format!("{endpoint:?} has a path or a query, but gRPC sets the path");
+                let hint = "leave it out, or set protocol = \"http\"";
                 return Err(Problem::new("endpoint", message).hint(hint));
             }
             Protocol::Http if bare => {
@@ -174,10 +176,11 @@ impl OtlpOptions {
         if let Some(problem) = Problem::check_range("max_queued", self.max_queued, ..=QUEUE_MAX) {
             problems.push(problem.hint("more events would take gigabytes of memory"));
         } else if self.max_queued < self.batch {
-            let message = format!("no request of {} events fits in", self.batch);
-            problems.push(
-                Problem::new("max_queued", message).hint("make it at least as large as `batch`"),
+            let message = format!(
+                "{} is too small for one request of {} events",
+                self.max_queued, self.batch
             );
+            problems.push(Problem::new("max_queued", message).hint("set at least `batch`"));
         }
         for (key, duration, least) in [
             ("timeout", self.timeout, 1),
@@ -192,14 +195,18 @@ impl OtlpOptions {
             problems.extend(Problem::check_range(key, duration.0, range));
         }
         if self.retry_pause > self.retry_pause_max {
-            let message = format!("is longer than retry_pause_max, {}", self.retry_pause_max);
-            problems.push(Problem::new("retry_pause", message).hint("make it shorter"));
+            let message = format!(
+                "{} is longer than retry_pause_max, {}",
+                self.retry_pause, self.retry_pause_max
+            );
+            let hint = "set a shorter retry_pause or a longer retry_pause_max";
+            problems.push(Problem::new("retry_pause", message).hint(hint));
         }
         problems
     }
 }
 
-/// What is wrong with the name of an attribute of the resource.
+/// Checks the name of an attribute of the resource.
 fn check_attribute(name: &str) -> Option<Problem> {
     let own = ["service.name", "host.name", "os.type"].contains(&name);
     let key = format!("resource.{name}");
@@ -208,8 +215,10 @@ fn check_attribute(name: &str) -> Option<Problem> {
         let message = format!("`{name}` is set by Whalewatch itself");
         return Some(Problem::new(key, message).hint("leave it out, or choose another name"));
     }
-    name.is_empty()
-        .then(|| Problem::new(key, "an attribute needs a name").hint("deployment.environment.name"))
+    name.is_empty().then(|| {
+        let hint = "write a name such as \"deployment.environment.name\"";
+        Problem::new(key, "the name of an attribute is empty").hint(hint)
+    })
 }
 
 #[cfg(test)]
@@ -226,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn all_may_be_left_out_and_unknown_ones_are_refused() {
+    fn options_may_be_left_out_and_unknown_keys_are_refused() {
         assert_eq!(problems("{}"), []);
         assert_eq!(problems(r#"{"protocol":"http","endpoint":"https://x/otlp"}"#), []);
         assert!(serde_json::from_str::<OtlpOptions>(r#"{"endpiont":"x"}"#).is_err());
@@ -234,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_its_key() {
+    fn check_reports_every_mistake_with_its_key() {
         for (json, key, word) in [
             (r#"{"endpoint":"localhost:4317"}"#, "endpoint", "no scheme"),
             (r#"{"endpoint":"http://x/v1/logs"}"#, "endpoint", "path"),
@@ -257,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_without_a_path_gets_that_of_logs_over_http() {
+    fn an_http_address_without_a_path_gets_v1_logs() {
         let uri = |endpoint: Option<&str>| {
             let endpoint = endpoint.map(str::to_owned);
             let options = OtlpOptions { protocol: Protocol::Http, endpoint, ..Default::default() };

@@ -1,4 +1,4 @@
-//! An event as a log record.
+//! Writes events as log records.
 
 use whalewatch_core::{
     Accessor, Batch, EventRef, FieldInfo, KUBERNETES, PerType, Schema, Type, Value,
@@ -9,8 +9,8 @@ use whalewatch_kit::{Clock, Filled, Template};
 use crate::severity::{INFO, Severity};
 use crate::wire::{bytes, fixed64, int, message};
 
-// Numbers of fields, as opentelemetry/proto/logs/v1/logs.proto and
-// opentelemetry/proto/common/v1/common.proto have them.
+// Field numbers from opentelemetry/proto/logs/v1/logs.proto and
+// opentelemetry/proto/common/v1/common.proto.
 const RECORD_TIME: u32 = 1;
 const RECORD_SEVERITY_NUMBER: u32 = 2;
 const RECORD_SEVERITY_TEXT: u32 = 3;
@@ -27,7 +27,7 @@ const VALUE_ARRAY: u32 = 5;
 const VALUE_BYTES: u32 = 7;
 const ARRAY_VALUES: u32 = 1;
 
-/// Fields of the attribution that stand in the resource.
+/// The fields of an attribution that are in the resource.
 pub(crate) const OF_RESOURCE: [&str; 8] = [
     "container.id",
     "container.name",
@@ -43,7 +43,7 @@ pub(crate) const OF_RESOURCE: [&str; 8] = [
 #[derive(Debug)]
 pub(crate) struct Records {
     body: Option<Template>,
-    /// Whether the event's name stands among the attributes, too.
+    /// Whether the event's name is an attribute, too.
     name_attribute: bool,
     host: Box<str>,
     clock: Clock,
@@ -61,13 +61,13 @@ struct Plan {
 
 #[derive(Debug)]
 struct Attribute {
-    /// The pair's first field, as it is written.
+    /// The encoded key of the pair.
     key: Box<[u8]>,
     accessor: Accessor,
 }
 
 impl Records {
-    /// Of the host of that name.
+    /// Creates a writer for events of `host`.
     pub(crate) fn new(host: &str, body: Option<Template>, name_attribute: bool) -> Self {
         Self {
             body,
@@ -79,14 +79,14 @@ impl Records {
         }
     }
 
-    /// Makes ready for the events of a batch: the number of its plan.
+    /// Prepares for the events of a batch. Returns the index of its plan.
     pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
         let (body, host) = (self.body.as_ref(), &self.host);
         self.plans.place(batch, |schema| Plan::new(schema, body, host))
     }
 
-    /// Writes an event of the type that `plan` was made for, observed at that time, as the content
-    /// of a `LogRecord`.
+    /// Writes an event as the content of a `LogRecord`. The event has the type that `plan` was made
+    /// for, and was observed at the time `observed`, in nanoseconds since 1970.
     pub(crate) fn write(
         &mut self,
         out: &mut Vec<u8>,
@@ -125,7 +125,7 @@ impl Records {
                 message(out, PAIR_VALUE, |out| any_value(out, &mut self.clock, value));
             });
         }
-        // The clock that events are stamped by may be a little ahead of ours.
+        // The clock of events may be slightly ahead of the one that `observed` is from.
         fixed64(out, RECORD_OBSERVED_TIME, observed.max(time));
         bytes(out, RECORD_EVENT_NAME, kind);
     }
@@ -136,8 +136,8 @@ impl Plan {
         let attributes = schema.fields.iter().filter_map(|(info, accessor)| {
             let of_resource =
                 matches!(accessor, Accessor::Attribution(_)) && OF_RESOURCE.contains(&info.name);
-            let said_elsewhere = matches!(accessor, Accessor::Time | Accessor::Kind);
-            (!of_resource && !said_elsewhere)
+            let has_own_field = matches!(accessor, Accessor::Time | Accessor::Kind);
+            (!of_resource && !has_own_field)
                 .then(|| Attribute { key: attribute_key(info.name), accessor: *accessor })
         });
         Self {
@@ -148,8 +148,7 @@ impl Plan {
     }
 }
 
-/// Whether it is the field that says how grave something is: `severity`, or one in an object:
-/// `alert.severity`.
+/// Returns whether a field is the severity: `severity`, or in a group, such as `alert.severity`.
 fn is_severity((info, accessor): &(FieldInfo, Accessor)) -> bool {
     let named =
         info.name.strip_suffix("severity").is_some_and(|o| o.is_empty() || o.ends_with('.'));
@@ -162,7 +161,7 @@ fn attribute_key(name: &str) -> Box<[u8]> {
     key.into()
 }
 
-/// Writes an attribute with a text.
+/// Writes an attribute with a string value.
 pub(crate) fn text_attribute(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
     message(out, field, |out| {
         bytes(out, PAIR_KEY, name.as_bytes());
@@ -170,7 +169,7 @@ pub(crate) fn text_attribute(out: &mut Vec<u8>, field: u32, name: &str, value: &
     });
 }
 
-/// Writes an attribute with a list of one text.
+/// Writes an attribute with a list of one string.
 pub(crate) fn list_attribute(out: &mut Vec<u8>, field: u32, name: &str, value: &str) {
     message(out, field, |out| {
         bytes(out, PAIR_KEY, name.as_bytes());
@@ -182,7 +181,7 @@ pub(crate) fn list_attribute(out: &mut Vec<u8>, field: u32, name: &str, value: &
     });
 }
 
-/// What happened, who did it and where, in a few words: `process.exec by sh[4711] in web-1`.
+/// Writes the kind, the process and the container: `process.exec by sh[4711] in web-1`.
 fn summary(out: &mut Vec<u8>, event: EventRef<'_>) {
     out.extend_from_slice(event.kind().as_bytes());
     if let Some(process) = event.process() {
@@ -198,7 +197,7 @@ fn summary(out: &mut Vec<u8>, event: EventRef<'_>) {
     }
 }
 
-/// Writes text where only UTF-8 may stand; what is not becomes U+FFFD.
+/// Writes text as UTF-8. Invalid bytes become U+FFFD.
 fn text(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         out.extend_from_slice(chunk.valid().as_bytes());
@@ -208,8 +207,9 @@ fn text(out: &mut Vec<u8>, text: &[u8]) {
     }
 }
 
-/// Writes the content of an `AnyValue`, as OpenTelemetry's "Mapping Arbitrary Data to OTLP
-/// `AnyValue`" says: text that is not UTF-8 as bytes, numbers beyond 63 bits in decimal.
+/// Writes the content of an `AnyValue`. Text that is not UTF-8 is written as bytes, and a number
+/// beyond 63 bits in decimal, as OpenTelemetry's "Mapping Arbitrary Data to OTLP `AnyValue`"
+/// requires.
 fn any_value(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     match value {
         Value::Null => {}

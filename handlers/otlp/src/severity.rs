@@ -1,21 +1,21 @@
-//! How grave something is, in OpenTelemetry's numbers.
+//! Severities in OpenTelemetry's numbers.
 
 use whalewatch_core::Value;
 
-/// A number with the word that it comes from.
+/// A severity as a number and a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Severity<'a> {
     /// `SeverityNumber`: 1 to 24.
     pub(crate) number: u8,
-    /// The source's own word.
+    /// The word in the event.
     pub(crate) text: &'a [u8],
 }
 
-/// What events have that say nothing of it.
+/// The severity of events without one.
 pub(crate) const INFO: Severity<'_> = Severity { number: 9, text: b"INFO" };
 
-/// Words of detections, of syslog and of programs. Those of syslog have the numbers that the data
-/// model gives them.
+/// The words of detection rules, of syslog and of programs. Those of syslog have the numbers of
+/// OpenTelemetry's data model.
 const WORDS: &[(&str, u8)] = &[
     ("trace", 1),
     ("debug", 5),
@@ -35,8 +35,8 @@ const WORDS: &[(&str, u8)] = &[
 ];
 
 impl<'a> Severity<'a> {
-    /// What the value of the field says; a word that is not known counts as `INFO`, and stands in
-    /// the text.
+    /// Returns the severity for the value of a field. An unknown word gets the number of `INFO`,
+    /// and is kept as the text.
     pub(crate) fn of(value: Value<'a>) -> Self {
         let Value::Text(text) = value else { return INFO };
         let known = WORDS.iter().find(|(word, _)| word.as_bytes().eq_ignore_ascii_case(text));
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_have_their_numbers_and_unknown_ones_are_kept() {
+    fn words_get_their_numbers_and_unknown_ones_are_kept() {
         for (word, number) in [("high", 17), ("CRITICAL", 18), ("Low", 10), ("odd", 9), ("", 9)] {
             let severity = Severity::of(Value::Text(word.as_bytes()));
             assert_eq!(severity, Severity { number, text: word.as_bytes() }, "{word}");

@@ -1,4 +1,4 @@
-//! The handler against receivers that do as a test says, over both protocols.
+//! Tests of the handler with scripted receivers, over both protocols.
 
 mod receiver;
 mod records;
@@ -16,7 +16,7 @@ use receiver::{Reaction, Receiver};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// For a receiver on this machine, with pauses that are short.
+/// Returns options for `receiver`, with short pauses.
 fn options(receiver: &Receiver) -> OtlpOptions {
     OtlpOptions {
         protocol: receiver.protocol,
@@ -38,8 +38,8 @@ fn events(count: usize) -> Batch {
     Batch::new("procs".into(), vec![example(); count])
 }
 
-/// Brings so many events and the end; gives (delivered, dropped).
-fn all(options: &OtlpOptions, count: usize) -> (u64, u64) {
+/// Handles `count` events and ends the handler. Returns how many were delivered and dropped.
+fn run(options: &OtlpOptions, count: usize) -> (u64, u64) {
     let mut bench = bench(options);
     bench.handle(events(count)).expect("no failure");
     bench.end().expect("no failure");
@@ -47,18 +47,19 @@ fn all(options: &OtlpOptions, count: usize) -> (u64, u64) {
     (bench.count(|c| &c.output), bench.count(|c| &c.dropped))
 }
 
-fn on_both(test: impl Fn(Protocol)) {
+/// Runs a test over gRPC and over HTTP.
+fn over_both(test: impl Fn(Protocol)) {
     test(Protocol::Grpc);
     test(Protocol::Http);
 }
 
 #[test]
-fn all_that_is_accepted_is_delivered() {
-    on_both(|protocol| {
+fn accepted_events_are_delivered() {
+    over_both(|protocol| {
         for compression in [Compression::None, Compression::Gzip] {
             let receiver = Receiver::start(protocol, |_| Reaction::Accept);
             let options = OtlpOptions { compression, ..options(&receiver) };
-            assert_eq!(all(&options, 25), (25, 0), "{protocol:?} {compression:?}");
+            assert_eq!(run(&options, 25), (25, 0), "{protocol:?} {compression:?}");
             let sizes: Vec<_> = receiver.requests().iter().map(receiver::records).collect();
             assert_eq!(sizes, [10, 10, 5]);
         }
@@ -66,12 +67,12 @@ fn all_that_is_accepted_is_delivered() {
 }
 
 #[test]
-fn headers_go_with_each_request() {
-    on_both(|protocol| {
+fn headers_are_sent_with_each_request() {
+    over_both(|protocol| {
         let receiver = Receiver::start(protocol, |_| Reaction::Accept);
         let token = whalewatch_kit::net::Secret::Plain("Bearer t".into());
         let headers = [("Authorization".to_owned(), token)].into();
-        assert_eq!(all(&OtlpOptions { headers, ..options(&receiver) }, 1), (1, 0));
+        assert_eq!(run(&OtlpOptions { headers, ..options(&receiver) }, 1), (1, 0));
         assert_eq!(receiver.header("authorization").as_deref(), Some("Bearer t"));
         let agent = receiver.header("user-agent").unwrap_or_default();
         assert!(agent.starts_with("OTel-OTLP-Exporter-Whalewatch/"), "{agent}");
@@ -79,8 +80,8 @@ fn headers_go_with_each_request() {
 }
 
 #[test]
-fn what_the_receiver_cannot_take_now_is_sent_again_when_it_says() {
-    on_both(|protocol| {
+fn a_busy_receiver_is_retried_after_the_pause_it_requests() {
+    over_both(|protocol| {
         let pause = Duration::from_secs(1);
         let mut turn = 0;
         let receiver = Receiver::start(protocol, move |_| {
@@ -92,62 +93,62 @@ fn what_the_receiver_cannot_take_now_is_sent_again_when_it_says() {
             }
         });
         let begin = Instant::now();
-        assert_eq!(all(&options(&receiver), 5), (5, 0), "{protocol:?}");
+        assert_eq!(run(&options(&receiver), 5), (5, 0), "{protocol:?}");
         assert!(begin.elapsed() >= pause, "{:?}", begin.elapsed());
         assert_eq!(receiver.requests().len(), 3);
     });
 }
 
 #[test]
-fn what_is_refused_is_dropped_and_not_sent_again() {
-    on_both(|protocol| {
+fn refused_events_are_dropped_and_not_sent_again() {
+    over_both(|protocol| {
         let mut first = true;
         let receiver = Receiver::start(protocol, move |_| {
             if std::mem::take(&mut first) { Reaction::Refuse } else { Reaction::Accept }
         });
-        assert_eq!(all(&options(&receiver), 15), (5, 10), "{protocol:?}");
+        assert_eq!(run(&options(&receiver), 15), (5, 10), "{protocol:?}");
         assert_eq!(receiver.requests().len(), 2);
     });
 }
 
 #[test]
-fn what_is_refused_of_a_request_is_dropped_and_the_rest_delivered() {
-    on_both(|protocol| {
+fn rejected_records_are_dropped_and_the_others_delivered() {
+    over_both(|protocol| {
         for (rejected, want) in [(3, (7, 3)), (0, (10, 0)), (99, (0, 10)), (-1, (10, 0))] {
             let receiver = Receiver::start(protocol, move |_| {
                 let error_message = "too old".to_owned();
                 let partial = PartialSuccess { rejected_log_records: rejected, error_message };
                 Reaction::Partly(Response { partial_success: Some(partial) }.encode_to_vec())
             });
-            assert_eq!(all(&options(&receiver), 10), want, "{protocol:?} {rejected}");
+            assert_eq!(run(&options(&receiver), 10), want, "{protocol:?} {rejected}");
         }
     });
 }
 
 #[test]
-fn a_receiver_that_hangs_is_asked_again_over_another_connection() {
-    on_both(|protocol| {
+fn a_hanging_receiver_is_retried_over_a_new_connection() {
+    over_both(|protocol| {
         let mut first = true;
         let receiver = Receiver::start(protocol, move |_| {
             if std::mem::take(&mut first) { Reaction::Hang } else { Reaction::Accept }
         });
         let timeout = HumanDuration(Duration::from_millis(200));
-        assert_eq!(all(&OtlpOptions { timeout, ..options(&receiver) }, 5), (5, 0), "{protocol:?}");
+        assert_eq!(run(&OtlpOptions { timeout, ..options(&receiver) }, 5), (5, 0), "{protocol:?}");
     });
 }
 
 #[test]
-fn what_is_not_taken_in_time_is_given_up_and_the_next_goes_on() {
-    on_both(|protocol| {
+fn a_request_is_given_up_in_time_and_the_next_is_tried() {
+    over_both(|protocol| {
         let receiver = Receiver::start(protocol, |_| Reaction::Later(None));
         let give_up = HumanDuration(Duration::from_millis(50));
-        assert_eq!(all(&OtlpOptions { give_up, ..options(&receiver) }, 20), (0, 20));
+        assert_eq!(run(&OtlpOptions { give_up, ..options(&receiver) }, 20), (0, 20));
     });
 }
 
 #[test]
-fn without_a_receiver_the_end_comes_in_time() {
-    on_both(|protocol| {
+fn the_handler_ends_in_time_without_a_receiver() {
+    over_both(|protocol| {
         let receiver = Receiver::start(protocol, |_| Reaction::Accept);
         let options = OtlpOptions {
             stop_timeout: HumanDuration(Duration::from_millis(100)),
@@ -155,13 +156,13 @@ fn without_a_receiver_the_end_comes_in_time() {
         };
         drop(receiver);
         let begin = Instant::now();
-        assert_eq!(all(&options, 30), (0, 30), "{protocol:?}");
+        assert_eq!(run(&options, 30), (0, 30), "{protocol:?}");
         assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     });
 }
 
 #[test]
-fn what_finds_no_room_is_dropped_and_counted_and_the_chain_goes_on() {
+fn events_are_dropped_and_counted_when_the_queue_is_full() {
     let receiver = Receiver::start(Protocol::Grpc, |_| Reaction::Hang);
     let stop_timeout = HumanDuration(Duration::ZERO);
     let mut bench = bench(&OtlpOptions { max_queued: 20, stop_timeout, ..options(&receiver) });
@@ -173,7 +174,7 @@ fn what_finds_no_room_is_dropped_and_counted_and_the_chain_goes_on() {
 }
 
 #[test]
-fn a_few_events_wait_for_more_but_not_longer_than_the_interval() {
+fn a_few_events_are_sent_after_the_interval() {
     let receiver = Receiver::start(Protocol::Grpc, |_| Reaction::Accept);
     let options = options(&receiver);
     let mut bench = bench(&options);
@@ -185,7 +186,7 @@ fn a_few_events_wait_for_more_but_not_longer_than_the_interval() {
     bench.advance(options.interval.0 / 2).expect("no failure");
     assert!(bench.receive(LONG).expect("no failure"), "an answer");
     assert_eq!(bench.count(|c| &c.output), 5);
-    // A timer of a request that went out full in the meantime sends nothing.
+    // The timer of a request that was sent before, because it was full, sends nothing.
     bench.handle(events(1)).expect("no failure");
     bench.handle(events(9)).expect("no failure");
     assert!(bench.receive(LONG).expect("no failure"), "an answer");
@@ -198,7 +199,7 @@ fn a_few_events_wait_for_more_but_not_longer_than_the_interval() {
 }
 
 #[test]
-fn large_events_go_in_requests_that_receivers_take() {
+fn large_events_are_sent_in_requests_below_4_mib() {
     let receiver = Receiver::start(Protocol::Http, |_| Reaction::Accept);
     let args = Some([vec![b'x'; 100_000], vec![0]].concat());
     let batch = Batch::new("procs".into(), vec![Ran { args, ..example() }; 50]);

@@ -1,7 +1,9 @@
-//! Protocol buffers, as far as logs need them, written straight into a buffer: no message is built
-//! first, so an event costs no allocation.
+//! The part of Protocol Buffers that logs need. Fields are written directly to a buffer without
+//! building a message first, so an event costs no allocation.
+//!
+//! See <https://protobuf.dev/programming-guides/encoding/>.
 
-/// What follows a field's number.
+/// How a field is encoded.
 #[derive(Clone, Copy)]
 enum WireType {
     Varint = 0,
@@ -21,39 +23,39 @@ fn tag(out: &mut Vec<u8>, field: u32, wire: WireType) {
     varint(out, u64::from(field << 3 | wire as u32));
 }
 
-/// Writes a number of 64 bits that is seldom small.
+/// Writes a number as 8 bytes, which is shorter than a varint for most large numbers.
 pub(crate) fn fixed64(out: &mut Vec<u8>, field: u32, number: u64) {
     tag(out, field, WireType::Fixed64);
     out.extend_from_slice(&number.to_le_bytes());
 }
 
-/// Writes a number; a negative one in its two's complement.
+/// Writes a number as a varint. A negative one is written in two's complement.
 pub(crate) fn int(out: &mut Vec<u8>, field: u32, number: i64) {
     tag(out, field, WireType::Varint);
     varint(out, number as u64);
 }
 
-/// Writes text, bytes or a message that is there already.
+/// Writes text, bytes or an encoded message.
 pub(crate) fn bytes(out: &mut Vec<u8>, field: u32, content: &[u8]) {
     head(out, field, content.len());
     out.extend_from_slice(content);
 }
 
-/// Writes what stands before a content of so many bytes.
+/// Writes the tag and the length of a field with a content of `length` bytes.
 pub(crate) fn head(out: &mut Vec<u8>, field: u32, length: usize) {
     tag(out, field, WireType::Bytes);
     varint(out, length as u64);
 }
 
-/// Writes a message (or text) whose content `write` writes.
+/// Writes a message or a text. `write` appends its content.
 pub(crate) fn message<T>(
     out: &mut Vec<u8>,
     field: u32,
     write: impl FnOnce(&mut Vec<u8>) -> T,
 ) -> T {
     tag(out, field, WireType::Bytes);
-    // Its length comes first and is known last. Most are short: one byte is kept for it, and more
-    // are made where it takes more.
+    // The length is before the content, but known only after it. Most messages are short, so one
+    // byte is reserved, and the content of a long message is moved.
     let place = out.len();
     out.push(0);
     let result = write(out);
@@ -74,7 +76,7 @@ pub(crate) fn message<T>(
     result
 }
 
-/// How many bytes [`bytes`] writes for a field with a number below 16.
+/// Returns the number of bytes that [`bytes()`] writes for a field number below 16.
 pub(crate) fn bytes_len(content: usize) -> usize {
     let bits = usize::BITS - (content | 1).leading_zeros();
     1 + bits.div_ceil(7) as usize + content
@@ -105,7 +107,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_what_prost_writes(
+        fn encoding_equals_that_of_prost(
             number: i64, fixed in 1u64.., lengths in prop::collection::vec(0usize..40_000, 0..4)
         ) {
             prop_assume!(number != 0);

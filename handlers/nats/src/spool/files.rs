@@ -1,4 +1,4 @@
-//! The small files of a spool, and the names of the large ones.
+//! The names of segments, and the small files of a spool.
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
@@ -7,18 +7,18 @@ use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Path of a segment.
+/// Returns the path of a segment.
 pub(super) fn segment(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:016x}.segment"))
 }
 
-/// Number of the segment of that name, if it is one.
+/// Returns the number of the segment with this name, or `None` if it is not a segment.
 pub(super) fn number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".segment")?;
     (digits.len() == 16).then(|| u64::from_str_radix(digits, 16).ok()).flatten()
 }
 
-/// How far records have been settled, in two slots that are written in turn.
+/// The place up to which records are settled, in two slots that are written in turn.
 #[derive(Debug)]
 pub(super) struct Slots {
     file: File,
@@ -26,11 +26,11 @@ pub(super) struct Slots {
     last: (u64, u64),
 }
 
-/// Turn, number of the segment, records in it, sum over these.
+/// The size of a slot: turn, segment and number of settled records (8 bytes each), CRC-32 of these.
 const SLOT: usize = 28;
 
 impl Slots {
-    /// Opens them; what they say is in [`Slots::last`].
+    /// Opens the file, and reads the newer valid slot.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
         let file = File::options()
             .read(true)
@@ -54,8 +54,8 @@ impl Slots {
         Ok(Self { file, turn, last })
     }
 
-    /// Number of the segment, and how many of its records are settled; those of segments before it
-    /// are, too.
+    /// Returns the number of a segment, and how many of its records are settled. All records of
+    /// earlier segments are settled, too.
     pub(super) fn last(&self) -> (u64, u64) {
         self.last
     }
@@ -84,12 +84,12 @@ fn parse(bytes: &[u8; SLOT]) -> Option<(u64, (u64, u64))> {
     good.then(|| Some((number(0)?, (number(8)?, number(16)?)))).flatten()
 }
 
-/// A number for this run that no other run of this host has had: the time in microseconds with
-/// chance behind it. With a spool it is also greater than that of every run before, whatever the
-/// clock says.
+/// Returns a number that no other run on this host has: the time in microseconds, followed by
+/// random bits. With a spool, it is also higher than those of all earlier runs, even if the clock
+/// was set back.
 ///
 /// # Errors
-/// If it cannot be noted in the spool.
+/// If it cannot be saved in the spool.
 pub(crate) fn epoch(spool: Option<&Path>) -> io::Result<u64> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX >> 12);

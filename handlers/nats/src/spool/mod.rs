@@ -1,11 +1,10 @@
-//! The spool: records in files, in order, until they are settled.
+//! The spool: keeps records in files, in order, until they are settled.
 //!
-//! A folder of segments (`0000000000000001.segment`, numbered upwards), each
-//! [records](crate::record) one behind the other. Only the newest is written to, and only at its
-//! end; the oldest is removed once all of it is settled. After a start a new segment is begun: what
-//! a crash left at the end of the last one is cut off and never written behind. `settled` says up
-//! to where records have been settled, in two slots that are written in turn, so that one is always
-//! whole.
+//! A spool is a folder of segments (`0000000000000001.segment`, numbered upwards), each a sequence
+//! of [records](crate::record). Records are appended to the newest segment only, and the oldest is
+//! removed when all its records are settled. Each start cuts off the partial record that a crash
+//! may have left, and writes to a new segment. The file `settled` has the place up to which records
+//! are settled, in two slots that are written in turn, so that one of them is always whole.
 
 mod files;
 mod open;
@@ -26,48 +25,48 @@ pub(crate) use files::epoch;
 pub use open::SpoolError;
 pub(crate) use open::open;
 
-/// No segment gets larger than this.
-const LARGEST_SEGMENT: u64 = 8 << 20;
-/// So many segments fit into the smallest spool.
+/// The largest size of a segment in bytes, unless one record is larger.
+const MAX_SEGMENT: u64 = 8 << 20;
+/// The number of segments in a full spool, which has more if they would exceed [`MAX_SEGMENT`].
 const SEGMENTS: u64 = 8;
-/// Bytes read at a time.
+/// The size of a read in bytes.
 const READ: usize = 256 * 1024;
 
-/// Records one behind the other.
+/// A sequence of records.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chunk {
-    /// Place of the first one in the order of all.
+    /// Place of the first record.
     pub(crate) first: u64,
-    /// How many.
+    /// The number of records.
     pub(crate) count: u64,
-    /// The records.
+    /// The encoded records.
     pub(crate) bytes: Bytes,
 }
 
 impl Chunk {
-    /// Place behind the last one.
+    /// Returns the place after the last record.
     pub(crate) fn end(&self) -> u64 {
         self.first + self.count
     }
 }
 
-/// What was found where records were to be read.
+/// The result of [`Spool::read`].
 #[derive(Debug, PartialEq)]
 pub(crate) enum Read {
     Chunk(Chunk),
-    /// They cannot be read: up to this place they are gone.
+    /// The records before this place are lost.
     Damage(u64),
 }
 
 #[derive(Debug)]
 struct Segment {
     number: u64,
-    /// Place of its first record in the order of all.
+    /// Place of the first record.
     first: u64,
     count: u64,
     bytes: u64,
     path: PathBuf,
-    /// Open while something in it may not be on the disk yet.
+    /// Set if the segment has records that were not synced.
     unsynced: Option<File>,
 }
 
@@ -77,7 +76,7 @@ impl Segment {
     }
 }
 
-/// Where reading goes on.
+/// The position after the last read.
 #[derive(Clone, Copy, Debug)]
 struct Position {
     place: u64,
@@ -89,11 +88,11 @@ struct Position {
 #[derive(Debug)]
 pub(crate) struct Spool {
     dir: PathBuf,
-    /// Held as long as the spool is open.
+    /// Locked while the spool is open.
     _lock: File,
     slots: Slots,
     segments: VecDeque<Segment>,
-    /// The newest segment, if this run began it and it can take more.
+    /// The newest segment, if this run created it and it has room.
     active: Option<File>,
     next_number: u64,
     bytes: u64,
@@ -103,38 +102,38 @@ pub(crate) struct Spool {
 }
 
 impl Spool {
-    /// Place behind the last record.
+    /// Returns the place after the last record.
     pub(crate) fn end(&self) -> u64 {
         self.end
     }
 
-    /// Place of the first record that is still there.
+    /// Returns the place of the first record that still exists.
     pub(crate) fn first(&self) -> u64 {
         self.segments.front().map_or(self.end, |oldest| oldest.first)
     }
 
-    /// Whether so many bytes more are within the bound.
+    /// Returns whether `bytes` more bytes fit into the spool.
     pub(crate) fn fits(&self, bytes: usize) -> bool {
         self.bytes + bytes as u64 <= self.max
     }
 
-    /// Puts records behind the last one.
+    /// Appends `count` records.
     ///
     /// # Errors
-    /// If they cannot be written; then none of them is there.
+    /// If they cannot be written. Then none of them is in the spool.
     pub(crate) fn append(&mut self, bytes: &[u8], count: u64) -> io::Result<()> {
-        let largest = (self.max / SEGMENTS).min(LARGEST_SEGMENT);
+        let largest = (self.max / SEGMENTS).min(MAX_SEGMENT);
         if self.segments.back().is_some_and(|newest| newest.bytes + bytes.len() as u64 > largest) {
             self.active = None;
         }
         let mut file = match self.active.take() {
             Some(file) => file,
-            None => self.begin()?,
+            None => self.begin_segment()?,
         };
         let newest = self.segments.back_mut().ok_or(io::ErrorKind::NotFound)?;
         if let Err(error) = file.write_all(bytes) {
-            // What got there would be in the way of what comes later. If it cannot be cut, a new
-            // segment is begun.
+            // Part of the records may be in the file. If they cannot be cut off, the next records
+            // go to a new segment.
             if file.set_len(newest.bytes).is_ok() {
                 self.active = Some(file);
             }
@@ -151,7 +150,7 @@ impl Spool {
         Ok(())
     }
 
-    fn begin(&mut self) -> io::Result<File> {
+    fn begin_segment(&mut self) -> io::Result<File> {
         let number = self.next_number;
         let path = files::segment(&self.dir, number);
         let file = File::options().append(true).create_new(true).open(&path)?;
@@ -161,8 +160,8 @@ impl Spool {
         Ok(file)
     }
 
-    /// Removes the oldest segment: the place up to which records are gone by that, and `None` if
-    /// there is none.
+    /// Removes the oldest segment. Returns the place after its last record, or `None` if there is
+    /// no segment.
     pub(crate) fn remove_oldest(&mut self) -> Option<u64> {
         let oldest = self.segments.pop_front()?;
         if self.segments.is_empty() {
@@ -172,13 +171,13 @@ impl Spool {
         if let Err(error) = fs::remove_file(&oldest.path) {
             let path = oldest.path.display();
             tracing::warn!(
-                "{path} cannot be removed, and what is in it will be sent again: {error}"
+                "cannot remove {path}, its events may be sent again after a restart: {error}"
             );
         }
         Some(oldest.end())
     }
 
-    /// Everything before `place` is settled and is never asked for again.
+    /// Marks everything before `place` as settled. It is never read again.
     pub(crate) fn settle(&mut self, place: u64) {
         while self.segments.front().is_some_and(|oldest| {
             oldest.end() <= place && (self.segments.len() > 1 || self.active.is_none())
@@ -188,15 +187,16 @@ impl Spool {
         let Some(oldest) = self.segments.front() else { return };
         if let Err(error) = self.slots.write(oldest.number, place.saturating_sub(oldest.first)) {
             tracing::debug!(
-                "what is settled could not be noted, and will be sent again after a restart: {error}"
+                "cannot save which events are settled, they may be sent again after a restart: \
+                 {error}"
             );
         }
     }
 
-    /// Brings to the disk what may not be there yet.
+    /// Syncs all segments to the disk.
     ///
     /// # Errors
-    /// If the disk refuses.
+    /// If a file or the folder cannot be synced.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         let mut any = false;
         for segment in &mut self.segments {
@@ -208,7 +208,7 @@ impl Spool {
         if any { File::open(&self.dir)?.sync_all() } else { Ok(()) }
     }
 
-    /// Reads records from `place` on: some, not all. `None` at the end.
+    /// Reads some records from `place` on. Returns `None` at the end.
     pub(crate) fn read(&mut self, place: u64) -> Option<Read> {
         let segment = self.segments.iter().find(|segment| place < segment.end())?;
         let known = self.position.filter(|at| at.place == place && at.number == segment.number);
@@ -221,30 +221,35 @@ impl Spool {
             }
             Ok(_) => Some(Read::Damage(end)),
             Err(error) => {
-                tracing::warn!("{} cannot be read: {error}", segment.path.display());
+                tracing::warn!(
+                    "cannot read {}, its events are lost: {error}",
+                    segment.path.display()
+                );
                 Some(Read::Damage(end))
             }
         }
     }
 
-    /// Brings everything to the disk, or removes the files if nothing is left in them.
+    /// Syncs everything to the disk, or removes all segments if every record is settled.
     pub(crate) fn close(&mut self, settled: u64) {
         if settled >= self.end {
             while self.remove_oldest().is_some() {}
         } else if let Err(error) = self.sync() {
             let dir = self.dir.display();
-            tracing::warn!("the spool {dir} may not outlast a power cut: {error}");
+            tracing::warn!(
+                "cannot sync the spool {dir}, events may be lost in a power cut: {error}"
+            );
         }
     }
 
-    /// Its folder.
+    /// Returns the folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 }
 
-/// Reads records of a segment from `first` on, at `offset` if that is known, and says where the
-/// next one begins.
+/// Reads records of a segment from `first` on, which is at `offset` if that is known. Returns the
+/// records and the offset after them.
 fn read_on(segment: &Segment, first: u64, offset: Option<u64>) -> io::Result<(Chunk, u64)> {
     let file = File::open(&segment.path)?;
     let offset = match offset {
@@ -257,7 +262,7 @@ fn read_on(segment: &Segment, first: u64, offset: Option<u64>) -> io::Result<(Ch
     Ok((chunk, offset + len as u64))
 }
 
-/// Where the record behind so many others begins.
+/// Returns the offset of the record after the first `count` ones.
 fn skip(file: &File, len: u64, count: u64) -> io::Result<u64> {
     let (mut at, mut left) = (0, count);
     while left > 0 {
@@ -269,7 +274,7 @@ fn skip(file: &File, len: u64, count: u64) -> io::Result<u64> {
             left -= 1;
         }
         if inside == 0 {
-            // Damage: who reads on from here finds it.
+            // Damage, which the next read from here reports.
             break;
         }
         at += inside as u64;
@@ -277,7 +282,7 @@ fn skip(file: &File, len: u64, count: u64) -> io::Result<u64> {
     Ok(at)
 }
 
-/// Reads from `offset`, at least one record if one is there in whole.
+/// Reads bytes from `offset` on: at least one record, if the file has a whole one there.
 fn read(file: &File, offset: u64, end: u64) -> io::Result<Vec<u8>> {
     let left = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
     let mut bytes = vec![0; left.min(READ)];

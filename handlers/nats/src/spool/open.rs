@@ -1,4 +1,4 @@
-//! Opening a spool, whatever a crash has left of it.
+//! Opens a spool, also after a crash.
 
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder, File, TryLockError};
@@ -13,14 +13,21 @@ use crate::record;
 /// A spool cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SpoolError {
-    /// Somebody else has it.
-    #[error("the spool {} is in use by another handler or another whalewatch: give each a folder of its own with spool.dir", .dir.display())]
+    /// Another handler or process has locked the spool.
+    #[error(
+        "the spool {} is in use by another handler or another Whalewatch: \
+         set a different spool.dir",
+        .dir.display()
+    )]
     InUse {
-        /// Its folder.
+        /// The folder of the spool.
         dir: PathBuf,
     },
-    /// A file of it cannot be used.
-    #[error("the spool cannot be used: {}: {source}: name a folder with spool.dir that can be written to", .path.display())]
+    /// A file or folder of the spool cannot be used.
+    #[error(
+        "cannot use the spool: {}: {source}: set spool.dir to a folder that can be written to",
+        .path.display()
+    )]
     Io {
         /// The file, or the folder.
         path: PathBuf,
@@ -29,26 +36,26 @@ pub enum SpoolError {
     },
 }
 
-/// A spool, and what was in it.
+/// An open spool, and its state at the start.
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) spool: Spool,
-    /// Place of the first record that is not settled; the last one's is the spool's end.
+    /// Place of the first record that is not settled.
     pub(crate) settled: u64,
-    /// Bytes that a crash had damaged, and that were cut off.
+    /// Damaged bytes that were cut off.
     pub(crate) cut: u64,
 }
 
-/// Opens the spool in `dir`, which is made if it is not there.
+/// Opens the spool in `dir`, which is created if it does not exist.
 ///
 /// # Errors
-/// If another process has it, or a file cannot be used.
+/// If the spool is in use, or a file cannot be used.
 pub(crate) fn open(dir: &Path, max: u64) -> Result<Opened, SpoolError> {
     let io = |path: &Path| {
         let path = path.to_owned();
         move |source| SpoolError::Io { path, source }
     };
-    // What programs were started with is nobody else's business.
+    // Events contain command lines, so only the owner may read them.
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(io(dir))?;
     let lock = lock(dir)?;
     let slots = Slots::open(dir).map_err(io(&dir.join("settled")))?;
@@ -102,7 +109,8 @@ fn lock(dir: &Path) -> Result<File, SpoolError> {
     }
 }
 
-/// Takes a segment as far as it is whole, and cuts off what is not. Says how many bytes were cut.
+/// Reads a segment and cuts off everything after its last whole record. Returns the number of bytes
+/// that were cut.
 fn recover(number: u64, first: u64, path: PathBuf) -> io::Result<(Segment, u64)> {
     let bytes = fs::read(&path)?;
     let (count, len) = record::scan(&bytes);

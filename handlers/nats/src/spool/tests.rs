@@ -58,7 +58,7 @@ fn segments(dir: &Path) -> usize {
 }
 
 #[test]
-fn a_spool_goes_on_where_it_was_left() {
+fn a_spool_continues_after_it_was_closed() {
     let dir = folder();
     let mut first = open(dir.path(), MAX).expect("a spool").spool;
     fill(&mut first, 1..=10, 100);
@@ -71,7 +71,7 @@ fn a_spool_goes_on_where_it_was_left() {
     assert_eq!(numbers(&mut opened.spool, 4), list(5..13));
     opened.spool.settle(12);
     opened.spool.close(12);
-    assert_eq!(segments(dir.path()), 0, "nothing is left when nothing waits");
+    assert_eq!(segments(dir.path()), 0, "no segment is left when every record is settled");
     drop(opened);
     let opened = open(dir.path(), MAX).expect("a spool");
     assert_eq!((opened.settled, opened.spool.end()), (0, 0));
@@ -81,15 +81,15 @@ fn a_spool_goes_on_where_it_was_left() {
 fn a_spool_has_one_user() {
     let dir = folder();
     let opened = open(dir.path(), MAX).expect("a spool");
-    let error = open(dir.path(), MAX).expect_err("it is in use");
+    let error = open(dir.path(), MAX).expect_err("the spool is in use");
     assert!(matches!(error, SpoolError::InUse { .. }), "{error}");
     assert!(error.to_string().contains("spool.dir"), "{error}");
     drop(opened);
-    open(dir.path(), MAX).expect("it is free again");
+    open(dir.path(), MAX).expect("the spool is free again");
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_told() {
+fn an_error_names_a_folder_that_cannot_be_created() {
     let dir = folder();
     let file = dir.path().join("file");
     fs::write(&file, "").expect("a file");
@@ -98,7 +98,7 @@ fn a_folder_that_cannot_be_made_is_told() {
 }
 
 #[test]
-fn settled_segments_are_removed_and_the_bound_is_held() {
+fn settled_segments_are_removed_and_the_size_is_bounded() {
     let dir = folder();
     let mut spool = open(dir.path(), MAX).expect("a spool").spool;
     for number in 0..10_000 {
@@ -118,7 +118,7 @@ fn settled_segments_are_removed_and_the_bound_is_held() {
 }
 
 #[test]
-fn damage_in_the_middle_costs_the_rest_of_its_segment() {
+fn damage_loses_the_rest_of_its_segment_only() {
     let dir = folder();
     let mut spool = open(dir.path(), MAX).expect("a spool").spool;
     fill(&mut spool, 0..400, 1000);
@@ -133,7 +133,7 @@ fn damage_in_the_middle_costs_the_rest_of_its_segment() {
     let found = numbers(&mut opened.spool, 0);
     assert!(found.len() > 300 && found.len() < 400, "{}", found.len());
     assert!(found.is_sorted() && found.ends_with(&[398, 399]));
-    // What is damaged while it is open is noticed when it is read.
+    // Damage while the spool is open is noticed when it is read.
     let path = files::segment(dir.path(), 2);
     fs::write(&path, vec![7; 50_000]).expect("a segment");
     assert!(numbers(&mut opened.spool, 0).len() < found.len());
@@ -152,7 +152,7 @@ fn a_large_record_is_read_whole() {
 }
 
 #[test]
-fn epochs_rise_whatever_the_clock_says() {
+fn epochs_increase_whatever_the_clock_says() {
     let dir = folder();
     let first = epoch(Some(dir.path())).expect("an epoch");
     assert!(epoch(Some(dir.path())).expect("an epoch") > first);
@@ -167,8 +167,8 @@ fn epochs_rise_whatever_the_clock_says() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever a crash leaves of the last segment's end, all records that were whole before it are
-    /// there, in order, and the spool can be used.
+    /// Whatever a crash leaves at the end of the last segment, the spool has all whole records
+    /// before it, in order, and can be used.
     #[test]
     fn a_crash_at_any_byte_leaves_whole_records(
         count in 1..40_u64,
@@ -182,13 +182,14 @@ proptest! {
         let mut ends = Vec::new();
         for number in 0..count {
             fill(&mut spool, [number], payload);
-            ends.push(spool.segments.back().map(|newest| (newest.number, newest.bytes)).expect("a segment"));
+            let newest = spool.segments.back().expect("a segment");
+            ends.push((newest.number, newest.bytes));
         }
         let settled = settled.min(count);
         spool.settle(settled);
         let newest = spool.segments.back().expect("a segment");
         let (path, number) = (newest.path.clone(), newest.number);
-        // What a crash leaves is what is in the files: nothing is closed.
+        // Copies the files while the spool is open, as a crash would leave them.
         let left = folder();
         for (name, bytes) in files(dir.path()) {
             fs::write(left.path().join(name), bytes).expect("a file");
@@ -211,9 +212,12 @@ proptest! {
         prop_assert_eq!(found.last(), Some(&1000));
     }
 
-    /// Nor does it matter what is in the small files.
+    /// A spool can be opened whatever its small files contain.
     #[test]
-    fn small_files_may_hold_anything(settled in prop::collection::vec(any::<u8>(), 0..80), epoch_text: Vec<u8>) {
+    fn small_files_may_contain_anything(
+        settled in prop::collection::vec(any::<u8>(), 0..80),
+        epoch_text: Vec<u8>,
+    ) {
         let dir = folder();
         let mut spool = open(dir.path(), MAX).expect("a spool").spool;
         fill(&mut spool, 0..5, 10);

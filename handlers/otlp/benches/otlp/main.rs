@@ -1,5 +1,5 @@
-//! What it costs to make log records of events and hand them over. The receivers take everything;
-//! that over HTTP looks at nothing, that over gRPC reads every record.
+//! The cost of converting events to log records and sending them. The receivers accept everything:
+//! the one over HTTP without decoding it, the one over gRPC reads every record.
 
 mod receiver;
 
@@ -33,8 +33,8 @@ fn batch(len: usize) -> Batch {
     batch.with_attributions((1..).map(inside))
 }
 
-/// Brings a batch, and what was answered meanwhile; waits while too much is on its way.
-fn bring(bench: &mut Bench<Otlp>, batch: Batch) {
+/// Handles a batch, and receives answers while more than 50,000 events are in flight.
+fn deliver(bench: &mut Bench<Otlp>, batch: Batch) {
     bench.handle(batch).expect("no failure");
     let sent = |bench: &Bench<Otlp>| bench.count(|c| &c.input) - bench.count(|c| &c.output);
     while sent(bench) > 50_000 {
@@ -42,7 +42,8 @@ fn bring(bench: &mut Bench<Otlp>, batch: Batch) {
     }
 }
 
-/// What is sent to a receiver: timed, and its allocations printed. Gives how many events it was.
+/// Sends to a receiver, measures the time, and prints the allocations. Returns the number of events
+/// sent.
 fn measure(
     group: &mut BenchmarkGroup<'_, WallTime>,
     name: &str,
@@ -51,15 +52,15 @@ fn measure(
 ) -> u64 {
     assert!(Otlp::check(options, &[]).is_empty());
     let mut bench = Bench::<Otlp>::new::<Ran>(options).expect("good options");
-    bring(&mut bench, batch.clone());
-    // Those of the receiver and of the copies of the batch are among them.
+    deliver(&mut bench, batch.clone());
+    // They include those of the receiver and of the copies of the batch.
     print_allocations(&format!("otlp/{name}"), 400 * 256, || {
-        (0..400).for_each(|_| bring(&mut bench, batch.clone()));
+        (0..400).for_each(|_| deliver(&mut bench, batch.clone()));
     });
     group.bench_function(name, |b| {
         b.iter_batched(
             || batch.clone(),
-            |batch| bring(&mut bench, black_box(batch)),
+            |batch| deliver(&mut bench, black_box(batch)),
             BatchSize::SmallInput,
         );
     });

@@ -1,5 +1,5 @@
-//! A receiver over gRPC that reads all records, counts them, and refuses a request of which one
-//! misses something.
+//! A receiver over gRPC that reads and counts all records, and refuses a request with an incomplete
+//! record.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status};
 
-/// It serves on a port of its own until it is dropped.
+/// A receiver on a free port, which runs until it is dropped.
 pub(crate) struct Receiver {
     address: SocketAddr,
     records: Arc<AtomicU64>,
@@ -31,21 +31,22 @@ impl Receiver {
         let records = Arc::new(AtomicU64::new(0));
         let counter = Counter(Arc::clone(&records));
         let (stop, stopped) = oneshot::channel();
-        let (tell, told) = mpsc::channel();
+        let (address_sender, address) = mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let incoming = TcpIncoming::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
                 let incoming = incoming.expect("a port").with_nodelay(Some(true));
-                tell.send(incoming.local_addr().expect("an address")).expect("it is waited for");
+                let bound = incoming.local_addr().expect("an address");
+                address_sender.send(bound).expect("the benchmark waits");
                 let service =
                     LogsServiceServer::new(counter).accept_compressed(CompressionEncoding::Gzip);
                 let server = Server::builder().add_service(service);
                 let stopped = async { _ = stopped.await };
-                server.serve_with_incoming_shutdown(incoming, stopped).await.expect("it serves");
+                server.serve_with_incoming_shutdown(incoming, stopped).await.expect("no failure");
             });
         });
-        let address = told.recv().expect("it serves");
+        let address = address.recv().expect("an address");
         Self { address, records, stop: Some(stop), thread: Some(thread) }
     }
 
@@ -53,7 +54,7 @@ impl Receiver {
         format!("http://{}", self.address)
     }
 
-    /// How many records have come.
+    /// Returns the number of records so far.
     pub(crate) fn records(&self) -> u64 {
         self.records.load(Relaxed)
     }
@@ -80,7 +81,7 @@ impl LogsService for Counter {
             for record in resource.scope_logs.iter().flat_map(|scope| &scope.log_records) {
                 let whole = record.time_unix_nano != 0 && !record.attributes.is_empty();
                 if !named || !whole || record.event_name.is_empty() {
-                    return Err(Status::invalid_argument(format!("{record:?} misses something")));
+                    return Err(Status::invalid_argument(format!("{record:?} is incomplete")));
                 }
                 count += 1;
             }

@@ -1,4 +1,4 @@
-//! A receiver that does as a test says.
+//! A scripted receiver for tests.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -21,12 +21,12 @@ use whalewatch_kit::testing::{Answer, Received, Server};
 
 use crate::options::Protocol;
 
-/// What becomes of a request.
+/// The reaction to a request.
 pub(super) enum Reaction {
     Accept,
-    /// It is accepted, with this `ExportLogsServiceResponse`.
+    /// Accepts the request with this encoded `ExportLogsServiceResponse`.
     Partly(Vec<u8>),
-    /// It may come again, after so long.
+    /// Refuses the request for now, and requests this pause, if any.
     Later(Option<Duration>),
     Refuse,
     Hang,
@@ -34,7 +34,7 @@ pub(super) enum Reaction {
 
 type Script = dyn FnMut(&ExportLogsServiceRequest) -> Reaction + Send;
 
-/// How many records are in a request.
+/// Returns the number of records in a request.
 pub(super) fn records(request: &ExportLogsServiceRequest) -> usize {
     let scopes = request.resource_logs.iter().flat_map(|resource| &resource.scope_logs);
     scopes.map(|scope| scope.log_records.len()).sum()
@@ -54,7 +54,7 @@ pub(super) struct Receiver {
     _server: Either,
 }
 
-#[expect(dead_code, reason = "held until they are dropped")]
+#[expect(dead_code, reason = "a server stops when it is dropped")]
 enum Either {
     Grpc(GrpcServer),
     Http(Server),
@@ -88,12 +88,12 @@ impl Receiver {
         self.address.clone()
     }
 
-    /// All requests that have come so far.
+    /// Returns all requests so far.
     pub(super) fn requests(&self) -> Vec<ExportLogsServiceRequest> {
         self.shared.requests.lock().expect("not poisoned").clone()
     }
 
-    /// A header of the last request.
+    /// Returns a header of the last request.
     pub(super) fn header(&self, name: &str) -> Option<String> {
         let headers = self.shared.headers.lock().expect("not poisoned");
         headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -140,24 +140,26 @@ struct GrpcServer {
 impl GrpcServer {
     fn start(shared: Shared) -> Self {
         let (stop, stopped) = oneshot::channel::<()>();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (address_sender, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let incoming = TcpIncoming::bind("127.0.0.1:0".parse().expect("an address"));
                 let incoming = incoming.expect("a port");
-                tell.send(incoming.local_addr().expect("a port")).expect("the test waits");
+                let bound = incoming.local_addr().expect("an address");
+                address_sender.send(bound).expect("the test waits");
                 let service =
                     LogsServiceServer::new(shared).accept_compressed(CompressionEncoding::Gzip);
                 let server = tonic::transport::Server::builder().add_service(service);
-                // Without waiting for those that hang.
+                // Stops without waiting for requests that hang.
                 tokio::select! {
-                    result = server.serve_with_incoming(incoming) => result.expect("it serves"),
+                    result = server.serve_with_incoming(incoming) => result.expect("no failure"),
                     _ = stopped => {}
                 }
             });
         });
-        Self { address: told.recv().expect("an address"), stop: Some(stop), thread: Some(thread) }
+        let address = address.recv().expect("an address");
+        Self { address, stop: Some(stop), thread: Some(thread) }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What records say, read back with the messages that are generated from OpenTelemetry's own files.
+//! Tests of the content of records, decoded with the messages generated from OpenTelemetry's files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ fn groups() -> Groups {
 
 fn request(groups: &mut Groups, batches: &[Batch]) -> Vec<ResourceLogs> {
     for batch in batches {
-        groups.take(batch, NOW, |_| ());
+        groups.add(batch, NOW, |_| ());
     }
     let request = ExportLogsServiceRequest::decode(groups.request()).expect("a request");
     request.resource_logs
@@ -42,7 +42,7 @@ fn attributes(pairs: &[KeyValue]) -> BTreeMap<&str, &Any> {
             (&*pair.key, pair.value.as_ref().and_then(|v| v.value.as_ref()).expect("a value"))
         })
         .collect();
-    assert_eq!(map.len(), pairs.len(), "no key stands twice: {pairs:?}");
+    assert_eq!(map.len(), pairs.len(), "a key appears twice: {pairs:?}");
     map
 }
 
@@ -68,13 +68,13 @@ fn an_event_becomes_a_record_with_all_its_fields() {
     assert_eq!(attributes["process.pid"], &Any::IntValue(19920));
     assert_eq!(attributes["process.executable.path"], &text("/bin/true"));
     assert_eq!(attributes["process.command_args"], &texts(&["/bin/true"]));
-    assert!(!attributes.contains_key("process.exit.code"), "what it lacks is left out");
+    assert!(!attributes.contains_key("process.exit.code"), "fields without a value are left out");
     assert!(!attributes.contains_key("time") && !attributes.contains_key("kind"));
     assert_eq!(record.dropped_attributes_count, 0);
 }
 
 #[test]
-fn every_type_of_value_has_its_own() {
+fn every_type_of_value_has_its_type_in_a_record() {
     let record = one(Batch::new("odd".into(), vec![Odd]));
     let got = attributes(&record.attributes);
     let empty = texts(&[]);
@@ -92,7 +92,7 @@ fn every_type_of_value_has_its_own() {
     assert_eq!(record.observed_time_unix_nano, NOW);
 }
 
-/// What goes beyond what the types of OpenTelemetry hold.
+/// Values that the types of OpenTelemetry cannot represent.
 #[derive(Clone)]
 struct Alert;
 
@@ -104,7 +104,7 @@ impl TestType for Alert {
 }
 
 #[test]
-fn an_alert_has_its_severity_and_what_does_not_fit_is_kept_whole() {
+fn an_alert_has_its_severity_and_large_or_odd_values() {
     let alert = TestEvent::<Alert>::of("alert")
         .at(NOW + 5)
         .with("alert.severity", "high")
@@ -115,7 +115,7 @@ fn an_alert_has_its_severity_and_what_does_not_fit_is_kept_whole() {
     let attributes = attributes(&record.attributes);
     assert_eq!(attributes["large"], &text("18446744073709551615"));
     assert_eq!(attributes["raw"], &Any::BytesValue(b"a\xff".to_vec()));
-    assert_eq!(record.observed_time_unix_nano, NOW + 5, "not before it happened");
+    assert_eq!(record.observed_time_unix_nano, NOW + 5, "not before the time of the event");
 }
 
 fn in_pod(container: &Container) -> Arc<Container> {
@@ -127,7 +127,7 @@ fn in_pod(container: &Container) -> Arc<Container> {
 }
 
 #[test]
-fn records_of_one_container_stand_under_one_resource() {
+fn records_of_one_container_share_a_resource() {
     let web = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Running));
     let again = in_pod(&named("ab", "web", "reg:5000/nginx:1.27", Status::Paused));
     let pending = Arc::new(bare("cd"));
@@ -173,16 +173,20 @@ fn records_of_one_container_stand_under_one_resource() {
         attributes(&all[group].scope_logs[0].log_records[record].attributes)
     };
     assert_eq!(of(0, 0)["container.status"], &text("running"));
-    assert_eq!(of(0, 1)["container.status"], &text("paused"), "it changes, so it is no identity");
+    assert_eq!(
+        of(0, 1)["container.status"],
+        &text("paused"),
+        "the state changes, so it is not in the resource"
+    );
     assert_eq!(of(1, 0)["attribution.state"], &text("host"));
     assert_eq!(of(1, 1)["attribution.state"], &text("unknown"), "unknown is not host");
     assert!(!of(0, 0).contains_key("container.id"));
     assert!(!of(0, 0).contains_key("k8s.pod.name"));
-    assert_eq!(request(&mut groups, &[]), [], "what was sent is not sent again");
+    assert_eq!(request(&mut groups, &[]), [], "a record was sent twice");
 }
 
 #[test]
-fn the_text_and_the_name_are_as_the_options_say() {
+fn options_set_the_body_and_the_event_name() {
     let body =
         Template::parse("body", "{process.executable.path} on {host.name}").expect("a template");
     let resource = BTreeMap::from([("deployment.environment.name".into(), "prod".into())]);
@@ -201,7 +205,7 @@ fn the_text_and_the_name_are_as_the_options_say() {
 
 proptest! {
     #[test]
-    fn any_arguments_and_any_number_of_containers_make_a_request_that_can_be_read(
+    fn any_arguments_and_containers_make_a_valid_request(
         args in prop::collection::vec(prop::collection::vec(1u8.., 0..200), 0..6),
         turns in prop::collection::vec(0usize..40, 1..60),
     ) {
