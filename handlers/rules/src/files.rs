@@ -1,18 +1,17 @@
-//! Reads files of rules. Not when a configuration is checked, which touches no file, but when the
-//! run begins.
+//! Reads rule files when the run begins. A check of the configuration reads no files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::select::{RuleFile, Written};
 
-/// The largest file that is read, in bytes.
+/// Largest rule file, in bytes.
 const LARGEST: u64 = 4 << 20;
 
-/// Reads every file, and the `.toml` files of every folder in the order of their names.
+/// Reads every file, and the `.toml` files of every folder, sorted by name.
 ///
 /// # Errors
-/// The first that cannot be read or holds no rules: which, where in it, and why.
+/// If a file cannot be read or contains no rules. Names the file, the place and the reason.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
     let mut rules = Vec::new();
     for path in paths {
@@ -23,7 +22,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
             let read: RuleFile =
                 toml::from_str(&text).map_err(|error| place(&file, &text, &error))?;
             if read.rules.is_empty() {
-                return Err(format!("{name} holds no rules: write them as [[rules]] tables"));
+                return Err(format!("{name} contains no rules: write them as [[rules]] tables"));
             }
             let name = name.to_string();
             let written = |rule| Written::in_file(rule, &name, false);
@@ -49,7 +48,7 @@ fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
 fn text(path: &Path) -> Result<String, String> {
     let about = fs::metadata(path).map_err(|error| error.to_string())?;
     if !about.is_file() {
-        return Err("it is no file".to_owned());
+        return Err("it is not a file".to_owned());
     }
     if about.len() > LARGEST {
         return Err(format!("it is larger than {} MiB", LARGEST >> 20));
@@ -57,7 +56,7 @@ fn text(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// `rules/web.toml:3:8: unknown field …`
+/// Formats a syntax error: `rules/web.toml:3:8: unknown field …`
 fn place(path: &Path, text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
