@@ -9,9 +9,9 @@ use whalewatch_kit::{Condition, fields};
 
 use crate::options::{Kind, LabelOption, MetricOptions, PrometheusOptions};
 
-const MOST_LABELS: usize = 16;
-const MOST_BUCKETS: usize = 100;
-const MOST_SERIES: u32 = 1_000_000;
+const MAX_LABELS: usize = 16;
+const MAX_BUCKETS: usize = 100;
+const MAX_SERIES: u32 = 1_000_000;
 const SHORTEST_EXPIRE: Duration = Duration::from_secs(1);
 
 /// Prefixes of metric names that are reserved for the handler.
@@ -111,7 +111,7 @@ pub(crate) fn read(options: &PrometheusOptions) -> Checked {
 }
 
 fn check_max(key: &str, max: u32, problems: &mut Vec<Problem>) {
-    let problem = Problem::check_range(key, max, 1..=MOST_SERIES);
+    let problem = Problem::check_range(key, max, 1..=MAX_SERIES);
     problems.extend(problem.map(|problem| problem.hint("10000 suits most hosts")));
 }
 
@@ -221,9 +221,9 @@ impl Reader<'_> {
                 let hint = "buckets = [0.001, 0.01, 0.1, 1, 10], in the metric's unit";
                 self.wrong("", "a histogram needs buckets", hint);
             }
-            Kind::Histogram if bounds.len() > MOST_BUCKETS => {
+            Kind::Histogram if bounds.len() > MAX_BUCKETS => {
                 let message = format!("there are {} buckets", bounds.len());
-                self.wrong("buckets", message, format!("write at most {MOST_BUCKETS}"));
+                self.wrong("buckets", message, format!("write at most {MAX_BUCKETS}"));
             }
             Kind::Histogram if !rising || !bounds.iter().all(|bound| bound.is_finite()) => {
                 let hint = "write finite numbers, each greater than the one before";
@@ -257,9 +257,9 @@ impl Reader<'_> {
             }
             labels.push(Label { name: name.into(), field });
         }
-        if labels.len() > MOST_LABELS {
+        if labels.len() > MAX_LABELS {
             let message = format!("there are {} labels", labels.len());
-            self.wrong("labels", message, format!("write at most {MOST_LABELS}"));
+            self.wrong("labels", message, format!("write at most {MAX_LABELS}"));
         }
         labels
     }

@@ -35,22 +35,22 @@ impl Page for Metrics {
         // The handler waits only while the numbers are copied.
         let events = self.store.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
         let scrapes = self.scrapes.fetch_add(1, Relaxed) + 1;
-        write(Shown { events, health: self.health.report(), scrapes }, format)
+        write(Contents { events, health: self.health.report(), scrapes }, format)
     }
 }
 
 /// The contents of a page at one moment.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct Contents {
     pub(crate) events: Vec<Snapshot>,
     pub(crate) health: HealthReport,
     pub(crate) scrapes: u64,
 }
 
 /// Writes the page.
-pub(crate) fn write(shown: Shown, format: Format) -> Result<String, fmt::Error> {
+pub(crate) fn write(contents: Contents, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(shown));
+    registry.register_collector(Box::new(contents));
     let mut page = String::new();
     match format {
         Format::Text => prometheus_text::encode(&mut page, &registry)?,
@@ -59,10 +59,10 @@ pub(crate) fn write(shown: Shown, format: Format) -> Result<String, fmt::Error> 
     Ok(page)
 }
 
-impl Collector for Shown {
+impl Collector for Contents {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for metric in &self.events {
-            counted(&mut encoder, metric)?;
+            write_metric(&mut encoder, metric)?;
         }
         own::counting(&mut encoder, &self.events, self.scrapes)?;
         own::health(&mut encoder, &self.health)?;
@@ -71,7 +71,7 @@ impl Collector for Shown {
 }
 
 /// Writes one configured metric.
-fn counted(encoder: &mut DescriptorEncoder<'_>, metric: &Snapshot) -> fmt::Result {
+fn write_metric(encoder: &mut DescriptorEncoder<'_>, metric: &Snapshot) -> fmt::Result {
     let definition = &*metric.definition;
     let kind = match definition.kind {
         Kind::Counter => MetricType::Counter,

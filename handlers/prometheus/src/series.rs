@@ -257,13 +257,13 @@ impl Metric {
             }
             keep
         });
-        let gone = (before - self.index.len()) as u64;
-        if gone > 0 {
+        let expired = (before - self.index.len()) as u64;
+        if expired > 0 {
             self.last = None;
         }
-        self.tally.expired += gone;
-        self.used -= gone * cost;
-        room.used -= gone * cost;
+        self.tally.expired += expired;
+        self.used -= expired * cost;
+        room.used -= expired * cost;
     }
 
     /// Returns the definition if the metric has begun to refuse events since the last report.

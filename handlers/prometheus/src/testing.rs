@@ -20,14 +20,14 @@ pub(crate) struct Read {
 impl Read {
     /// Returns the number of a sample. `labels` has the form `a=1,b=2`, sorted by name.
     pub(crate) fn number(&self, name: &str, labels: &str) -> Option<f64> {
-        let shown = |labels: &Labels| {
+        let written = |labels: &Labels| {
             labels
                 .iter()
                 .map(|(name, value)| format!("{name}={value}"))
                 .collect::<Vec<_>>()
                 .join(",")
         };
-        self.of(name).find(|(found, _)| shown(found) == labels).map(|(_, number)| number)
+        self.of(name).find(|(found, _)| written(found) == labels).map(|(_, number)| number)
     }
 
     /// Returns the samples with this name.

@@ -11,7 +11,7 @@ use whalewatch_core::{
 use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
-use crate::page::Shown;
+use crate::page::Contents;
 use crate::testing::{Read, read};
 
 /// An event with arbitrary bytes and an arbitrary number.
@@ -340,8 +340,8 @@ fn health_is_reported_by_tracker_and_by_handler() {
     };
     let health = HealthReport { trackers: vec![tracker], handlers: vec![handler] };
     for format in [Format::Text, Format::OpenMetrics] {
-        let shown = Shown { events: Vec::new(), health: health.clone(), scrapes: 8 };
-        let page = read(&page::write(shown, format).expect("page is written"), format);
+        let contents = Contents { events: Vec::new(), health: health.clone(), scrapes: 8 };
+        let page = read(&page::write(contents, format).expect("page is written"), format);
         for (name, want) in [
             ("events_generated_total", 100.0),
             ("events_delivered_total", 90.0),
@@ -379,17 +379,17 @@ fn health_is_reported_by_tracker_and_by_handler() {
 
 #[test]
 fn each_page_asks_for_a_new_health_report() {
-    let asked = Arc::new(AtomicU64::new(0));
-    let asking = Arc::clone(&asked);
+    let reports = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&reports);
     let health = Health::new(move || {
-        let lost = asking.fetch_add(1, Relaxed) + 1;
+        let lost = counter.fetch_add(1, Relaxed) + 1;
         let tracker = TrackerHealth { name: "procs".into(), lost, ..TrackerHealth::default() };
         HealthReport { trackers: vec![tracker], ..HealthReport::default() }
     });
     let mut setup = Setup::new("metrics", "node-1", Mailbox::new(drop));
     setup.health = health;
     let handler = Prometheus::build(&options(vec![]), &setup).expect("handler is built");
-    assert_eq!(asked.load(Relaxed), 0);
+    assert_eq!(reports.load(Relaxed), 0);
     for lost in [1.0, 2.0] {
         let page = read(&handler.page().expect("page is written"), Format::Text);
         let found = page.number("whalewatch_tracker_events_lost_total", "tracker=procs");

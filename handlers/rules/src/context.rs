@@ -39,12 +39,12 @@ pub(crate) const COUNT: usize = FIELDS.len();
 
 /// Longest text or list that is kept, in bytes: no path is longer. A longer one counts as missing,
 /// because a cut one would be a different value.
-const MOST_BYTES: usize = 4096;
+const MAX_BYTES: usize = 4096;
 
 /// Copies a field's value.
 pub(crate) fn keep(value: Value<'_>) -> OwnedValue {
     match value {
-        Value::Text(bytes) | Value::Texts(Texts(bytes)) if bytes.len() > MOST_BYTES => {
+        Value::Text(bytes) | Value::Texts(Texts(bytes)) if bytes.len() > MAX_BYTES => {
             OwnedValue::Null
         }
         value => value.into(),

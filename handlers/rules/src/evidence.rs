@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use whalewatch_core::{EventRef, OwnedValue, Timestamp};
 
 /// Maximum number of events in an alert: the newest.
-pub(crate) const MOST_EVENTS: usize = 8;
+pub(crate) const MAX_EVENTS: usize = 8;
 /// Longest JSON line kept for an event, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
 
@@ -89,7 +89,7 @@ impl Cause {
 
 /// Adds the newest event and removes the oldest one beyond the limit.
 pub(crate) fn add(causes: &mut VecDeque<Cause>, cause: Cause) {
-    if causes.len() == MOST_EVENTS {
+    if causes.len() == MAX_EVENTS {
         causes.pop_front();
     }
     causes.push_back(cause);

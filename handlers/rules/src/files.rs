@@ -15,12 +15,12 @@ const LARGEST: u64 = 4 << 20;
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
     let mut rules = Vec::new();
     for path in paths {
-        for file in each(path)? {
+        for file in expand(path)? {
             let name = file.display();
-            let text =
-                text(&file).map_err(|error| format!("cannot read rules from {name}: {error}"))?;
+            let text = read_text(&file)
+                .map_err(|error| format!("cannot read rules from {name}: {error}"))?;
             let read: RuleFile =
-                toml::from_str(&text).map_err(|error| place(&file, &text, &error))?;
+                toml::from_str(&text).map_err(|error| syntax_error(&file, &text, &error))?;
             if read.rules.is_empty() {
                 return Err(format!("{name} contains no rules: write them as [[rules]] tables"));
             }
@@ -32,7 +32,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
     Ok(rules)
 }
 
-fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
+fn expand(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -45,19 +45,19 @@ fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    let about = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !about.is_file() {
+fn read_text(path: &Path) -> Result<String, String> {
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
         return Err("it is not a file".to_owned());
     }
-    if about.len() > LARGEST {
+    if metadata.len() > LARGEST {
         return Err(format!("it is larger than {} MiB", LARGEST >> 20));
     }
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
 /// Formats a syntax error: `rules/web.toml:3:8: unknown field …`
-fn place(path: &Path, text: &str, error: &toml::de::Error) -> String {
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let line = before.split('\n').count();

@@ -16,9 +16,9 @@ use crate::context::ProgramFields;
 /// to it.
 const LINGER: Duration = Duration::from_mins(1);
 /// Maximum number of ancestors.
-const MOST_ANCESTORS: usize = 16;
+const MAX_ANCESTORS: usize = 16;
 /// Longest path, and longest list of arguments, in bytes.
-const MOST_BYTES: usize = 1024;
+const MAX_BYTES: usize = 1024;
 
 /// A process.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ impl Processes {
         from: Option<&'a Entry>,
     ) -> impl Iterator<Item = &'a Entry> {
         let up = |entry: &&'a Entry| self.get(entry.parent).filter(|up| up.key != entry.key);
-        successors(from, up).take(MOST_ANCESTORS)
+        successors(from, up).take(MAX_ANCESTORS)
     }
 
     /// Prepares for the events of a batch.
@@ -173,9 +173,9 @@ impl Processes {
         let values = fields.map(|fields| (fields.path(event), fields.args(event)));
         let (path, args) = values.unwrap_or((Value::Null, Value::Null));
         let bytes = |value| match value {
-            Value::Text(bytes) => &bytes[..bytes.len().min(MOST_BYTES)],
+            Value::Text(bytes) => &bytes[..bytes.len().min(MAX_BYTES)],
             // Cut between two arguments, so that no cut argument looks like another one.
-            Value::Texts(list) => match list.0.get(..MOST_BYTES) {
+            Value::Texts(list) => match list.0.get(..MAX_BYTES) {
                 Some(cut) => &cut[..cut.iter().rposition(|&b| b == 0).map_or(0, |end| end + 1)],
                 None => list.0,
             },

@@ -9,11 +9,11 @@ use crate::context;
 use crate::options::{RuleOptions, Severity, StepOptions};
 
 /// Maximum number of steps.
-const MOST_STEPS: usize = 8;
+const MAX_STEPS: usize = 8;
 /// Largest `count`.
-const MOST_COUNT: u32 = 10_000;
+const MAX_COUNT: u32 = 10_000;
 /// Maximum number of fields in `by`.
-const MOST_BY: usize = 8;
+const MAX_BY: usize = 8;
 /// Longest name, in bytes.
 const LONGEST_NAME: usize = 100;
 
@@ -167,18 +167,18 @@ impl Rule {
     /// Finds names such as `write.file.path`, where `write` is the name of a step.
     fn find_references(&mut self, input: &[Schema], problems: &mut Vec<Problem>) {
         let names = |step: &Step| step.when.names().into_iter().map(str::to_owned).collect();
-        let mut asked: Vec<(usize, Vec<String>)> =
+        let mut used: Vec<(usize, Vec<String>)> =
             self.steps.iter().map(names).enumerate().collect();
         let others = self.except.iter().flat_map(|except| except.names());
         let others = others.chain(self.description.names()).map(str::to_owned);
-        asked.push((self.steps.len(), others.collect()));
-        for (asking, names) in asked {
+        used.push((self.steps.len(), others.collect()));
+        for (at, names) in used {
             for name in names {
                 let Some((first, field)) = name.split_once('.') else { continue };
                 let named = |step: &Step| step.name.as_deref() == Some(first);
                 let Some(step) = self.steps.iter().position(named) else { continue };
-                if step >= asking {
-                    let key = format!("{}steps[{asking}].when", self.key);
+                if step >= at {
+                    let key = format!("{}steps[{at}].when", self.key);
                     let message = format!("`{name}`: the step \"{first}\" is not an earlier step");
                     problems.push(Problem::new(key, message));
                 }
@@ -243,7 +243,7 @@ impl Reader<'_> {
                 let when = self.take(Condition::parse(&format!("{}when", self.key), when))?;
                 Some(vec![Step { name: None, when }])
             }
-            (None, 2..=MOST_STEPS) => {
+            (None, 2..=MAX_STEPS) => {
                 let steps = options.steps.iter().enumerate();
                 steps.map(|(i, step)| self.step(i, step, &options.steps[..i])).collect()
             }
@@ -258,7 +258,7 @@ impl Reader<'_> {
                 None
             }
             (None, count) => {
-                let message = format!("a sequence has 2 to {MOST_STEPS} steps, not {count}");
+                let message = format!("a sequence has 2 to {MAX_STEPS} steps, not {count}");
                 self.problem("steps", message).hint =
                     (count == 1).then(|| "write `when` instead".into());
                 None
@@ -289,7 +289,7 @@ impl Reader<'_> {
     fn shape(&mut self, options: &RuleOptions) -> Option<Shape> {
         let before = self.problems.len();
         let within = options.within.map(|HumanDuration(within)| within);
-        if within.is_some_and(|within| within.is_zero() || within > MOST_WITHIN) {
+        if within.is_some_and(|within| within.is_zero() || within > MAX_WITHIN) {
             self.problem("within", "`within` must be above 0s and at most 24h");
         }
         let sequence = !options.steps.is_empty();
@@ -299,9 +299,9 @@ impl Reader<'_> {
             self.problem("", message).hint = Some("split it into two rules".into());
         }
         if let Some(count) = options.count
-            && !(2..=MOST_COUNT).contains(&count)
+            && !(2..=MAX_COUNT).contains(&count)
         {
-            self.problem("count", format!("`count` must be from 2 to {MOST_COUNT}, not {count}"));
+            self.problem("count", format!("`count` must be from 2 to {MAX_COUNT}, not {count}"));
         }
         for (set, option, needs) in [
             (options.distinct.is_some() && options.count.is_none(), "distinct", "count"),
@@ -332,8 +332,8 @@ impl Reader<'_> {
     }
 
     fn by(&mut self, by: &[String]) -> Vec<String> {
-        if by.len() > MOST_BY {
-            self.problem("by", format!("`by` can have at most {MOST_BY} fields"));
+        if by.len() > MAX_BY {
+            self.problem("by", format!("`by` can have at most {MAX_BY} fields"));
         }
         let mut fields = Vec::new();
         for name in by {
@@ -355,7 +355,7 @@ impl Reader<'_> {
 }
 
 /// Longest time for counts and sequences.
-const MOST_WITHIN: Duration = Duration::from_hours(24);
+const MAX_WITHIN: Duration = Duration::from_hours(24);
 
 /// First parts of the names of event fields. A step cannot have such a name.
 const RESERVED: [&str; 11] = [

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use whalewatch_core::{OwnedValue, Timestamp};
 
-use crate::evidence::{Captured, Cause, MOST_EVENTS, Room, add};
+use crate::evidence::{Captured, Cause, MAX_EVENTS, Room, add};
 use crate::keyed::Keyed;
 use crate::rule::Shape;
 
 /// Maximum number of started sequences for each key. A new one replaces the oldest.
-const MOST_PARTIALS: usize = 16;
+const MAX_PARTIALS: usize = 16;
 
 /// Returns a later time.
 fn after(time: Timestamp, by: Duration) -> Timestamp {
@@ -173,7 +173,7 @@ impl State {
         }
         let place = counted.times.iter().rposition(|(time, _)| *time <= now).map_or(0, |i| i + 1);
         counted.times.insert(place, (now, value));
-        if counted.times.len() + MOST_EVENTS > *count {
+        if counted.times.len() + MAX_EVENTS > *count {
             add(&mut counted.causes, cause());
         }
         if counted.times.len() < *count {
@@ -274,7 +274,7 @@ fn add_partial(partials: &mut Vec<Partial>, partial: Partial) -> u64 {
         }
         return 0;
     }
-    let evicted = partials.len() >= MOST_PARTIALS;
+    let evicted = partials.len() >= MAX_PARTIALS;
     if evicted {
         partials.remove(0);
     }

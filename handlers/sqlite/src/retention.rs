@@ -132,16 +132,16 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM events WHERE target_container = ?1)",
         )?;
         let mut labels = transaction.prepare_cached("DELETE FROM labels WHERE container = ?1")?;
-        let mut gone = false;
+        let mut deleted_any = false;
         for key in &keys {
             if container.execute([key])? > 0 {
                 labels.execute([key])?;
-                gone = true;
+                deleted_any = true;
             }
         }
         drop((next, container, labels));
         transaction.commit()?;
-        if gone {
+        if deleted_any {
             self.keys.forget();
         }
         if self.swept == 0 {

@@ -152,7 +152,7 @@ fn containers(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i6
     let mut labels = connection.prepare("SELECT label, value FROM labels WHERE container = ?1")?;
     let mut all = connection.prepare("SELECT key, id, name, image FROM containers")?;
     let mut rows = all.query(())?;
-    let mut meant = Vec::new();
+    let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
         let key: i64 = row.get(0)?;
         let labels = labels.query_map(params![key], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -163,10 +163,10 @@ fn containers(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i6
             ..Container::bare(row.get::<_, String>(1)?, Runtime::Other)
         };
         if patterns.matches(&container) {
-            meant.push(key);
+            keys.push(key);
         }
     }
-    Ok(meant)
+    Ok(keys)
 }
 
 /// Returns the keys of the matching kinds.
@@ -189,16 +189,16 @@ pub(crate) fn why_nothing(connection: &Connection, query: &Query) -> rusqlite::R
     if !query.containers.is_empty() && containers(connection, query)?.is_empty() {
         let sql =
             "SELECT coalesce(name, substr(id, 1, 12)) FROM containers ORDER BY key DESC LIMIT 10";
-        let there = names(connection, sql)?;
-        return Ok(if there.is_empty() {
+        let available = names(connection, sql)?;
+        return Ok(if available.is_empty() {
             "the history has no containers".into()
         } else {
-            format!("no container in the history matches --container: it has {there}")
+            format!("no container in the history matches --container: it has {available}")
         });
     }
     if !query.kinds.is_empty() && kinds(connection, query)?.is_empty() {
-        let there = names(connection, "SELECT name FROM kinds ORDER BY name LIMIT 40")?;
-        return Ok(format!("no event in the history has such a kind: it has {there}"));
+        let available = names(connection, "SELECT name FROM kinds ORDER BY name LIMIT 40")?;
+        return Ok(format!("no event in the history has such a kind: it has {available}"));
     }
     Ok("no event in the history matches all options".into())
 }

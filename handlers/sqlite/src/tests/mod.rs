@@ -1,7 +1,7 @@
 //! Tests of the handler with real files.
 
 mod failures;
-mod questions;
+mod queries;
 mod retained;
 mod written;
 
@@ -122,10 +122,10 @@ impl Place {
     }
 
     pub(crate) fn stored(&self) -> Vec<String> {
-        self.asked(&Query::default())
+        self.answer(&Query::default())
     }
 
-    pub(crate) fn asked(&self, query: &Query) -> Vec<String> {
+    pub(crate) fn answer(&self, query: &Query) -> Vec<String> {
         let history = History::open(self.path()).unwrap_or_else(|e| panic!("{e}"));
         let mut lines = Vec::new();
         let count = history.each::<HistoryError>(query, |found| {

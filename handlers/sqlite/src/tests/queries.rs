@@ -258,9 +258,9 @@ fn slow_reader_does_not_block_the_writer() {
     tick(&mut bench);
     let history = History::open(place.path()).unwrap();
     // While the reader takes each of a few events, far more are written than fit into the log.
-    let mut asked = 0;
+    let mut taken = 0;
     let each = history.each::<HistoryError>(&Query { limit: Some(5), ..Query::default() }, |_| {
-        asked += 1;
+        taken += 1;
         for _ in 0..10 {
             bench.handle(some()).unwrap();
             tick(&mut bench);
@@ -268,7 +268,7 @@ fn slow_reader_does_not_block_the_writer() {
         Ok(())
     });
     each.unwrap();
-    assert_eq!(asked, 5);
+    assert_eq!(taken, 5);
     assert_eq!(dropped(&bench), 0);
     assert!(place.size() <= 8 << 20);
 }
