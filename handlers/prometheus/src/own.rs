@@ -92,7 +92,7 @@ type Row<H, N> = (&'static str, &'static str, fn(&H) -> N);
 const TRACKER_COUNTERS: &[Row<TrackerHealth, u64>] = &[
     ("generated", "Events that the tracker should have reported", |t| t.generated),
     ("delivered", "Events passed to handlers", |t| t.delivered),
-    ("lost", "Events lost in the kernel because a buffer was full", |t| t.lost),
+    ("lost", "Events lost in the kernel because there was no room for them", |t| t.lost),
     ("refused", "Events refused by a budget", |t| t.refused),
     ("invalid", "Records that could not be read", |t| t.invalid),
 ];

@@ -11,8 +11,8 @@ const LARGEST_LOG: u64 = 64 << 20;
 /// Pages that one event may change and no other event of its transaction changes, at worst.
 const OWN_PAGES: u64 = 3;
 
-/// Estimates the bytes written to the log when `events` events with `bytes` bytes are added or
-/// deleted. An upper bound.
+/// Estimates for the worst case how many bytes are written to the log when `events` events with
+/// `bytes` bytes are added or deleted.
 pub(crate) fn logged(events: usize, bytes: u64) -> u64 {
     bytes + OWN_PAGES * PAGE * events as u64
 }
