@@ -125,7 +125,11 @@ fn counts_are_grouped_by_the_given_fields() {
     assert!(out.contains(r#"{"count":2,"process.exit.code":3}"#), "{out}");
     let (_, messages) = answer(&path, &["--count-by", "process.exit.cod"]);
     assert_eq!(messages, "note: none of the counted events has a field `process.exit.cod`\n");
-    refused(&path, &["--count-by", "a b"], "\"a b\" is no field: write for example container.name");
+    refused(
+        &path,
+        &["--count-by", "a b"],
+        "\"a b\" is not a field: write for example container.name",
+    );
 }
 
 #[test]
@@ -134,13 +138,13 @@ fn empty_result_succeeds_and_says_why() {
     for (arguments, why) in [
         (
             ["--container", "wbe"],
-            "no container in it fits --container: there are ab12ab12ab12, web-1",
+            "no container in the history matches --container: it has ab12ab12ab12, web-1",
         ),
         (
             ["--kind", "file"],
-            "no event in it is of such a kind: there are process.exec, process.exit",
+            "no event in the history has such a kind: it has process.exec, process.exit",
         ),
-        (["--pid", "1"], "no event in it fits all that was asked for"),
+        (["--pid", "1"], "no event in the history matches all options"),
     ] {
         let (out, messages) = answer(&path, &arguments);
         assert_eq!(out, "");
@@ -165,7 +169,7 @@ fn invalid_query_is_refused_with_a_remedy() {
     assert_eq!(fs::read_dir(&folder).expect("it exists").count(), 0, "no file is created");
     refused(&folder, &[], "this is a folder");
     fs::write(&missing, "no database".repeat(200)).expect("it can be written");
-    refused(&missing, &[], "it is no database");
+    refused(&missing, &[], "name the database that the sqlite handler writes");
 }
 
 #[test]

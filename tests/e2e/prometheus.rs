@@ -234,7 +234,8 @@ labels = ["container.name"]
     });
     assert_eq!((expired + full) as u64 + 1, printed);
     let finished = tracer.stop();
-    let warnings = finished.stderr.matches("there is no room for more series").count();
+    let warnings =
+        finished.stderr.matches("max_series is reached, events with new label values").count();
     assert_eq!(warnings, 1, "{}", finished.stderr);
     assert!(finished.stderr.contains("every event is counted again"), "{}", finished.stderr);
     finished.totals.assert_complete();

@@ -1,5 +1,5 @@
-//! What it costs to count an event, and to write the page; allocations an event are printed before
-//! each.
+//! The cost of counting an event and of writing the page. Prints the allocations for each event
+//! first.
 //!
 //! `cargo bench -p whalewatch-prometheus`
 
@@ -16,7 +16,7 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 const BATCH: usize = 256;
 
-/// Events of so many containers in turn.
+/// A batch whose events come from `containers` containers in turn.
 fn batch(containers: usize) -> Batch {
     let containers: Vec<_> = (0..containers)
         .map(|n| named(&format!("{n:064x}"), &format!("web-{n}"), "nginx", Status::Running))
@@ -52,7 +52,7 @@ fn options(metrics: Vec<MetricOptions>) -> PrometheusOptions {
 
 fn built(options: &PrometheusOptions) -> Hosted<Prometheus> {
     let setup = Bench::<Prometheus>::setup(Mailbox::new(drop));
-    Hosted::build(options, &setup, Arc::default()).expect("good options")
+    Hosted::build(options, &setup, Arc::default()).expect("valid options")
 }
 
 fn counting(c: &mut Criterion) {

@@ -1,9 +1,9 @@
-//! Which of the two text formats a client wants.
+//! Chooses the text format of an answer.
 
-/// A format that metrics are written in.
+/// A text format for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
-    /// Prometheus' own, version 0.0.4.
+    /// The text format of Prometheus, version 0.0.4.
     Text,
     /// `OpenMetrics`, version 1.0.0.
     OpenMetrics,
@@ -18,9 +18,9 @@ impl Format {
     }
 }
 
-/// The format that is asked for in `Accept` headers: `OpenMetrics` if it is named and preferred to
-/// plain text, else text.
-pub(crate) fn wanted<'a>(accept: impl Iterator<Item = &'a str>) -> Format {
+/// Chooses a format from the `Accept` headers: `OpenMetrics` if it is listed and not ranked below
+/// plain text, otherwise text.
+pub(crate) fn negotiate<'a>(accept: impl Iterator<Item = &'a str>) -> Format {
     let (mut open, mut text, mut any) = (0.0, None, 0.0_f32);
     for part in accept.flat_map(|header| header.split(',')) {
         let mut pieces = part.split(';').map(str::trim);
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn openmetrics_is_served_to_who_prefers_it_and_text_to_all_others() {
+    fn openmetrics_is_served_only_to_clients_that_prefer_it() {
         for (accept, want) in [
             (&[][..], Format::Text),
             (&["*/*"], Format::Text),
@@ -74,7 +74,7 @@ mod tests {
             (&["text/plain;version=0.0.4"], Format::Text),
             (&[",;=;q=,q"], Format::Text),
         ] {
-            assert_eq!(wanted(accept.iter().copied()), want, "{accept:?}");
+            assert_eq!(negotiate(accept.iter().copied()), want, "{accept:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Metrics as they were asked for, checked.
+//! The configured metrics, checked.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,12 +9,12 @@ use whalewatch_kit::{Condition, fields};
 
 use crate::options::{Kind, LabelOption, MetricOptions, PrometheusOptions};
 
-const MOST_LABELS: usize = 16;
-const MOST_BUCKETS: usize = 100;
-const MOST_SERIES: u32 = 1_000_000;
+const MAX_LABELS: usize = 16;
+const MAX_BUCKETS: usize = 100;
+const MAX_SERIES: u32 = 1_000_000;
 const SHORTEST_EXPIRE: Duration = Duration::from_secs(1);
 
-/// Beginnings of names that are the handler's own.
+/// Prefixes of metric names that are reserved for the handler.
 const OWN: [&str; 5] = [
     "process_",
     "whalewatch_build",
@@ -23,10 +23,10 @@ const OWN: [&str; 5] = [
     "whalewatch_tracker_",
 ];
 
-/// A metric that can be served as it is.
+/// A metric whose options were checked.
 #[derive(Debug)]
 pub(crate) struct Definition {
-    /// The name without a counter's `_total`.
+    /// The name without the `_total` of a counter.
     pub(crate) family: String,
     pub(crate) help: String,
     pub(crate) kind: Kind,
@@ -34,13 +34,13 @@ pub(crate) struct Definition {
     pub(crate) when: Option<Condition>,
     pub(crate) value: Option<String>,
     pub(crate) scale: f64,
-    /// Upper bounds of a histogram's buckets, without the last, infinite one.
+    /// Upper bounds of a histogram's buckets, without the final +Inf.
     pub(crate) bounds: Vec<f64>,
-    /// Time series that it may have.
+    /// Maximum number of time series.
     pub(crate) max_series: u64,
 }
 
-/// A label with the field that it comes from.
+/// A label and the field it comes from.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Label {
     pub(crate) name: Box<str>,
@@ -48,8 +48,8 @@ pub(crate) struct Label {
 }
 
 impl Definition {
-    /// How many time series one combination of label values makes: a histogram's buckets, sum and
-    /// count.
+    /// Returns the number of time series of one combination of label values. A histogram has its
+    /// buckets, +Inf, sum and count.
     pub(crate) fn series(&self) -> u64 {
         match self.kind {
             Kind::Counter => 1,
@@ -57,13 +57,12 @@ impl Definition {
         }
     }
 
-    /// Whether its numbers are those of the events as they are, so that they are written as whole
-    /// numbers.
+    /// Whether values are not scaled, so that they are written as whole numbers.
     pub(crate) fn is_whole(&self) -> bool {
         self.scale.to_bits() == 1.0_f64.to_bits()
     }
 
-    /// The name as it was configured.
+    /// The name as configured.
     pub(crate) fn name(&self) -> String {
         match self.kind {
             Kind::Counter => format!("{}_total", self.family),
@@ -72,25 +71,26 @@ impl Definition {
     }
 }
 
-/// The options, read as far as their texts go.
+/// The checked options.
 #[derive(Debug)]
 pub(crate) struct Checked {
-    /// `None` if it is no address.
+    /// `None` if the option is not an address.
     pub(crate) listen: Option<SocketAddr>,
-    /// As many as there are in the options. What is wrong with one is among the problems, and left
-    /// out of it.
+    /// One for each metric in the options. Invalid parts of a metric are missing here and reported
+    /// in `problems`.
     pub(crate) metrics: Vec<Arc<Definition>>,
-    /// Everything that is wrong with the options themselves.
+    /// All problems that can be found without knowing the input.
     pub(crate) problems: Vec<Problem>,
 }
 
-/// Reads the options.
+/// Checks the options.
 pub(crate) fn read(options: &PrometheusOptions) -> Checked {
     let mut problems = Vec::new();
     let listen = options.listen.parse().ok();
     if listen.is_none() {
-        let message = format!("\"{}\" is no address with a port", options.listen);
-        let hint = "write for example \"127.0.0.1:9464\" or \"[::1]:9464\"; names of hosts are not looked up";
+        let message = format!("\"{}\" is not an IP address with a port", options.listen);
+        let hint = "write for example \"127.0.0.1:9464\" or \"[::1]:9464\"; host names are not \
+                    resolved";
         problems.push(Problem::new("listen", message).hint(hint));
     }
     check_max("max_series", options.max_series, &mut problems);
@@ -102,8 +102,8 @@ pub(crate) fn read(options: &PrometheusOptions) -> Checked {
         let mut reader = Reader { at: format!("metrics[{index}]"), problems: &mut problems };
         let definition = reader.metric(metric, options.max_series);
         if metrics.iter().any(|other| other.family == definition.family) {
-            let message = format!("another metric is called \"{}\" already", definition.family);
-            reader.wrong("name", message, "a counter's _total does not tell names apart");
+            let message = format!("another metric is already called \"{}\"", definition.family);
+            reader.wrong("name", message, "names must differ in more than the _total of a counter");
         }
         metrics.push(Arc::new(definition));
     }
@@ -111,13 +111,13 @@ pub(crate) fn read(options: &PrometheusOptions) -> Checked {
 }
 
 fn check_max(key: &str, max: u32, problems: &mut Vec<Problem>) {
-    let problem = Problem::check_range(key, max, 1..=MOST_SERIES);
+    let problem = Problem::check_range(key, max, 1..=MAX_SERIES);
     problems.extend(problem.map(|problem| problem.hint("10000 suits most hosts")));
 }
 
 /// Reads one metric.
 struct Reader<'a> {
-    /// Where it stands.
+    /// The metric's key in the options, for example `metrics[0]`.
     at: String,
     problems: &'a mut Vec<Problem>,
 }
@@ -148,7 +148,7 @@ impl Reader<'_> {
         };
         let definition = Definition {
             family: family.to_owned(),
-            help: options.help.clone().unwrap_or_else(|| made_up_help(options)),
+            help: options.help.clone().unwrap_or_else(|| default_help(options)),
             kind: options.kind,
             labels,
             when,
@@ -159,8 +159,9 @@ impl Reader<'_> {
         };
         if max > 0 && definition.series() > max.into() {
             let option = if options.max_series.is_some() { "max_series" } else { "" };
-            let message = format!("{max} series are no room for one combination of label values");
-            self.wrong(option, message, format!("it takes {}", definition.series()));
+            let message =
+                format!("max_series = {max} is too small for even one combination of labels");
+            self.wrong(option, message, format!("set it to at least {}", definition.series()));
         }
         definition
     }
@@ -174,10 +175,10 @@ impl Reader<'_> {
             let hint = "use letters, digits and underscores, and a letter first";
             self.wrong("name", format!("\"{name}\" cannot name a metric"), hint);
         } else if let Some(own) = OWN.iter().find(|own| name.starts_with(**own)) {
-            let message = format!("names that begin with \"{own}\" are the handler's own");
-            self.wrong("name", message, "choose another one");
+            let message = format!("names that begin with \"{own}\" are reserved for Whalewatch");
+            self.wrong("name", message, "choose another name");
         } else if options.kind == Kind::Counter && ending(&["_total"]).is_none() {
-            let message = "a counter's name has to end with \"_total\"";
+            let message = "a counter's name must end with \"_total\"";
             self.wrong("name", message, format!("call it \"{name}_total\""));
         } else if options.kind == Kind::Histogram
             && let Some(end) = ending(&["_total", "_bucket", "_sum", "_count", "_info"])
@@ -189,8 +190,8 @@ impl Reader<'_> {
 
     fn help(&mut self, options: &MetricOptions) {
         if options.help.as_ref().is_some_and(|help| help.contains(['\n', '\\', '"'])) {
-            let message = "the help text holds a line's end, a backslash or a quote";
-            self.wrong("help", message, "one plain line, please");
+            let message = "the help text contains a newline, a backslash or a quote";
+            self.wrong("help", message, "write one plain line");
         }
     }
 
@@ -198,13 +199,14 @@ impl Reader<'_> {
         let histogram = options.kind == Kind::Histogram;
         if histogram && options.value.is_none() {
             let hint = "value = \"network.duration_ns\", with scale = 1e-9 for seconds";
-            self.wrong("", "a histogram needs the field whose values it shows", hint);
+            self.wrong("", "a histogram needs a field for its values", hint);
         }
         if !(options.scale.is_finite() && options.scale > 0.0) {
-            self.wrong("scale", format!("{} is no scale", options.scale), "more than 0, as 1e-9");
+            let message = format!("{} is not a valid scale", options.scale);
+            self.wrong("scale", message, "write a number above 0, for example 1e-9");
         } else if options.scale.to_bits() != 1.0_f64.to_bits() && options.value.is_none() {
-            let hint = "set value, or leave scale out";
-            self.wrong("scale", "there is no value to be multiplied", hint);
+            let hint = "set value, or remove scale";
+            self.wrong("scale", "scale has no effect without value", hint);
         }
     }
 
@@ -217,15 +219,15 @@ impl Reader<'_> {
             }
             Kind::Histogram if bounds.is_empty() => {
                 let hint = "buckets = [0.001, 0.01, 0.1, 1, 10], in the metric's unit";
-                self.wrong("", "a histogram needs its buckets", hint);
+                self.wrong("", "a histogram needs buckets", hint);
             }
-            Kind::Histogram if bounds.len() > MOST_BUCKETS => {
-                let message = format!("{} buckets are too many", bounds.len());
-                self.wrong("buckets", message, format!("{MOST_BUCKETS} at most"));
+            Kind::Histogram if bounds.len() > MAX_BUCKETS => {
+                let message = format!("there are {} buckets", bounds.len());
+                self.wrong("buckets", message, format!("write at most {MAX_BUCKETS}"));
             }
             Kind::Histogram if !rising || !bounds.iter().all(|bound| bound.is_finite()) => {
                 let hint = "write finite numbers, each greater than the one before";
-                self.wrong("buckets", "buckets have to rise", hint);
+                self.wrong("buckets", "the buckets are not in ascending order", hint);
             }
             _ => {}
         }
@@ -244,20 +246,20 @@ impl Reader<'_> {
                 }
                 LabelOption::Renamed(_) => {
                     let hint = "write { a = \"field.a\" }, { b = \"field.b\" }";
-                    self.wrong(&at, "each label stands in braces of its own", hint);
+                    self.wrong(&at, "this has several labels or none in one pair of braces", hint);
                     continue;
                 }
             };
             self.label(&at, &name, &field, options.kind);
             if labels.iter().any(|other| *other.name == name) {
-                let hint = format!("give one a name of its own: {{ other = \"{field}\" }}");
+                let hint = format!("rename one of them: {{ other = \"{field}\" }}");
                 self.wrong(&at, format!("two labels are called \"{name}\""), hint);
             }
             labels.push(Label { name: name.into(), field });
         }
-        if labels.len() > MOST_LABELS {
-            let message = format!("{} labels are too many", labels.len());
-            self.wrong("labels", message, format!("{MOST_LABELS} at most"));
+        if labels.len() > MAX_LABELS {
+            let message = format!("there are {} labels", labels.len());
+            self.wrong("labels", message, format!("write at most {MAX_LABELS}"));
         }
         labels
     }
@@ -271,30 +273,34 @@ impl Reader<'_> {
         }
         if kind == Kind::Histogram && name == "le" {
             let hint = "choose another name";
-            self.wrong(at, "\"le\" is the label of a histogram's buckets", hint);
+            self.wrong(at, "the label \"le\" is reserved for the buckets of a histogram", hint);
         }
         if field == "time" {
-            let hint = "Prometheus keeps the time of each scrape by itself";
-            self.wrong(at, "no two events share their time, so each would be a series", hint);
+            let hint = "remove it: Prometheus records the time of each scrape";
+            self.wrong(
+                at,
+                "nearly every event has its own time, so each would become a series",
+                hint,
+            );
         }
     }
 }
 
-/// The label of a field: `container_name` of `container.name`.
+/// The default label of a field: `container_name` for `container.name`.
 fn label_of(field: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
     field.chars().map(plain).collect()
 }
 
-fn made_up_help(options: &MetricOptions) -> String {
+fn default_help(options: &MetricOptions) -> String {
     match (&options.value, options.kind) {
         (Some(field), Kind::Counter) => format!("Sum of {field} over events"),
-        (Some(field), Kind::Histogram) => format!("Spread of {field} over events"),
+        (Some(field), Kind::Histogram) => format!("Distribution of {field} over events"),
         (None, _) => String::from("Events"),
     }
 }
 
-/// What is wrong with the fields that are named, where these events come in.
+/// Reports fields that the input events lack or that have the wrong type.
 pub(crate) fn check_fields(metrics: &[Arc<Definition>], input: &[Schema]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (index, metric) in metrics.iter().enumerate() {
@@ -308,13 +314,13 @@ pub(crate) fn check_fields(metrics: &[Arc<Definition>], input: &[Schema]) -> Vec
         if let Some(field) = &metric.value {
             let key = format!("metrics[{index}].value");
             problems.extend(fields::check(&key, field, input));
-            problems.extend(no_number(&key, field, input));
+            problems.extend(check_number(&key, field, input));
         }
     }
     problems
 }
 
-fn no_number(key: &str, field: &str, input: &[Schema]) -> Option<Problem> {
+fn check_number(key: &str, field: &str, input: &[Schema]) -> Option<Problem> {
     let types = input.iter().filter_map(|schema| schema.find(field)).map(|(info, _)| info.ty);
     let other = if field == fields::HOST {
         Some(Type::Text)
@@ -322,7 +328,7 @@ fn no_number(key: &str, field: &str, input: &[Schema]) -> Option<Problem> {
         types.into_iter().find(|ty| !matches!(ty, Type::Int | Type::Uint))
     };
     other.map(|ty| {
-        let message = format!("`{field}` is no number but a {}", ty.as_str());
+        let message = format!("`{field}` is a {}, not a number", ty.as_str());
         Problem::new(key, message).hint("name a field of type int or uint")
     })
 }

@@ -1,21 +1,21 @@
-//! Values of labels: any bytes that a traced program may choose, as text that every reader of the
-//! format takes.
+//! Label values: turns any bytes that a traced program may choose into text that every reader of
+//! the format accepts.
 
 use whalewatch_core::Value;
 use whalewatch_kit::{Clock, fields::write_plain};
 
-/// Stands behind each value in a combination. No UTF-8 text has this byte, so different
-/// combinations are different bytes.
+/// Ends each value in a combination. UTF-8 text never contains this byte, so different combinations
+/// have different bytes.
 pub(crate) const SEPARATOR: u8 = 0xff;
 
-/// Bytes of the longest value. A longer one is cut and ends with an ellipsis.
+/// Longest value, in bytes. A longer one is cut and ends with an ellipsis.
 pub(crate) const LONGEST: usize = 256;
 
 const ELLIPSIS: &str = "…";
 
-/// Writes a value and the [`SEPARATOR`]. What is not UTF-8 becomes U+FFFD, as in JSON, and so does
-/// NUL, which some readers take for the end. This is done before values are compared: two that
-/// would be written alike are one.
+/// Appends a value and the [`SEPARATOR`]. Bytes that are not UTF-8 become U+FFFD, as in JSON, and
+/// so does NUL, which some readers treat as the end. This happens before values are compared, so
+/// two values that are written alike are one series.
 pub(crate) fn push(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
     match value {
         Value::Null => {}
@@ -28,13 +28,13 @@ pub(crate) fn push(out: &mut Vec<u8>, clock: &mut Clock, value: Value<'_>) {
                 push_text(out, &text);
             }
         }
-        // Digits and the like.
+        // Numbers and other values that need no escaping.
         value => write_plain(out, clock, value),
     }
     out.push(SEPARATOR);
 }
 
-/// Whether it can be written as it is.
+/// Whether the text can be written unchanged.
 fn is_plain(text: &[u8]) -> bool {
     text.len() <= LONGEST && !text.contains(&0) && std::str::from_utf8(text).is_ok()
 }
@@ -45,7 +45,7 @@ fn push_text(out: &mut Vec<u8>, text: &[u8]) {
         return;
     }
     let start = out.len();
-    // Where to cut, should it turn out too long.
+    // Where to cut if the text is too long.
     let mut cut = start;
     for chunk in text.utf8_chunks() {
         let invalid = (!chunk.invalid().is_empty()).then_some(char::REPLACEMENT_CHARACTER);
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_written_as_they_are_where_that_can_be() {
+    fn plain_values_are_written_unchanged() {
         for (value, want) in [
             (Value::Null, ""),
             (Value::Bool(true), "true"),
@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_value_is_cut_at_a_character_and_ends_with_an_ellipsis() {
+    fn long_value_is_cut_between_characters_with_an_ellipsis() {
         assert_eq!(written(Value::Text(&[b'a'; LONGEST])), "a".repeat(LONGEST));
         let want = "a".repeat(LONGEST - 3) + "…";
         assert_eq!(written(Value::Text(&[b'a'; LONGEST + 1])), want);
@@ -107,7 +107,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_become_text_of_bounded_length(bytes in prop::collection::vec(any::<u8>(), 0..700)) {
+        fn any_bytes_become_text_of_bounded_length(
+            bytes in prop::collection::vec(any::<u8>(), 0..700),
+        ) {
             for value in [Value::Text(&bytes), Value::Texts(Texts(&bytes))] {
                 let text = written(value);
                 prop_assert!(text.len() <= LONGEST && !text.contains('\0'));

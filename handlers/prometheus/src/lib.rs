@@ -1,13 +1,12 @@
-//! The `prometheus` handler: counters and histograms of events by chosen labels, and how Whalewatch
-//! itself is doing, for Prometheus to scrape.
+//! The `prometheus` handler: serves counters and histograms of events, and metrics of Whalewatch
+//! itself, to Prometheus.
 //!
-//! It looks at events and passes them on as they are, so it can stand anywhere in a chain, at the
-//! end too. The handler counts on its own thread under a lock that the server, which has a thread
-//! of its own, takes only to copy the numbers: a scraper, however slow, holds up no event.
+//! The handler passes events on unchanged, so it can be anywhere in a chain, also at the end. It
+//! counts on its own thread. The server has another thread and takes the lock only to copy the
+//! numbers, so a slow scraper never blocks an event.
 //!
-//! Both text formats are written by `prometheus-client`. Its metric types are not used: a label set
-//! would have to be made for each event only to look it up, and there is no cap and no end to the
-//! series that it keeps.
+//! `prometheus-client` writes both text formats. Its metric types are not used: they would build a
+//! label set for each event only to look it up, and they neither limit nor expire series.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -48,29 +47,29 @@ use store::Store;
 pub struct Prometheus {
     name: Arc<str>,
     metrics: Arc<Metrics>,
-    /// Time between two sweeps.
+    /// Time between two sweeps for expired series.
     sweep: Duration,
     sweeping: bool,
     server: Server,
 }
 
-/// What comes to the handler by itself.
+/// The messages of the handler's timer.
 #[derive(Debug)]
 pub enum Message {
-    /// It is time to let series go that are long without an event.
+    /// Remove the series that had no event for [`PrometheusOptions::expire`].
     Sweep,
 }
 
 impl Prometheus {
-    /// Where it serves, for who had it choose the port.
+    /// The address that the server listens on. It has the real port if the options have port 0.
     pub fn address(&self) -> SocketAddr {
         self.server.address()
     }
 
-    /// The page that `/metrics` shows, in Prometheus' own text format.
+    /// Returns the page at `/metrics`, in the text format of Prometheus.
     ///
     /// # Errors
-    /// Never, but the library that writes it could.
+    /// If the page cannot be written, which is not expected to happen.
     pub fn page(&self) -> Result<String, fmt::Error> {
         self.metrics.write(Format::Text)
     }
@@ -82,11 +81,11 @@ impl Prometheus {
 
 impl Handler for Prometheus {
     const ABOUT: &'static str =
-        "counts events for Prometheus to scrape, and tells how Whalewatch is doing";
+        "counts events, and serves the counts and Whalewatch's own metrics to Prometheus";
     type Options = PrometheusOptions;
     type Message = Message;
-    // There is one port, and one set of numbers behind it.
-    // It fails only on events that were not there to be checked against, and would do so again.
+    // Shared, because there is one port and one set of numbers. A failure stops the run:
+    // it means events of a type that could not be checked before, so a restart would not help.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().passive().on_failure(OnFailure::Stop);
 
@@ -98,7 +97,10 @@ impl Handler for Prometheus {
 
     fn build(options: &PrometheusOptions, setup: &Setup<Message>) -> Result<Self, BuildError> {
         let Checked { listen: Some(listen), metrics, problems } = definition::read(options) else {
-            return Err(BuildError(format!("\"{}\" is no address with a port", options.listen)));
+            return Err(BuildError(format!(
+                "\"{}\" is not an IP address with a port",
+                options.listen
+            )));
         };
         if !problems.is_empty() {
             let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
@@ -137,8 +139,8 @@ impl Handler for Prometheus {
         for metric in full {
             tracing::warn!(
                 handler = %self.name, metric,
-                "there is no room for more series: events with label values that are new are not counted; \
-                 raise max_series, lower expire, or choose labels with fewer values"
+                "max_series is reached, events with new label values are not counted: raise \
+                 max_series, lower expire, or choose labels with fewer values"
             );
         }
         counted.map_err(|message| HandlerError::Failed { message, source: None })?;
@@ -157,7 +159,10 @@ impl Handler for Prometheus {
         let room = store.newly_roomy();
         drop(store);
         for metric in room {
-            tracing::warn!(handler = %self.name, metric, "every event is counted again");
+            tracing::warn!(
+                handler = %self.name, metric,
+                "there is room for new series, every event is counted again"
+            );
         }
         cx.after(self.sweep, Message::Sweep);
         Ok(())

@@ -1,4 +1,4 @@
-//! What stands in the handler's table.
+//! The options of the handler and of its metrics.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use whalewatch_core::HumanDuration;
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PrometheusOptions {
-    /// Address and port where `/metrics` is served; whoever reaches it can read it. Port 0 takes a
-    /// free one, which is logged at level info.
+    /// The IP address and port of the server. Anyone who can reach it can read the metrics. Port 0
+    /// selects a free port, which is logged at level info.
     pub listen: String,
-    /// How many time series all metrics may have together, from 1 to 1000000. A combination of
-    /// label values is one for a counter; for a histogram it is as many as there are bounds, and
-    /// three.
+    /// The maximum number of time series of all metrics together, from 1 to 1000000. Each
+    /// combination of label values is one series in a counter; in a histogram, it is one series for
+    /// each bucket, and three more.
     pub max_series: u32,
-    /// How long a combination of label values is kept after its last event, at least 1s. Then it
-    /// goes, and counts from 0 if it comes again.
+    /// How long to keep a combination of label values without events, at least 1s. If the
+    /// combination returns later, it counts from 0.
     pub expire: HumanDuration,
-    /// What is counted. Left out: events by kind, container name and state of attribution.
+    /// The metrics. Default: a counter of events by kind, container name and attribution state.
     pub metrics: Vec<MetricOptions>,
 }
 
@@ -43,41 +43,40 @@ impl Default for PrometheusOptions {
     }
 }
 
-/// One metric.
+/// Options of one metric.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricOptions {
-    /// Its name. That of a counter ends with `_total`.
+    /// The metric's name. The name of a counter ends with `_total`.
     pub name: String,
-    /// `counter` counts events, or adds up a field of theirs; `histogram` tells how a field's
-    /// values are spread.
+    /// `counter` counts events, or sums the field `value`; `histogram` shows the distribution of
+    /// the field `value`.
     #[serde(default)]
     pub kind: Kind,
-    /// What it means, in one line, for who looks at it. Left out: it is made from the other
-    /// options.
+    /// The description that clients show, in one line. Default: derived from the other options.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
-    /// Fields whose values are its labels, 16 at most. The label of `container.name` is
-    /// `container_name`; `{ image = "container.image.name" }` gives it a name of one's own.
+    /// The fields that become labels, at most 16. `container.name` becomes `container_name`;
+    /// `{ image = "container.image.name" }` becomes `image`.
     #[serde(default)]
     pub labels: Vec<LabelOption>,
-    /// Which events are counted, in CEL: `kind == "process.exec"`. Left out: all.
+    /// The condition on the events to count, in CEL: `kind == "process.exec"`. Default: all events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// The number field that a histogram is of, or that a counter adds up. Events that lack it are
-    /// not counted.
+    /// The number field that a counter sums, or whose values a histogram shows. Events without the
+    /// field are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// What values are multiplied with to be in the metric's unit: `1e-9` makes seconds of
-    /// nanoseconds.
+    /// The factor that converts values to the metric's unit: `1e-9` converts nanoseconds to
+    /// seconds.
     #[serde(default = "one")]
     pub scale: f64,
-    /// Upper bounds of a histogram's buckets, in the metric's unit: rising, 100 at most. The last
-    /// one, +Inf, is added.
+    /// The upper bounds of a histogram's buckets, in the metric's unit: in ascending order, at most
+    /// 100. The bucket +Inf is added.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub buckets: Vec<f64>,
-    /// How many time series this metric may have, within the handler's `max_series`. Left out: as
-    /// many.
+    /// The maximum number of time series of this metric, within the handler's `max_series`.
+    /// Default: the handler's `max_series`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_series: Option<u32>,
 }
@@ -102,26 +101,26 @@ impl Default for MetricOptions {
     }
 }
 
-/// Kind of a metric.
+/// The type of a metric.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Only ever rises.
+    /// A number that only increases.
     #[default]
     Counter,
-    /// How values are spread over buckets.
+    /// The distribution of values over buckets.
     Histogram,
 }
 
-/// A label.
+/// A label of a metric.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(
     untagged,
-    expecting = "a label is a field's name, or { label = \"field\" } where it is to be called otherwise"
+    expecting = "expected the name of a field, or { label = \"field\" } to rename it"
 )]
 pub enum LabelOption {
-    /// A field, which gives the label its name.
+    /// A field. The label has the field's name, with `_` instead of `.`.
     Field(String),
-    /// The label's name, and its field.
+    /// The label's name and the field, as a table with one entry.
     Renamed(BTreeMap<String, String>),
 }

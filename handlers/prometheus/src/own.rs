@@ -1,5 +1,5 @@
-//! Metrics that are always there: of the handler's own counting, of trackers and handlers, of the
-//! process.
+//! The metrics that are always served: about the handler's counting, about trackers and handlers,
+//! and about the process.
 
 use std::fmt;
 use std::fs;
@@ -12,7 +12,7 @@ use whalewatch_core::{HandlerHealth, HealthReport, TrackerHealth};
 
 use crate::series::Snapshot;
 
-/// Writes a counter for each of `rows`: labels and number.
+/// Writes a counter with a sample for each of `rows`: labels and number.
 fn counters<const LABELS: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -26,7 +26,7 @@ fn counters<const LABELS: usize>(
     Ok(())
 }
 
-/// As [`counters`], for numbers that also fall.
+/// Like [`counters`], for numbers that can decrease.
 fn gauges<const LABELS: usize>(
     encoder: &mut DescriptorEncoder<'_>,
     name: &str,
@@ -40,7 +40,7 @@ fn gauges<const LABELS: usize>(
     Ok(())
 }
 
-/// How the counting of events goes.
+/// Writes the metrics about the counting of events.
 pub(crate) fn counting(
     encoder: &mut DescriptorEncoder<'_>,
     metrics: &[Snapshot],
@@ -61,64 +61,63 @@ pub(crate) fn counting(
     counters(
         encoder,
         "whalewatch_prometheus_refused_events",
-        "Events that a metric did not count: it has no room for more series, or their value is below 0",
+        "Events that a metric did not count, because of max_series or a negative value",
         refused,
     )?;
     counters(
         encoder,
         "whalewatch_prometheus_expired",
-        "Combinations of label values that went because they had no event for long",
+        "Combinations of label values that expired",
         by_metric(|m| m.tally.expired),
     )?;
-    gauges(
-        encoder,
-        "whalewatch_prometheus_series",
-        "Time series that a metric has",
-        float(|m| m.used),
-    )?;
+    gauges(encoder, "whalewatch_prometheus_series", "Time series of a metric", float(|m| m.used))?;
     gauges(
         encoder,
         "whalewatch_prometheus_series_limit",
-        "Time series that a metric may have",
+        "Maximum number of time series of a metric",
         float(|m| m.definition.max_series),
     )?;
     let scrapes = std::iter::once(([], scrapes));
     counters(
         encoder,
         "whalewatch_prometheus_scrapes",
-        "Times that this page was asked for",
+        "Number of times that this page was written",
         scrapes,
     )
 }
 
-/// Name, meaning, and how to get it.
+/// Name, help text, and how to read the number.
 type Row<H, N> = (&'static str, &'static str, fn(&H) -> N);
 
 const TRACKER_COUNTERS: &[Row<TrackerHealth, u64>] = &[
-    ("generated", "Events that happened and were to be reported", |t| t.generated),
-    ("delivered", "Events that went on to handlers", |t| t.delivered),
-    ("lost", "Events that the kernel could not hand over", |t| t.lost),
-    ("refused", "Events that a budget refused", |t| t.refused),
+    ("generated", "Events that the tracker should have reported", |t| t.generated),
+    ("delivered", "Events passed to handlers", |t| t.delivered),
+    ("lost", "Events lost in the kernel because there was no room for them", |t| t.lost),
+    ("refused", "Events refused by a budget", |t| t.refused),
     ("invalid", "Records that could not be read", |t| t.invalid),
 ];
 
 const HANDLER_COUNTERS: &[Row<HandlerHealth, u64>] = &[
-    ("events_in", "Events that came in", |h| h.input),
-    ("events_added", "Events that the handler made itself", |h| h.added),
-    ("events_out", "Events that went on or were delivered", |h| h.output),
-    ("events_filtered", "Events that it was asked to leave out", |h| h.filtered),
-    ("events_dropped", "Events refused for want of room or of a reader", |h| h.dropped),
-    ("events_errors", "Events that an error took", |h| h.errors),
-    ("restarts", "Times that the handler was started again", |h| h.restarts),
+    ("events_in", "Events received", |h| h.input),
+    ("events_added", "Events added by the handler", |h| h.added),
+    ("events_out", "Events passed on or delivered", |h| h.output),
+    ("events_filtered", "Events left out as configured", |h| h.filtered),
+    ("events_dropped", "Events dropped because a queue was full or nothing could take them", |h| {
+        h.dropped
+    }),
+    ("events_errors", "Events lost to an error", |h| h.errors),
+    ("restarts", "Restarts of the handler", |h| h.restarts),
 ];
 
 const HANDLER_GAUGES: &[Row<HandlerHealth, u64>] = &[
-    ("queue_batches", "Batches that wait to come in", |h| h.queued),
-    ("queue_limit_batches", "Batches that may wait to come in", |h| h.queue_capacity),
-    ("containers", "Containers that the handler has counted events of", |h| h.containers),
+    ("queue_batches", "Batches waiting for the handler", |h| h.queued),
+    ("queue_limit_batches", "Maximum number of batches waiting for the handler", |h| {
+        h.queue_capacity
+    }),
+    ("containers", "Containers for which the handler has counted events", |h| h.containers),
 ];
 
-/// How trackers and handlers are doing.
+/// Writes the metrics of trackers and handlers.
 pub(crate) fn health(encoder: &mut DescriptorEncoder<'_>, report: &HealthReport) -> fmt::Result {
     for (name, help, get) in TRACKER_COUNTERS {
         let rows = report.trackers.iter().map(|t| ([("tracker", t.name.to_string())], get(t)));
@@ -144,7 +143,8 @@ pub(crate) fn health(encoder: &mut DescriptorEncoder<'_>, report: &HealthReport)
     Ok(())
 }
 
-/// What this process uses, under the names that every Prometheus client gives it, and what it is.
+/// Writes the resources of this process, under the names that every Prometheus client uses, and the
+/// program's version.
 pub(crate) fn process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let used = clock_gettime(ClockId::ProcessCPUTime);
     let used = Duration::new(used.tv_sec.unsigned_abs(), used.tv_nsec.unsigned_abs() as u32);
@@ -161,7 +161,7 @@ pub(crate) fn process(encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     family.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
 }
 
-/// Memory in use; `None` where /proc does not say.
+/// Memory in use, in bytes; `None` if /proc does not contain it.
 fn resident_bytes() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,5 +1,5 @@
-//! What `/metrics` shows: the metrics that were asked for, how Whalewatch is doing, and what the
-//! process uses.
+//! The page at `/metrics`: the configured metrics, Whalewatch's own metrics, and the resources of
+//! the process.
 
 use std::fmt::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -21,7 +21,7 @@ use crate::series::Snapshot;
 use crate::server::Page;
 use crate::store::Store;
 
-/// Reads the store and asks for the health each time it is asked for.
+/// Copies the store and asks for a health report each time a page is written.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) store: Mutex<Store>,
@@ -32,25 +32,25 @@ pub(crate) struct Metrics {
 
 impl Page for Metrics {
     fn write(&self, format: Format) -> Result<String, fmt::Error> {
-        // The handler waits for as long as the copy takes, and no longer.
+        // The handler waits only while the numbers are copied.
         let events = self.store.lock().unwrap_or_else(PoisonError::into_inner).snapshot();
         let scrapes = self.scrapes.fetch_add(1, Relaxed) + 1;
-        write(Shown { events, health: self.health.report(), scrapes }, format)
+        write(Contents { events, health: self.health.report(), scrapes }, format)
     }
 }
 
-/// Everything that is shown, at one moment.
+/// The contents of a page at one moment.
 #[derive(Debug)]
-pub(crate) struct Shown {
+pub(crate) struct Contents {
     pub(crate) events: Vec<Snapshot>,
     pub(crate) health: HealthReport,
     pub(crate) scrapes: u64,
 }
 
 /// Writes the page.
-pub(crate) fn write(shown: Shown, format: Format) -> Result<String, fmt::Error> {
+pub(crate) fn write(contents: Contents, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(shown));
+    registry.register_collector(Box::new(contents));
     let mut page = String::new();
     match format {
         Format::Text => prometheus_text::encode(&mut page, &registry)?,
@@ -59,10 +59,10 @@ pub(crate) fn write(shown: Shown, format: Format) -> Result<String, fmt::Error> 
     Ok(page)
 }
 
-impl Collector for Shown {
+impl Collector for Contents {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for metric in &self.events {
-            counted(&mut encoder, metric)?;
+            write_metric(&mut encoder, metric)?;
         }
         own::counting(&mut encoder, &self.events, self.scrapes)?;
         own::health(&mut encoder, &self.health)?;
@@ -70,8 +70,8 @@ impl Collector for Shown {
     }
 }
 
-/// Writes a metric of events.
-fn counted(encoder: &mut DescriptorEncoder<'_>, metric: &Snapshot) -> fmt::Result {
+/// Writes one configured metric.
+fn write_metric(encoder: &mut DescriptorEncoder<'_>, metric: &Snapshot) -> fmt::Result {
     let definition = &*metric.definition;
     let kind = match definition.kind {
         Kind::Counter => MetricType::Counter,
@@ -103,7 +103,8 @@ fn counted(encoder: &mut DescriptorEncoder<'_>, metric: &Snapshot) -> fmt::Resul
     Ok(())
 }
 
-/// Labels of a combination. One whose value is empty is the same as none and is left out.
+/// The labels of a combination. A label with an empty value is the same as no label, and is left
+/// out.
 struct Labels<'a> {
     names: &'a [Label],
     values: &'a [Box<str>],

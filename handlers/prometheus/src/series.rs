@@ -1,4 +1,4 @@
-//! The time series of one metric: numbers by combination of label values.
+//! The time series of one metric: a number for each combination of label values.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,64 +11,65 @@ use crate::definition::Definition;
 use crate::label::{self, SEPARATOR};
 use crate::options::Kind;
 
-/// A combination that has had no event for more than this many sweeps goes.
+/// A combination without an event for more than this many sweeps expires.
 pub(crate) const SWEEPS: u32 = 4;
 
-/// The values of one combination's labels, in the order of [`Definition::labels`].
+/// The label values of one combination, in the order of [`Definition::labels`].
 pub(crate) type LabelValues = Arc<[Box<str>]>;
 
-/// Room that all metrics share.
+/// The series limit that all metrics share.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Room {
-    /// Time series that there are.
+    /// Current number of time series.
     pub(crate) used: u64,
-    /// Time series that there may be.
+    /// Maximum number of time series.
     pub(crate) max: u64,
 }
 
-/// What went wrong so far, and what went.
+/// Counts of uncounted events and of expired combinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
-    /// Events that were not counted for want of room.
+    /// Events that were not counted because a limit on series was reached.
     pub(crate) refused: u64,
-    /// Events that were not counted because their value is below 0.
+    /// Events that were not counted because their value is negative.
     pub(crate) negative: u64,
-    /// Combinations that went because they had no event for a while.
+    /// Combinations that expired.
     pub(crate) expired: u64,
 }
 
-/// A metric with its numbers.
+/// A metric and its numbers.
 #[derive(Debug)]
 pub(crate) struct Metric {
     pub(crate) definition: Arc<Definition>,
-    /// `None` for types of which it counts no event.
+    /// Maps a type of events to how it is counted; `None` if none of its events can be counted.
     plans: PerType<Option<Plan>>,
-    /// Label values, each with [`SEPARATOR`] behind it, to places in `rows`. The hash is the
-    /// standard one, which traced programs, who choose the values, cannot make collide.
+    /// Maps label values, each followed by [`SEPARATOR`], to indexes into `rows`. Traced programs
+    /// choose the values, so the hasher is the standard one, which is safe against chosen
+    /// collisions.
     index: HashMap<Box<[u8]>, usize>,
     rows: Vec<Row>,
-    /// Places in `rows` that are free.
+    /// Indexes of free entries in `rows`.
     free: Vec<usize>,
-    /// As many for each row as `width` says: a counter's number, or a histogram's buckets and sum.
+    /// `width` numbers for each row: a counter's number, or a histogram's buckets and sum.
     numbers: Vec<u64>,
     width: usize,
     used: u64,
     pub(crate) tally: Tally,
-    /// Whether it was told that events are refused, and how many had been when that was last looked
-    /// at.
-    told: bool,
+    /// Whether the metric was reported as full.
+    reported_full: bool,
+    /// Events refused up to the last call of [`Metric::is_no_longer_full`].
     refused_before: u64,
-    /// The combination at hand, so that looking it up makes no copy.
+    /// The key of the current event, kept to avoid an allocation for each lookup.
     key: Vec<u8>,
-    /// The combination before, and its place: neighbours are mostly alike.
+    /// The previous key and its row: neighbouring events often have the same one.
     last: Option<(Vec<u8>, usize)>,
 }
 
 #[derive(Debug)]
 struct Row {
-    /// `None` where the place is free.
+    /// `None` if the row is free.
     labels: Option<LabelValues>,
-    /// The sweep after which its last event came.
+    /// Number of sweeps before its last event.
     touched: u32,
 }
 
@@ -87,13 +88,13 @@ pub(crate) struct Snapshot {
     rows: Vec<(LabelValues, usize)>,
     numbers: Vec<u64>,
     width: usize,
-    /// Time series that there are.
+    /// Current number of time series.
     pub(crate) used: u64,
     pub(crate) tally: Tally,
 }
 
 impl Snapshot {
-    /// Each combination with its numbers.
+    /// Iterates over the combinations and their numbers.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (&[Box<str>], &[u64])> {
         let numbers = |row: usize| &self.numbers[row * self.width..(row + 1) * self.width];
         self.rows.iter().map(move |(labels, row)| (&**labels, numbers(*row)))
@@ -116,17 +117,18 @@ impl Metric {
             width,
             used: 0,
             tally: Tally::default(),
-            told: false,
+            reported_full: false,
             refused_before: 0,
             key: Vec::new(),
             last: None,
         }
     }
 
-    /// Counts the events of a batch that came after the sweep `now`.
+    /// Counts the events of a batch. `now` is the number of sweeps so far.
     ///
     /// # Errors
-    /// If the condition does not fit events of this type, which the check would have said.
+    /// If the condition does not match events of this type; the check of the options reports that
+    /// first.
     pub(crate) fn count(
         &mut self,
         batch: &Batch,
@@ -137,7 +139,7 @@ impl Metric {
     ) -> Result<(), String> {
         let definition = &self.definition;
         let plan = self.plans.try_place(batch, |schema| Plan::new(definition, schema))?;
-        // Taken out and put back, so that it and the rest of `self` can be used at once.
+        // Taken out and put back, so that `self` can be borrowed meanwhile.
         let Some(taken) = self.plans[plan].take() else { return Ok(()) };
         for event in batch.iter() {
             self.event(&taken, event, host, clock, now, room);
@@ -168,7 +170,7 @@ impl Metric {
                     return;
                 }
             },
-            // The event lacks it.
+            // The event lacks the field.
             Some(_) => return,
         };
         self.key.clear();
@@ -183,7 +185,7 @@ impl Metric {
         self.add(row, value);
     }
 
-    /// The row of the combination in `key`; `None` if it is new and there is no room.
+    /// Returns the row of the combination in `key`; `None` if it is new and a limit is reached.
     fn find(&mut self, room: &mut Room) -> Option<usize> {
         if let Some((key, row)) = &self.last
             && *key == self.key
@@ -241,7 +243,7 @@ impl Metric {
         }
     }
 
-    /// Lets combinations go that have had no event for long.
+    /// Removes expired combinations.
     pub(crate) fn sweep(&mut self, now: u32, room: &mut Room) {
         let cost = self.definition.series();
         let (rows, numbers, free) = (&mut self.rows, &mut self.numbers, &mut self.free);
@@ -255,27 +257,28 @@ impl Metric {
             }
             keep
         });
-        let gone = (before - self.index.len()) as u64;
-        if gone > 0 {
+        let expired = (before - self.index.len()) as u64;
+        if expired > 0 {
             self.last = None;
         }
-        self.tally.expired += gone;
-        self.used -= gone * cost;
-        room.used -= gone * cost;
+        self.tally.expired += expired;
+        self.used -= expired * cost;
+        room.used -= expired * cost;
     }
 
-    /// What it is, if it has begun to refuse events.
+    /// Returns the definition if the metric has begun to refuse events since the last report.
     pub(crate) fn is_newly_full(&mut self) -> Option<&Definition> {
-        let newly = !self.told && self.tally.refused > self.refused_before;
-        self.told |= newly;
+        let newly = !self.reported_full && self.tally.refused > self.refused_before;
+        self.reported_full |= newly;
         newly.then_some(&*self.definition)
     }
 
-    /// What it is, if it was told to refuse events and has refused none since this was last asked.
-    pub(crate) fn is_newly_roomy(&mut self) -> Option<&Definition> {
-        let newly = self.told && self.tally.refused == self.refused_before;
+    /// Returns the definition if the metric was reported as full and has refused nothing since the
+    /// previous call.
+    pub(crate) fn is_no_longer_full(&mut self) -> Option<&Definition> {
+        let newly = self.reported_full && self.tally.refused == self.refused_before;
         self.refused_before = self.tally.refused;
-        self.told &= !newly;
+        self.reported_full &= !newly;
         newly.then_some(&*self.definition)
     }
 
@@ -293,7 +296,7 @@ impl Metric {
 }
 
 impl Plan {
-    /// For events that look like `schema`; `None` if none of them can be counted.
+    /// For events of the type `schema`; `None` if none of them can be counted.
     fn new(definition: &Definition, schema: &Schema) -> Result<Option<Self>, String> {
         let test = definition.when.as_ref().map(|when| when.compile(schema, None)).transpose();
         let test = test.map_err(|problems| {

@@ -1,4 +1,4 @@
-//! The HTTP server, on a thread of its own.
+//! The HTTP server and its thread.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -21,17 +21,17 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{sleep, timeout};
 use whalewatch_core::BuildError;
 
-use crate::accept::{Format, wanted};
+use crate::accept::{Format, negotiate};
 
-/// What clients may take.
+/// Limits on clients.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Connections at a time; more wait in the kernel's queue. Each holds one answer in memory at
-    /// most.
+    /// Connections at a time; others wait in the kernel's queue. Each holds at most one answer in
+    /// memory.
     pub(crate) connections: usize,
     /// How long a client may take to send its request.
     pub(crate) request: Duration,
-    /// How long a connection may last, all in all: it serves one request.
+    /// How long a connection may last in total. It serves one request.
     pub(crate) connection: Duration,
 }
 
@@ -45,18 +45,18 @@ impl Default for Limits {
     }
 }
 
-/// Bytes of a request's head.
+/// Longest head of a request, in bytes.
 const LONGEST_REQUEST: usize = 16 * 1024;
-/// How long to wait when no connection can be taken, for want of descriptors for example.
+/// Pause after a failed `accept`, for example when the process has no free file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Writes what `/metrics` shows.
+/// Writes the page at `/metrics`.
 pub(crate) trait Page: Send + Sync + 'static {
     /// The whole page.
     fn write(&self, format: Format) -> Result<String, fmt::Error>;
 }
 
-/// A running server. It ends, with its thread, when it is dropped.
+/// A running server. Dropping it stops the server and its thread.
 #[derive(Debug)]
 pub(crate) struct Server {
     address: SocketAddr,
@@ -65,10 +65,10 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts to serve `page`.
+    /// Starts a server for `page`.
     ///
     /// # Errors
-    /// If the port is taken, or a thread cannot be had; the error says how to mend it.
+    /// If the address cannot be used or a thread cannot be started. The error says how to fix it.
     pub(crate) fn start(
         listen: SocketAddr,
         page: Arc<dyn Page>,
@@ -92,7 +92,7 @@ impl Server {
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address that the server listens on.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -104,7 +104,7 @@ impl Drop for Server {
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
-            tracing::error!("the thread that served metrics had panicked");
+            tracing::error!("the metrics server had panicked");
         }
     }
 }
@@ -112,12 +112,14 @@ impl Drop for Server {
 fn cannot_listen(listen: SocketAddr, error: &io::Error) -> BuildError {
     let hint = match error.kind() {
         ErrorKind::AddrInUse => {
-            "another program has this port: stop it, or set `listen` to another port (port 0 takes a free one)"
+            "another program uses this port: stop it, or set `listen` to another port (port 0 \
+             selects a free one)"
         }
         ErrorKind::AddrNotAvailable => {
-            "this host has no such address: set `listen` to one of its own, 127.0.0.1 or 0.0.0.0"
+            "this machine does not have this address: set `listen` to one that it has, to \
+             127.0.0.1 or to 0.0.0.0"
         }
-        ErrorKind::PermissionDenied => "set `listen` to a port from 1024 on",
+        ErrorKind::PermissionDenied => "set `listen` to a port of 1024 or higher",
         _ => "set `listen` to another address",
     };
     BuildError(format!("cannot listen on {listen} for Prometheus: {error}: {hint}"))
@@ -129,7 +131,8 @@ fn run(
     stopped: oneshot::Receiver<()>,
 ) {
     runtime.spawn(accept);
-    // It is told to stop by the other end going away; what is under way then goes with the runtime.
+    // The other half of the channel is dropped to stop the server; open connections then end with
+    // the runtime.
     runtime.block_on(stopped).ok();
 }
 
@@ -141,7 +144,7 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<dyn Page>, limits: 
         match listener.accept().await {
             Ok((stream, _)) => {
                 if std::mem::take(&mut failing) {
-                    tracing::warn!("metrics are served again");
+                    tracing::warn!("the metrics server accepts connections again");
                 }
                 let page = Arc::clone(&page);
                 tokio::spawn(async move {
@@ -151,7 +154,7 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<dyn Page>, limits: 
             }
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
-                    tracing::warn!(%error, "no connection for metrics can be taken; trying on");
+                    tracing::warn!(%error, "metrics server cannot accept connections, retrying");
                 }
                 sleep(ACCEPT_PAUSE).await;
             }
@@ -159,8 +162,7 @@ async fn accept(listener: tokio::net::TcpListener, page: Arc<dyn Page>, limits: 
     }
 }
 
-/// Serves one request. Connections are not kept: an idle one would take the place of another
-/// client.
+/// Serves one request, then closes the connection: an idle one would block another client.
 async fn serve(stream: TokioIo<tokio::net::TcpStream>, page: Arc<dyn Page>, limits: Limits) {
     let service = service_fn(move |request: Request<Incoming>| {
         let response = answer(&request, &*page);
@@ -174,31 +176,30 @@ async fn serve(stream: TokioIo<tokio::net::TcpStream>, page: Arc<dyn Page>, limi
         .serve_connection(stream, service);
     match timeout(limits.connection, connection).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "a client for metrics broke off"),
-        Err(_) => tracing::debug!("a client for metrics was too slow"),
+        Ok(Err(error)) => tracing::debug!(%error, "a metrics client closed its connection early"),
+        Err(_) => tracing::debug!("a metrics client was too slow"),
     }
 }
 
 fn answer<B>(request: &Request<B>, page: &dyn Page) -> Response<Full<Bytes>> {
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        let mut refused = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET is served here\n");
+        let mut refused =
+            plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are supported\n");
         refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     match request.uri().path() {
         "/metrics" => {
             let accept = request.headers().get_all(ACCEPT).iter();
-            let format = wanted(accept.filter_map(|value| value.to_str().ok()));
+            let format = negotiate(accept.filter_map(|value| value.to_str().ok()));
             match page.write(format) {
                 Ok(text) => response(StatusCode::OK, format.content_type(), text.into()),
-                Err(_) => {
-                    plain(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written\n")
-                }
+                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "cannot write the metrics\n"),
             }
         }
         "/healthz" | "/-/healthy" => plain(StatusCode::OK, "Whalewatch is running\n"),
         "/" => plain(StatusCode::OK, "Whalewatch: metrics are at /metrics\n"),
-        _ => plain(StatusCode::NOT_FOUND, "there is nothing here: metrics are at /metrics\n"),
+        _ => plain(StatusCode::NOT_FOUND, "not found: metrics are at /metrics\n"),
     }
 }
 
@@ -240,21 +241,21 @@ mod tests {
     };
 
     fn server(size: usize) -> Server {
-        let listen = "127.0.0.1:0".parse().expect("an address");
-        Server::start(listen, Arc::new(Big(size)), LIMITS).expect("it starts")
+        let listen = "127.0.0.1:0".parse().expect("valid address");
+        Server::start(listen, Arc::new(Big(size)), LIMITS).expect("server starts")
     }
 
     fn connect(server: &Server) -> TcpStream {
-        let stream = TcpStream::connect(server.address()).expect("it listens");
-        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a limit");
+        let stream = TcpStream::connect(server.address()).expect("server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("timeout is set");
         stream
     }
 
     fn ask(server: &Server, request: &str) -> String {
         let mut stream = connect(server);
-        stream.write_all(request.as_bytes()).expect("it takes a request");
+        stream.write_all(request.as_bytes()).expect("request is sent");
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("it answers");
+        stream.read_to_string(&mut answer).expect("server answers");
         answer
     }
 
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn each_path_has_its_answer() {
+    fn each_path_has_its_answer_and_bad_requests_are_refused() {
         let server = server(20);
         let page = get(&server, "/metrics");
         assert!(page.starts_with("HTTP/1.1 200 OK"), "{page}");
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_fails_or_panics_leaves_the_server_serving() {
+    fn server_survives_a_page_that_fails_or_panics() {
         let failing = server(0);
         assert!(get(&failing, "/metrics").starts_with("HTTP/1.1 500"));
         let panicking = server(1);
@@ -301,42 +302,42 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_send_or_read_nothing_hold_nobody_up_for_long() {
-        // More than sockets' buffers take.
+    fn clients_that_send_or_read_nothing_are_disconnected() {
+        // More than the socket buffers hold.
         let server = server(64 << 20);
         let silent: Vec<_> = (0..4).map(|_| connect(&server)).collect();
         assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200"));
         drop(silent);
         let mut deaf: Vec<_> = (0..4).map(|_| connect(&server)).collect();
         for stream in &mut deaf {
-            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("room");
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("request is sent");
         }
         assert!(get(&server, "/healthz").starts_with("HTTP/1.1 200"));
     }
 
     #[test]
-    fn a_port_that_is_taken_is_told_with_how_to_mend_it() {
+    fn port_in_use_is_reported_with_a_fix() {
         let first = server(9);
         let second = Server::start(first.address(), Arc::new(Big(9)), LIMITS);
-        let error = second.expect_err("one port, one server").to_string();
+        let error = second.expect_err("the port is in use").to_string();
         assert!(error.contains(&first.address().to_string()), "{error}");
         assert!(error.contains("in use") && error.contains("set `listen`"), "{error}");
     }
 
     #[test]
-    fn a_server_that_is_dropped_leaves_its_port_and_its_clients_at_once() {
+    fn dropped_server_frees_its_port_and_clients_at_once() {
         let first = server(64 << 20);
         let mut deaf = connect(&first);
-        deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("room");
-        deaf.read_exact(&mut [0; 16]).expect("an answer begins");
+        deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").expect("request is sent");
+        deaf.read_exact(&mut [0; 16]).expect("answer begins");
         let address = first.address();
         let (ended, end) = mpsc::channel();
         let dropping = thread::spawn(move || {
             drop(first);
-            ended.send(()).expect("somebody waits");
+            ended.send(()).expect("receiver exists");
         });
-        end.recv_timeout(LIMITS.connection * 10).expect("it ends");
-        dropping.join().expect("it ends in peace");
+        end.recv_timeout(LIMITS.connection * 10).expect("server stops");
+        dropping.join().expect("thread does not panic");
         Server::start(address, Arc::new(Big(9)), LIMITS).expect("the port is free");
     }
 }

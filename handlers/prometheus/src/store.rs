@@ -1,4 +1,4 @@
-//! All metrics, shared by the handler that counts and the server that shows.
+//! All metrics, shared by the handler, which counts, and the server, which reads.
 
 use std::sync::Arc;
 
@@ -8,14 +8,14 @@ use whalewatch_kit::Clock;
 use crate::definition::Definition;
 use crate::series::{Metric, Room, Snapshot};
 
-/// All metrics with their numbers.
+/// All metrics and their numbers.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) metrics: Vec<Metric>,
     room: Room,
     host: Arc<str>,
     clock: Clock,
-    /// Sweeps so far.
+    /// Number of sweeps so far.
     now: u32,
 }
 
@@ -33,7 +33,8 @@ impl Store {
     /// Counts the events of a batch.
     ///
     /// # Errors
-    /// If a condition does not fit events of this type, which the check would have said.
+    /// If a condition does not match events of this type; the check of the options reports that
+    /// first.
     pub(crate) fn count(&mut self, batch: &Batch) -> Result<(), String> {
         for metric in &mut self.metrics {
             metric.count(batch, &self.host, &mut self.clock, self.now, &mut self.room)?;
@@ -41,7 +42,7 @@ impl Store {
         Ok(())
     }
 
-    /// Lets go what has had no event for long.
+    /// Removes expired series.
     pub(crate) fn sweep(&mut self) {
         self.now = self.now.wrapping_add(1);
         for metric in &mut self.metrics {
@@ -49,19 +50,20 @@ impl Store {
         }
     }
 
-    /// Names of the metrics that have begun to refuse events and were not told here before.
+    /// Returns the names of metrics that have begun to refuse events and were not reported yet.
     pub(crate) fn newly_full(&mut self) -> Vec<String> {
         let full = self.metrics.iter_mut().filter_map(Metric::is_newly_full);
         full.map(Definition::name).collect()
     }
 
-    /// Names of the metrics that were told there and have refused nothing since the last sweep.
-    pub(crate) fn newly_roomy(&mut self) -> Vec<String> {
-        let roomy = self.metrics.iter_mut().filter_map(Metric::is_newly_roomy);
-        roomy.map(Definition::name).collect()
+    /// Returns the names of metrics that were reported as full and have refused nothing since the
+    /// last sweep.
+    pub(crate) fn no_longer_full(&mut self) -> Vec<String> {
+        let recovered = self.metrics.iter_mut().filter_map(Metric::is_no_longer_full);
+        recovered.map(Definition::name).collect()
     }
 
-    /// A copy of all numbers, all of the same moment.
+    /// Copies all numbers at one moment.
     pub(crate) fn snapshot(&self) -> Vec<Snapshot> {
         self.metrics.iter().map(Metric::snapshot).collect()
     }

@@ -1,4 +1,4 @@
-//! What is counted, what is refused, what goes, and what the page says of it.
+//! Counting, refusing and expiring, and how the page shows it.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,10 +11,10 @@ use whalewatch_core::{
 use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
-use crate::page::Shown;
+use crate::page::Contents;
 use crate::testing::{Read, read};
 
-/// An event with bytes and a number of anyone's choice.
+/// An event with arbitrary bytes and an arbitrary number.
 #[derive(Clone)]
 struct AnyType;
 
@@ -55,11 +55,11 @@ fn options(metrics: Vec<MetricOptions>) -> PrometheusOptions {
 }
 
 fn bench<E: Event>(options: &PrometheusOptions) -> Bench<Prometheus> {
-    Bench::new::<E>(options).expect("good options")
+    Bench::new::<E>(options).expect("valid options")
 }
 
 fn page(bench: &Bench<Prometheus>) -> Read {
-    read(&bench.handler().page().expect("a page"), Format::Text)
+    read(&bench.handler().page().expect("page is written"), Format::Text)
 }
 
 fn ran(attributions: &[Attribution]) -> Batch {
@@ -72,7 +72,7 @@ fn within(name: &str) -> Attribution {
 }
 
 #[test]
-fn events_are_counted_by_kind_and_container_and_the_unknown_is_not_the_host() {
+fn events_are_counted_by_kind_container_and_attribution() {
     let mut bench = bench::<Ran>(&options(PrometheusOptions::default().metrics));
     let (web, host) = (within("web"), Attribution::host(Evidence::Cgroup));
     let pending = Attribution::container(Arc::new(bare("cd")), Evidence::Cgroup);
@@ -90,7 +90,7 @@ fn events_are_counted_by_kind_and_container_and_the_unknown_is_not_the_host() {
 }
 
 #[test]
-fn every_event_goes_on_as_it_came() {
+fn every_event_is_passed_on_unchanged() {
     let mut bench = bench::<Ran>(&options(vec![]));
     bench.handle(ran(&[within("a"), within("b")])).expect("handles");
     bench.end().expect("ends");
@@ -101,7 +101,7 @@ fn every_event_goes_on_as_it_came() {
 }
 
 #[test]
-fn conditions_values_and_names_of_labels_are_kept_to() {
+fn conditions_values_and_label_names_are_applied() {
     let mut big = counter("big_total", &[]);
     big.when = Some("number >= 10".into());
     let mut sum = counter("sum_seconds_total", &[]);
@@ -124,7 +124,7 @@ fn conditions_values_and_names_of_labels_are_kept_to() {
 }
 
 #[test]
-fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
+fn histogram_puts_each_value_into_the_right_bucket() {
     let mut metric = histogram("spread_seconds", "number", &[0.001, 0.002, 1.0]);
     metric.scale = 1e-3;
     metric.labels.push(field("kind"));
@@ -132,11 +132,12 @@ fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
     let events = [0, 1, 2, 2, 3, 1000, 1001, 5000, -7].map(|number| free(b"", number));
     bench.handle(Batch::new("t".into(), events.into())).expect("handles");
     for format in [Format::Text, Format::OpenMetrics] {
-        let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
+        let written = bench.handler().metrics.write(format).expect("page is written");
+        let page = read(&written, format);
         let buckets = page.of("spread_seconds_bucket");
         // One format writes "1", the other "1.0".
-        let buckets =
-            buckets.map(|(labels, count)| (labels["le"].parse().expect("a bound"), count));
+        let buckets = buckets
+            .map(|(labels, count)| (labels["le"].parse().expect("bound is a number"), count));
         let want = [(0.001, 2.0), (0.002, 4.0), (1.0, 6.0), (f64::INFINITY, 8.0)];
         assert_eq!(buckets.collect::<Vec<(f64, f64)>>(), want);
         assert_eq!(page.number("spread_seconds_count", "kind=free"), Some(8.0));
@@ -145,7 +146,7 @@ fn a_histogram_puts_each_value_into_the_first_bucket_that_holds_it() {
 }
 
 #[test]
-fn events_of_a_type_that_lacks_the_value_are_not_counted() {
+fn events_of_a_type_without_the_value_are_not_counted() {
     let mut bench = bench::<Free>(&options(vec![
         histogram("spread", "number", &[1.0]),
         counter("all_total", &["text"]),
@@ -153,11 +154,11 @@ fn events_of_a_type_that_lacks_the_value_are_not_counted() {
     bench.handle(Batch::new("t".into(), vec![Odd])).expect("handles");
     let page = page(&bench);
     assert_eq!(page.of("spread_count").count(), 0);
-    assert_eq!(page.number("all_total", ""), Some(1.0), "a label that is not there is empty");
+    assert_eq!(page.number("all_total", ""), Some(1.0), "a missing label counts as empty");
 }
 
 #[test]
-fn what_the_cap_refuses_is_counted_and_what_is_there_goes_on() {
+fn refused_events_are_counted_and_known_series_continue() {
     let mut small = counter("small_total", &["container.name"]);
     small.max_series = Some(2);
     let mut options = options(vec![
@@ -173,7 +174,7 @@ fn what_the_cap_refuses_is_counted_and_what_is_there_goes_on() {
     let page = page(&bench);
     let small = |name| page.number("small_total", &format!("container_name={name}"));
     assert_eq!(["a", "b", "c"].map(small), [Some(2.0), Some(2.0), None]);
-    // The histogram has two buckets, +Inf, sum and count: five. Three are left.
+    // The histogram has two buckets, +Inf, sum and count: five series. Three are left.
     assert_eq!(page.of("rest_total").count(), 3);
     let refused = |metric| {
         let labels = format!("metric={metric},reason=max_series");
@@ -184,28 +185,28 @@ fn what_the_cap_refuses_is_counted_and_what_is_there_goes_on() {
     assert_eq!(refused("spread"), Some(0.0));
     let series = |metric| page.number("whalewatch_prometheus_series", &format!("metric={metric}"));
     assert_eq!(["small_total", "spread", "rest_total"].map(series), [2.0, 5.0, 3.0].map(Some));
-    assert!(bench.adds_up(), "refused by a metric is not kept back from the chain");
+    assert!(bench.adds_up(), "events that a metric refuses are still passed on");
 }
 
 #[test]
-fn a_full_metric_is_told_once_until_it_has_had_room_again() {
+fn full_metric_is_reported_once_until_it_has_room_again() {
     let mut options = options(vec![counter("few_total", &["container.name"])]);
     options.max_series = 1;
     let mut bench = bench::<Ran>(&options);
-    let mut told = |name| {
+    let mut newly_full = |name| {
         bench.handle(ran(&[within(name)])).expect("handles");
         bench.handler().store().metrics[0].is_newly_full().is_some()
     };
-    // The handler itself has told it before we ask.
-    assert_eq!(["a", "b", "c"].map(&mut told), [false; 3]);
+    // The handler itself has already taken the report.
+    assert_eq!(["a", "b", "c"].map(&mut newly_full), [false; 3]);
     let store = &mut bench.handler().store();
-    assert!(store.newly_roomy().is_empty(), "it has refused since the last sweep");
-    assert_eq!(store.newly_roomy(), ["few_total"]);
-    assert!(store.newly_roomy().is_empty());
+    assert!(store.no_longer_full().is_empty(), "it has refused since the last sweep");
+    assert_eq!(store.no_longer_full(), ["few_total"]);
+    assert!(store.no_longer_full().is_empty());
 }
 
 #[test]
-fn series_without_events_go_and_make_room() {
+fn series_without_events_expire_and_make_room() {
     let mut options = options(vec![counter("few_total", &["container.name"])]);
     (options.max_series, options.expire) = (2, HumanDuration(Duration::from_secs(40)));
     let mut bench = bench::<Ran>(&options);
@@ -223,7 +224,7 @@ fn series_without_events_go_and_make_room() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_place_and_how_to_mend_it() {
+fn each_mistake_is_reported_with_its_key_and_a_fix() {
     let mut scaled = counter("a_total", &[]);
     scaled.scale = 2.0;
     let mut nothing = counter("b_total", &[]);
@@ -238,27 +239,27 @@ fn each_mistake_is_told_with_its_place_and_how_to_mend_it() {
     bad.value = None;
     for (metric, key, message, hint) in [
         (counter("9_total", &[]), "metrics[0].name", "cannot name a metric", "letter first"),
-        (counter("events", &[]), "metrics[0].name", "has to end with", "\"events_total\""),
-        (counter("whalewatch_handler_x_total", &[]), "metrics[0].name", "handler's own", "another"),
+        (counter("events", &[]), "metrics[0].name", "must end with", "\"events_total\""),
+        (counter("whalewatch_handler_x_total", &[]), "metrics[0].name", "reserved", "another"),
         (histogram("x_count", "number", &[1.0]), "metrics[0].name", "\"_count\"", "measures"),
-        (scaled, "metrics[0].scale", "no value", "leave scale out"),
-        (nothing, "metrics[0].scale", "0 is no scale", "more than 0"),
-        (full, "metrics[0].max_series", "no room for one", "it takes 4"),
-        (bad, "metrics[0]", "needs the field", "value ="),
-        (histogram("h", "number", &[]), "metrics[0]", "needs its buckets", "buckets ="),
-        (histogram("h", "number", &[1.0, 1.0]), "metrics[0].buckets", "rise", "greater"),
-        (histogram("h", "number", &[f64::NAN]), "metrics[0].buckets", "rise", "finite"),
-        (histogram("h", "number", &many), "metrics[0].buckets", "101", "100 at most"),
-        (histogram("h", "text", &[1.0]), "metrics[0].value", "is no number but a string", "uint"),
+        (scaled, "metrics[0].scale", "without value", "remove scale"),
+        (nothing, "metrics[0].scale", "0 is not a valid scale", "above 0"),
+        (full, "metrics[0].max_series", "too small for even one", "at least 4"),
+        (bad, "metrics[0]", "needs a field", "value ="),
+        (histogram("h", "number", &[]), "metrics[0]", "needs buckets", "buckets ="),
+        (histogram("h", "number", &[1.0, 1.0]), "metrics[0].buckets", "ascending", "greater"),
+        (histogram("h", "number", &[f64::NAN]), "metrics[0].buckets", "ascending", "finite"),
+        (histogram("h", "number", &many), "metrics[0].buckets", "101", "at most 100"),
+        (histogram("h", "text", &[1.0]), "metrics[0].value", "is a string, not a number", "uint"),
         (histogram("h", "nmber", &[1.0]), "metrics[0].value", "`nmber`", "did you mean `number`?"),
-        (counter("t_total", &["time"]), "metrics[0].labels[0]", "no two events", "by itself"),
+        (counter("t_total", &["time"]), "metrics[0].labels[0]", "its own time", "records"),
         (counter("t_total", &["kind", "tex"]), "metrics[0].labels[1]", "`tex`", "`text`"),
         (counter("t_total", &["kind", "kind"]), "metrics[0].labels[1]", "two labels", "{ other"),
         (counter("t_total", &["9"]), "metrics[0].labels[0]", "\"9\" cannot name a label", "letter"),
         (
             MetricOptions { labels: vec![both], ..counter("t_total", &[]) },
             "metrics[0].labels[0]",
-            "braces of its own",
+            "pair of braces",
             "{ a =",
         ),
         (
@@ -276,7 +277,7 @@ fn each_mistake_is_told_with_its_place_and_how_to_mend_it() {
         (
             MetricOptions { help: Some("a\nb".into()), ..counter("t_total", &[]) },
             "metrics[0].help",
-            "line's end",
+            "newline",
             "one plain line",
         ),
         (
@@ -295,7 +296,7 @@ fn each_mistake_is_told_with_its_place_and_how_to_mend_it() {
 }
 
 #[test]
-fn mistakes_of_the_whole_are_told_all_at_once() {
+fn all_mistakes_are_reported_at_once() {
     let twice = vec![counter("a_total", &[]), histogram("a", "number", &[1.0])];
     let wrong = PrometheusOptions {
         listen: "localhost:9464".into(),
@@ -314,7 +315,7 @@ fn mistakes_of_the_whole_are_told_all_at_once() {
 }
 
 #[test]
-fn how_whalewatch_is_doing_is_told_by_tracker_and_by_handler() {
+fn health_is_reported_by_tracker_and_by_handler() {
     let tracker = TrackerHealth {
         name: "procs \"1\"".into(),
         generated: 100,
@@ -339,8 +340,8 @@ fn how_whalewatch_is_doing_is_told_by_tracker_and_by_handler() {
     };
     let health = HealthReport { trackers: vec![tracker], handlers: vec![handler] };
     for format in [Format::Text, Format::OpenMetrics] {
-        let shown = Shown { events: Vec::new(), health: health.clone(), scrapes: 8 };
-        let page = read(&page::write(shown, format).expect("a page"), format);
+        let contents = Contents { events: Vec::new(), health: health.clone(), scrapes: 8 };
+        let page = read(&page::write(contents, format).expect("page is written"), format);
         for (name, want) in [
             ("events_generated_total", 100.0),
             ("events_delivered_total", 90.0),
@@ -377,26 +378,26 @@ fn how_whalewatch_is_doing_is_told_by_tracker_and_by_handler() {
 }
 
 #[test]
-fn each_page_asks_anew_how_whalewatch_is_doing() {
-    let asked = Arc::new(AtomicU64::new(0));
-    let asking = Arc::clone(&asked);
+fn each_page_asks_for_a_new_health_report() {
+    let reports = Arc::new(AtomicU64::new(0));
+    let counter = Arc::clone(&reports);
     let health = Health::new(move || {
-        let lost = asking.fetch_add(1, Relaxed) + 1;
+        let lost = counter.fetch_add(1, Relaxed) + 1;
         let tracker = TrackerHealth { name: "procs".into(), lost, ..TrackerHealth::default() };
         HealthReport { trackers: vec![tracker], ..HealthReport::default() }
     });
     let mut setup = Setup::new("metrics", "node-1", Mailbox::new(drop));
     setup.health = health;
-    let handler = Prometheus::build(&options(vec![]), &setup).expect("it is built");
-    assert_eq!(asked.load(Relaxed), 0);
+    let handler = Prometheus::build(&options(vec![]), &setup).expect("handler is built");
+    assert_eq!(reports.load(Relaxed), 0);
     for lost in [1.0, 2.0] {
-        let page = read(&handler.page().expect("a page"), Format::Text);
+        let page = read(&handler.page().expect("page is written"), Format::Text);
         let found = page.number("whalewatch_tracker_events_lost_total", "tracker=procs");
         assert_eq!(found, Some(lost));
     }
 }
 
-/// Values that are hard to write, more often than by chance.
+/// Values that are hard to write, more often than random ones would be.
 fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let pieces =
         ["\\", "\"", "\n", "\\n", "{", "}", ",", "=", "\r", "é", "a", "# EOF\n", "\u{2028}", ""];
@@ -407,7 +408,7 @@ fn hostile() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_labels_read_back_as_the_text_that_they_are(
+    fn any_bytes_in_labels_are_read_back_as_text(
         texts in prop::collection::vec(hostile(), 1..20),
     ) {
         let mut bench = bench::<Free>(&options(vec![counter("by_text_total", &["text", "kind"])]));
@@ -419,7 +420,8 @@ proptest! {
             *want.entry(text).or_default() += 1.0;
         }
         for format in [Format::Text, Format::OpenMetrics] {
-            let page = read(&bench.handler().metrics.write(format).expect("a page"), format);
+            let written = bench.handler().metrics.write(format).expect("page is written");
+            let page = read(&written, format);
             let got: HashMap<String, f64> = page
                 .of("by_text_total")
                 .map(|(labels, number)| (labels.get("text").cloned().unwrap_or_default(), number))
@@ -429,14 +431,14 @@ proptest! {
     }
 
     #[test]
-    fn counts_are_those_of_a_simple_model_with_its_cap_and_its_end(
+    fn counts_match_a_simple_model_with_limit_and_expiry(
         steps in prop::collection::vec(prop::option::weighted(0.8, 0..6_usize), 1..200),
         max in 1..6_u32,
     ) {
         let mut options = options(vec![counter("few_total", &["container.name"])]);
         (options.max_series, options.expire) = (max, HumanDuration(Duration::from_secs(4)));
         let mut bench = bench::<Ran>(&options);
-        // By name: count and when it was touched last. An event before all starts the timer.
+        // By name: the count, and when it last had an event. The first event starts the timer.
         let mut model: HashMap<String, (f64, usize)> = HashMap::from([("c0".into(), (1.0, 0))]);
         bench.handle(ran(&[within("c0")])).expect("handles");
         let (mut now, mut refused) = (0, 0.0);
@@ -464,7 +466,7 @@ proptest! {
         let want: HashMap<String, f64> = model.into_iter().map(|(n, (c, _))| (n, c)).collect();
         prop_assert_eq!(got, want);
         let labels = "metric=few_total,reason=max_series";
-        let told = page.number("whalewatch_prometheus_refused_events_total", labels);
-        prop_assert_eq!(told, Some(refused));
+        let counted = page.number("whalewatch_prometheus_refused_events_total", labels);
+        prop_assert_eq!(counted, Some(refused));
     }
 }

@@ -1,4 +1,4 @@
-//! What it costs to have the whole pack look at an event, on the events of the real trackers.
+//! The cost of evaluating all built-in rules on events of the real trackers.
 
 use std::hint::black_box;
 use std::iter::repeat;
@@ -24,7 +24,7 @@ const BATCH: u64 = 256;
 /// Nanoseconds between events.
 const STEP: u64 = 10_000;
 
-/// The time of the next event.
+/// Returns the time of the next event.
 static NOW: AtomicU64 = AtomicU64::new(1_795_441_580_000_000_000);
 
 fn now() -> Timestamp {
@@ -69,7 +69,7 @@ fn opened(i: u64) -> FileEvent {
     }
 }
 
-/// Files that are made: each begins a sequence.
+/// Files that are created: each starts a sequence.
 fn written(i: u64) -> FileEvent {
     let path = format!("/srv/app/{}", i % 8).into_bytes();
     FileEvent {
@@ -114,31 +114,31 @@ fn connected(i: u64) -> NetworkEvent {
 fn rules() -> Hosted<Rules> {
     let mut setup = Setup::new("detect", "node-1", Mailbox::new(drop));
     setup.chains = vec![ChainId::new(0)];
-    let order = "10ms".parse().expect("a duration");
+    let order = "10ms".parse().expect("valid duration");
     let options = RulesOptions { order, ..RulesOptions::default() };
     setup.input =
         vec![Schema::of::<ProcessEvent>(), Schema::of::<FileEvent>(), Schema::of::<NetworkEvent>()];
-    Hosted::build(&options, &setup, Arc::default()).expect("the pack")
+    Hosted::build(&options, &setup, Arc::default()).expect("built-in rules are valid")
 }
 
-/// A batch through the rules; one of processes is observed as well, as in a run.
-fn look(rules: &mut Hosted<Rules>, batch: Batch) -> usize {
+/// Sends a batch through the rules. A batch of processes is also observed, as in a run.
+fn evaluate(rules: &mut Hosted<Rules>, batch: Batch) -> usize {
     if batch.event_name() == "process" {
-        rules.observe(&batch).expect("observed");
+        rules.observe(&batch).expect("handler observes");
     }
-    rules.handle(ChainId::new(0), batch).expect("handled");
+    rules.handle(ChainId::new(0), batch).expect("handler takes it");
     rules.timers.clear();
     rules.outgoing.drain(..).count()
 }
 
-/// Says once how many allocations an event takes.
+/// Prints the allocations for each event.
 fn allocations(name: &str, make: impl Fn() -> Batch) {
     const BATCHES: u64 = 200;
     let mut rules = rules();
     let batches = || (0..BATCHES).map(|_| make()).collect::<Vec<_>>();
     let mut look_at = |batches: Vec<Batch>| {
         for batch in batches {
-            look(&mut rules, batch);
+            evaluate(&mut rules, batch);
         }
     };
     look_at(batches());
@@ -164,7 +164,11 @@ fn pack(c: &mut Criterion) {
         allocations(name, make);
         let mut rules = rules();
         group.bench_function(name, |b| {
-            b.iter_batched(make, |batch| look(&mut rules, black_box(batch)), BatchSize::SmallInput);
+            b.iter_batched(
+                make,
+                |batch| evaluate(&mut rules, black_box(batch)),
+                BatchSize::SmallInput,
+            );
         });
     }
     group.finish();

@@ -1,4 +1,4 @@
-//! Alerts: what a rule tells.
+//! Alerts: the output of rules.
 
 use std::sync::Arc;
 
@@ -6,70 +6,70 @@ use whalewatch_core::{Event, Field, FieldInfo, Process, Texts, Timestamp, Type, 
 
 use crate::options::Severity;
 
-/// What is the same in all alerts of a rule.
+/// The parts that all alerts of a rule share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// The rule's name.
     pub rule: String,
-    /// How bad it is.
+    /// The rule's severity.
     pub severity: Severity,
-    /// Tags, each closed by a NUL byte.
+    /// The rule's tags, each followed by a NUL byte.
     pub tags: Box<[u8]>,
 }
 
-/// A rule was right about something. Its process, its target and its attribution are those of the
-/// event that completed it.
+/// A match of a rule. Its process, target and attribution are those of the event that completed the
+/// match.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
-    /// When that event happened.
+    /// The time of that event.
     pub time: Timestamp,
-    /// Who did it.
+    /// The process of that event.
     pub process: Option<Process>,
-    /// Whom it was done to.
+    /// The target of that event.
     pub target: Option<Process>,
-    /// The cgroup that it is about, of an event of no process.
+    /// The cgroup of that event, if it has no process.
     pub cgroup: Option<u64>,
     /// The rule.
     pub facts: Arc<Facts>,
     /// What happened, for people.
     pub description: Box<[u8]>,
-    /// How many events it comes of.
+    /// Number of events in the match.
     pub count: u64,
-    /// How many more alerts there would have been since the last of the same rule and key.
+    /// Number of alerts suppressed since the last one of the same rule and key.
     pub repeats: u64,
-    /// When the first of the events happened.
+    /// Time of the first event in the match.
     pub since: Timestamp,
-    /// The events it comes of, the newest eight.
+    /// The newest eight events of the match.
     pub events: Events,
-    /// What is known of the process besides.
+    /// More about the process.
     pub about: About,
 }
 
-/// The events that an alert comes of, in lists whose elements are each closed by a NUL byte.
+/// The events of an alert, in lists whose elements each end with a NUL byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Events {
-    /// Each as a line of JSON; those are left out for which there was no room.
+    /// Each as a line of JSON. Events that did not fit in memory are missing.
     pub lines: Vec<u8>,
     /// Their kinds.
     pub kinds: Vec<u8>,
     /// Their times, in RFC 3339.
     pub times: Vec<u8>,
-    /// Their processes' pids; `-` for none.
+    /// The pids of their processes; `-` for none.
     pub pids: Vec<u8>,
 }
 
-/// What is known of a process besides what every event says. Nothing where it is not known.
+/// What is known of a process beside the fields that every event has. `None` if unknown.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
     /// Path of its executable.
     pub path: Option<Box<[u8]>>,
-    /// Its arguments, each closed by a NUL byte.
+    /// Its arguments, each followed by a NUL byte.
     pub args: Option<Box<[u8]>>,
     /// Command name of its parent.
     pub parent_comm: Option<Box<[u8]>>,
     /// Path of the parent's executable.
     pub parent_path: Option<Box<[u8]>>,
-    /// Command names of its ancestors, the parent first, each closed by a NUL byte.
+    /// Command names of its ancestors, the parent first, each followed by a NUL byte.
     pub ancestors: Option<Box<[u8]>>,
 }
 
@@ -107,21 +107,19 @@ impl Event for Alert {
             Value::Text(&a.description)
         }),
         field("alert.tags", Type::Texts, "tags of the rule", |a| texts(&a.facts.tags)),
-        field("alert.count", Type::Uint, "how many events it comes of", |a| Value::Uint(a.count)),
+        field("alert.count", Type::Uint, "number of events in the match", |a| Value::Uint(a.count)),
         field(
             "alert.repeats",
             Type::Uint,
-            "how many more there would have been since the last of the same rule and key",
+            "alerts suppressed since the last one of the same rule and key",
             |a| Value::Uint(a.repeats),
         ),
-        field("alert.since", Type::Time, "when the first of the events happened", |a| {
-            Value::Time(a.since)
-        }),
+        field("alert.since", Type::Time, "time of the first event", |a| Value::Time(a.since)),
         field("alert.event_kinds", Type::Texts, "kinds of the events, the newest eight", |a| {
             texts(&a.events.kinds)
         }),
         field("alert.event_times", Type::Texts, "their times", |a| texts(&a.events.times)),
-        field("alert.event_pids", Type::Texts, "their processes; - for none", |a| {
+        field("alert.event_pids", Type::Texts, "pids of their processes; - for none", |a| {
             texts(&a.events.pids)
         }),
         field("alert.events", Type::Texts, "the events themselves, as lines of JSON", |a| {

@@ -1,5 +1,5 @@
-//! What conditions see besides the event: the process's program, its parent and ancestors, the
-//! host's namespaces, and events of earlier steps.
+//! The fields that conditions can use beside those of the event: the program, parent and ancestors
+//! of the process, the host's namespaces, and fields of earlier steps.
 
 use std::cell::OnceCell;
 
@@ -9,7 +9,7 @@ use whalewatch_kit::{Extra, Subject};
 
 use crate::processes::{Entry, Processes};
 
-/// The fields that every rule's conditions have, in the order of [`context`].
+/// The fields that the conditions of every rule can use, in the order of [`context`].
 const FIELDS: [(&str, Type); 16] = [
     ("process.executable.path", Type::Text),
     ("process.command_args", Type::Texts),
@@ -29,29 +29,29 @@ const FIELDS: [(&str, Type); 16] = [
     ("host.namespaces.net", Type::Uint),
 ];
 
-/// Those fields; a rule's references to its steps follow.
+/// Returns these fields; the references of a rule to its steps follow them.
 pub(crate) fn fields() -> impl Iterator<Item = Extra> {
     FIELDS.iter().map(|(name, ty)| Extra { name: (*name).to_owned(), ty: *ty })
 }
 
-/// How many they are.
+/// Number of these fields.
 pub(crate) const COUNT: usize = FIELDS.len();
 
-/// How many bytes of a text or a list are kept: a path has no more. Longer ones count as absent
-/// rather than as another.
-const MOST_BYTES: usize = 4096;
+/// Longest text or list that is kept, in bytes: no path is longer. A longer one counts as missing,
+/// because a cut one would be a different value.
+const MAX_BYTES: usize = 4096;
 
-/// A field's value, to be kept.
+/// Copies a field's value.
 pub(crate) fn keep(value: Value<'_>) -> OwnedValue {
     match value {
-        Value::Text(bytes) | Value::Texts(Texts(bytes)) if bytes.len() > MOST_BYTES => {
+        Value::Text(bytes) | Value::Texts(Texts(bytes)) if bytes.len() > MAX_BYTES => {
             OwnedValue::Null
         }
         value => value.into(),
     }
 }
 
-/// Where events of one type tell themselves which program their process runs.
+/// Where events of one type have the path and arguments of the program.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProgramFields {
     path: Selected,
@@ -72,7 +72,7 @@ impl ProgramFields {
     }
 }
 
-/// An event with what is known besides; each is looked up when a condition asks, and once.
+/// An event with its context. Each field is looked up when a condition uses it.
 pub(crate) struct Seen<'a> {
     pub(crate) event: EventRef<'a>,
     processes: &'a Processes,
@@ -116,18 +116,18 @@ impl<'a> Seen<'a> {
         })
     }
 
-    /// A text of each ancestor, from the parent up, each closed by a NUL byte.
+    /// Returns a text of each ancestor, the parent first, each followed by a NUL byte.
     fn ancestors(&self, text: impl Fn(&'a Entry) -> &'a [u8]) -> Vec<u8> {
         let mut list = Vec::new();
         let from = self.own().and_then(|own| self.processes.get(own.parent));
-        for entry in self.processes.line(from.or_else(|| self.parent())) {
+        for entry in self.processes.lineage(from.or_else(|| self.parent())) {
             list.extend_from_slice(text(entry));
             list.push(0);
         }
         list
     }
 
-    /// One of [`FIELDS`].
+    /// Returns one of [`FIELDS`].
     fn context(&self, field: u16) -> Value<'_> {
         let host = |number: fn(&whalewatch_core::Namespaces) -> u32| {
             self.processes.host().map_or(Value::Null, |spaces| known(number(spaces).into()))
@@ -136,11 +136,11 @@ impl<'a> Seen<'a> {
         match field {
             0 => match self.program.path(self.event) {
                 Value::Null => self.own().and_then(Entry::path).map_or(Value::Null, Value::Text),
-                told => told,
+                value => value,
             },
             1 => match self.program.args(self.event) {
                 Value::Null => self.own().and_then(Entry::args).map_or(Value::Null, list),
-                told => told,
+                value => value,
             },
             2 => parent(|p| Value::Uint(p.key.pid.into())),
             3 => parent(|p| Value::Uint(p.key.start_time)),
@@ -181,10 +181,10 @@ impl Subject for Seen<'_> {
     }
 }
 
-/// An event after those of earlier steps.
+/// An event after the events of earlier steps.
 pub(crate) struct After<'a, 'e> {
     pub(crate) seen: &'a Seen<'e>,
-    /// What is kept of those, in the order of the rule's references.
+    /// Captured values of the earlier events, in the order of the rule's references.
     pub(crate) kept: &'a [OwnedValue],
 }
 

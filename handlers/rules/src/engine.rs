@@ -1,4 +1,4 @@
-//! Runs the rules over events, in the order of their times.
+//! Evaluates the rules on events, in the order of their times.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::processes::Processes;
 use crate::rule::{Rule, Shape};
 use crate::state::{LaterStep, Match, State};
 
-/// The longest description, in bytes.
+/// Longest description, in bytes.
 const LONGEST_DESCRIPTION: usize = 4096;
 
-/// The rules, what they remember, and what is known of processes.
+/// The rules with their state, and the table of processes.
 pub(crate) struct Engine {
     rules: Vec<Rule>,
     facts: Vec<Arc<Facts>>,
@@ -26,11 +26,11 @@ pub(crate) struct Engine {
     types: PerType<ByType>,
     pub(crate) processes: Processes,
     tools: Tools,
-    /// When the first event was looked at.
+    /// Time of the first evaluated event.
     started: Option<Timestamp>,
 }
 
-/// What alerts are made with.
+/// What is needed to build alerts.
 struct Tools {
     host: Arc<str>,
     json: Json,
@@ -41,7 +41,7 @@ struct Tools {
     alerts: Vec<(Alert, Attribution)>,
 }
 
-/// What an engine is bounded by.
+/// The limits of an engine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) cooldown: Duration,
@@ -50,9 +50,9 @@ pub(crate) struct Bounds {
     pub(crate) evidence: usize,
 }
 
-/// What an engine had to leave out, since it began.
+/// Counts of what was left out because of a limit or a cooldown, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Left {
+pub(crate) struct Omitted {
     pub(crate) suppressed: u64,
     pub(crate) keys_evicted: u64,
     pub(crate) processes_evicted: u64,
@@ -89,8 +89,8 @@ impl Engine {
         }
     }
 
-    pub(crate) fn left(&self) -> Left {
-        Left {
+    pub(crate) fn omitted(&self) -> Omitted {
+        Omitted {
             suppressed: self.states.iter().map(|state| state.suppressed).sum(),
             keys_evicted: self.states.iter().map(State::evicted).sum(),
             processes_evicted: self.processes.evicted,
@@ -98,19 +98,19 @@ impl Engine {
         }
     }
 
-    /// Takes in what events say of processes.
+    /// Updates the table of processes from events.
     pub(crate) fn observe(&mut self, batch: &Batch, events: Range<usize>) {
         self.processes.prepare(batch);
         for event in events.filter_map(|i| batch.get(i)) {
-            self.processes.see(event);
+            self.processes.update(event);
         }
     }
 
-    /// Looks at events; what comes of them is given by [`Engine::alerts`].
+    /// Evaluates the rules on events. [`Engine::alerts`] returns the alerts.
     ///
     /// # Errors
-    /// If a rule does not fit events of this type, which the check would have said.
-    pub(crate) fn look(&mut self, batch: &Batch, events: Range<usize>) -> Result<(), String> {
+    /// If a rule does not match events of this type; the check of the options reports that first.
+    pub(crate) fn evaluate(&mut self, batch: &Batch, events: Range<usize>) -> Result<(), String> {
         let (rules, host) = (&self.rules, &self.tools.host);
         let place = self.types.try_place(batch, |schema| ByType::new(schema, rules, host))?;
         let plan = self.tools.json.plan(batch);
@@ -125,41 +125,52 @@ impl Engine {
             let seen = Seen::new(event, processes, *program);
             for candidate in candidates {
                 let state = &mut states[candidate.rule];
-                let look = Look { seen: &seen, plan, about, started };
-                if let Some(found) = look.meet(candidate, state, tools)
-                    && let Some(repeats) = state.speak(&tools.key, event.time())
+                let evaluation = Evaluation { seen: &seen, plan, about, started };
+                if let Some(found) = evaluation.find_match(candidate, state, tools)
+                    && let Some(repeats) = state.pass_cooldown(&tools.key, event.time())
                 {
-                    look.tell(&found, candidate, &facts[candidate.rule], repeats, tools);
+                    evaluation.raise_alert(
+                        &found,
+                        candidate,
+                        &facts[candidate.rule],
+                        repeats,
+                        tools,
+                    );
                 }
             }
         }
         Ok(())
     }
 
-    /// The alerts that have come up, each with its attribution.
+    /// Takes the new alerts, each with its attribution.
     pub(crate) fn alerts(&mut self) -> Vec<(Alert, Attribution)> {
         std::mem::take(&mut self.tools.alerts)
     }
 }
 
-/// One event that is looked at.
-struct Look<'a, 'e> {
+/// The evaluation of one event.
+struct Evaluation<'a, 'e> {
     seen: &'a Seen<'e>,
-    /// How it is written as JSON.
+    /// The JSON plan of the event's type.
     plan: usize,
     about: &'a [Selected; 5],
-    /// When the first event of all was looked at.
+    /// Time of the first event of the run.
     started: Timestamp,
 }
 
-impl Look<'_, '_> {
-    /// Whether a rule is right now. The key is left in [`Tools::key`].
-    fn meet(&self, candidate: &Candidate, state: &mut State, tools: &mut Tools) -> Option<Match> {
+impl Evaluation<'_, '_> {
+    /// Returns a match if the event completes one. Leaves the key in [`Tools::key`].
+    fn find_match(
+        &self,
+        candidate: &Candidate,
+        state: &mut State,
+        tools: &mut Tools,
+    ) -> Option<Match> {
         let now = self.seen.event.time();
         if let Shape::Sequence { .. } = state.shape() {
             return self.step(candidate, state, tools);
         }
-        if !candidate.test.holds(self.seen) || excepted(candidate.except.as_ref(), self.seen) {
+        if !candidate.test.holds(self.seen) || is_excepted(candidate.except.as_ref(), self.seen) {
             return None;
         }
         self.key(candidate, tools);
@@ -168,7 +179,7 @@ impl Look<'_, '_> {
                 let key = std::mem::take(&mut tools.key);
                 let first = state.first(&key, now, self.started);
                 tools.key = key;
-                first.then(|| self.alone(tools))
+                first.then(|| self.single(tools))
             }
             Shape::Count { .. } => {
                 let value = candidate.distinct.map_or(0, |field| hash(field.of(self.seen, "")));
@@ -177,11 +188,11 @@ impl Look<'_, '_> {
                 tools.key = key;
                 found
             }
-            _ => Some(self.alone(tools)),
+            _ => Some(self.single(tools)),
         }
     }
 
-    /// A step of a sequence.
+    /// Evaluates a step of a sequence.
     fn step(&self, candidate: &Candidate, state: &mut State, tools: &mut Tools) -> Option<Match> {
         let now = self.seen.event.time();
         if candidate.step == 0 {
@@ -195,19 +206,19 @@ impl Look<'_, '_> {
             state.begin(&tools.key, now, values, cause, &tools.room);
             return None;
         }
-        // Nothing is asked of an event where nothing waits for it.
-        if !state.has_begun() || !candidate.refers && !candidate.test.holds(self.seen) {
+        // Skips the condition if no sequence has started.
+        if !state.has_started() || !candidate.refers && !candidate.test.holds(self.seen) {
             return None;
         }
         self.key(candidate, tools);
-        let later = Later { look: self, candidate };
+        let later = Later { evaluation: self, candidate };
         let (key, room) = (std::mem::take(&mut tools.key), Arc::clone(&tools.room));
         let found = state.advance(&key, now, &later, || self.cause(tools), &room);
         tools.key = key;
         found
     }
 
-    fn alone(&self, tools: &mut Tools) -> Match {
+    fn single(&self, tools: &mut Tools) -> Match {
         let cause = self.cause(tools);
         Match { since: cause.time, causes: [cause].into(), count: 1, kept: None }
     }
@@ -225,7 +236,7 @@ impl Look<'_, '_> {
         }
     }
 
-    /// Writes the values that events belong together by.
+    /// Writes the key: the values of the fields in `by`.
     fn key(&self, candidate: &Candidate, tools: &mut Tools) {
         tools.key.clear();
         for field in &candidate.key {
@@ -233,7 +244,7 @@ impl Look<'_, '_> {
         }
     }
 
-    fn tell(
+    fn raise_alert(
         &self,
         found: &Match,
         candidate: &mut Candidate,
@@ -277,9 +288,9 @@ impl Look<'_, '_> {
     }
 }
 
-/// A later step of a sequence, and the event that may be it.
+/// An event that may be a later step of a sequence.
 struct Later<'a, 'b, 'e> {
-    look: &'a Look<'b, 'e>,
+    evaluation: &'a Evaluation<'b, 'e>,
     candidate: &'a Candidate,
 }
 
@@ -293,17 +304,17 @@ impl LaterStep for Later<'_, '_, '_> {
     }
 
     fn fits(&self, kept: &[OwnedValue]) -> bool {
-        let after = After { seen: self.look.seen, kept };
+        let after = After { seen: self.evaluation.seen, kept };
         (!self.candidate.refers || self.candidate.test.holds(&after))
-            && !excepted(self.candidate.except.as_ref(), &after)
+            && !is_excepted(self.candidate.except.as_ref(), &after)
     }
 
     fn capture(&self, kept: &mut [OwnedValue]) {
-        self.look.capture(self.candidate, kept);
+        self.evaluation.capture(self.candidate, kept);
     }
 }
 
-fn excepted(except: Option<&Test>, subject: impl Subject) -> bool {
+fn is_excepted(except: Option<&Test>, subject: impl Subject) -> bool {
     except.is_some_and(|except| except.holds(subject))
 }
 
@@ -312,7 +323,7 @@ fn describe(filled: &mut Filled, on: &After<'_, '_>) -> Box<[u8]> {
     filled.write(&mut out, on, text::visible);
     if out.len() > LONGEST_DESCRIPTION {
         let cut = String::from_utf8_lossy(&out[..LONGEST_DESCRIPTION]);
-        // What was cut in the middle of a character is left out.
+        // Remove a character that was cut in the middle.
         return cut.trim_end_matches(char::REPLACEMENT_CHARACTER).as_bytes().into();
     }
     out.into()
@@ -338,11 +349,11 @@ fn events(found: &Match, clock: &mut Clock) -> Events {
     events
 }
 
-/// How many bytes of one value stand in a key as they are; of longer ones, these and a hash of the
-/// whole.
+/// How many bytes of a value are in a key unchanged. A longer value is these bytes and a hash of
+/// the whole.
 const LONGEST_IN_KEY: usize = 256;
 
-/// Writes a value so that different values, one after the other, never look alike.
+/// Appends a value to a key, so that different sequences of values give different keys.
 fn write_key(key: &mut Vec<u8>, value: Value<'_>) {
     let mut bytes = |tag: u8, bytes: &[u8]| {
         key.push(tag);

@@ -1,4 +1,4 @@
-//! The events that an alert may come of, kept within a bound.
+//! The events of possible alerts, kept in bounded memory.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,17 +6,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use whalewatch_core::{EventRef, OwnedValue, Timestamp};
 
-/// How many events an alert tells at most: the newest.
-pub(crate) const MOST_EVENTS: usize = 8;
-/// The longest line that is kept of an event, in bytes.
+/// Maximum number of events in an alert: the newest.
+pub(crate) const MAX_EVENTS: usize = 8;
+/// Longest JSON line kept for an event, in bytes.
 const LONGEST_LINE: usize = 16 << 10;
 
-/// How many bytes may be kept in all.
+/// Memory for kept events, in bytes.
 #[derive(Debug)]
 pub(crate) struct Room {
     used: AtomicUsize,
     most: usize,
-    /// How often there was no room.
+    /// Number of events and values that did not fit.
     refused: AtomicU64,
 }
 
@@ -29,8 +29,8 @@ impl Room {
         self.refused.load(Relaxed)
     }
 
-    /// Takes some of it, until what is given is dropped. One thread takes, so nothing comes between
-    /// look and take.
+    /// Reserves memory until the returned value is dropped. Only one thread reserves, so the check
+    /// and the reservation need not be atomic.
     fn take(self: &Arc<Self>, bytes: usize) -> Option<Taken> {
         if self.used.load(Relaxed) + bytes > self.most {
             self.refused.fetch_add(1, Relaxed);
@@ -53,7 +53,7 @@ impl Drop for Taken {
     }
 }
 
-/// An event that an alert may come of.
+/// An event of a possible alert.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
     pub(crate) time: Timestamp,
@@ -69,7 +69,7 @@ struct Line {
 }
 
 impl Cause {
-    /// Of an event and its line of JSON, without the newline.
+    /// `line` is the event as JSON, without the newline.
     pub(crate) fn new(event: EventRef<'_>, line: &[u8], room: &Arc<Room>) -> Self {
         let keep = |taken| Arc::new(Line { text: line.into(), _taken: taken });
         let fits = line.len() <= LONGEST_LINE;
@@ -81,21 +81,21 @@ impl Cause {
         }
     }
 
-    /// The event as a line of JSON, where there was room for it.
+    /// Returns the event as a line of JSON, if it fitted in memory.
     pub(crate) fn line(&self) -> Option<&[u8]> {
         self.line.as_ref().map(|line| &*line.text)
     }
 }
 
-/// Adds the newest; the oldest of too many goes.
+/// Adds the newest event and removes the oldest one beyond the limit.
 pub(crate) fn add(causes: &mut VecDeque<Cause>, cause: Cause) {
-    if causes.len() == MOST_EVENTS {
+    if causes.len() == MAX_EVENTS {
         causes.pop_front();
     }
     causes.push_back(cause);
 }
 
-/// What is kept of earlier steps' events for conditions of later ones.
+/// Values of earlier steps that conditions of later steps use.
 #[derive(Clone, Debug)]
 pub(crate) struct Captured {
     pub(crate) values: Box<[OwnedValue]>,
@@ -103,7 +103,7 @@ pub(crate) struct Captured {
 }
 
 impl Captured {
-    /// `None` where there is no room.
+    /// Returns `None` if the values do not fit in memory.
     pub(crate) fn new(values: Box<[OwnedValue]>, room: &Arc<Room>) -> Option<Self> {
         let taken =
             room.take(values.iter().map(|value| size_of_val(value) + value.bytes_beside()).sum())?;

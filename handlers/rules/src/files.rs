@@ -1,29 +1,28 @@
-//! Reads files of rules. Not when a configuration is checked, which touches no file, but when the
-//! run begins.
+//! Reads rule files when the run begins. A check of the configuration reads no files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::select::{RuleFile, Written};
 
-/// The largest file that is read, in bytes.
+/// Largest rule file, in bytes.
 const LARGEST: u64 = 4 << 20;
 
-/// Reads every file, and the `.toml` files of every folder in the order of their names.
+/// Reads every file, and the `.toml` files of every folder, sorted by name.
 ///
 /// # Errors
-/// The first that cannot be read or holds no rules: which, where in it, and why.
+/// If a file cannot be read or contains no rules. Names the file, the place and the reason.
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
     let mut rules = Vec::new();
     for path in paths {
-        for file in each(path)? {
+        for file in expand(path)? {
             let name = file.display();
-            let text =
-                text(&file).map_err(|error| format!("cannot read rules from {name}: {error}"))?;
+            let text = read_text(&file)
+                .map_err(|error| format!("cannot read rules from {name}: {error}"))?;
             let read: RuleFile =
-                toml::from_str(&text).map_err(|error| place(&file, &text, &error))?;
+                toml::from_str(&text).map_err(|error| syntax_error(&file, &text, &error))?;
             if read.rules.is_empty() {
-                return Err(format!("{name} holds no rules: write them as [[rules]] tables"));
+                return Err(format!("{name} contains no rules: write them as [[rules]] tables"));
             }
             let name = name.to_string();
             let written = |rule| Written::in_file(rule, &name, false);
@@ -33,7 +32,7 @@ pub(crate) fn read(paths: &[PathBuf]) -> Result<Vec<Written>, String> {
     Ok(rules)
 }
 
-fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
+fn expand(path: &Path) -> Result<Vec<PathBuf>, String> {
     if !path.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -46,19 +45,19 @@ fn each(path: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-fn text(path: &Path) -> Result<String, String> {
-    let about = fs::metadata(path).map_err(|error| error.to_string())?;
-    if !about.is_file() {
-        return Err("it is no file".to_owned());
+fn read_text(path: &Path) -> Result<String, String> {
+    let metadata = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !metadata.is_file() {
+        return Err("it is not a file".to_owned());
     }
-    if about.len() > LARGEST {
+    if metadata.len() > LARGEST {
         return Err(format!("it is larger than {} MiB", LARGEST >> 20));
     }
     fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// `rules/web.toml:3:8: unknown field …`
-fn place(path: &Path, text: &str, error: &toml::de::Error) -> String {
+/// Formats a syntax error: `rules/web.toml:3:8: unknown field …`
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> String {
     let at = error.span().map_or(0, |span| span.start);
     let before = text.get(..at).unwrap_or_default();
     let line = before.split('\n').count();

@@ -1,5 +1,5 @@
-//! Rules made ready for one type of events: for each kind, the conditions that such an event may
-//! meet at all.
+//! Compiles the rules for one type of events: for each kind, the conditions that such an event can
+//! meet.
 
 use whalewatch_core::Schema;
 use whalewatch_kit::{Filled, Test, fields::Selected};
@@ -7,49 +7,49 @@ use whalewatch_kit::{Filled, Test, fields::Selected};
 use crate::context::ProgramFields;
 use crate::rule::{Rule, Shape};
 
-/// Rules made ready for one type of events.
+/// The rules compiled for one type of events.
 pub(crate) struct ByType {
     pub(crate) candidates: Candidates,
-    /// Where such events have what [`crate::alert::About`] tells.
+    /// Where these events have the fields of [`crate::alert::About`].
     pub(crate) about: [Selected; 5],
     pub(crate) program: ProgramFields,
 }
 
-/// What events may meet, by their kind.
+/// The candidates by kind.
 pub(crate) struct Candidates {
     all: Vec<Candidate>,
     kinds: Vec<(&'static str, Vec<Candidate>)>,
 }
 
-/// A rule, or one step of it, that events of one kind may meet.
+/// A rule, or one step of it, that events of one kind can match.
 #[derive(Clone)]
 pub(crate) struct Candidate {
     pub(crate) rule: usize,
     pub(crate) step: usize,
-    /// Whether it is the last step.
+    /// Whether this is the last step.
     pub(crate) last: bool,
     pub(crate) test: Test,
-    /// Of the last step only.
+    /// Only for the last step.
     pub(crate) except: Option<Test>,
-    /// Whether the condition, or what is left out, asks for fields of earlier steps.
+    /// Whether the condition or the exception uses fields of earlier steps.
     pub(crate) refers: bool,
-    /// How many such fields the rule has.
+    /// Number of such fields in the whole rule.
     pub(crate) references: usize,
-    /// Those that this step's event gives, and their places among them.
+    /// Fields of this step that later steps use, with their indexes among them.
     pub(crate) captures: Box<[(usize, Selected)]>,
     pub(crate) key: Box<[Selected]>,
     pub(crate) distinct: Option<Selected>,
-    /// Of the last step only.
+    /// Only for the last step.
     pub(crate) description: Option<Filled>,
 }
 
 impl ByType {
     /// # Errors
-    /// If a rule does not fit such events.
+    /// If a rule does not match such events.
     pub(crate) fn new(schema: &Schema, rules: &[Rule], host: &str) -> Result<Self, String> {
         let mut all = Vec::new();
         for (place, rule) in rules.iter().enumerate() {
-            // The last first, so that no event is two steps of one sequence.
+            // The last step first, so that one event is never two steps of one sequence.
             for step in (0..rule.steps.len()).rev() {
                 all.push(fit(rule, place, step, schema, host)?);
             }
@@ -71,7 +71,7 @@ impl ByType {
 }
 
 impl Candidates {
-    /// Those of one kind. A type has few kinds, so a list is the fastest map.
+    /// Returns the candidates of one kind. A type has few kinds, so a list is the fastest map.
     pub(crate) fn of(&mut self, kind: &'static str) -> &mut [Candidate] {
         let place = self.kinds.iter().position(|(known, _)| *known == kind);
         let place = place.unwrap_or_else(|| self.add(kind));
@@ -99,7 +99,10 @@ fn fit(
     let failed = |problems: Vec<whalewatch_core::Problem>| {
         let messages: Vec<_> = problems.into_iter().map(|problem| problem.message).collect();
         let (rule, events) = (&rule.name, schema.name);
-        format!("the rule \"{rule}\" does not fit {events} events: {}", messages.join("; "))
+        format!(
+            "the rule \"{rule}\" cannot be evaluated on {events} events: {}",
+            messages.join("; ")
+        )
     };
     let extra = &rule.extra;
     let select = |name: &str| Selected::new_with(schema, extra, name);

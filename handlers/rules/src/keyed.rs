@@ -1,15 +1,15 @@
-//! Maps of bounded size: what a rule remembers of each key.
+//! Maps of bounded size: the state of a rule for each key.
 
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 use whalewatch_core::Timestamp;
 
-/// Values by key, at most so many: the one that was silent longest makes room for a new one.
+/// At most `most` values by key. A new key replaces the one that was unused for the longest time.
 #[derive(Debug)]
 pub(crate) struct Keyed<V> {
     entries: LruCache<Vec<u8>, (V, Timestamp), FxBuildHasher>,
     most: usize,
-    /// How many had to make room.
+    /// Number of evicted keys.
     pub(crate) evicted: u64,
 }
 
@@ -19,14 +19,14 @@ impl<V> Keyed<V> {
         Self { entries, most, evicted: 0 }
     }
 
-    /// The value of a key that is there.
+    /// Returns the value of a key, if it exists.
     pub(crate) fn get(&mut self, key: &[u8], now: Timestamp) -> Option<&mut V> {
         let (value, last) = self.entries.get_mut(key)?;
         *last = (*last).max(now);
         Some(value)
     }
 
-    /// The value of a key, made where there is none.
+    /// Returns the value of a key. Creates it if necessary.
     pub(crate) fn get_or(
         &mut self,
         key: &[u8],
@@ -45,7 +45,7 @@ impl<V> Keyed<V> {
         self.entries.is_empty()
     }
 
-    /// Forgets keys that were silent since before that time.
+    /// Removes keys that were last used before a time.
     pub(crate) fn forget(&mut self, before: Timestamp) {
         while self.entries.peek_lru().is_some_and(|(_, (_, last))| *last < before) {
             self.entries.pop_lru();

@@ -1,13 +1,14 @@
-//! The `rules` handler: named detections over events, sequences and counts, and a pack of them.
+//! The `rules` handler: evaluates detection rules over events, counts and sequences, with a pack of
+//! built-in rules.
 //!
-//! A rule is a condition in a part of CEL ([`whalewatch_kit::Condition`]), or several that must be
-//! met in turn; what it finds goes on as an [`Alert`]. Besides the fields of events, conditions see
-//! what is known of the process, its parent and ancestors; the process tracker's events, which the
-//! handler needs whatever the chain brings, tell that.
+//! A rule is a condition in a subset of CEL ([`whalewatch_kit::Condition`]), or several conditions
+//! that must be met in sequence. A match becomes an [`Alert`]. Beside the fields of events,
+//! conditions can use the program, parent and ancestors of the process. The handler learns them
+//! from the process tracker, which it observes whatever the chain names.
 //!
-//! All goes by the times of the events: those of different trackers are put in order first, and
-//! windows know no clock. So a replay tells what the run told. What is remembered is bounded, and
-//! gone when the program ends.
+//! Everything follows the times of events: events of different trackers are sorted first, and time
+//! windows use no clock. A replay therefore gives the same alerts as the run. The state is bounded,
+//! and is lost when the program ends.
 
 use std::time::{Duration, Instant};
 
@@ -35,42 +36,43 @@ mod tests;
 pub use alert::{About, Alert, Events, Facts};
 pub use options::{RuleOptions, RulesOptions, Severity, StepOptions};
 
-use engine::{Bounds, Engine, Left};
+use engine::{Bounds, Engine, Omitted};
 use order::{Order, Origin};
 
-/// How often it is told at most that something had to be left out.
-const TELL_EVERY: Duration = Duration::from_mins(1);
+/// Shortest time between two log lines about limits.
+const REPORT_EVERY: Duration = Duration::from_mins(1);
 
-/// Finds what rules say in events, and tells it as alerts.
+/// Evaluates rules on events and emits alerts.
 pub struct Rules {
     name: std::sync::Arc<str>,
     engine: Engine,
     order: Order,
     window: Duration,
     pass: bool,
-    /// Whether a [`Message::Tick`] is on its way.
+    /// Whether a [`Message::Tick`] is scheduled.
     ticking: bool,
-    told: (Instant, Lost),
+    /// The last report about limits.
+    reported: (Instant, Lost),
 }
 
-/// What had to be left out, since the beginning.
+/// Counts of what was left out or came late, since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Lost {
-    engine: Left,
+    engine: Omitted,
     late: u64,
-    hurried: u64,
+    early: u64,
 }
 
-/// What a [`Rules`] tells itself.
+/// The messages of the handler's timer.
 #[derive(Debug)]
 pub enum Message {
-    /// Events have waited long enough for earlier ones.
+    /// Waiting events have waited long enough for earlier ones.
     Tick,
 }
 
 impl Handler for Rules {
     const ABOUT: &'static str =
-        "finds what rules say in events, sequences and counts, and tells it as alerts";
+        "evaluates detection rules on events, counts and sequences, and emits alerts";
     type Options = RulesOptions;
     type Message = Message;
     const DECLARATION: Declaration<Self> = Declaration::new()
@@ -92,10 +94,10 @@ impl Handler for Rules {
             return Err(BuildError(texts.join("; ")));
         }
         let (name, rules, idle) = (&setup.name, selected.rules.len(), selected.idle.len());
-        tracing::info!(handler = %name, rules, idle, "rules are on");
+        tracing::info!(handler = %name, rules, idle, "rules enabled");
         if idle > 0 {
             let names = selected.idle.join(", ");
-            tracing::debug!(handler = %name, "idle, as no such events come here: {names}");
+            tracing::debug!(handler = %name, "idle rules, because no such events come in: {names}");
         }
         let bounds = Bounds {
             cooldown: options.cooldown.0,
@@ -110,7 +112,7 @@ impl Handler for Rules {
             window: options.order.0,
             pass: options.pass,
             ticking: false,
-            told: (Instant::now(), Lost::default()),
+            reported: (Instant::now(), Lost::default()),
         })
     }
 
@@ -142,15 +144,15 @@ impl Handler for Rules {
             self.settle(until, cx)?;
         }
         self.wait(cx);
-        if self.told.0.elapsed() >= TELL_EVERY {
-            self.tell();
+        if self.reported.0.elapsed() >= REPORT_EVERY {
+            self.report_lost();
         }
         Ok(())
     }
 
     fn end(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.settle(Timestamp(u64::MAX), cx)?;
-        self.tell();
+        self.report_lost();
         Ok(())
     }
 }
@@ -161,7 +163,7 @@ impl Observe for Rules {
         batch: &Batch,
         cx: &mut Context<'_, Message>,
     ) -> Result<(), HandlerError> {
-        // What ran before the watching began comes before all else.
+        // Processes that already ran come before all other events.
         let existed =
             |i: &usize| batch.get(*i).is_some_and(|event| event.change() == Some(Change::Existing));
         let existing = (0..batch.len()).take_while(existed).count();
@@ -176,7 +178,7 @@ impl Observe for Rules {
 }
 
 impl Rules {
-    /// Lets go all events up to a time, in their order.
+    /// Evaluates all waiting events up to a time, in order.
     fn settle(
         &mut self,
         until: Timestamp,
@@ -190,8 +192,8 @@ impl Rules {
                     if !self.pass {
                         cx.filtered(events.len() as u64);
                     }
-                    let looked = self.engine.look(&run.batch, events);
-                    looked.map_err(|message| HandlerError::Failed { message, source: None })?;
+                    let evaluated = self.engine.evaluate(&run.batch, events);
+                    evaluated.map_err(|message| HandlerError::Failed { message, source: None })?;
                     self.send(chain, cx);
                 }
             }
@@ -210,7 +212,7 @@ impl Rules {
         cx.add_to(chain, batch.with_attributions(attributions));
     }
 
-    /// Comes back to what waits when nothing else moves it on.
+    /// Schedules a tick, in case no further event moves the waiting ones on.
     fn wait(&mut self, cx: &mut Context<'_, Message>) {
         if !self.ticking && self.order.len() > 0 {
             self.ticking = true;
@@ -218,35 +220,36 @@ impl Rules {
         }
     }
 
-    /// Tells what had to be left out since that was told last.
-    fn tell(&mut self) {
+    /// Logs what was left out since the last log line.
+    fn report_lost(&mut self) {
         let lost =
-            Lost { engine: self.engine.left(), late: self.order.late, hurried: self.order.hurried };
-        let before = std::mem::replace(&mut self.told, (Instant::now(), lost)).1;
-        // Alerts that were kept back are as it should be.
-        let quiet = Lost { engine: Left { suppressed: 0, ..lost.engine }, ..lost };
-        let quiet_before = Lost { engine: Left { suppressed: 0, ..before.engine }, ..before };
+            Lost { engine: self.engine.omitted(), late: self.order.late, early: self.order.early };
+        let before = std::mem::replace(&mut self.reported, (Instant::now(), lost)).1;
+        // Suppressed alerts are intended, so they alone cause no log line.
+        let quiet = Lost { engine: Omitted { suppressed: 0, ..lost.engine }, ..lost };
+        let quiet_before = Lost { engine: Omitted { suppressed: 0, ..before.engine }, ..before };
         if quiet == quiet_before {
             return;
         }
-        let Left { suppressed, keys_evicted, processes_evicted, evidence_refused } = lost.engine;
-        let (late, hurried) = (lost.late, lost.hurried);
+        let Omitted { suppressed, keys_evicted, processes_evicted, evidence_refused } = lost.engine;
+        let (late, early) = (lost.late, lost.early);
         tracing::warn!(
-            handler = %self.name, late, hurried, keys_evicted, processes_evicted, evidence_refused, suppressed,
-            "some events came out of order or had no room, since the start: see order, max_waiting, max_keys, max_processes and \
-             max_evidence_kib"
+            handler = %self.name, late, early, keys_evicted, processes_evicted,
+            evidence_refused, suppressed,
+            "events came late or a limit was reached, counted since the start: raise order, \
+             max_waiting, max_keys, max_processes or max_evidence_kib"
         );
     }
 }
 
-/// A problem for people, in one line.
+/// Formats a problem in one line.
 fn in_a_line(problem: &Problem) -> String {
     let at = problem.offset.map_or_else(String::new, |at| format!(" at character {}", at + 1));
     let hint = problem.hint.as_ref().map_or_else(String::new, |hint| format!(" ({hint})"));
     format!("{}{at}: {}{hint}", problem.key, problem.message)
 }
 
-/// Numbers out of bounds.
+/// Returns the options that are out of range.
 fn bounds(options: &RulesOptions) -> Vec<Problem> {
     let numbers = [
         ("max_keys", options.max_keys, 1, 1_000_000),
@@ -258,6 +261,6 @@ fn bounds(options: &RulesOptions) -> Vec<Problem> {
         .into_iter()
         .filter_map(|(key, number, least, most)| Problem::check_range(key, number, least..=most));
     let order = Problem::check_range("order", options.order.0, ..=Duration::from_mins(1));
-    let hint = "alerts are delayed by this time: write at most \"1m\"";
+    let hint = "this delays alerts: write at most \"1m\"";
     numbers.chain(order.map(|problem| problem.hint(hint))).collect()
 }

@@ -1,4 +1,4 @@
-//! Options of the `rules` handler, and what a rule is written as.
+//! Options of the `rules` handler and of rules.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,48 +12,49 @@ use whalewatch_core::HumanDuration;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RulesOptions {
-    /// Whether the rules that come with Whalewatch are on; `docs/handlers/rules.md` lists them.
-    /// Those about events that do not come in are idle.
+    /// Whether to enable the built-in rules; `docs/handlers/rules.md` lists them. A built-in rule
+    /// about events that do not come in is idle.
     pub pack: bool,
-    /// Rules of your own, as tables: `[[handlers.NAME.rules]]`. Keys: name, severity, description,
-    /// tags, when or steps, count, distinct, within, first, learn, by, cooldown, enabled. One with
-    /// the name of a rule of the pack takes its place.
+    /// Your own rules, as tables: `[[handlers.NAME.rules]]`. Keys: name, severity, description,
+    /// tags, when or steps, count, distinct, within, first, learn, by, cooldown, enabled. A rule
+    /// with the name of a built-in rule replaces it.
     #[schemars(with = "Vec<BTreeMap<String, String>>")]
     pub rules: Vec<RuleOptions>,
-    /// Files with rules, as `[[rules]]` tables, and folders with files whose names end in `.toml`.
-    /// Read when the run begins; relative to the folder that the program runs in.
+    /// Files with rules, as `[[rules]]` tables, and folders with such files, whose names end in
+    /// `.toml`. They are read when the run begins. Paths are relative to the working directory.
     pub files: Vec<PathBuf>,
-    /// Rules to switch off: by name, by tag (`tag:T1059`), or all (`*`).
+    /// The rules to disable: by name, by tag (`tag:T1059`), or all (`*`).
     pub disable: Vec<String>,
-    /// Rules to switch on, be they off by themselves or by `disable`: by name, by tag
+    /// The rules to enable although `enabled` or `disable` disables them: by name, by tag
     /// (`tag:T1059`), or all (`*`).
     pub enable: Vec<String>,
-    /// For a rule, by its name, a condition on events that it leaves out:
+    /// Exceptions from rules: the name of a rule, and a condition on events that it ignores:
     /// `shell-from-server = "container.name == 'ci'"`.
     pub except: BTreeMap<String, String>,
-    /// Whether the events that come in go on as well. If not, only alerts do, and all else is
-    /// counted as filtered.
+    /// Whether to pass incoming events on together with the alerts. Otherwise they are counted as
+    /// filtered.
     pub pass: bool,
-    /// How long events are kept so that those of different trackers can be put in the order of
-    /// their times. What comes later than that is looked at when it comes, and counted late. Well
-    /// over the container manager's `hold`, for containers whose names come late. Alerts come that
-    /// much later, at a quiet time twice that. At most "1m".
+    /// How long to keep events so that events of different trackers can be sorted by time. An event
+    /// that comes later is evaluated on arrival and counted as late. Use a value well above the
+    /// container manager's `hold`, for containers whose names come late. Alerts are delayed by this
+    /// time, or by twice as much when few events come. At most "1m".
     pub order: HumanDuration,
-    /// How long a rule is quiet about a key (see `by`) once it has told; the next alert says how
-    /// often it would have. By the times of the events. "0s" to tell each time. A rule may have its
-    /// own.
+    /// How long a rule is quiet about a key (see `by`) after an alert, by the times of the events.
+    /// The next alert says how many were suppressed. "0s" suppresses none. A rule can have its own
+    /// `cooldown`.
     pub cooldown: HumanDuration,
-    /// How many keys each rule remembers, for its counts, its steps and its quiet times, each: from
-    /// 1 to 1000000. The one that was silent longest makes room for a new one.
+    /// The maximum number of keys that each rule keeps: for its counts, its sequences and its quiet
+    /// times, each. From 1 to 1000000. A new key replaces the one that was silent for the longest
+    /// time.
     pub max_keys: u32,
-    /// How many processes are remembered, for what conditions ask of parents: from 16 to 4000000.
+    /// The maximum number of processes to remember, for conditions on parents and ancestors: from
+    /// 16 to 4000000.
     pub max_processes: u32,
-    /// How many events are kept at most for `order`, from 256 to 10000000; beyond, the oldest are
-    /// looked at at once.
+    /// The maximum number of events to keep for `order`, from 256 to 10000000. Beyond it, the
+    /// oldest are evaluated at once.
     pub max_waiting: u32,
-    /// How many KiB of events are kept at most for alerts that may come of them, from 64 to
-    /// 1048576; beyond, an alert tells the times, kinds and pids of its events without the events
-    /// themselves.
+    /// The memory for events of possible alerts, in KiB, from 64 to 1048576. When it is full,
+    /// alerts have the times, kinds and pids of their events, but not the events themselves.
     pub max_evidence_kib: u32,
 }
 
@@ -77,7 +78,7 @@ impl Default for RulesOptions {
     }
 }
 
-/// How bad it is if a rule is right.
+/// How serious a match of a rule is.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize, JsonSchema,
 )]
@@ -87,17 +88,17 @@ pub enum Severity {
     Info,
     /// Unusual, mostly harmless.
     Low,
-    /// Should be looked at.
+    /// Should be investigated.
     #[default]
     Medium,
-    /// Most likely an attack or a grave mistake.
+    /// Most likely an attack or a serious mistake.
     High,
-    /// A container reaches, or is about to reach, the host or another container.
+    /// A container accesses, or is about to access, the host or another container.
     Critical,
 }
 
 impl Severity {
-    /// The word that is printed.
+    /// Returns the name that is printed.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -108,68 +109,69 @@ impl Severity {
         }
     }
 
-    /// From 1 for info to 5 for critical.
+    /// Returns a number from 1 for info to 5 for critical.
     pub fn level(self) -> u64 {
         self as u64 + 1
     }
 }
 
-/// A rule as it is written.
+/// A rule, as configured.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RuleOptions {
-    /// Its name: unique, of letters, digits, `-`, `_` and `.`.
+    /// The rule's name: unique, of letters, digits, `-`, `_` and `.`.
     pub name: String,
-    /// How bad it is: "info", "low", "medium", "high" or "critical".
+    /// The severity: "info", "low", "medium", "high" or "critical".
     #[serde(default)]
     pub severity: Severity,
-    /// What happened, for people: a text with fields of the event in it:
+    /// What happened, for people. Can contain fields of the event in braces:
     /// `{process.comm} opened {file.path}`.
     #[serde(default)]
     pub description: String,
-    /// Words to select by: techniques of MITRE ATT&CK, say.
+    /// Words to select the rule by, for example techniques of MITRE ATT&CK.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// The condition on an event.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
-    /// Conditions on several events that follow each other, `within` a time, instead of `when`:
-    /// from 2 to 8.
+    /// Conditions on several events in sequence, from 2 to 8, instead of `when`. All steps must
+    /// come `within` a time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepOptions>,
-    /// Tell only if there are that many events `within` a time: from 2 to 10000.
+    /// The rule matches only if there are this many events `within` a time: from 2 to 10000.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// Count only events in which this field has a value that it has not had in the time.
+    /// Count only different values of this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distinct: Option<String>,
-    /// The time for `count` and `steps`.
+    /// The time for `count` and `steps`, at most "24h".
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub within: Option<HumanDuration>,
-    /// Tell only the first event of each key, see `by`.
+    /// The rule matches only the first event of each key, see `by`.
     #[serde(default)]
     pub first: bool,
-    /// For `first`: keys that are met in this time from the first event on are taken for normal.
+    /// With `first`: keys of events in this time after the first event are considered normal and
+    /// cause no alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub learn: Option<HumanDuration>,
-    /// Events with the same values of these belong together: names of fields; `container`,
-    /// `process` and `parent` stand for what makes those unique.
+    /// Which events belong together: those with the same values of these fields. `container`,
+    /// `process` and `parent` stand for their identifying fields.
     #[serde(default = "by_container")]
     pub by: Vec<String>,
-    /// How long it is quiet about a key once it has told; not set for that of the handler.
+    /// How long the rule is quiet about a key after an alert. Default: the handler's `cooldown`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cooldown: Option<HumanDuration>,
-    /// Whether it is on.
+    /// Whether the rule is enabled.
     #[serde(default = "yes")]
     pub enabled: bool,
 }
 
-/// One of several events that follow each other.
+/// One step of a sequence.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StepOptions {
-    /// A name by which later steps and the description reach this step's event: `write`, for
-    /// `write.file.path`.
+    /// A name by which later steps and the description refer to this step's event: with the name
+    /// `write`, to `write.file.path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The condition on the event.

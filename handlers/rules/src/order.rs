@@ -1,4 +1,4 @@
-//! Puts the events of several trackers in the order of their times.
+//! Sorts the events of several trackers by time.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,16 +7,16 @@ use std::time::Duration;
 
 use whalewatch_core::{Batch, ChainId, Timestamp};
 
-/// Where a batch came from. For the same time, what was observed comes before what a chain brings.
+/// The origin of a batch. At the same time, observed events come before those of chains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Origin {
-    /// A tracker that the handler needs.
+    /// A tracker that the handler observes.
     Observed,
     /// A chain.
     Chain(ChainId),
 }
 
-/// A batch that waits, from its event at `next` on.
+/// A waiting batch. The events from `next` on remain.
 #[derive(Debug)]
 struct Waiting {
     batch: Batch,
@@ -24,11 +24,10 @@ struct Waiting {
     next: usize,
 }
 
-/// Time of a waiting batch's next event, where it came from, which in turn it came, and where it
-/// waits.
+/// Time of the next event of a waiting batch, the batch's origin, its arrival number, and its slot.
 type Head = (Timestamp, Origin, u64, usize);
 
-/// Batches that wait for others with earlier events. A batch keeps its own order.
+/// Batches that wait for earlier events of other batches. The order within a batch is kept.
 #[derive(Debug)]
 pub(crate) struct Order {
     /// How long an event waits for earlier ones.
@@ -39,19 +38,19 @@ pub(crate) struct Order {
     free: Vec<usize>,
     events: usize,
     arrivals: u64,
-    /// The latest time that came in.
+    /// The latest time that has arrived.
     newest: Timestamp,
-    /// The latest time that was let go.
+    /// The latest time that was released.
     passed: Timestamp,
-    /// What `newest` was at the last tick.
+    /// The value of `newest` at the last tick.
     mark: Timestamp,
-    /// Events that came after later ones had gone.
+    /// Events that arrived after later ones had been released.
     pub(crate) late: u64,
-    /// Events that went early for want of room.
-    pub(crate) hurried: u64,
+    /// Events released early because too many were waiting.
+    pub(crate) early: u64,
 }
 
-/// Events of one batch that follow each other.
+/// Consecutive events of one batch.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) batch: Batch,
@@ -74,11 +73,11 @@ impl Order {
             passed: Timestamp::default(),
             mark: Timestamp::default(),
             late: 0,
-            hurried: 0,
+            early: 0,
         }
     }
 
-    /// How many events wait.
+    /// Returns the number of waiting events.
     pub(crate) fn len(&self) -> usize {
         self.events
     }
@@ -109,19 +108,20 @@ impl Order {
         self.heads.push(Reverse((first, origin, self.arrivals, slot)));
     }
 
-    /// Up to when events may go as others later by the window have come.
+    /// Returns the time up to which events can be released, because events later by `window` have
+    /// arrived.
     pub(crate) fn settled(&self) -> Timestamp {
         Timestamp(self.newest.0.saturating_sub(self.window.as_nanos() as u64))
     }
 
-    /// A window has passed on the clock and nothing is under way: up to when events may go, which
-    /// are those that were here then.
+    /// To be called when `window` has passed on the clock and no batches are queued. Returns the
+    /// time up to which events can be released: those that had arrived at the previous tick.
     pub(crate) fn tick(&mut self) -> Timestamp {
         std::mem::replace(&mut self.mark, self.newest).max(self.settled())
     }
 
-    /// The next events up to a time; all that is too much, whatever its time. Give them back with
-    /// [`Order::done`].
+    /// Returns the next events up to a time, or of any time if too many are waiting. Return them
+    /// with [`Order::done`].
     pub(crate) fn next(&mut self, until: Timestamp) -> Option<Run> {
         let Reverse((time, _, turn, slot)) = *self.heads.peek()?;
         let hurry = self.events > self.most;
@@ -134,7 +134,8 @@ impl Order {
         let mut end = next;
         let mut reached = time;
         while let Some(event) = batch.get(end) {
-            // A batch keeps its own order, so an event counts as no earlier than the one before it.
+            // The order within a batch is kept, so an event counts as no earlier than the one
+            // before it.
             let at = event.time().max(reached);
             let first = before.is_none_or(|before| (at, origin, turn, slot) < before);
             if end > next && (at > until || !first) {
@@ -147,12 +148,12 @@ impl Order {
         self.passed = self.passed.max(reached);
         self.events -= end - next;
         if time > until {
-            self.hurried += (end - next) as u64;
+            self.early += (end - next) as u64;
         }
         Some(Run { batch, origin, events: next..end, slot })
     }
 
-    /// Takes back what is left of a batch.
+    /// Takes back the rest of a batch.
     pub(crate) fn done(&mut self, run: Run) {
         let Run { batch, origin, events, slot } = run;
         if events.end < batch.len() {

@@ -1,4 +1,4 @@
-//! What is remembered of processes: what conditions ask of programs, parents and ancestors.
+//! A table of processes, for conditions on programs, parents and ancestors.
 
 use std::collections::VecDeque;
 use std::iter::successors;
@@ -12,24 +12,24 @@ use whalewatch_core::{
 
 use crate::context::ProgramFields;
 
-/// How long an ended process is remembered: its children, and events of other trackers, may still
-/// ask for it.
+/// How long an ended process is kept: events of its children and of other trackers may still refer
+/// to it.
 const LINGER: Duration = Duration::from_mins(1);
-/// How many ancestors are told.
-const MOST_ANCESTORS: usize = 16;
-/// How many bytes of a path and of arguments are remembered.
-const MOST_BYTES: usize = 1024;
+/// Maximum number of ancestors.
+const MAX_ANCESTORS: usize = 16;
+/// Longest path, and longest list of arguments, in bytes.
+const MAX_BYTES: usize = 1024;
 
 /// A process.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) key: ProcessKey,
-    /// Its parent when it was made.
+    /// Its parent when it was created.
     pub(crate) parent: ProcessKey,
     pub(crate) namespaces: Namespaces,
     pub(crate) cgroup_id: u64,
     comm: [u8; 16],
-    /// What it runs; shared with those that it forks.
+    /// The program it runs, shared with its forks.
     program: Option<Arc<Program>>,
     ended: bool,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Entry {
 #[derive(Debug)]
 struct Program {
     path: Box<[u8]>,
-    /// Each closed by a NUL byte.
+    /// Each followed by a NUL byte.
     args: Box<[u8]>,
 }
 
@@ -59,7 +59,8 @@ impl Entry {
         &self.comm[..end]
     }
 
-    /// Path of its executable; not known of one that ran before the watching began.
+    /// Returns the path of the executable; `None` if the process already ran when the trackers
+    /// started.
     pub(crate) fn path(&self) -> Option<&[u8]> {
         self.program.as_ref().map(|program| &*program.path)
     }
@@ -69,21 +70,21 @@ impl Entry {
     }
 }
 
-/// Processes by who they are, at most so many.
+/// At most `most` processes.
 #[derive(Debug)]
 pub(crate) struct Processes {
     entries: FxHashMap<ProcessKey, Entry>,
-    /// In the order they came, some of them gone.
+    /// Keys in the order of arrival; some may have been removed.
     order: VecDeque<ProcessKey>,
     ended: VecDeque<(Timestamp, ProcessKey)>,
     most: usize,
-    /// How many had to make room.
+    /// Number of evicted processes.
     pub(crate) evicted: u64,
     /// Namespaces of the host.
     host: Option<Namespaces>,
     /// Where events have path and arguments.
     fields: PerType<ProgramFields>,
-    /// The place in `fields` of the batch that was prepared for.
+    /// The index in `fields` for the current batch.
     plan: Option<usize>,
 }
 
@@ -105,24 +106,27 @@ impl Processes {
         self.entries.get(&key)
     }
 
-    /// Namespaces of the host, once one of its first processes was seen.
+    /// Returns the host's namespaces, once one of its first processes was seen.
     pub(crate) fn host(&self) -> Option<&Namespaces> {
         self.host.as_ref()
     }
 
-    /// A process and its ancestors.
-    pub(crate) fn line<'a>(&'a self, from: Option<&'a Entry>) -> impl Iterator<Item = &'a Entry> {
+    /// Returns a process and its ancestors.
+    pub(crate) fn lineage<'a>(
+        &'a self,
+        from: Option<&'a Entry>,
+    ) -> impl Iterator<Item = &'a Entry> {
         let up = |entry: &&'a Entry| self.get(entry.parent).filter(|up| up.key != entry.key);
-        successors(from, up).take(MOST_ANCESTORS)
+        successors(from, up).take(MAX_ANCESTORS)
     }
 
-    /// Makes ready for the events of a batch.
+    /// Prepares for the events of a batch.
     pub(crate) fn prepare(&mut self, batch: &Batch) {
         self.plan = Some(self.fields.place(batch, ProgramFields::new));
     }
 
-    /// Takes in what an event of the batch that was prepared for says of processes.
-    pub(crate) fn see(&mut self, event: EventRef<'_>) {
+    /// Updates the table from an event of the prepared batch.
+    pub(crate) fn update(&mut self, event: EventRef<'_>) {
         let Some(change) = event.change() else { return };
         if let Change::Moved { process, to } = change {
             if let Some(entry) = self.entries.get_mut(&process) {
@@ -133,7 +137,7 @@ impl Processes {
         let Some(process) = event.process() else { return };
         match change {
             Change::Existing => {
-                // The first process, or where it is not told the first of the kernel's own.
+                // Pid 1, or pid 2 (a kernel thread) if pid 1 was not reported.
                 if process.pid == 1 || process.pid == 2 && self.host.is_none() {
                     self.host = Some(process.namespaces);
                 }
@@ -142,9 +146,9 @@ impl Processes {
                 }
             }
             Change::Forked { parent } => {
-                let program = self.get(parent).and_then(|maker| maker.program.clone());
+                let program = self.get(parent).and_then(|parent| parent.program.clone());
                 match self.entries.get_mut(&process.key()) {
-                    // It was read from the list of what existed, or has run something by now.
+                    // It was in the list of existing processes, or has already run a program.
                     Some(entry) => entry.program = entry.program.take().or(program),
                     None => self.insert(Entry::new(process, program)),
                 }
@@ -166,12 +170,12 @@ impl Processes {
 
     fn program(&self, event: EventRef<'_>) -> Arc<Program> {
         let fields = self.plan.map(|plan| self.fields[plan]);
-        let told = fields.map(|fields| (fields.path(event), fields.args(event)));
-        let (path, args) = told.unwrap_or((Value::Null, Value::Null));
+        let values = fields.map(|fields| (fields.path(event), fields.args(event)));
+        let (path, args) = values.unwrap_or((Value::Null, Value::Null));
         let bytes = |value| match value {
-            Value::Text(bytes) => &bytes[..bytes.len().min(MOST_BYTES)],
-            // Cut between two, so that no argument looks like another.
-            Value::Texts(list) => match list.0.get(..MOST_BYTES) {
+            Value::Text(bytes) => &bytes[..bytes.len().min(MAX_BYTES)],
+            // Cut between two arguments, so that no cut argument looks like another one.
+            Value::Texts(list) => match list.0.get(..MAX_BYTES) {
                 Some(cut) => &cut[..cut.iter().rposition(|&b| b == 0).map_or(0, |end| end + 1)],
                 None => list.0,
             },
@@ -182,7 +186,7 @@ impl Processes {
 
     fn insert(&mut self, entry: Entry) {
         while self.entries.len() >= self.most {
-            let Some(oldest) = self.leave() else { break };
+            let Some(oldest) = self.next_to_evict() else { break };
             self.evicted += u64::from(self.entries.remove(&oldest).is_some());
         }
         self.order.push_back(entry.key);
@@ -192,13 +196,13 @@ impl Processes {
         }
     }
 
-    /// Who goes first where there is no room: who ended first, else who came first.
-    fn leave(&mut self) -> Option<ProcessKey> {
+    /// Returns the process to evict: the one that ended first, otherwise the oldest.
+    fn next_to_evict(&mut self) -> Option<ProcessKey> {
         self.ended.pop_front().map(|(_, key)| key).or_else(|| self.order.pop_front())
     }
 
     fn end(&mut self, key: ProcessKey, at: Timestamp) {
-        // Each at most once, so that there are no more of them than processes.
+        // Each process at most once, so that there are never more entries than processes.
         if let Some(entry) = self.entries.get_mut(&key).filter(|entry| !entry.ended) {
             entry.ended = true;
             self.ended.push_back((at, key));

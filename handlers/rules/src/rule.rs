@@ -1,4 +1,4 @@
-//! A rule that was read: its conditions, and what becomes of events that meet them.
+//! A parsed rule: its conditions, and which events match it.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use whalewatch_kit::{Condition, Extra, Template, fields};
 use crate::context;
 use crate::options::{RuleOptions, Severity, StepOptions};
 
-/// How many steps a rule may have.
-const MOST_STEPS: usize = 8;
-/// How many events a rule may count up to.
-const MOST_COUNT: u32 = 10_000;
-/// How many fields events may belong together by.
-const MOST_BY: usize = 8;
-/// How long a name may be, in bytes.
+/// Maximum number of steps.
+const MAX_STEPS: usize = 8;
+/// Largest `count`.
+const MAX_COUNT: u32 = 10_000;
+/// Maximum number of fields in `by`.
+const MAX_BY: usize = 8;
+/// Longest name, in bytes.
 const LONGEST_NAME: usize = 100;
 
 #[derive(Clone, Debug)]
@@ -23,20 +23,20 @@ pub(crate) struct Rule {
     pub(crate) severity: Severity,
     pub(crate) tags: Vec<String>,
     pub(crate) description: Template,
-    /// One for each event in turn; most rules have one.
+    /// One for each event of the sequence; most rules have one.
     pub(crate) steps: Vec<Step>,
     pub(crate) shape: Shape,
-    /// What is left out.
+    /// The events that the rule ignores.
     pub(crate) except: Option<Condition>,
-    /// Fields by which events belong together.
+    /// The fields of the key.
     pub(crate) by: Vec<String>,
     pub(crate) cooldown: Option<Duration>,
     pub(crate) enabled: bool,
-    /// Fields of earlier steps' events that later ones ask for.
+    /// Fields of earlier steps that later steps, the exception or the description use.
     pub(crate) references: Vec<Reference>,
-    /// The fields of [`context`] and then the references.
+    /// The fields of [`context`], followed by the references.
     pub(crate) extra: Vec<Extra>,
-    /// Where it stands: `rules[3].`, or nothing.
+    /// Prefix of the rule's options in problems: `rules[3].`, or empty.
     key: String,
 }
 
@@ -46,16 +46,16 @@ pub(crate) struct Step {
     pub(crate) when: Condition,
 }
 
-/// When a rule tells.
+/// When a rule matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
-    /// Of each event.
+    /// On each event.
     Each,
-    /// Of so many events in a time, or so many values of a field.
+    /// When there are `count` events, or `count` different values of a field, within a time.
     Count { count: usize, within: Duration, distinct: Option<String> },
     /// When all steps have come within a time.
     Sequence { within: Duration },
-    /// Of the first event of each key, but for those of the beginning.
+    /// On the first event of each key, except for keys seen while learning.
     First { learn: Duration },
 }
 
@@ -63,15 +63,15 @@ pub(crate) enum Shape {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reference {
     pub(crate) step: usize,
-    /// Its name in the event: `file.path`.
+    /// The field's name in that event: `file.path`.
     pub(crate) field: String,
 }
 
 impl Rule {
-    /// Reads a rule; `key` is what its options stand below: `rules[3].`.
+    /// Parses a rule. `key` is the prefix of its options in problems: `rules[3].`.
     ///
     /// # Errors
-    /// Everything that is wrong with it, but for what depends on the events that come in.
+    /// All problems that can be found without knowing the input.
     pub(crate) fn read(
         options: &RuleOptions,
         key: &str,
@@ -88,7 +88,7 @@ impl Rule {
             reader.take(Condition::parse(&key, text))
         });
         for tag in options.tags.iter().filter(|tag| tag.is_empty() || tag.contains('\0')) {
-            reader.problem("tags", format!("{tag:?} is no tag")).hint =
+            reader.problem("tags", format!("{tag:?} is not a tag")).hint =
                 Some("write for example \"T1059\"".into());
         }
         match (description, steps, shape) {
@@ -113,8 +113,8 @@ impl Rule {
         }
     }
 
-    /// Finds the references to steps, and checks everything against the events that come in.
-    /// Without `input` only what needs none.
+    /// Finds the references to steps, and checks all fields against the input. Without `input`,
+    /// checks only what does not need it.
     pub(crate) fn resolve(&mut self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.find_references(input, &mut problems);
@@ -137,14 +137,15 @@ impl Rule {
             problems.extend(fields::check_with(&key, name, input, &self.extra));
         }
         if problems.is_empty() {
-            problems
-                .extend(self.steps.iter().enumerate().filter_map(|(i, _)| self.never(i, input)));
+            problems.extend(
+                self.steps.iter().enumerate().filter_map(|(i, _)| self.check_reachable(i, input)),
+            );
         }
         problems
     }
 
-    /// A step whose condition no event that comes in can meet.
-    fn never(&self, step: usize, input: &[Schema]) -> Option<Problem> {
+    /// Returns a problem if no incoming event can meet the condition of a step.
+    fn check_reachable(&self, step: usize, input: &[Schema]) -> Option<Problem> {
         let when = &self.steps[step].when;
         let meets = |schema: &Schema| {
             let test = when.compile_with(schema, Some(input), &self.extra);
@@ -159,26 +160,26 @@ impl Rule {
             format!("{}steps[{step}].when", self.key)
         };
         let kinds: Vec<_> = input.iter().flat_map(|schema| schema.kinds).copied().collect();
-        let hint = format!("what comes in is {}", kinds.join(", "));
-        Some(Problem::new(key, "no event that comes here can meet this condition").hint(hint))
+        let hint = format!("the incoming kinds are {}", kinds.join(", "));
+        Some(Problem::new(key, "no incoming event can meet this condition").hint(hint))
     }
 
-    /// Names like `write.file.path`, where a step is named `write`.
+    /// Finds names such as `write.file.path`, where `write` is the name of a step.
     fn find_references(&mut self, input: &[Schema], problems: &mut Vec<Problem>) {
         let names = |step: &Step| step.when.names().into_iter().map(str::to_owned).collect();
-        let mut asked: Vec<(usize, Vec<String>)> =
+        let mut used: Vec<(usize, Vec<String>)> =
             self.steps.iter().map(names).enumerate().collect();
         let others = self.except.iter().flat_map(|except| except.names());
         let others = others.chain(self.description.names()).map(str::to_owned);
-        asked.push((self.steps.len(), others.collect()));
-        for (asking, names) in asked {
+        used.push((self.steps.len(), others.collect()));
+        for (at, names) in used {
             for name in names {
                 let Some((first, field)) = name.split_once('.') else { continue };
                 let named = |step: &Step| step.name.as_deref() == Some(first);
                 let Some(step) = self.steps.iter().position(named) else { continue };
-                if step >= asking {
-                    let key = format!("{}steps[{asking}].when", self.key);
-                    let message = format!("`{name}`: the step \"{first}\" does not come before");
+                if step >= at {
+                    let key = format!("{}steps[{at}].when", self.key);
+                    let message = format!("`{name}`: the step \"{first}\" is not an earlier step");
                     problems.push(Problem::new(key, message));
                 }
                 let own =
@@ -195,8 +196,8 @@ impl Rule {
         }
     }
 
-    /// Whether a word of `disable` or `enable` means it.
-    pub(crate) fn is_meant(&self, word: &str) -> bool {
+    /// Whether a word of `disable` or `enable` selects this rule.
+    pub(crate) fn is_selected_by(&self, word: &str) -> bool {
         match word.strip_prefix("tag:") {
             Some(tag) => self.tags.iter().any(|own| own == tag),
             None => word == "*" || word == self.name,
@@ -204,7 +205,7 @@ impl Rule {
     }
 }
 
-/// Reads the options of one rule.
+/// Parses the options of one rule.
 struct Reader<'a> {
     key: &'a str,
     problems: Vec<Problem>,
@@ -225,7 +226,7 @@ impl Reader<'_> {
     fn name(&mut self, name: &str) {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
-            let message = format!("{name:?} is no name of a rule");
+            let message = format!("{name:?} is not a valid rule name");
             let hint = format!("use letters, digits, - _ and ., at most {LONGEST_NAME}");
             self.problem("name", message).hint = Some(hint);
         }
@@ -242,23 +243,24 @@ impl Reader<'_> {
                 let when = self.take(Condition::parse(&format!("{}when", self.key), when))?;
                 Some(vec![Step { name: None, when }])
             }
-            (None, 2..=MOST_STEPS) => {
+            (None, 2..=MAX_STEPS) => {
                 let steps = options.steps.iter().enumerate();
                 steps.map(|(i, step)| self.step(i, step, &options.steps[..i])).collect()
             }
             (None, 0) => {
-                self.problem("", "nothing says which events it is about").hint =
+                self.problem("", "the rule has no condition").hint =
                     Some("set when = \"kind == 'process.exec' && …\", or steps".into());
                 None
             }
             (Some(_), _) => {
-                self.problem("when", "a rule has either `when` or `steps`").hint =
-                    Some("put the condition into the first of the steps".into());
+                self.problem("when", "a rule cannot have both `when` and `steps`").hint =
+                    Some("move the condition into the first step".into());
                 None
             }
             (None, count) => {
-                let message = format!("a rule has from 2 to {MOST_STEPS} steps, not {count}");
-                self.problem("steps", message).hint = (count == 1).then(|| "write `when`".into());
+                let message = format!("a sequence has 2 to {MAX_STEPS} steps, not {count}");
+                self.problem("steps", message).hint =
+                    (count == 1).then(|| "write `when` instead".into());
                 None
             }
         }
@@ -270,14 +272,14 @@ impl Reader<'_> {
             let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
             let starts = name.starts_with(|c: char| c.is_ascii_alphabetic());
             if !starts || !name.chars().all(plain) {
-                let message = format!("{name:?} cannot name a step");
+                let message = format!("{name:?} is not a valid step name");
                 self.problem(&key("name"), message).hint =
-                    Some("use letters, digits and _: write".into());
+                    Some("use letters, digits and _, and a letter first".into());
             } else if before.iter().any(|other| other.name.as_ref() == Some(name)) {
                 self.problem(&key("name"), format!("two steps are named \"{name}\""));
             } else if RESERVED.contains(&&**name) {
-                let message = format!("\"{name}\" names fields of every event");
-                self.problem(&key("name"), message).hint = Some("name the step otherwise".into());
+                let message = format!("\"{name}\" is reserved for fields of events");
+                self.problem(&key("name"), message).hint = Some("choose another name".into());
             }
         }
         let when = Condition::parse(&format!("{}{}", self.key, key("when")), &step.when);
@@ -287,19 +289,19 @@ impl Reader<'_> {
     fn shape(&mut self, options: &RuleOptions) -> Option<Shape> {
         let before = self.problems.len();
         let within = options.within.map(|HumanDuration(within)| within);
-        if within.is_some_and(|within| within.is_zero() || within > MOST_WITHIN) {
-            self.problem("within", "`within` is from above 0s to 24h");
+        if within.is_some_and(|within| within.is_zero() || within > MAX_WITHIN) {
+            self.problem("within", "`within` must be above 0s and at most 24h");
         }
         let sequence = !options.steps.is_empty();
         let shapes = [sequence, options.count.is_some(), options.first];
         if shapes.iter().filter(|set| **set).count() > 1 {
-            let message = "`steps`, `count` and `first` cannot stand together";
-            self.problem("", message).hint = Some("make two rules of it".into());
+            let message = "`steps`, `count` and `first` cannot be combined";
+            self.problem("", message).hint = Some("split it into two rules".into());
         }
         if let Some(count) = options.count
-            && !(2..=MOST_COUNT).contains(&count)
+            && !(2..=MAX_COUNT).contains(&count)
         {
-            self.problem("count", format!("`count` is from 2 to {MOST_COUNT}, not {count}"));
+            self.problem("count", format!("`count` must be from 2 to {MAX_COUNT}, not {count}"));
         }
         for (set, option, needs) in [
             (options.distinct.is_some() && options.count.is_none(), "distinct", "count"),
@@ -307,12 +309,12 @@ impl Reader<'_> {
             (within.is_some() && options.count.is_none() && !sequence, "within", "count or steps"),
         ] {
             if set {
-                self.problem(option, format!("`{option}` goes with {needs}"));
+                self.problem(option, format!("`{option}` needs {needs}"));
             }
         }
         if within.is_none() && (sequence || options.count.is_some()) {
-            let hint = "set within = \"10s\", say";
-            self.problem("", "nothing says in what time").hint = Some(hint.into());
+            let hint = "write for example within = \"10s\"";
+            self.problem("", "`within` is missing").hint = Some(hint.into());
         }
         if self.problems.len() > before {
             return None;
@@ -330,8 +332,8 @@ impl Reader<'_> {
     }
 
     fn by(&mut self, by: &[String]) -> Vec<String> {
-        if by.len() > MOST_BY {
-            self.problem("by", format!("events belong together by at most {MOST_BY} fields"));
+        if by.len() > MAX_BY {
+            self.problem("by", format!("`by` can have at most {MAX_BY} fields"));
         }
         let mut fields = Vec::new();
         for name in by {
@@ -352,10 +354,10 @@ impl Reader<'_> {
     }
 }
 
-/// The longest time that counts and steps can be over.
-const MOST_WITHIN: Duration = Duration::from_hours(24);
+/// Longest time for counts and sequences.
+const MAX_WITHIN: Duration = Duration::from_hours(24);
 
-/// What fields of every event are in, so that no step can be named so.
+/// First parts of the names of event fields. A step cannot have such a name.
 const RESERVED: [&str; 11] = [
     "alert",
     "ancestors",

@@ -1,5 +1,5 @@
-//! Which rules there are: the pack's, those of the configuration and of files, less those that are
-//! off.
+//! Selects the rules: the built-in rules, and those of the configuration and of files, without the
+//! disabled ones.
 
 use serde::Deserialize;
 use whalewatch_core::{Problem, Schema};
@@ -7,7 +7,7 @@ use whalewatch_core::{Problem, Schema};
 use crate::options::{RuleOptions, RulesOptions};
 use crate::rule::Rule;
 
-/// The rules that come with Whalewatch, by what they are about.
+/// The built-in rules, by subject.
 const PACK: [(&str, &str); 4] = [
     ("processes", include_str!("pack/processes.toml")),
     ("files", include_str!("pack/files.toml")),
@@ -15,7 +15,7 @@ const PACK: [(&str, &str); 4] = [
     ("escapes", include_str!("pack/escapes.toml")),
 ];
 
-/// Rules in a file.
+/// A rule file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RuleFile {
@@ -24,36 +24,36 @@ pub(crate) struct RuleFile {
 }
 
 impl Written {
-    /// A rule of a file; what is wrong with it is told with the file's name and the rule's.
+    /// A rule from a file. Its problems name the file and the rule.
     pub(crate) fn in_file(rule: RuleOptions, file: &str, pack: bool) -> Self {
         let key = format!("{file}: rule \"{}\": ", rule.name);
         Self { rule, key, pack }
     }
 }
 
-/// A rule as it is written, and where.
+/// A rule as configured, and where it comes from.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) rule: RuleOptions,
-    /// What its options stand below: `rules[3].`, or the file's name.
+    /// Prefix of its options in problems: `rules[3].`, or the file's name.
     pub(crate) key: String,
-    /// Whether it is of the pack: then it may be about events that do not come in.
+    /// Whether it is a built-in rule. Such a rule may be about events that do not come in.
     pub(crate) pack: bool,
 }
 
-/// The rules that are on.
+/// The enabled rules.
 #[derive(Debug, Default)]
 pub(crate) struct Selection {
     pub(crate) rules: Vec<Rule>,
-    /// Names of those of the pack that are on but about events that do not come in.
+    /// Names of enabled built-in rules that are idle because their events do not come in.
     pub(crate) idle: Vec<String>,
     pub(crate) problems: Vec<Problem>,
 }
 
-/// The rules of the pack.
+/// Returns the built-in rules.
 ///
 /// # Panics
-/// Never: a test reads them all.
+/// If a built-in rule is invalid, which a test rules out.
 pub(crate) fn pack() -> impl Iterator<Item = Written> {
     PACK.iter().flat_map(|(name, text)| {
         let file: RuleFile =
@@ -63,8 +63,8 @@ pub(crate) fn pack() -> impl Iterator<Item = Written> {
     })
 }
 
-/// Chooses among all rules, and checks those that are on against the events that come in. `files`
-/// is `None` where files are not to be read: then names may be theirs.
+/// Selects the enabled rules, and checks them against the input. `files` is `None` if the rule
+/// files are not to be read; then unknown names may belong to rules in them.
 pub(crate) fn select(
     options: &RulesOptions,
     files: Option<Vec<Written>>,
@@ -77,7 +77,7 @@ pub(crate) fn select(
         .map(|(i, rule)| Written { rule: rule.clone(), key: format!("rules[{i}]."), pack: false })
         .collect();
     own.extend(files.unwrap_or_default());
-    selection.refuse_twice(&own);
+    selection.refuse_duplicates(&own);
     let replaced = |of: &Written| own.iter().any(|own| own.rule.name == of.rule.name);
     let pack: Vec<Written> = if options.pack { pack().collect() } else { Vec::new() };
     let pack = pack.into_iter().filter(|of| !replaced(of)).collect::<Vec<_>>();
@@ -94,8 +94,8 @@ pub(crate) fn select(
         selection.refuse_unknown(options, &known);
     }
     for (mut rule, pack) in known {
-        let meant = |words: &[String]| words.iter().any(|word| rule.is_meant(word));
-        if !(rule.enabled && !meant(&options.disable) || meant(&options.enable)) {
+        let selected = |words: &[String]| words.iter().any(|word| rule.is_selected_by(word));
+        if !(rule.enabled && !selected(&options.disable) || selected(&options.enable)) {
             continue;
         }
         let problems = rule.resolve(input);
@@ -109,9 +109,9 @@ pub(crate) fn select(
     }
     if complete && !broken && selection.rules.is_empty() && selection.problems.is_empty() {
         let nothing = if selection.idle.is_empty() {
-            Problem::new("", "no rule is on").hint("set pack = true, or write [[rules]]")
+            Problem::new("", "no rule is enabled").hint("set pack = true, or write [[rules]]")
         } else {
-            Problem::new("", "every rule is about events that do not come here").hint(
+            Problem::new("", "no enabled rule is about events that come in").hint(
                 "name more trackers in the chain's \"from\": process, files, network, privilege",
             )
         };
@@ -121,21 +121,23 @@ pub(crate) fn select(
 }
 
 impl Selection {
-    fn refuse_twice(&mut self, own: &[Written]) {
+    fn refuse_duplicates(&mut self, own: &[Written]) {
         for (i, written) in own.iter().enumerate() {
             let name = &written.rule.name;
             if own[..i].iter().any(|other| other.rule.name == *name) {
-                let message = format!("there are two rules \"{name}\"");
+                let message = format!("two rules are named \"{name}\"");
                 let key = format!("{}name", written.key);
-                self.problems.push(Problem::new(key, message).hint("give one another name"));
+                self.problems.push(Problem::new(key, message).hint("rename one of them"));
             }
         }
     }
 
-    /// Words that mean no rule.
+    /// Reports names and tags that select no rule.
     fn refuse_unknown(&mut self, options: &RulesOptions, known: &[(Rule, bool)]) {
         for (option, words) in [("disable", &options.disable), ("enable", &options.enable)] {
-            for word in words.iter().filter(|word| !known.iter().any(|(r, _)| r.is_meant(word))) {
+            for word in
+                words.iter().filter(|word| !known.iter().any(|(r, _)| r.is_selected_by(word)))
+            {
                 let message = format!("there is no rule {word:?}");
                 self.problems.push(Problem::new(option, message).hint(hint(word, known)));
             }

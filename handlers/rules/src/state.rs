@@ -1,5 +1,5 @@
-//! What a rule remembers: counts, steps that have come, keys that it has met, keys that it is quiet
-//! about. All by the times of the events, so that a replay tells the same.
+//! The state of a rule: counts, started sequences, known keys and quiet keys. All of it follows the
+//! times of the events, so that a replay gives the same alerts.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,60 +7,60 @@ use std::time::Duration;
 
 use whalewatch_core::{OwnedValue, Timestamp};
 
-use crate::evidence::{Captured, Cause, MOST_EVENTS, Room, add};
+use crate::evidence::{Captured, Cause, MAX_EVENTS, Room, add};
 use crate::keyed::Keyed;
 use crate::rule::Shape;
 
-/// How many beginnings of one sequence are kept for a key; the oldest makes room.
-const MOST_PARTIALS: usize = 16;
+/// Maximum number of started sequences for each key. A new one replaces the oldest.
+const MAX_PARTIALS: usize = 16;
 
-/// A later point in time.
+/// Returns a later time.
 fn after(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp(time.0.saturating_add(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// An earlier point in time.
+/// Returns an earlier time.
 fn before(time: Timestamp, by: Duration) -> Timestamp {
     Timestamp(time.0.saturating_sub(u64::try_from(by.as_nanos()).unwrap_or(u64::MAX)))
 }
 
-/// A rule is right.
+/// A match of a rule.
 #[derive(Debug)]
 pub(crate) struct Match {
-    /// The newest of the events it comes of.
+    /// The newest events of the match.
     pub(crate) causes: VecDeque<Cause>,
-    /// How many there were.
+    /// Number of events.
     pub(crate) count: u64,
-    /// When the first of them happened.
+    /// Time of the first event.
     pub(crate) since: Timestamp,
-    /// What was kept of steps.
+    /// Captured values of the steps.
     pub(crate) kept: Option<Captured>,
 }
 
 /// An event that may be a later step of a sequence.
 pub(crate) trait LaterStep {
-    /// Which step, the first being 0.
+    /// Returns the index of the step; the first is 0.
     fn step(&self) -> usize;
-    /// Whether it is the last.
+    /// Whether this is the last step.
     fn is_last(&self) -> bool;
-    /// Whether it is, by what was kept of the steps before.
+    /// Whether the event meets the step's condition, given the captured values of earlier steps.
     fn fits(&self, kept: &[OwnedValue]) -> bool;
-    /// Keeps what still later steps ask of it.
+    /// Captures the values that later steps use.
     fn capture(&self, kept: &mut [OwnedValue]);
 }
 
-/// Events of one key that are counted.
+/// The counted events of one key.
 #[derive(Debug, Default)]
 pub(crate) struct Counted {
-    /// Times and, for different values, the value's hash; by time.
+    /// Times, sorted, each with the hash of the value for `distinct`.
     times: VecDeque<(Timestamp, u64)>,
     causes: VecDeque<Cause>,
 }
 
-/// A sequence that has begun.
+/// A started sequence.
 #[derive(Clone, Debug)]
 struct Partial {
-    /// How many steps have come.
+    /// Number of completed steps.
     stage: usize,
     first: Timestamp,
     last: Timestamp,
@@ -68,19 +68,19 @@ struct Partial {
     causes: VecDeque<Cause>,
 }
 
-/// What one rule remembers.
+/// The state of one rule.
 #[derive(Debug)]
 pub(crate) struct State {
     shape: Shape,
     counted: Keyed<Counted>,
     partials: Keyed<Vec<Partial>>,
-    met: Keyed<()>,
+    known: Keyed<()>,
     quiet: Keyed<Quiet>,
     cooldown: Duration,
-    /// Alerts that were not told, as one of the kind had been a while ago.
+    /// Alerts suppressed by the cooldown.
     pub(crate) suppressed: u64,
-    /// Beginnings of sequences that had to make room.
-    crowded: u64,
+    /// Started sequences that were replaced by newer ones.
+    partials_evicted: u64,
 }
 
 #[derive(Debug)]
@@ -95,11 +95,11 @@ impl State {
             shape,
             counted: Keyed::new(most),
             partials: Keyed::new(most),
-            met: Keyed::new(most),
+            known: Keyed::new(most),
             quiet: Keyed::new(most),
             cooldown,
             suppressed: 0,
-            crowded: 0,
+            partials_evicted: 0,
         }
     }
 
@@ -107,18 +107,18 @@ impl State {
         &self.shape
     }
 
-    /// Keys that had to make room.
+    /// Returns the number of evicted keys and sequences.
     pub(crate) fn evicted(&self) -> u64 {
         self.counted.evicted
             + self.partials.evicted
-            + self.met.evicted
+            + self.known.evicted
             + self.quiet.evicted
-            + self.crowded
+            + self.partials_evicted
     }
 
-    /// Whether to tell what was found of a key, and then how often that was not told since it was
-    /// told last.
-    pub(crate) fn speak(&mut self, key: &[u8], now: Timestamp) -> Option<u64> {
+    /// Applies the cooldown to a match: returns the number of alerts suppressed since the last one,
+    /// or `None` if this one is suppressed.
+    pub(crate) fn pass_cooldown(&mut self, key: &[u8], now: Timestamp) -> Option<u64> {
         if self.cooldown.is_zero() || matches!(self.shape, Shape::First { .. }) {
             return Some(0);
         }
@@ -136,17 +136,18 @@ impl State {
         Some(0)
     }
 
-    /// Whether a key is met for the first time; those in the first time of learning are not told.
+    /// Whether the event is the first one of its key. Keys that appear while learning are never
+    /// reported.
     pub(crate) fn first(&mut self, key: &[u8], now: Timestamp, started: Timestamp) -> bool {
         let Shape::First { learn } = self.shape else { return false };
-        if self.met.get(key, now).is_some() {
+        if self.known.get(key, now).is_some() {
             return false;
         }
-        self.met.get_or(key, now, || ());
+        self.known.get_or(key, now, || ());
         now >= after(started, learn)
     }
 
-    /// Counts an event; `cause` is asked for where an alert may come of it.
+    /// Counts an event. Calls `cause` only if the event may become part of an alert.
     pub(crate) fn count(
         &mut self,
         key: &[u8],
@@ -172,14 +173,14 @@ impl State {
         }
         let place = counted.times.iter().rposition(|(time, _)| *time <= now).map_or(0, |i| i + 1);
         counted.times.insert(place, (now, value));
-        if counted.times.len() + MOST_EVENTS > *count {
+        if counted.times.len() + MAX_EVENTS > *count {
             add(&mut counted.causes, cause());
         }
         if counted.times.len() < *count {
             return None;
         }
         let mut causes = std::mem::take(&mut counted.causes);
-        // Those that were counted no more when it was reached.
+        // Remove events that were no longer counted when the number was reached.
         causes.retain(|cause| cause.time >= start);
         let since = counted.times.front().map_or(now, |(first, _)| *first);
         let count = counted.times.len() as u64;
@@ -187,12 +188,12 @@ impl State {
         Some(Match { causes, count, since, kept: None })
     }
 
-    /// Whether any sequence has begun.
-    pub(crate) fn has_begun(&self) -> bool {
+    /// Whether any sequence has started.
+    pub(crate) fn has_started(&self) -> bool {
         !self.partials.is_empty()
     }
 
-    /// An event is the first step of a sequence. `values`: what later steps ask of it.
+    /// Starts a sequence with its first event. `values` are the captured ones.
     pub(crate) fn begin(
         &mut self,
         key: &[u8],
@@ -207,11 +208,11 @@ impl State {
         let causes = VecDeque::from([cause]);
         let partial = Partial { stage: 1, first: now, last: now, kept, causes };
         let partials = self.partials.get_or(key, now, Vec::new);
-        self.crowded += enter(partials, partial);
+        self.partials_evicted += add_partial(partials, partial);
     }
 
-    /// An event may be a later step of sequences that have begun. If it is the last step of some,
-    /// gives the newest of them.
+    /// Advances the started sequences whose next step this event is. If the event completes some,
+    /// returns the newest of them.
     pub(crate) fn advance(
         &mut self,
         key: &[u8],
@@ -227,13 +228,13 @@ impl State {
         let mut found = Vec::new();
         let mut at = 0;
         while let Some(partial) = partials.get(at) {
-            let comes =
+            let matches =
                 partial.stage == step && now >= partial.last && later.fits(&partial.kept.values);
-            if comes && last {
+            if matches && last {
                 found.push(partials.remove(at));
                 continue;
             }
-            if comes {
+            if matches {
                 found.push(partial.clone());
             }
             at += 1;
@@ -254,15 +255,16 @@ impl State {
             let Some(kept) = Captured::new(values, room) else { continue };
             add(&mut partial.causes, cause.clone());
             let partial = Partial { stage: step + 1, last: now, kept, ..partial };
-            self.crowded += enter(partials, partial);
+            self.partials_evicted += add_partial(partials, partial);
         }
         None
     }
 }
 
-/// Adds a beginning. One that later steps could not tell from it gives way to it, as it ends
-/// sooner; else, of too many, the oldest. Says how many had to make room.
-fn enter(partials: &mut Vec<Partial>, partial: Partial) -> u64 {
+/// Adds a started sequence. It replaces an earlier one with the same stage and captured values,
+/// which would end sooner; otherwise, beyond the limit, it replaces the oldest. Returns how many
+/// were lost to the limit.
+fn add_partial(partials: &mut Vec<Partial>, partial: Partial) -> u64 {
     let alike =
         |other: &Partial| other.stage == partial.stage && other.kept.values == partial.kept.values;
     if let Some(place) = partials.iter().position(alike) {
@@ -272,10 +274,10 @@ fn enter(partials: &mut Vec<Partial>, partial: Partial) -> u64 {
         }
         return 0;
     }
-    let crowded = partials.len() >= MOST_PARTIALS;
-    if crowded {
+    let evicted = partials.len() >= MAX_PARTIALS;
+    if evicted {
         partials.remove(0);
     }
     partials.push(partial);
-    u64::from(crowded)
+    u64::from(evicted)
 }

@@ -1,4 +1,4 @@
-//! What it costs to keep events, and to find them among a million.
+//! The cost of keeping events, and of finding them among a million.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use whalewatch_core::{
 use whalewatch_kit::testing::{Bench, CountingAllocator, named, print_allocations};
 use whalewatch_sqlite::{Group, History, HistoryError, Query, Sqlite, SqliteOptions};
 
-/// What `SQLite` does by itself is not seen.
+/// Allocations inside `SQLite` are not counted.
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
@@ -68,7 +68,7 @@ const BATCH: u64 = 256;
 const CONTAINERS: usize = 50;
 const MILLION: u64 = 1_000_000;
 const DAY: u64 = 86_400_000_000_000;
-/// The events of the million are of the ten days before this.
+/// The million events are from the ten days before this time.
 const END: u64 = 1_795_392_000_000_000_000;
 
 fn containers() -> Vec<Arc<Container>> {
@@ -79,10 +79,10 @@ fn containers() -> Vec<Arc<Container>> {
     (0..CONTAINERS).map(container).collect()
 }
 
-/// A batch of all kinds, from all containers, at these times.
+/// A batch with all kinds of events, from all containers, at these times.
 fn batch(containers: &[Arc<Container>], start: u64, step: u64) -> Batch {
     let event = |i: u64| Did {
-        // One in a hundred connects, one in ten begins or ends a process.
+        // One event in a hundred is a connection, one in ten the start or end of a process.
         kind: match i % 100 {
             0 => "network.connect",
             1..=10 => "process.exec",
@@ -121,10 +121,10 @@ fn write(c: &mut Criterion) {
     let count = 8 * BATCH;
     group.throughput(Throughput::Elements(count)).sample_size(20);
     for (name, max_size) in [("write", 0), ("write_and_delete", 256 << 20)] {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("temporary folder");
         let mut bench = handler(&dir.path().join("history.db"), max_size);
         let mut time = END;
-        // Time goes on, as it does.
+        // The times of the events advance, as in a run.
         let mut batches = || -> Vec<Batch> {
             let next = |_| {
                 time += BATCH * 1000;
@@ -132,9 +132,10 @@ fn write(c: &mut Criterion) {
             };
             (0..8).map(next).collect()
         };
-        let mut take =
-            |batches: Vec<Batch>| batches.into_iter().for_each(|b| bench.handle(b).expect("taken"));
-        // Until the limit is come to.
+        let mut take = |batches: Vec<Batch>| {
+            batches.into_iter().for_each(|b| bench.handle(b).expect("handler takes it"))
+        };
+        // Until the limit is reached.
         (0..if max_size == 0 { 4 } else { 200 }).for_each(|_| take(batches()));
         let measured: Vec<Vec<Batch>> = (0..20).map(|_| batches()).collect();
         print_allocations(&format!("sqlite/{name}"), 20 * count, || {
@@ -143,25 +144,27 @@ fn write(c: &mut Criterion) {
         group.bench_function(name, |b| {
             b.iter_batched(&mut batches, &mut take, BatchSize::PerIteration);
         });
-        bench.end().expect("it ends");
+        bench.end().expect("handler ends");
         assert_eq!(bench.count(|c: &HandlerCounters| &c.dropped), 0);
     }
     group.finish();
 }
 
 fn ask(c: &mut Criterion) {
-    let dir = tempfile::tempdir().expect("a folder");
+    let dir = tempfile::tempdir().expect("temporary folder");
     let path = dir.path().join("history.db");
     let mut bench = handler(&path, 0);
     let (containers, step) = (containers(), 10 * DAY / MILLION);
     for at in 0..MILLION.div_ceil(BATCH) {
-        bench.handle(batch(&containers, END - 10 * DAY + at * BATCH * step, step)).expect("taken");
+        bench
+            .handle(batch(&containers, END - 10 * DAY + at * BATCH * step, step))
+            .expect("handler takes it");
     }
-    bench.end().expect("it ends");
-    let size = std::fs::metadata(&path).expect("the database").len();
+    bench.end().expect("handler ends");
+    let size = std::fs::metadata(&path).expect("database exists").len();
     println!("sqlite: {} bytes an event in the database", size / MILLION);
 
-    let history = History::open(&path).expect("a history");
+    let history = History::open(&path).expect("history opens");
     let web = Query { containers: vec!["web-7".into()], ..Query::default() };
     let day = Query {
         since: Some(Timestamp(END - 2 * DAY)),
@@ -182,14 +185,14 @@ fn ask(c: &mut Criterion) {
         ("path_without_an_index", Query { path: Some("*/module_17/*".into()), ..Query::default() }),
         ("last_100000", Query { limit: Some(100_000), ..Query::default() }),
     ] {
-        let ask = || history.each::<HistoryError>(&query, |_| Ok(())).expect("an answer");
+        let ask = || history.each::<HistoryError>(&query, |_| Ok(())).expect("query succeeds");
         println!("sqlite_million/{name}: {} events", ask());
         group.bench_function(name, |b| b.iter(ask));
     }
     let by: Vec<Group> =
-        ["container.name", "kind"].iter().map(|name| name.parse().expect("a field")).collect();
+        ["container.name", "kind"].iter().map(|name| name.parse().expect("valid field")).collect();
     group.bench_function("count_by_container_and_kind", |b| {
-        b.iter(|| history.count(&Query::default(), &by).expect("counts"));
+        b.iter(|| history.count(&Query::default(), &by).expect("query succeeds"));
     });
     group.finish();
 }

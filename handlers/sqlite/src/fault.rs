@@ -1,25 +1,25 @@
-//! Why a database cannot be written at the moment. None of these ends the handler: the database is
-//! tried again.
+//! Reasons why the database cannot be written at the moment. None of them ends the handler: it
+//! retries.
 
 use std::fmt;
 
 use rusqlite::{Error, ErrorCode};
 
-/// Why a database cannot be written at the moment.
+/// Why the database cannot be written at the moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Old events are being deleted to make room; more of that is due first.
+    /// Old events are being deleted to make room, and more must be deleted first.
     MakingRoom,
-    /// Another program writes.
+    /// Another program holds the write lock.
     Busy,
     /// The disk, or a quota, is full.
     Full,
-    /// Someone who reads since long keeps the log from being emptied, and it has grown to the
+    /// A long read transaction prevents the log from being emptied, and the log has reached its
     /// limit.
     Held,
-    /// More at once than the database may have in all: never to be written.
+    /// The events are larger than the whole database may be, so they can never be written.
     TooLarge,
-    /// Something else: the database is opened anew. With the error's text.
+    /// Any other error, with its text. The database is closed and opened again.
     Broken(String),
 }
 
@@ -28,18 +28,18 @@ impl From<Error> for Fault {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
             Some(ErrorCode::DiskFull) => Self::Full,
-            _ => Self::Broken(told(&error)),
+            _ => Self::Broken(describe(&error)),
         }
     }
 }
 
-/// An error with how to mend it, where that is known.
-pub(crate) fn told(error: &Error) -> String {
+/// Returns the text of an error and, if known, how to fix it.
+pub(crate) fn describe(error: &Error) -> String {
     let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt) => ": move it away, and a new one is made",
+        Some(ErrorCode::DatabaseCorrupt) => ": move it away, and a new one is created",
         Some(ErrorCode::NotADatabase) => ": name another file, or move it away",
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            ": is the path right, and may this user write to the file and its folder?"
+            ": check the path, and that this user may write to the file and its folder"
         }
         _ => "",
     };
@@ -53,9 +53,10 @@ impl fmt::Display for Fault {
             Self::Busy => "another program has locked it for writing",
             Self::Full => "the disk is full: free some space, or set a smaller max_size",
             Self::Held => {
-                "a program reads it in one long transaction, so its log cannot be emptied and max_size is reached: end that one"
+                "a program reads it in one long transaction, so its log cannot be emptied and \
+                 max_size is reached: end that transaction"
             }
-            Self::TooLarge => "these events have no room in max_size",
+            Self::TooLarge => "the events are larger than max_size allows",
             Self::Broken(message) => message,
         })
     }

@@ -1,4 +1,5 @@
-//! The handler itself: what waits, when it is committed, what is done while it cannot be.
+//! The handler: what is buffered, when it is committed, and what happens while the database cannot
+//! be written.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,60 +16,60 @@ use crate::options::SqliteOptions;
 use crate::rows::{Chunk, Encoder};
 use crate::store::{OpenError, Store};
 
-/// Waits between tries to write: the first, and the longest.
+/// Pauses between attempts to write: the first, and the longest.
 const BACK_OFF: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(2)];
 
-/// How often there is upkeep where no interval of commits says so.
+/// Interval of upkeep if `commit_every` is 0.
 const UPKEEP: Duration = Duration::from_millis(200);
 
-/// A fault that comes back within this time is told once.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
+/// A fault that comes back within this time is not logged again.
+const LOG_AGAIN_AFTER: Duration = Duration::from_mins(1);
 
-/// Between tries while the end of the run waits.
+/// Pause between attempts to write at the end of the run.
 const LAST_TRIES: Duration = Duration::from_millis(20);
 
-/// Keeps history in an embedded database.
+/// Keeps a history of events in an embedded database.
 #[derive(Debug)]
 pub struct Sqlite {
     name: Arc<str>,
     host: Arc<str>,
     options: SqliteOptions,
     encoder: Encoder,
-    /// What is not committed yet. All but the last are full.
+    /// Events that are not committed yet. All chunks but the last are full.
     waiting: VecDeque<Chunk>,
-    /// What they take in memory.
+    /// Memory used by `waiting`, in bytes.
     memory: usize,
     store: Option<Store>,
     trouble: Option<Trouble>,
-    /// The fault that was told last, and when.
-    told: Option<(Fault, Instant)>,
-    /// Whether nothing more comes.
+    /// The last fault that was logged, and when.
+    last_logged: Option<(Fault, Instant)>,
+    /// Whether the run has ended.
     ended: bool,
 }
 
-/// The time to commit, and for upkeep.
+/// Time for a commit and for upkeep.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick;
 
-/// The database cannot be written at the moment.
+/// A period in which the database cannot be written.
 #[derive(Debug)]
 struct Trouble {
     fault: Fault,
     since: Instant,
     next_try: Instant,
     pause: Duration,
-    /// Whether it was told that it began.
-    told: bool,
-    /// Events dropped meanwhile.
+    /// Whether its beginning was logged.
+    logged: bool,
+    /// Events dropped in this period.
     dropped: u64,
 }
 
 impl Handler for Sqlite {
     const ABOUT: &'static str =
-        "keeps a history of events in an embedded database, which `whalewatch query` answers from";
+        "keeps a history of events in an embedded database, for `whalewatch query`";
     type Options = SqliteOptions;
     type Message = Tick;
-    // Chains that name it write to one file.
+    // Chains that name the handler share one database.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -89,16 +90,16 @@ impl Handler for Sqlite {
             memory: 0,
             store: None,
             trouble: None,
-            told: None,
+            last_logged: None,
             ended: false,
         };
         match Store::open(options) {
             Ok(store) => sqlite.store = Some(store),
-            // Whoever locks it, or fills the disk, may be done soon.
+            // The disk may be full, or another program may hold a lock: this can pass soon.
             Err(OpenError::Fault(fault)) => sqlite.note(fault),
             Err(OpenError::Refused(message)) => {
                 let path = options.path.display();
-                return Err(BuildError(format!("{path} cannot be the history: {message}")));
+                return Err(BuildError(format!("cannot use {path} for the history: {message}")));
             }
         }
         setup.mailbox.send(Tick);
@@ -167,20 +168,20 @@ impl Lifecycle for Sqlite {
     fn finish(&mut self, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
         self.ended = true;
         self.give_up(cx);
-        // Copies the log into the database and removes it.
+        // Closing copies the log into the database and removes it.
         self.store = None;
         Ok(())
     }
 }
 
 impl Sqlite {
-    /// What waits to be committed takes so much memory.
+    /// Memory used by uncommitted events, in bytes.
     #[cfg(test)]
     pub(crate) fn waiting_bytes(&self) -> usize {
         self.memory
     }
 
-    /// Commits what waits: what is full, or all. Stops where the database cannot be written.
+    /// Commits buffered events: only full chunks, or all. Stops if the database cannot be written.
     fn write(&mut self, cx: &Context<'_, Tick>, all: bool) {
         while let Some(chunk) = self.waiting.front() {
             if !all && !self.encoder.full(chunk) || self.pausing() {
@@ -194,7 +195,10 @@ impl Sqlite {
                 }
                 Err(Fault::TooLarge) => {
                     let path = self.options.path.display();
-                    tracing::warn!(handler = %self.name, %path, count, "events have no room in max_size and are dropped");
+                    tracing::warn!(
+                        handler = %self.name, %path, count,
+                        "events are larger than max_size allows and are dropped"
+                    );
                     cx.dropped(count);
                 }
                 Err(Fault::MakingRoom) => return,
@@ -218,29 +222,32 @@ impl Sqlite {
         let Some(store) = &mut self.store else { return };
         match store.upkeep() {
             Ok(()) if self.waiting.is_empty() => self.recovered(),
-            // That it must wait is no trouble where no event waits for it: the next time will do.
+            // Upkeep that must wait is not a fault while no event waits for it. The next one will
+            // do.
             Ok(()) | Err(Fault::Busy | Fault::Held) => {}
             Err(fault) => self.note(fault),
         }
     }
 
-    /// Notes that the database cannot be written, and tells it when that begins or its cause
-    /// changes.
+    /// Records that the database cannot be written. Logs it when the period begins and when the
+    /// reason changes.
     fn note(&mut self, fault: Fault) {
         if matches!(fault, Fault::Broken(_)) {
             self.store = None;
         }
         let now = Instant::now();
         let new = self.trouble.as_ref().is_none_or(|trouble| trouble.fault != fault);
-        let tell = new
-            && self
-                .told
-                .as_ref()
-                .is_none_or(|(told, at)| *told != fault || now.duration_since(*at) > TELL_AGAIN);
-        if tell {
+        let log = new
+            && self.last_logged.as_ref().is_none_or(|(last, at)| {
+                *last != fault || now.duration_since(*at) > LOG_AGAIN_AFTER
+            });
+        if log {
             let path = self.options.path.display();
-            tracing::warn!(handler = %self.name, %path, "the history cannot be written, events wait in memory: {fault}");
-            self.told = Some((fault.clone(), now));
+            tracing::warn!(
+                handler = %self.name, %path,
+                "cannot write the history, events wait in memory: {fault}"
+            );
+            self.last_logged = Some((fault.clone(), now));
         }
         let before = self.trouble.take();
         let pause = before.as_ref().map_or(BACK_OFF[0], |b| (b.pause * 2).min(BACK_OFF[1]));
@@ -249,20 +256,25 @@ impl Sqlite {
             since: before.as_ref().map_or(now, |before| before.since),
             next_try: now + pause,
             pause,
-            told: tell || before.as_ref().is_some_and(|before| before.told),
+            logged: log || before.as_ref().is_some_and(|before| before.logged),
             dropped: before.map_or(0, |before| before.dropped),
         });
     }
 
     fn recovered(&mut self) {
-        let Some(trouble) = self.trouble.take().filter(|t| t.told || t.dropped > 0) else { return };
+        let Some(trouble) = self.trouble.take().filter(|t| t.logged || t.dropped > 0) else {
+            return;
+        };
         let path = self.options.path.display();
         let after = trouble.since.elapsed().as_millis();
         let dropped = trouble.dropped;
-        tracing::warn!(handler = %self.name, %path, dropped, "the history is written again after {after} ms");
+        tracing::warn!(
+            handler = %self.name, %path, dropped,
+            "the history is written again after {after} ms"
+        );
     }
 
-    /// Counts events for which there is no room in memory.
+    /// Counts events that do not fit in the buffer.
     fn refuse(&mut self, count: u64, cx: &Context<'_, Tick>) {
         if count == 0 {
             return;
@@ -271,24 +283,27 @@ impl Sqlite {
         let Some(trouble) = &mut self.trouble else { return };
         if trouble.dropped == 0 {
             let buffer = self.options.buffer;
-            tracing::warn!(handler = %self.name, "the buffer of {buffer} is full: events are dropped");
+            tracing::warn!(handler = %self.name, "buffer = {buffer} is full, events are dropped");
         }
         trouble.dropped += count;
     }
 
-    /// The run ends: what still waits is dropped.
+    /// Drops the remaining events at the end of the run.
     fn give_up(&mut self, cx: &Context<'_, Tick>) {
         let count: u64 = self.waiting.drain(..).map(|chunk| chunk.rows.len() as u64).sum();
         self.memory = 0;
         if count > 0 {
             let path = self.options.path.display();
-            tracing::warn!(handler = %self.name, %path, "the run ends and the history cannot be written: {count} events are dropped");
+            tracing::warn!(
+                handler = %self.name, %path,
+                "cannot write the history before the run ends, {count} events are dropped"
+            );
             cx.dropped(count);
         }
     }
 }
 
-/// Writes a chunk to a store, which is opened first if it is not.
+/// Writes a chunk to a store. Opens the store if it is closed.
 fn write(
     store: &mut Option<Store>,
     options: &SqliteOptions,
@@ -300,8 +315,8 @@ fn write(
         None => store.insert(Store::open(options)?),
     };
     store.write(host, chunk)?;
-    // As many as came may go, so that what is too old never piles up. A failure here shows at the
-    // next write, too.
+    // Deletes twice as many old events as were added, so that a backlog becomes smaller. A failure
+    // here also shows at the next write.
     store.expire(2 * chunk.rows.len()).ok();
     Ok(())
 }

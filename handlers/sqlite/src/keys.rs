@@ -1,4 +1,4 @@
-//! Keys of the rows that events point to: hosts, kinds, containers.
+//! Keys of the rows that events refer to: hosts, kinds and containers.
 
 use std::sync::Arc;
 
@@ -6,15 +6,15 @@ use rusqlite::{Connection, params};
 use rustc_hash::FxHashMap;
 use whalewatch_core::Container;
 
-/// How many containers are remembered. Beyond, all are forgotten and looked up again.
+/// How many containers are cached. When there are more, the cache is cleared.
 const CONTAINERS: usize = 4096;
 
-/// How many snapshots are remembered by where they are, to be found without a look at what is in
-/// them.
+/// How many container snapshots are cached by address, so that they are found without comparing
+/// contents.
 const RECENT: usize = 16;
 
-/// What is known of the rows that events point to. Forgotten whenever another program may have
-/// changed them, or a transaction that made some was taken back.
+/// A cache of keys. It is cleared when another program may have changed the rows, or when a
+/// transaction that inserted some was rolled back.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     host: Option<i64>,
@@ -29,7 +29,7 @@ impl Keys {
         *self = Self::default();
     }
 
-    /// Key of the host of that name.
+    /// Returns the key of a host name.
     pub(crate) fn host(&mut self, connection: &Connection, name: &str) -> rusqlite::Result<i64> {
         if let Some(key) = self.host {
             return Ok(key);
@@ -39,7 +39,7 @@ impl Keys {
         Ok(key)
     }
 
-    /// Key of a kind of event.
+    /// Returns the key of a kind of event.
     pub(crate) fn kind(
         &mut self,
         connection: &Connection,
@@ -53,7 +53,7 @@ impl Keys {
         Ok(key)
     }
 
-    /// Key of a container; what its row does not say yet is written there.
+    /// Returns the key of a container. Updates its row if the snapshot has more information.
     pub(crate) fn container(
         &mut self,
         connection: &Connection,
@@ -91,12 +91,12 @@ impl Keys {
     }
 }
 
-/// Whether two snapshots of a container leave the same in the database.
+/// Whether two snapshots of a container lead to the same rows.
 fn written_alike(a: &Container, b: &Container) -> bool {
     a.name == b.name && a.image == b.image && a.runtime == b.runtime && a.labels == b.labels
 }
 
-/// Key of a name in a table of names.
+/// Returns the key of a name in a table of names. Inserts the name if necessary.
 fn named(connection: &Connection, table: &str, name: &str) -> rusqlite::Result<i64> {
     let insert = format!("INSERT INTO {table} (name) VALUES (?1) ON CONFLICT (name) DO NOTHING");
     connection.execute(&insert, params![name])?;
@@ -104,7 +104,7 @@ fn named(connection: &Connection, table: &str, name: &str) -> rusqlite::Result<i
     connection.query_row(&select, params![name], |row| row.get(0))
 }
 
-/// Writes a container's row. What a snapshot does not know yet leaves what is there.
+/// Inserts or updates a container's row. Fields that the snapshot lacks keep their old value.
 fn write_container(connection: &Connection, container: &Container) -> rusqlite::Result<i64> {
     let mut upsert = connection.prepare_cached(
         "INSERT INTO containers (id, name, image, runtime) VALUES (?1, ?2, ?3, ?4)

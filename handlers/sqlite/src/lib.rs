@@ -1,9 +1,9 @@
-//! The `sqlite` handler: a history of events in an embedded database, kept for as long and as large
-//! as is asked for; and [`History`], which answers from it.
+//! The `sqlite` handler keeps a history of events in an embedded database, with limits on age and
+//! size; [`History`] answers queries from it.
 //!
-//! It is written in transactions of many events. An event counts as delivered when its transaction
-//! is committed, not before. While the database cannot be written, events wait in memory, up to a
-//! bound; then they are dropped, and counted.
+//! Events are written in transactions of many. An event counts as delivered when its transaction is
+//! committed, not before. While the database cannot be written, events wait in memory up to a
+//! limit; beyond it they are dropped and counted.
 
 mod fault;
 mod handler;

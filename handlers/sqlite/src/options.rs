@@ -13,25 +13,27 @@ use whalewatch_core::HumanSize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SqliteOptions {
-    /// The database's file. It is made if it is not there, readable by its owner only, and so are
-    /// the folders above it.
+    /// The database file. If the file or folders above it do not exist, they are created,
+    /// accessible only to their owner.
     pub path: PathBuf,
-    /// Events older than this are deleted: `"7d"`, `"12h"`. `"0s"` keeps events of any age.
+    /// The maximum age of events: `"7d"`, `"12h"`. Older events are deleted. `"0s"` keeps events of
+    /// any age.
     pub keep: HumanDuration,
-    /// What the database may have on disk in all, its write-ahead log included: `"1GiB"`,
-    /// `"500MB"`; at least `"4MiB"`. The oldest events make room for new ones. `"0"` sets no limit.
+    /// The maximum size of the database on disk, including its write-ahead log: `"1GiB"`,
+    /// `"500MB"`; at least `"4MiB"`. The oldest events are deleted to make room for new ones. `"0"`
+    /// means no limit.
     pub max_size: HumanSize,
-    /// How long events wait at most to be committed together; at most `"1m"`. What a kill of the
-    /// program can lose. `"0s"` commits whenever no event is waiting.
+    /// The longest time that events wait to be committed together; at most `"1m"`. If the program
+    /// is killed, waiting events are lost. `"0s"` commits whenever no event is waiting.
     pub commit_every: HumanDuration,
-    /// What a power cut can lose: with `normal` the commits since the last checkpoint (seconds),
-    /// with `full` nothing that was committed, at the price of a disk's flush for each commit.
-    /// Neither can damage the database.
+    /// What a power cut can lose. `normal`: the commits since the last checkpoint (seconds).
+    /// `full`: nothing that was committed, but each commit waits for the disk. The database stays
+    /// intact in both cases.
     pub sync: Sync,
-    /// How much may wait in memory while the database cannot be written (locked, disk full):
-    /// `"64MiB"`; at least `"1MiB"`. What comes when it is full is dropped, and counted.
+    /// The memory for events that wait while the database cannot be written (locked, disk full):
+    /// `"64MiB"`; at least `"1MiB"`. When it is full, new events are dropped and counted.
     pub buffer: HumanSize,
-    /// How long the end of a run may wait for a database that cannot be written; at most `"1m"`.
+    /// How long the end of a run waits for a database that cannot be written; at most `"1m"`.
     pub stop_timeout: HumanDuration,
 }
 
@@ -46,7 +48,7 @@ pub enum Sync {
     Full,
 }
 
-/// Where the history is if nothing else is said.
+/// The default path of the history.
 pub const DEFAULT_PATH: &str = "/var/lib/whalewatch/history.db";
 
 const LEAST_SIZE: HumanSize = HumanSize(4 << 20);
@@ -68,7 +70,7 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// What is wrong with them.
+    /// Returns the mistakes in the options.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         self.check_path(&mut problems);
@@ -94,11 +96,14 @@ impl SqliteOptions {
         let (message, hint) = if text.is_empty() {
             ("the path is empty", format!("name a file: path = \"{DEFAULT_PATH}\""))
         } else if text.ends_with('/') {
-            ("this is a folder", format!("name a file in it: path = \"{text}history.db\""))
+            ("the path is a folder", format!("name a file in it: path = \"{text}history.db\""))
         } else if text.starts_with(':') {
-            ("a history is kept in a file", format!("for a file of that name write \"./{text}\""))
+            (
+                "the path is not a file on disk",
+                format!("for a file with that name, write \"./{text}\""),
+            )
         } else if text.contains('\0') {
-            ("no file's name has a NUL", String::from("leave it out"))
+            ("the path contains a NUL byte", String::from("remove the NUL byte"))
         } else {
             return;
         };
@@ -111,12 +116,12 @@ mod tests {
     use super::*;
 
     fn problems(json: &str) -> Vec<(String, String)> {
-        let options: SqliteOptions = serde_json::from_str(json).expect("options");
+        let options: SqliteOptions = serde_json::from_str(json).expect("valid JSON");
         options.problems().into_iter().map(|p| (p.key, p.message)).collect()
     }
 
     #[test]
-    fn all_may_be_left_out_and_unknown_ones_are_refused() {
+    fn all_options_are_optional_and_unknown_ones_are_refused() {
         let parse = serde_json::from_str::<SqliteOptions>;
         assert_eq!(parse("{}").unwrap(), SqliteOptions::default());
         assert_eq!(problems("{}"), []);
@@ -127,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once_with_its_key() {
+    fn all_mistakes_are_reported_at_once_with_their_keys() {
         let found = problems(
             r#"{"path":"","keep":"5ms","max_size":"1MiB","buffer":"1","commit_every":"2m","stop_timeout":"1h"}"#,
         );
@@ -136,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_no_file_is_refused() {
+    fn path_that_cannot_be_a_file_is_refused() {
         for (path, message) in [
-            ("/var/lib/", "this is a folder"),
-            (":memory:", "a history is kept in a file"),
-            ("a\\u0000b", "no file's name has a NUL"),
+            ("/var/lib/", "the path is a folder"),
+            (":memory:", "the path is not a file on disk"),
+            ("a\\u0000b", "the path contains a NUL byte"),
         ] {
             assert_eq!(problems(&format!(r#"{{"path":"{path}"}}"#))[0].1, message, "{path}");
         }
@@ -148,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn no_limit_is_written_as_zero() {
+    fn zero_means_no_limit() {
         assert_eq!(problems(r#"{"keep":"0s","max_size":"0","commit_every":"0s"}"#), []);
     }
 }

@@ -1,5 +1,5 @@
-//! What is kept: old events go in small steps, each a transaction of its own, so that neither the
-//! chain nor another program waits for long.
+//! Retention: deletes old events in small transactions, so that neither the chain nor another
+//! program waits for long.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use crate::fault::Fault;
 use crate::limits::{PAGE, logged};
 use crate::store::Store;
 
-/// Pages given back to the file system in one step.
+/// Pages returned to the file system in one step.
 const VACUUM_STEP: u64 = 256;
 
-/// How long making room may take before what waits is looked at again.
+/// How long making room may take before the handler continues with other work.
 const ROOM_TIME: Duration = Duration::from_millis(100);
 
-/// How long upkeep may take at once.
+/// How long one round of upkeep may take.
 const UPKEEP_TIME: Duration = Duration::from_millis(50);
 
-/// Deleted events after which containers without any are looked for.
+/// Number of deleted events after which containers without events are looked for.
 const SWEEP_AFTER: u64 = 1_000;
 
 impl Store {
-    /// Deletes the oldest events until so many bytes more have room.
+    /// Deletes the oldest events until there is room for `need` more bytes.
     pub(crate) fn make_room(&mut self, need: u64) -> Result<(), Fault> {
         let limit = self.limits.database();
         if limit == u64::MAX {
@@ -36,8 +36,8 @@ impl Store {
                 return Ok(());
             }
             if Instant::now() >= until {
-                // A database that is far too large gets smaller in time; until then free pages are
-                // used again.
+                // A database that is far too large shrinks gradually. Until then, free pages are
+                // reused.
                 return if free * PAGE >= 2 * need { Ok(()) } else { Err(Fault::MakingRoom) };
             }
             if self.delete_oldest(i64::MAX, step)? == 0 {
@@ -46,8 +46,8 @@ impl Store {
         }
     }
 
-    /// What is to be done from time to time: events that are too old go, and free pages are given
-    /// back. Takes little time at once.
+    /// Deletes events that are too old and returns free pages to the file system. Takes little
+    /// time; call it regularly.
     pub(crate) fn upkeep(&mut self) -> Result<(), Fault> {
         let (until, step) = (Instant::now() + UPKEEP_TIME, self.limits.step());
         while Instant::now() < until && self.expire(step)? == step {}
@@ -58,7 +58,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes up to so many events that are too old; says how many went.
+    /// Deletes at most `most` events that are too old. Returns how many were deleted.
     pub(crate) fn expire(&mut self, most: usize) -> Result<usize, Fault> {
         if self.keep == 0 {
             return Ok(0);
@@ -67,10 +67,11 @@ impl Store {
         self.delete_oldest(now.saturating_sub(self.keep), most)
     }
 
-    /// Deletes up to so many events from before a time, the oldest first; says how many went.
+    /// Deletes at most `most` events from before a time, the oldest first. Returns how many were
+    /// deleted.
     fn delete_oldest(&mut self, before: i64, most: usize) -> Result<usize, Fault> {
         const OLDEST: &str = "SELECT id FROM events WHERE time < ?1 ORDER BY time LIMIT ?2";
-        // Whether there is anything to do is found out without a lock.
+        // Looks for work without a lock.
         let most = most.min(self.limits.step());
         let any = self.connection.prepare_cached(OLDEST)?.exists(params![before, 1])?;
         if !any {
@@ -94,20 +95,20 @@ impl Store {
         Ok(ids.len())
     }
 
-    /// One step of making the file smaller, if it is too large or a good part of it is free; says
-    /// whether it was.
+    /// Shrinks the file by one step if it is too large or much of it is free. Returns whether it
+    /// did.
     fn shrink(&mut self) -> Result<bool, Fault> {
         let (pages, free) = self.pages()?;
         let (limit, step) = (self.limits.database(), self.limits.step());
         if (pages - free).saturating_mul(PAGE) > limit && self.delete_oldest(i64::MAX, step)? > 0 {
             return Ok(true);
         }
-        // Some free pages are what the next events go to.
+        // Some free pages are kept for new events.
         let spare = if pages * PAGE > limit { 0 } else { VACUUM_STEP + pages / 16 };
         if free <= spare {
             return Ok(false);
         }
-        // Each page that is given back moves another.
+        // Each page that is returned can move another one.
         let step = VACUUM_STEP.min(self.limits.log / 8 / PAGE);
         self.bound_log(2 * step * PAGE)?;
         let sql = format!("PRAGMA incremental_vacuum({step})");
@@ -115,7 +116,7 @@ impl Store {
         Ok(true)
     }
 
-    /// One step through the containers: those of which no event is left go.
+    /// Deletes containers without events, in one step through the table.
     fn sweep(&mut self) -> Result<(), Fault> {
         let step = self.limits.step();
         self.bound_log(logged(step, 0))?;
@@ -131,22 +132,22 @@ impl Store {
              AND NOT EXISTS (SELECT 1 FROM events WHERE target_container = ?1)",
         )?;
         let mut labels = transaction.prepare_cached("DELETE FROM labels WHERE container = ?1")?;
-        let mut gone = false;
+        let mut deleted_any = false;
         for key in &keys {
             if container.execute([key])? > 0 {
                 labels.execute([key])?;
-                gone = true;
+                deleted_any = true;
             }
         }
         drop((next, container, labels));
         transaction.commit()?;
-        if gone {
+        if deleted_any {
             self.keys.forget();
         }
         if self.swept == 0 {
             self.deleted = 0;
         }
-        // From the first again once all were looked at.
+        // Start again from the first after the last.
         self.swept = keys.last().copied().filter(|_| keys.len() == step).unwrap_or(0);
         Ok(())
     }

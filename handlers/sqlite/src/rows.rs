@@ -1,5 +1,5 @@
-//! From events to rows, before anything is written: what waits in memory, in chunks of one
-//! transaction each.
+//! Turns events into rows, and collects them in memory in chunks. Each chunk becomes one
+//! transaction.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -9,10 +9,10 @@ use whalewatch_core::{
 };
 use whalewatch_kit::Json;
 
-/// A text in a chunk's bytes; `None` is null.
+/// A range of a chunk's bytes; `None` is null.
 pub(crate) type Text = Option<(u32, u32)>;
 
-/// An event ready to be written. Texts stand in its chunk.
+/// An event ready to be written. Its texts are in its chunk.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) time: i64,
@@ -26,7 +26,7 @@ pub(crate) struct Row {
     json: Range<usize>,
 }
 
-/// Fields that become columns of text: the first of each list that an event has.
+/// The fields for each text column. The first one that an event has is used.
 const TEXTS: [&[&str]; 5] = [
     &["process.executable.path"],
     &["file.path", "mount.target", "module.path", "bpf.path"],
@@ -35,10 +35,10 @@ const TEXTS: [&[&str]; 5] = [
     &["error.type"],
 ];
 
-/// Fields that become columns of numbers.
+/// The fields for the number columns.
 const NUMBERS: [&str; 2] = ["network.peer.port", "process.exit.code"];
 
-/// Where the columns are in events of one type.
+/// Where events of one type have the fields for the columns.
 #[derive(Debug)]
 struct Plan {
     texts: [Vec<Accessor>; TEXTS.len()],
@@ -62,29 +62,30 @@ pub(crate) struct Chunk {
     bytes: Vec<u8>,
 }
 
-/// What a row costs in memory beside its texts, about.
+/// Approximate memory of a row without its texts, in bytes.
 const ROW_BYTES: usize = size_of::<Row>();
 
-/// What a row costs in the database beside its texts: the columns and their indexes, about.
+/// Approximate size of a row in the database without its texts, in bytes: its columns and indexes.
 const COLUMN_BYTES: usize = 260;
 
 impl Chunk {
-    /// What it takes in memory, about.
+    /// Returns the approximate memory of the chunk, in bytes.
     pub(crate) fn memory(&self) -> usize {
         self.bytes.len() + self.rows.len() * ROW_BYTES
     }
 
-    /// What it will take in the database, about, rather more than less.
+    /// Returns the approximate size of the chunk in the database, in bytes. Usually a little too
+    /// large.
     pub(crate) fn stored(&self) -> u64 {
         (self.bytes.len() + self.bytes.len() / 8 + self.rows.len() * COLUMN_BYTES) as u64
     }
 
-    /// An event's line, without its end.
+    /// Returns the JSON of a row, without a newline.
     pub(crate) fn json(&self, row: &Row) -> &[u8] {
         &self.bytes[row.json.clone()]
     }
 
-    /// A text of one of its rows.
+    /// Returns a text of one of its rows.
     pub(crate) fn text(&self, text: Text) -> Option<&[u8]> {
         text.map(|(start, end)| &self.bytes[start as usize..end as usize])
     }
@@ -95,7 +96,7 @@ impl Chunk {
     }
 }
 
-/// How large a chunk may become.
+/// The size limits of a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChunkLimit {
     pub(crate) events: usize,
@@ -108,7 +109,7 @@ pub(crate) struct Encoder {
     json: Json,
     plans: PerType<Plan>,
     limit: ChunkLimit,
-    /// One that was written, to be used again.
+    /// A written chunk whose memory can be reused.
     spare: Option<Chunk>,
 }
 
@@ -117,22 +118,22 @@ impl Encoder {
         Self { json: Json::new(host), plans: PerType::new(), limit, spare: None }
     }
 
-    /// Makes ready for the events of a batch.
+    /// Prepares for the events of a batch.
     pub(crate) fn plan(&mut self, batch: &Batch) -> (usize, usize) {
         (self.json.plan(batch), self.plans.place(batch, Plan::new))
     }
 
-    /// Whether nothing more goes into the chunk.
+    /// Whether the chunk is full.
     pub(crate) fn full(&self, chunk: &Chunk) -> bool {
         chunk.rows.len() >= self.limit.events || chunk.bytes.len() >= self.limit.bytes
     }
 
-    /// An empty chunk.
+    /// Returns an empty chunk.
     pub(crate) fn chunk(&mut self) -> Chunk {
         self.spare.take().unwrap_or_default()
     }
 
-    /// Takes back a chunk that was written.
+    /// Takes back a written chunk, to reuse its memory.
     pub(crate) fn recycle(&mut self, mut chunk: Chunk) {
         chunk.clear();
         self.spare = Some(chunk);
@@ -171,8 +172,8 @@ impl Encoder {
     }
 }
 
-/// Keeps a text. As in JSON, what is not UTF-8 becomes U+FFFD. A chunk ends long before 4 GiB; a
-/// text beyond would be null.
+/// Appends a text. Bytes that are not UTF-8 become U+FFFD, as in JSON. A chunk is always far
+/// smaller than 4 GiB; a text beyond that would be null.
 fn keep(bytes: &mut Vec<u8>, text: &[u8]) -> Text {
     let start = u32::try_from(bytes.len()).ok()?;
     for chunk in text.utf8_chunks() {
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_are_taken_from_the_fields_and_the_line_stays_whole() {
+    fn columns_come_from_fields_and_the_json_is_complete() {
         let batch = Batch::new("procs".into(), vec![example()]);
         let chunk = encoded(&batch);
         let row = &chunk.rows[0];
@@ -213,14 +214,14 @@ mod tests {
     }
 
     #[test]
-    fn an_event_of_no_process_has_no_such_columns() {
+    fn event_without_a_process_has_no_process_columns() {
         let chunk = encoded(&Batch::new("odd".into(), vec![Odd]));
         let row = &chunk.rows[0];
         assert_eq!((row.process, row.texts), (None, [None; 5]));
     }
 
     #[test]
-    fn a_text_that_is_not_utf_8_is_kept_as_json_shows_it() {
+    fn text_that_is_not_utf_8_is_kept_as_in_json() {
         let mut bytes = b"before".to_vec();
         let text = keep(&mut bytes, b"a\xff\xfeb");
         let (start, end) = text.unwrap();
@@ -228,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_was_written_is_used_again() {
+    fn memory_of_a_written_chunk_is_reused() {
         let batch = Batch::new("procs".into(), vec![example(); 3]);
         let mut encoder = Encoder::new("node-1", LIMIT);
         let (mut chunk, plan) = (encoder.chunk(), encoder.plan(&batch));
         let mut events = batch.iter();
         while !encoder.full(&chunk) {
-            encoder.push(&mut chunk, plan, events.next().expect("there are more"));
+            encoder.push(&mut chunk, plan, events.next().expect("another event"));
         }
         assert_eq!(chunk.rows.len(), LIMIT.events);
         let room = chunk.bytes.capacity();

@@ -1,4 +1,5 @@
--- A history of events. Times are nanoseconds since 1970-01-01T00:00:00Z. Read it through the view `history`, or join what you need.
+-- A history of events. Times are nanoseconds since 1970-01-01T00:00:00Z.
+-- Read it through the view `history`, or join the tables you need.
 
 CREATE TABLE hosts (
     key INTEGER PRIMARY KEY,
@@ -10,7 +11,7 @@ CREATE TABLE kinds (
     name TEXT NOT NULL UNIQUE
 ) STRICT;
 
--- One row a container: a name that comes later is the name of all its events.
+-- One row for each container, so a name that becomes known late applies to all its events.
 CREATE TABLE containers (
     key INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -26,7 +27,7 @@ CREATE TABLE labels (
     PRIMARY KEY (container, label)
 ) STRICT, WITHOUT ROWID;
 
--- Narrow, so that a search which no index serves reads little.
+-- Narrow, so that a search without an index reads little.
 CREATE TABLE events (
     id INTEGER PRIMARY KEY,
     time INTEGER NOT NULL,
@@ -55,7 +56,7 @@ CREATE INDEX events_by_container ON events (container, time) WHERE container IS 
 CREATE INDEX events_by_target ON events (target_container) WHERE target_container IS NOT NULL;
 CREATE INDEX events_by_pid ON events (pid, time) WHERE pid IS NOT NULL;
 
--- Each event as it was printed, as one line of JSON.
+-- Each event as one line of JSON, as it was written at the time.
 CREATE TABLE bodies (
     event INTEGER PRIMARY KEY REFERENCES events (id),
     json TEXT NOT NULL

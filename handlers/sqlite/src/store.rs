@@ -1,4 +1,4 @@
-//! The database as it is written.
+//! The database, opened for writing.
 
 use std::fs::{self, DirBuilder, Metadata, OpenOptions};
 use std::io::ErrorKind;
@@ -16,37 +16,37 @@ use crate::options::{SqliteOptions, Sync};
 use crate::rows::{Chunk, Row};
 use crate::schema::{self, Kind};
 
-/// How long one try waits for a lock. Longer waits are the handler's, between tries.
-const BUSY: Duration = Duration::from_millis(250);
+/// How long one attempt waits for a lock. For longer waits, the handler retries.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What `SQLite` may keep of the database in memory, in KiB.
+/// Page cache of `SQLite`, in KiB.
 const CACHE_KIB: u32 = 16 * 1024;
 
-/// A database that is written to.
+/// A database opened for writing.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) connection: Connection,
     path: PathBuf,
-    /// Which file was opened: device and inode.
+    /// Device and inode of the opened file.
     file: (u64, u64),
     pub(crate) limits: Limits,
-    /// Age in nanoseconds from which on events are deleted; 0 for none.
+    /// Age in nanoseconds at which events are deleted; 0 for never.
     pub(crate) keep: i64,
     pub(crate) keys: Keys,
-    /// What `SQLite` counts when another program writes.
+    /// A number that `SQLite` changes when another program writes.
     data_version: i64,
-    /// Events deleted since containers were looked through.
+    /// Events deleted since the last sweep through the containers.
     pub(crate) deleted: u64,
-    /// The last container that was looked at.
+    /// Key of the last container that the current sweep has checked.
     pub(crate) swept: i64,
 }
 
-/// A database could not be opened.
+/// The database could not be opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum OpenError {
-    /// It never can be, as things are.
+    /// It cannot be opened until somebody fixes the cause.
     Refused(String),
-    /// It may be later.
+    /// It may work later.
     Fault(Fault),
 }
 
@@ -69,9 +69,9 @@ impl From<OpenError> for Fault {
 }
 
 impl Store {
-    /// Opens a database, or makes one.
+    /// Opens the database, or creates it.
     pub(crate) fn open(options: &SqliteOptions) -> Result<Self, OpenError> {
-        // A path that begins with `file:` would be taken for a URI.
+        // A path that begins with `file:` would be treated as a URI.
         let path = if options.path.is_absolute() {
             options.path.clone()
         } else {
@@ -80,7 +80,7 @@ impl Store {
         make_file(&path)?;
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = Connection::open_with_flags(&path, flags)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
         let limits = Limits::new(options.max_size.0);
         match schema::kind(&connection)? {
             Kind::Empty => schema::create(&mut connection)?,
@@ -105,13 +105,13 @@ impl Store {
         })
     }
 
-    /// Writes a chunk in one transaction: all of it is committed, or nothing.
+    /// Writes a chunk in one transaction: either all of it is committed, or nothing.
     pub(crate) fn write(&mut self, host: &str, chunk: &Chunk) -> Result<(), Fault> {
         self.check_file()?;
         self.make_room(chunk.stored())?;
         self.bound_log(logged(chunk.rows.len(), chunk.stored()))?;
         self.insert(host, chunk).map_err(|error| {
-            // Keys of rows that were taken back.
+            // The rows of these keys may have been rolled back.
             self.keys.forget();
             Fault::from(error)
         })
@@ -129,7 +129,7 @@ impl Store {
         transaction.commit()
     }
 
-    /// Empties the log where it has no room for a transaction that needs so many bytes of it.
+    /// Empties the log if there is no room for a transaction that needs `need` bytes of it.
     pub(crate) fn bound_log(&self, need: u64) -> Result<(), Fault> {
         let Some(total) = self.limits.total else { return Ok(()) };
         let pages = self.pages()?.0;
@@ -141,27 +141,28 @@ impl Store {
         if fits() {
             return Ok(());
         }
-        // Its answer, whether a reader is in the way, shows in the log's length too.
+        // The pragma also returns whether a reader was in the way, but the length of the log shows
+        // that.
         self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |_| Ok(()))?;
         if fits() { Ok(()) } else { Err(Fault::Held) }
     }
 
-    /// Whether the file at the path is still the one that is written to.
+    /// Checks that the file at the path is still the opened one.
     pub(crate) fn check_file(&self) -> Result<(), Fault> {
         match fs::metadata(&self.path) {
             Ok(file) if identity(&file) == self.file => Ok(()),
-            _ => Err(Fault::Broken("its file was moved or deleted: a new one is made".into())),
+            _ => Err(Fault::Broken("its file was moved or deleted: a new one is created".into())),
         }
     }
 
-    /// Pages in the database, and how many of them are free.
+    /// Returns the number of pages in the database, and how many of them are free.
     pub(crate) fn pages(&self) -> rusqlite::Result<(u64, u64)> {
         let count = |sql| pragma(&self.connection, sql).map(i64::unsigned_abs);
         Ok((count("PRAGMA page_count")?, count("PRAGMA freelist_count")?))
     }
 }
 
-/// Value of a pragma that is a number.
+/// Returns the value of a numeric pragma.
 pub(crate) fn pragma(connection: &Connection, sql: &str) -> rusqlite::Result<i64> {
     connection.prepare_cached(sql)?.query_row((), |row| row.get(0))
 }
@@ -183,30 +184,30 @@ fn set_up(connection: &Connection, limits: &Limits, sync: Sync) -> rusqlite::Res
         limits.log / 2,
     ))?;
     if let Some(total) = limits.total {
-        // The last word, should all that is reckoned be wrong. It cannot be less than there is.
+        // A last safeguard in case the estimates are wrong. Cannot be less than the current size.
         pragma(connection, &format!("PRAGMA max_page_count = {}", total / PAGE))?;
     }
     Ok(())
 }
 
-/// Makes the file, readable by its owner only, unless it is there.
+/// Creates the file, accessible only to its owner, unless it exists.
 fn make_file(path: &Path) -> Result<(), OpenError> {
     let refused = |what: &str, error: std::io::Error| {
-        OpenError::Refused(format!("{what} cannot be made: {error}: name another place"))
+        OpenError::Refused(format!("cannot create {what}: {error}: choose another path"))
     };
     if let Some(folder) = path.parent() {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| refused("its folder", error))?;
+        let created = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        created.map_err(|error| refused("its folder", error))?;
     }
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(error) if error.kind() == ErrorKind::StorageFull => Err(OpenError::Fault(Fault::Full)),
-        Err(error) => Err(refused("it", error)),
+        Err(error) => Err(refused("the file", error)),
     }
 }
 
-/// One of the files that `SQLite` keeps beside the database.
+/// Returns the path of a file that `SQLite` keeps next to the database.
 pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
@@ -221,7 +222,7 @@ fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-/// A text of a chunk, which is UTF-8.
+/// A text of a chunk. Valid UTF-8.
 struct Bytes<'a>(Option<&'a [u8]>);
 
 impl ToSql for Bytes<'_> {
@@ -230,8 +231,9 @@ impl ToSql for Bytes<'_> {
     }
 }
 
-const INSERT_EVENT: &str = "INSERT INTO events (time, kind, host, container, target_container, attribution,
-    pid, parent_pid, start_time, comm, uid, executable, path, to_path, peer_address, error, peer_port, exit_code)
+const INSERT_EVENT: &str = "
+    INSERT INTO events (time, kind, host, container, target_container, attribution, pid, parent_pid,
+        start_time, comm, uid, executable, path, to_path, peer_address, error, peer_port, exit_code)
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)";
 
 fn insert(

@@ -1,9 +1,9 @@
-//! What rules find, and what not.
+//! Which events rules match, and which they do not.
 
+mod event;
 mod order;
 mod pack;
 mod problems;
-mod told;
 mod windows;
 
 use serde::Deserialize;
@@ -11,19 +11,19 @@ use whalewatch_core::{Attribution, Batch, Handler};
 use whalewatch_kit::testing::Bench;
 
 use crate::{Alert, Rules, RulesOptions};
-use told::{Line, Told, batches};
+use event::{AnyEvent, Line, batches};
 
-/// Reads options.
+/// Parses options.
 fn options(text: &str) -> RulesOptions {
     toml::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Options with one's own rules only.
+/// Options with custom rules only.
 fn only(rules: &str) -> RulesOptions {
     options(&format!("pack = false\n{rules}"))
 }
 
-/// Reads events: one inline table a line.
+/// Parses events: one inline table a line.
 fn lines(text: &str) -> Vec<Line> {
     #[derive(Deserialize)]
     struct Events {
@@ -35,20 +35,20 @@ fn lines(text: &str) -> Vec<Line> {
     toml::from_str::<Events>(&text).unwrap_or_else(|error| panic!("{error}: {text}")).events
 }
 
-/// Brings events as a run would: those of processes to [`Handler::observe`] first, and but for what
-/// ran before, all along a chain.
-fn bring(bench: &mut Bench<Rules>, lines: &[Line]) {
+/// Delivers events as a run would: those of the process tracker first to `observe`, then
+/// all of them, except existing processes, along a chain.
+fn deliver(bench: &mut Bench<Rules>, lines: &[Line]) {
     for (line, batch) in lines.iter().zip(batches(lines)) {
         if line.is_of_process() {
-            bench.observe(&batch).expect("observed");
+            bench.observe(&batch).expect("handler observes");
         }
         if !line.existed() {
-            bench.handle(batch).expect("handled");
+            bench.handle(batch).expect("handler takes it");
         }
     }
 }
 
-/// What came out, in its order.
+/// The alerts, in the order of output.
 fn alerts(bench: &Bench<Rules>) -> Vec<(Alert, Attribution)> {
     let of = |batch: &Batch| {
         let typed = batch.typed::<Alert>().into_iter().flatten();
@@ -57,28 +57,28 @@ fn alerts(bench: &Bench<Rules>) -> Vec<(Alert, Attribution)> {
     bench.out.iter().flat_map(of).collect()
 }
 
-/// All that rules tell of events.
+/// Runs events through the rules and returns the alerts.
 fn run(options: &RulesOptions, lines: &[Line]) -> Vec<(Alert, Attribution)> {
-    let mut bench = Bench::<Rules>::new::<Told>(options).expect("valid options");
-    bring(&mut bench, lines);
-    bench.end().expect("ended");
+    let mut bench = Bench::<Rules>::new::<AnyEvent>(options).expect("valid options");
+    deliver(&mut bench, lines);
+    bench.end().expect("handler ends");
     assert!(bench.adds_up(), "{:?}", bench.counters);
     alerts(&bench)
 }
 
-/// The rules that told, in their order.
-fn told(options: &RulesOptions, text: &str) -> Vec<String> {
+/// Returns the names of the rules that matched, in order.
+fn alerted(options: &RulesOptions, text: &str) -> Vec<String> {
     run(options, &lines(text)).iter().map(|(alert, _)| alert.facts.rule.clone()).collect()
 }
 
-/// A list of texts.
+/// Splits a list of texts.
 fn list(bytes: &[u8]) -> Vec<String> {
     let texts = whalewatch_core::Texts(bytes).iter();
     texts.map(|text| String::from_utf8_lossy(text).into_owned()).collect()
 }
 
 #[test]
-fn an_alert_tells_what_happened_and_who_did_it() {
+fn alert_has_its_event_process_and_container() {
     let options = only(
         r#"
         [[rules]]
@@ -119,25 +119,25 @@ fn an_alert_tells_what_happened_and_who_did_it() {
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
     assert_eq!(line["file"]["path"], "/etc/pass\u{1b}wd");
     assert_eq!(line["container"]["name"], "web1");
-    // A forked process runs its maker's program.
+    // A forked process runs its parent's program.
     assert_eq!(alert.about.path.as_deref(), Some(&b"/bin/nginx"[..]));
     assert_eq!(alert.about.args.as_deref(), Some(&b"nginx\0-g\0"[..]));
     assert_eq!(alert.about.ancestors.as_deref(), Some(&b"nginx\0init\0"[..]));
 }
 
 #[test]
-fn events_pass_on_only_where_that_is_wanted() {
+fn events_are_passed_on_only_if_configured() {
     let rules = "[[rules]]\nname = 'a'\nwhen = \"process.comm == 'x'\"";
     let events = r#"
         { kind = "file.open", pid = 5, comm = "x" }
         { kind = "file.open", pid = 5, comm = "y" }
     "#;
     for (pass, passed, filtered) in [(true, 2, 0), (false, 0, 2)] {
-        let mut bench =
-            Bench::<Rules>::new::<Told>(&RulesOptions { pass, ..only(rules) }).expect("options");
-        bring(&mut bench, &lines(events));
-        bench.end().expect("ended");
-        let own = bench.out.iter().filter(|batch| batch.event_name() == "told");
+        let mut bench = Bench::<Rules>::new::<AnyEvent>(&RulesOptions { pass, ..only(rules) })
+            .expect("valid options");
+        deliver(&mut bench, &lines(events));
+        bench.end().expect("handler ends");
+        let own = bench.out.iter().filter(|batch| batch.event_name() == "any");
         assert_eq!(own.map(Batch::len).sum::<usize>(), passed);
         assert_eq!(bench.count(|c| &c.filtered), filtered);
         assert_eq!(bench.count(|c| &c.added), 1);
@@ -146,7 +146,7 @@ fn events_pass_on_only_where_that_is_wanted() {
 }
 
 #[test]
-fn a_rule_is_quiet_about_a_key_for_a_while_and_then_says_how_often() {
+fn rule_is_quiet_during_cooldown_and_counts_repeats() {
     let options = only(
         "cooldown = '1s'\n[[rules]]\nname = 'a'\nwhen = \"process.comm == 'x'\"\nby = ['process']",
     );
@@ -168,7 +168,7 @@ fn a_rule_is_quiet_about_a_key_for_a_while_and_then_says_how_often() {
 }
 
 #[test]
-fn what_is_left_out_of_a_rule_is_left_out() {
+fn exceptions_are_applied() {
     let options = options(
         r#"
         pack = false
@@ -191,7 +191,7 @@ fn what_is_left_out_of_a_rule_is_left_out() {
 }
 
 #[test]
-fn it_needs_the_process_tracker_and_adds_alerts() {
+fn declaration_has_the_process_tracker_and_alerts() {
     assert_eq!(Rules::DECLARATION.properties().observed, ["process"]);
     assert_eq!(Rules::DECLARATION.added(&RulesOptions::default())[0].kinds, ["alert"]);
 }

@@ -1,11 +1,11 @@
-//! Events of different trackers are put in the order of their times.
+//! Events of different trackers are sorted by time.
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 use whalewatch_core::{ChainId, Timestamp};
 
-use super::told::{Told, batches};
+use super::event::{AnyEvent, batches};
 use super::*;
 use crate::order::{Order, Origin};
 
@@ -25,45 +25,46 @@ const EVENTS: &str = r#"
     { kind = "process.exit", pid = 9, ppid = 1, comm = "x" }
 "#;
 
-/// Brings batches in another order than that of their times.
+/// Delivers batches in another order than that of their times. Returns the number of alerts.
 fn shuffled(order: &[usize], window: &str) -> usize {
     let options = only(&format!("order = '{window}'\n{SEQUENCE}"));
-    let mut bench = Bench::<Rules>::new::<Told>(&options).expect("options");
+    let mut bench = Bench::<Rules>::new::<AnyEvent>(&options).expect("valid options");
     let lines = lines(EVENTS);
     let batches = batches(&lines);
     for &i in order {
         if lines[i].is_of_process() {
-            bench.observe(&batches[i]).expect("observed");
+            bench.observe(&batches[i]).expect("handler observes");
         }
         if !lines[i].existed() {
-            bench.handle(batches[i].clone()).expect("handled");
+            bench.handle(batches[i].clone()).expect("handler takes it");
         }
     }
-    bench.end().expect("ended");
+    bench.end().expect("handler ends");
     assert!(bench.adds_up());
     alerts(&bench).len()
 }
 
 #[test]
-fn events_that_come_late_within_the_window_are_put_in_order() {
+fn events_late_within_the_window_are_sorted() {
     assert_eq!(shuffled(&[0, 1, 2, 3, 4, 5], "0s"), 1);
     assert_eq!(shuffled(&[0, 1, 3, 4, 5, 2], "0s"), 0, "the write comes after the exec");
 }
 
 #[test]
-fn a_quiet_chain_tells_after_the_window() {
+fn quiet_chain_alerts_after_the_window() {
     let options = only("[[rules]]\nname = 'a'\nwhen = \"kind == 'file.open'\"");
-    let mut bench = Bench::<Rules>::new::<Told>(&options).expect("options");
-    bring(&mut bench, &lines(r#"{ kind = "file.open", pid = 5 }"#));
+    let mut bench = Bench::<Rules>::new::<AnyEvent>(&options).expect("valid options");
+    deliver(&mut bench, &lines(r#"{ kind = "file.open", pid = 5 }"#));
     assert_eq!(alerts(&bench).len(), 0);
-    // The first tick marks what is there, the second lets it go: it has waited one window at least
-    // and two at most.
-    bench.advance(Duration::from_secs(2)).expect("ticked");
+    // The first tick marks the waiting events, the second releases them: they wait at least one
+    // window and at most two.
+    bench.advance(Duration::from_secs(2)).expect("handler ticks");
     assert_eq!(alerts(&bench).len(), 1);
     assert_eq!(bench.count(|c| &c.filtered), 1);
 }
 
-/// Batches of events at these times, each in its own order; the times in which they go.
+/// Batches of events at these times, each in its own order. Returns the times in the order of
+/// release.
 fn passed(order: &mut Order, until: u64) -> Vec<u64> {
     let mut times = Vec::new();
     while let Some(run) = order.next(Timestamp(until)) {
@@ -75,25 +76,30 @@ fn passed(order: &mut Order, until: u64) -> Vec<u64> {
 }
 
 #[test]
-fn too_many_events_go_at_once() {
+fn events_beyond_the_limit_are_released_at_once() {
     let mut order = Order::new(Duration::from_secs(1), 256);
     let text = vec![r#"{ kind = "file.open", pid = 5 }"#; 300].join("\n");
     for batch in batches(&lines(&text)) {
         order.push(batch, Origin::Chain(ChainId::new(0)));
     }
     assert_eq!(passed(&mut order, 0).len(), 44);
-    assert_eq!((order.len(), order.hurried), (256, 44));
+    assert_eq!((order.len(), order.early), (256, 44));
 }
 
 proptest! {
     #[test]
-    fn alerts_are_the_same_in_whatever_order_events_come(order in Just([0, 1, 2, 3, 4, 5]).prop_shuffle()) {
+    fn alerts_are_the_same_in_any_order_of_arrival(
+        order in Just([0, 1, 2, 3, 4, 5]).prop_shuffle(),
+    ) {
         prop_assert_eq!(shuffled(&order, "100ms"), 1);
     }
 
     #[test]
-    fn all_events_go_once_and_in_order(
-        batches in prop::collection::vec((prop::collection::vec(0_u64..1000, 1..20), any::<bool>()), 1..20),
+    fn all_events_are_released_once_and_in_order(
+        batches in prop::collection::vec(
+            (prop::collection::vec(0_u64..1000, 1..20), any::<bool>()),
+            1..20,
+        ),
     ) {
         let mut order = Order::new(Duration::from_secs(1), 1_000_000);
         let mut all = Vec::new();
@@ -115,6 +121,6 @@ proptest! {
 
 fn at(times: &[u64]) -> Batch {
     let template = lines(r#"{ kind = "file.open", pid = 5 }"#).remove(0);
-    let told = times.iter().map(|time| template.told(Timestamp(*time)));
-    Batch::new("t".into(), told.collect())
+    let events = times.iter().map(|time| template.event(Timestamp(*time)));
+    Batch::new("t".into(), events.collect())
 }

@@ -1,5 +1,5 @@
-//! The pack: each rule with events that it tells of and events that it does not, and ordinary life,
-//! of which nothing is told.
+//! The built-in rules: events that each must match, events that it must not match, and ordinary
+//! activity that must cause no alerts.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use whalewatch_core::{Event, Schema, TrackerSpec};
 use whalewatch_trackers::Trackers;
 
-use super::told::{Line, Told, host_mnt};
+use super::event::{AnyEvent, Line, host_mnt};
 use super::*;
 use crate::select::{pack, select};
 
@@ -16,17 +16,17 @@ struct Cases {
     cases: Vec<Case>,
 }
 
-/// Events, and the rules that tell of them.
+/// Events, and the rules that must match them.
 #[derive(Deserialize)]
 struct Case {
     about: String,
     #[serde(default)]
     alerts: Vec<String>,
-    /// Rules of which a similar case tells: this one shows what they leave to be.
+    /// Rules that match a similar case, but must not match this one.
     #[serde(default)]
     not: Vec<String>,
     events: Vec<Line>,
-    /// How often the last event comes, each time with a number for `%` in its texts.
+    /// How often the last event comes, each time with a different number for `%` in its texts.
     #[serde(default = "once")]
     times: u32,
 }
@@ -35,7 +35,7 @@ fn once() -> u32 {
     1
 }
 
-/// What runs on every host.
+/// Processes that run on every host.
 const HOST: &str = r#"
     { kind = "process.existing", pid = 1, ppid = 0, comm = "systemd" }
     { kind = "process.existing", pid = 20, ppid = 1, comm = "dockerd" }
@@ -69,7 +69,7 @@ impl Case {
 }
 
 #[test]
-fn each_case_comes_out_as_it_should_with_the_whole_pack_on() {
+fn each_case_gives_exactly_its_alerts_with_the_whole_pack() {
     let mut wrong = Vec::new();
     for case in cases() {
         let found = run(&RulesOptions::default(), &case.lines());
@@ -85,14 +85,22 @@ fn each_case_comes_out_as_it_should_with_the_whole_pack_on() {
 }
 
 #[test]
-fn every_rule_has_true_and_false_cases() {
+fn every_rule_has_positive_and_negative_cases() {
     let names: BTreeSet<String> = pack().map(|written| written.rule.name).collect();
     assert!(names.len() >= 15, "{names:?}");
     let cases = cases();
     let shown: BTreeSet<String> = cases.iter().flat_map(|case| case.alerts.clone()).collect();
     let not: BTreeSet<String> = cases.iter().flat_map(|case| case.not.clone()).collect();
-    assert_eq!(names.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "true cases");
-    assert_eq!(names.difference(&not).collect::<Vec<_>>(), Vec::<&String>::new(), "false cases");
+    assert_eq!(
+        names.difference(&shown).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "rules without a positive case"
+    );
+    assert_eq!(
+        names.difference(&not).collect::<Vec<_>>(),
+        Vec::<&String>::new(),
+        "rules without a negative case"
+    );
     for case in &cases {
         let both = case.not.iter().filter(|name| case.alerts.contains(name)).count();
         let unknown = case.not.iter().filter(|name| !names.contains(*name)).count();
@@ -100,7 +108,7 @@ fn every_rule_has_true_and_false_cases() {
     }
 }
 
-/// Schemas of all trackers.
+/// The schemas of all trackers.
 struct Schemas(Vec<Schema>);
 
 impl Trackers for Schemas {
@@ -116,7 +124,7 @@ fn schemas() -> Vec<Schema> {
 }
 
 #[test]
-fn every_rule_fits_the_events_of_the_trackers() {
+fn every_rule_can_match_events_of_the_trackers() {
     let selection = select(&RulesOptions::default(), None, &schemas());
     assert_eq!(selection.problems, []);
     assert_eq!(selection.idle, Vec::<String>::new());
@@ -127,12 +135,12 @@ fn every_rule_fits_the_events_of_the_trackers() {
 }
 
 #[test]
-fn the_events_of_the_cases_are_like_those_of_the_trackers() {
+fn events_of_cases_have_the_fields_of_the_trackers() {
     let schemas = schemas();
-    for kind in Told::KINDS {
+    for kind in AnyEvent::KINDS {
         assert!(schemas.iter().any(|schema| schema.kinds.contains(kind)), "{kind}");
     }
-    for field in Told::FIELDS {
+    for field in AnyEvent::FIELDS {
         let (name, ty) = (field.info.name, field.info.ty);
         let found = schemas.iter().any(|s| s.find(name).is_some_and(|(info, _)| info.ty == ty));
         assert!(found, "{name} {ty:?}");
@@ -140,7 +148,7 @@ fn the_events_of_the_cases_are_like_those_of_the_trackers() {
 }
 
 #[test]
-fn rules_about_events_that_do_not_come_are_idle() {
+fn rules_about_events_that_do_not_come_in_are_idle() {
     let process: Vec<Schema> = schemas().into_iter().filter(|s| s.name == "process").collect();
     let selection = select(&RulesOptions::default(), None, &process);
     assert_eq!(selection.problems, []);
@@ -150,7 +158,7 @@ fn rules_about_events_that_do_not_come_are_idle() {
 }
 
 #[test]
-fn the_documents_list_every_rule_as_it_is() {
+fn documentation_lists_every_rule() {
     let page = include_str!("../../../../docs/handlers/rules.md");
     for rule in pack().map(|written| written.rule) {
         let row = format!("| `{}` | {} |", rule.name, rule.severity.as_str());

@@ -1,4 +1,4 @@
-//! Counts, sequences and first times, by the times of the events.
+//! Counts, sequences and first times follow the times of the events.
 
 use proptest::prelude::*;
 
@@ -16,7 +16,7 @@ const COUNT: &str = r#"
 "#;
 
 #[test]
-fn so_many_in_a_time_are_told_with_the_newest_of_them() {
+fn count_within_a_time_alerts_with_the_newest_events() {
     let events = |gaps: [u64; 5]| {
         let event = |after: u64| {
             format!(
@@ -44,7 +44,7 @@ fn so_many_in_a_time_are_told_with_the_newest_of_them() {
 }
 
 #[test]
-fn each_process_is_counted_for_itself() {
+fn each_process_is_counted_separately() {
     let events = r#"
         { kind = "file.open", pid = 5, "error.code" = 2 }
         { kind = "file.open", pid = 6, "error.code" = 2 }
@@ -52,11 +52,11 @@ fn each_process_is_counted_for_itself() {
         { kind = "file.open", pid = 6, "error.code" = 2 }
         { kind = "file.open", pid = 7, "error.code" = 2 }
     "#;
-    assert_eq!(told(&only(COUNT), events), Vec::<String>::new());
+    assert_eq!(alerted(&only(COUNT), events), Vec::<String>::new());
 }
 
 #[test]
-fn many_events_are_told_with_eight_of_them() {
+fn alert_of_many_events_has_eight_of_them() {
     let options = only(&COUNT.replace("count = 3", "count = 20"));
     let event = |i: u32| {
         format!(r#"{{ kind = "file.open", pid = 5, "file.path" = "/{i}", "error.code" = 2 }}"#)
@@ -98,7 +98,7 @@ const MARK: &str =
 const RUN: &str = r#"{ kind = "process.exec", pid = 6, "process.executable.path" = "/a" }"#;
 
 #[test]
-fn steps_must_come_in_their_order_and_time_and_may_refer_to_each_other() {
+fn steps_need_order_and_time_and_can_refer_to_others() {
     let other = WRITE.replace("/a", "/b");
     let late = RUN.replace("pid = 6", "pid = 6, after = 6000");
     let own = RUN.replace("pid = 6", "pid = 5");
@@ -130,7 +130,7 @@ fn steps_must_come_in_their_order_and_time_and_may_refer_to_each_other() {
 }
 
 #[test]
-fn one_event_is_not_two_steps() {
+fn one_event_is_never_two_steps() {
     let options = only(
         r#"
         cooldown = "0s"
@@ -140,12 +140,12 @@ fn one_event_is_not_two_steps() {
         steps = [{ when = "kind == 'file.open'" }, { when = "kind == 'file.open'" }]
         "#,
     );
-    assert_eq!(told(&options, WRITE), Vec::<String>::new());
-    assert_eq!(told(&options, &[WRITE, WRITE].join("\n")), ["twice"]);
+    assert_eq!(alerted(&options, WRITE), Vec::<String>::new());
+    assert_eq!(alerted(&options, &[WRITE, WRITE].join("\n")), ["twice"]);
 }
 
 #[test]
-fn first_times_are_told_once_and_not_while_learning() {
+fn first_times_are_reported_once_and_not_while_learning() {
     let options = only(
         r#"
         [[rules]]
@@ -178,19 +178,19 @@ fn first_times_are_told_once_and_not_while_learning() {
 }
 
 #[test]
-fn what_is_remembered_is_bounded() {
+fn state_is_bounded() {
     let options = |keys: u32| RulesOptions { max_keys: keys, ..only(COUNT) };
     let flood: Vec<String> = (10..60)
         .map(|pid| format!(r#"{{ kind = "file.open", pid = {pid}, "error.code" = 2, after = 1 }}"#))
         .collect();
     let twice = r#"{ kind = "file.open", pid = 5, "error.code" = 2, after = 1 }"#;
     let text = [&[twice.to_owned(), twice.to_owned()][..], &flood, &[twice.to_owned()]].concat();
-    assert_eq!(told(&options(100), &text.join("\n")), ["many"]);
-    assert_eq!(told(&options(50), &text.join("\n")), Vec::<String>::new(), "it had to make room");
+    assert_eq!(alerted(&options(100), &text.join("\n")), ["many"]);
+    assert_eq!(alerted(&options(50), &text.join("\n")), Vec::<String>::new(), "keys were evicted");
 }
 
 #[test]
-fn where_there_is_no_room_for_events_their_times_are_told() {
+fn alert_has_times_when_memory_for_events_is_full() {
     let options = RulesOptions { max_evidence_kib: 64, ..only(SEQUENCE) };
     let path = "x".repeat(4000);
     let fill: Vec<String> = (0..40)
@@ -203,21 +203,21 @@ fn where_there_is_no_room_for_events_their_times_are_told() {
         .collect();
     let text =
         [&fill[..], &[WRITE.to_owned(), MARK.to_owned(), RUN.to_owned()]].concat().join("\n");
-    // Nothing fails; whether the sequence is found depends on what room is left.
+    // Nothing fails. Whether the sequence is found depends on the remaining memory.
     for (alert, _) in run(&options, &lines(&text)) {
         assert_eq!(list(&alert.events.kinds).len(), 3);
     }
 }
 
 proptest! {
-    /// Against a count that looks at all events each time.
+    /// Compares with a count that considers all events each time.
     #[test]
-    fn counts_are_as_counted_by_hand(gaps in prop::collection::vec(0_u64..700, 0..40)) {
+    fn counts_match_a_simple_model(gaps in prop::collection::vec(0_u64..700, 0..40)) {
         let event = |after: &u64| {
             format!(r#"{{ kind = "file.open", pid = 5, "error.code" = 2, after = {after} }}"#)
         };
         let text: Vec<String> = gaps.iter().map(event).collect();
-        let found = told(&only(COUNT), &text.join("\n")).len();
+        let found = alerted(&only(COUNT), &text.join("\n")).len();
         let (mut times, mut now, mut want) = (Vec::new(), 0, 0);
         for gap in gaps {
             now += gap;

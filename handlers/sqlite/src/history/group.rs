@@ -1,17 +1,17 @@
-//! What events are counted by.
+//! The fields that events can be counted by.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A field that events are counted by: one of [`GROUPS`], or any other field, which is then looked
-/// up in each event's JSON.
+/// A field to count events by: one of [`GROUPS`], or any other field, which is looked up in the
+/// JSON of each event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {
     name: String,
     sql: String,
 }
 
-/// What is counted by fast, with where it stands.
+/// Names of the fields that have a column, and the SQL expressions for them.
 const COLUMNS: [(&str, &str); 20] = [
     ("day", "strftime('%Y-%m-%d', e.time / 1000000000, 'unixepoch')"),
     ("hour", "strftime('%Y-%m-%dT%H:00Z', e.time / 1000000000, 'unixepoch')"),
@@ -35,8 +35,8 @@ const COLUMNS: [(&str, &str); 20] = [
     ("error.type", "e.error"),
 ];
 
-/// What is counted by fast. `day` and `hour` are those of the event, in UTC; `path` is that of the
-/// file or mount point it is about.
+/// The fields that are counted fast, from columns. `day` and `hour` are those of the event, in UTC;
+/// `path` is the path of the file or mount point that the event is about.
 pub const GROUPS: [&str; COLUMNS.len()] = {
     let mut names = [""; COLUMNS.len()];
     let mut at = 0;
@@ -48,12 +48,12 @@ pub const GROUPS: [&str; COLUMNS.len()] = {
 };
 
 impl Group {
-    /// The field's name.
+    /// Returns the field's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it is looked up in each event's JSON, and so could be one that there is not.
+    /// Whether the field is looked up in JSON. It is then not known whether any event has it.
     pub fn in_json(&self) -> bool {
         self.sql.starts_with("json_extract(")
     }
@@ -78,7 +78,7 @@ impl FromStr for Group {
             }
             None => {
                 return Err(format!(
-                    "{name:?} is no field: write for example container.name or {}",
+                    "{name:?} is not a field: write for example container.name or {}",
                     GROUPS.join(", ")
                 ));
             }
@@ -93,7 +93,7 @@ impl fmt::Display for Group {
     }
 }
 
-/// What must be joined for these.
+/// Returns the joins that these fields need.
 pub(crate) fn joins(groups: &[Group]) -> String {
     const JOINS: [(&str, &str); 4] = [
         ("k.", "JOIN kinds k ON k.key = e.kind"),

@@ -1,4 +1,4 @@
-//! Answers from a history, also while it is written.
+//! Answers queries from a history, also while it is written.
 
 mod group;
 mod open;
@@ -15,39 +15,39 @@ pub use query::Query;
 use open::Opened;
 pub(crate) use query::Conditions;
 
-/// A history that is read. Nothing is ever written to it, and no file is made.
+/// A history opened for reading. Reading never writes to it and never creates a file.
 #[derive(Debug)]
 pub struct History(Opened);
 
-/// An event that was found.
+/// An event that a query found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<'a> {
-    /// When it happened.
+    /// The time of the event.
     pub time: Timestamp,
-    /// What happened.
+    /// The kind of the event.
     pub kind: &'a str,
-    /// Id of the container that did it.
+    /// Id of the container that caused the event.
     pub container_id: Option<&'a str>,
-    /// The container's name, also if it came after the event.
+    /// The container's name, even if it became known after the event.
     pub container_name: Option<&'a str>,
-    /// `resolved`, `pending`, `unknown` or `host`, as it was when it happened.
+    /// The attribution state when the event happened: `resolved`, `pending`, `unknown` or `host`.
     pub attribution: Option<&'a str>,
-    /// The process.
+    /// Pid of the process.
     pub pid: Option<u32>,
-    /// Its parent.
+    /// Pid of its parent.
     pub parent_pid: Option<u32>,
-    /// Its effective user.
+    /// Its effective user id.
     pub uid: Option<u32>,
     /// Its command name.
     pub comm: Option<&'a str>,
-    /// The whole event, as it was printed when it happened.
+    /// The whole event as a line of JSON, as it was written at the time.
     pub json: &'a str,
 }
 
-/// How many events are searched for at once. What is found is remembered by 16 bytes each.
+/// How many events are searched for at a time. Each takes 16 bytes until it is read.
 const MANY: i64 = 1_000_000;
 
-/// How many are read at once.
+/// How many events are read at a time.
 const TOGETHER: usize = 256;
 
 const EVENT: &str =
@@ -59,14 +59,14 @@ const EVENT: &str =
     WHERE e.id = ?1";
 
 impl History {
-    /// Gives each event that is asked for to `take`, in the order of time; says how many there
-    /// were. Stops when `take` fails.
+    /// Calls `take` for each event that matches the query, in the order of time, and returns their
+    /// number. Stops when `take` fails.
     ///
-    /// While an event is taken nothing is held that a writer could wait for, however long that is.
-    /// What retention deletes meanwhile is left out.
+    /// No lock is held while `take` runs, so a slow one never blocks a writer. Events that
+    /// retention deletes meanwhile are left out.
     ///
     /// # Errors
-    /// [`HistoryError`], or what `take` gave.
+    /// [`HistoryError`], or the error of `take`.
     pub fn each<E: From<HistoryError>>(
         &self,
         query: &Query,
@@ -79,7 +79,7 @@ impl History {
         loop {
             let ids = self.ids(&conditions, last).map_err(|e| self.failed(&e))?;
             for ids in ids.chunks(TOGETHER) {
-                // Owned, so that the read has ended before the first is taken.
+                // Owned, so that the read has ended before `take` is called.
                 let events = self.stored(ids).map_err(|e| self.failed(&e))?;
                 for event in &events {
                     take(event.found())?;
@@ -95,8 +95,8 @@ impl History {
         Ok(count)
     }
 
-    /// Counts the events that are asked for by the values of some fields, the largest count first;
-    /// at most `query.limit` groups.
+    /// Counts the events that match the query by the values of some fields. Returns at most
+    /// `query.limit` groups, the largest first.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -116,7 +116,8 @@ impl History {
         let numbers: Vec<String> = (2..2 + by.len()).map(|n| n.to_string()).collect();
         let limit = query.limit.map_or(-1, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
         let sql = format!(
-            "SELECT count(*), {} FROM events e {} WHERE {} GROUP BY {numbers} ORDER BY 1 DESC, {numbers} LIMIT {limit}",
+            "SELECT count(*), {} FROM events e {} WHERE {} \
+             GROUP BY {numbers} ORDER BY 1 DESC, {numbers} LIMIT {limit}",
             columns.join(", "),
             group::joins(by),
             conditions.sql,
@@ -130,7 +131,7 @@ impl History {
         rows.collect()
     }
 
-    /// Why nothing was found, as far as that can be told.
+    /// Explains why a query found nothing, as far as possible.
     ///
     /// # Errors
     /// [`HistoryError`].
@@ -146,7 +147,7 @@ impl History {
         self.0.failed(error)
     }
 
-    /// The place just before the first event that is wanted; `None` if there is none.
+    /// Returns the position just before the first matching event; `None` if there is none.
     fn start(
         &self,
         conditions: &Conditions,
@@ -157,7 +158,8 @@ impl History {
             return Ok(None);
         }
         let sql = format!(
-            "SELECT time, id - 1 FROM (SELECT e.time, e.id FROM events e WHERE {} ORDER BY e.time DESC, e.id DESC LIMIT {}) ORDER BY time, id LIMIT 1",
+            "SELECT time, id - 1 FROM (SELECT e.time, e.id FROM events e WHERE {} \
+             ORDER BY e.time DESC, e.id DESC LIMIT {}) ORDER BY time, id LIMIT 1",
             conditions.sql,
             i64::try_from(limit).unwrap_or(i64::MAX)
         );
@@ -166,10 +168,11 @@ impl History {
         rows.next()?.map(|row| Ok((row.get(0)?, row.get(1)?))).transpose()
     }
 
-    /// Times and ids of the next events.
+    /// Returns times and ids of the next events.
     fn ids(&self, conditions: &Conditions, after: (i64, i64)) -> rusqlite::Result<Vec<(i64, i64)>> {
         let sql = format!(
-            "SELECT e.time, e.id FROM events e WHERE {} AND (e.time, e.id) > ({}, {}) ORDER BY e.time, e.id LIMIT {MANY}",
+            "SELECT e.time, e.id FROM events e WHERE {} AND (e.time, e.id) > ({}, {}) \
+             ORDER BY e.time, e.id LIMIT {MANY}",
             conditions.sql, after.0, after.1
         );
         let mut statement = self.connection().prepare(&sql)?;
@@ -179,9 +182,9 @@ impl History {
         rows.collect()
     }
 
-    /// Those of these events that are still there.
+    /// Returns those of the events that still exist.
     fn stored(&self, ids: &[(i64, i64)]) -> rusqlite::Result<Vec<Stored>> {
-        // One transaction, since each begins with looks at the files.
+        // In one transaction, because SQLite checks the files at the start of each.
         let transaction = self.connection().unchecked_transaction()?;
         let mut statement = transaction.prepare_cached(EVENT)?;
         let mut events = Vec::with_capacity(ids.len());
@@ -192,12 +195,12 @@ impl History {
     }
 }
 
-/// An event as it was read.
+/// An event as read from the database.
 struct Stored {
     time: i64,
-    /// Kind, container's id and name, attribution, command name.
+    /// Kind, container id, container name, attribution state, command name.
     texts: [Option<String>; 5],
-    /// Pid, parent's pid, user.
+    /// Pid, pid of the parent, user id.
     ids: [Option<u32>; 3],
     json: String,
 }

@@ -1,4 +1,4 @@
-//! Opening a history to read it, without a trace.
+//! Opens a history for reading, without leaving a trace.
 
 use std::fmt::Write as _;
 use std::fs::{self, Metadata};
@@ -13,18 +13,17 @@ use super::History;
 use crate::schema;
 use crate::store::beside;
 
-/// What is kept of the database in memory while it is asked, in KiB: the narrow table of a million
-/// events.
+/// Cache of a reader, in KiB. Large enough for the table `events` with a million rows.
 const CACHE_KIB: u32 = 64 * 1024;
 
-/// How long a read waits where it must.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long a read waits for a lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A history cannot be read. The text says what to do.
+/// A history cannot be read. The text says how to fix it.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct HistoryError {
-    /// The database.
+    /// Path of the database.
     path: String,
     message: String,
 }
@@ -33,8 +32,8 @@ pub struct HistoryError {
 pub(crate) struct Opened {
     pub(crate) connection: Connection,
     path: PathBuf,
-    /// The file as it was, where nobody wrote it: it is then read without locks, and no file is
-    /// made beside it.
+    /// Size and modification time of the file, if nobody was writing it. It is then read without
+    /// locks, and no files are created next to it.
     still: Option<(u64, Option<SystemTime>)>,
 }
 
@@ -42,28 +41,31 @@ impl History {
     /// Opens a history.
     ///
     /// # Errors
-    /// If there is none, or it is none, or it may not be read.
+    /// If the file does not exist, is not a history, or cannot be read.
     pub fn open(path: &Path) -> Result<Self, HistoryError> {
         let error = |message: String| HistoryError { path: path.display().to_string(), message };
-        let file = fs::metadata(path).map_err(|e| match e.kind() {
+        let file = fs::metadata(path).map_err(|e| {
+            match e.kind() {
             ErrorKind::NotFound => error(
-                "there is no such database: is the path the one of the sqlite handler that wrote it?".into(),
+                "there is no such database: use the path that the sqlite handler has in its options"
+                    .into(),
             ),
             _ => error(e.to_string()),
+        }
         })?;
         if file.is_dir() {
             return Err(error("this is a folder: name the database in it".into()));
         }
         if file.len() == 0 {
-            return Err(error("it is empty: nothing was ever written to it".into()));
+            return Err(error("the file is empty: nothing was ever written to it".into()));
         }
-        let opened = Opened::new(path, &file).map_err(|e| error(told(&e)))?;
+        let opened = Opened::new(path, &file).map_err(|e| error(describe(&e)))?;
         match schema::kind(&opened.connection) {
             Ok(kind) => match schema::refusal(kind) {
                 Some(refusal) => Err(error(refusal)),
                 None => Ok(Self(opened)),
             },
-            Err(e) => Err(error(told(&e))),
+            Err(e) => Err(error(describe(&e))),
         }
     }
 }
@@ -76,26 +78,25 @@ impl Opened {
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(uri(path, mode), flags)?;
-        connection.busy_timeout(BUSY)?;
+        connection.busy_timeout(LOCK_TIMEOUT)?;
         connection.execute_batch(&format!("PRAGMA cache_size = -{CACHE_KIB}"))?;
         Ok(Self { connection, path: path.to_owned(), still })
     }
 
-    /// Whether what was read can be believed: nobody may have written to what was read without
-    /// locks.
+    /// Checks that nobody wrote to the database while it was read without locks.
     pub(crate) fn check(&self) -> Result<(), HistoryError> {
         let Some(still) = self.still else { return Ok(()) };
         let same = fs::metadata(&self.path).is_ok_and(|file| state(&file) == still);
         if same && !beside(&self.path, "-wal").exists() {
             return Ok(());
         }
-        Err(self.error("a tracer began to write it while it was read: ask again".into()))
+        Err(self.error("a tracer began to write it while it was read: run the query again".into()))
     }
 
-    /// What a failed read is told as.
+    /// Turns the error of a failed read into one with a path and a hint.
     pub(crate) fn failed(&self, error: &Error) -> HistoryError {
-        // What was read without locks while someone wrote can look like anything.
-        self.check().err().unwrap_or_else(|| self.error(told(error)))
+        // What was read without locks can be inconsistent if somebody wrote meanwhile.
+        self.check().err().unwrap_or_else(|| self.error(describe(error)))
     }
 
     fn error(&self, message: String) -> HistoryError {
@@ -107,24 +108,23 @@ fn state(file: &Metadata) -> (u64, Option<SystemTime>) {
     (file.len(), file.modified().ok())
 }
 
-fn told(error: &Error) -> String {
+fn describe(error: &Error) -> String {
     let hint = match error.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase) => {
-            ": it is no database: name the one that the sqlite handler writes"
-        }
+        Some(ErrorCode::NotADatabase) => ": name the database that the sqlite handler writes",
         Some(ErrorCode::DatabaseCorrupt) => ": `sqlite3 FILE .recover` may save what is in it",
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            ": may this user read it? One that a tracer writes, or was killed at, needs its owner or root"
+            ": check the permissions; while a tracer writes it, or after a tracer was killed, \
+             only its owner or root can read it"
         }
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            ": another program has locked it: ask again"
+            ": another program has locked it: run the query again"
         }
         _ => "",
     };
     format!("{error}{hint}")
 }
 
-/// A path as `SQLite`'s URI: all that could mean something else is escaped.
+/// Returns a path as a URI for `SQLite`, with all special characters escaped.
 fn uri(path: &Path, mode: &str) -> String {
     let mut uri = String::from("file:");
     if !path.is_absolute() {
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_path_means_anything_else_in_a_uri() {
+    fn special_characters_of_paths_are_escaped() {
         assert_eq!(
             uri(Path::new("/a b/c?d#e%.db"), "mode=ro"),
             "file:/a%20b/c%3fd%23e%25.db?mode=ro"

@@ -1,35 +1,36 @@
-//! What is asked for.
+//! Queries, and their translation to SQL.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, params};
 use whalewatch_core::{Container, ContainerPatterns, Runtime, Timestamp};
 
-/// What is asked for: events for which all of this holds.
+/// Selects the events for which all of these conditions hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Query {
-    /// Patterns over containers, as the `filter` handler has them: `web*`, `image:nginx*`,
-    /// `label:tier`, `!web-test`. An id may be given by its first 12 digits or more.
+    /// Patterns for containers, as in the `filter` handler: `web*`, `image:nginx*`, `label:tier`,
+    /// `!web-test`. The first 12 or more digits of an id are enough.
     pub containers: Vec<String>,
-    /// Kinds, any of which fits: `process.exec`, `file.*`; `file` means all that begin with it.
+    /// Kinds, of which one must match: `process.exec`, `file.*`; `file` means all kinds that begin
+    /// with `file.`.
     pub kinds: Vec<String>,
-    /// Not before this.
+    /// The earliest time, inclusive.
     pub since: Option<Timestamp>,
-    /// Before this.
+    /// The latest time, exclusive.
     pub until: Option<Timestamp>,
-    /// Of this process.
+    /// The pid of the process.
     pub pid: Option<u32>,
-    /// Of processes whose command name fits this pattern.
+    /// A pattern for the command name of the process.
     pub comm: Option<String>,
-    /// About a file, a mount point or an executable whose path fits this pattern.
+    /// A pattern for the path of the file, mount point or executable.
     pub path: Option<String>,
-    /// Attributed so: `resolved`, `pending`, `unknown` or `host`.
+    /// The attribution state: `resolved`, `pending`, `unknown` or `host`.
     pub attribution: Option<String>,
-    /// The last so many only.
+    /// Keeps only the last N events.
     pub limit: Option<u64>,
 }
 
 impl Query {
-    /// What is wrong with its patterns.
+    /// Returns the mistakes in the query.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Err(found) = ContainerPatterns::new("container", &self.containers) {
@@ -43,21 +44,22 @@ impl Query {
         let others = others.into_iter().filter_map(|(key, text)| Some((key, text.as_ref()?)));
         for (key, glob) in kinds.chain(others) {
             if glob.is_empty() {
-                problems.push(format!("{key}: the pattern is empty: leave it out, or write *"));
+                problems.push(format!("{key}: the pattern is empty: remove it, or write *"));
             } else if unclosed(glob) {
-                problems
-                    .push(format!("{key}: \"{glob}\": the [ is not closed: write [[] for itself"));
+                problems.push(format!(
+                    "{key}: \"{glob}\": the [ is not closed: write [[] for a literal ["
+                ));
             }
         }
         if let (Some(since), Some(until)) = (self.since, self.until)
             && since >= until
         {
-            problems.push("--since is not before --until: nothing lies between".into());
+            problems.push("--since is not before --until, so no event can match".into());
         }
         problems
     }
 
-    /// Container patterns with short ids made into patterns.
+    /// Returns the container patterns, with `*` added to short ids.
     fn container_patterns(&self) -> Vec<String> {
         let patterns = self.containers.iter().map(|pattern| {
             let id = pattern.strip_prefix('!').unwrap_or(pattern);
@@ -69,14 +71,14 @@ impl Query {
     }
 }
 
-/// Whether a set of characters in an `SQLite` pattern has no end, which it would take for one that
-/// nothing fits.
+/// Whether a set of characters in an `SQLite` pattern is not closed. `SQLite` would treat it as a
+/// pattern that nothing matches.
 fn unclosed(glob: &str) -> bool {
     let mut rest = glob;
     while let Some(at) = rest.find('[') {
         let set = &rest[at + 1..];
         let set = set.strip_prefix('^').unwrap_or(set);
-        // A ] that comes first stands for itself.
+        // A `]` at the start of the set is a member of it.
         let Some((end, _)) = set.char_indices().skip(1).find(|(_, c)| *c == ']') else {
             return true;
         };
@@ -85,17 +87,17 @@ fn unclosed(glob: &str) -> bool {
     false
 }
 
-/// A query as SQL.
+/// A query translated to SQL.
 #[derive(Debug)]
 pub(crate) struct Conditions {
-    /// Holds for rows `e` of events.
+    /// A condition on rows `e` of `events`.
     pub(crate) sql: String,
     pub(crate) values: Vec<Value>,
 }
 
 impl Conditions {
     pub(crate) fn new(connection: &Connection, query: &Query) -> rusqlite::Result<Self> {
-        // What comes later is not part of the answer.
+        // Later events are not part of the answer.
         let last: Option<i64> =
             connection.query_row("SELECT max(id) FROM events", (), |row| row.get(0))?;
         let mut conditions =
@@ -141,16 +143,16 @@ impl Conditions {
     }
 }
 
-/// Keys of the containers that are meant.
+/// Returns the keys of the matching containers.
 fn containers(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i64>> {
-    // Patterns were checked before: see `Query::problems`. A wrong one means nothing.
+    // `Query::problems` reports invalid patterns. Here they match nothing.
     let Ok(patterns) = ContainerPatterns::new("container", &query.container_patterns()) else {
         return Ok(Vec::new());
     };
     let mut labels = connection.prepare("SELECT label, value FROM labels WHERE container = ?1")?;
     let mut all = connection.prepare("SELECT key, id, name, image FROM containers")?;
     let mut rows = all.query(())?;
-    let mut meant = Vec::new();
+    let mut keys = Vec::new();
     while let Some(row) = rows.next()? {
         let key: i64 = row.get(0)?;
         let labels = labels.query_map(params![key], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -161,13 +163,13 @@ fn containers(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i6
             ..Container::bare(row.get::<_, String>(1)?, Runtime::Other)
         };
         if patterns.matches(&container) {
-            meant.push(key);
+            keys.push(key);
         }
     }
-    Ok(meant)
+    Ok(keys)
 }
 
-/// Keys of the kinds that are meant.
+/// Returns the keys of the matching kinds.
 fn kinds(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i64>> {
     let mut keys = Vec::new();
     let mut statement =
@@ -179,29 +181,29 @@ fn kinds(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i64>> {
     Ok(keys)
 }
 
-/// Why nothing was found, as far as that can be told.
+/// Explains why a query found nothing, as far as possible.
 pub(crate) fn why_nothing(connection: &Connection, query: &Query) -> rusqlite::Result<String> {
     if !connection.prepare("SELECT 1 FROM events LIMIT 1")?.exists(())? {
-        return Ok("no event is in it yet".into());
+        return Ok("the history has no events yet".into());
     }
     if !query.containers.is_empty() && containers(connection, query)?.is_empty() {
         let sql =
             "SELECT coalesce(name, substr(id, 1, 12)) FROM containers ORDER BY key DESC LIMIT 10";
-        let there = names(connection, sql)?;
-        return Ok(if there.is_empty() {
-            "no container is in it".into()
+        let available = names(connection, sql)?;
+        return Ok(if available.is_empty() {
+            "the history has no containers".into()
         } else {
-            format!("no container in it fits --container: there are {there}")
+            format!("no container in the history matches --container: it has {available}")
         });
     }
     if !query.kinds.is_empty() && kinds(connection, query)?.is_empty() {
-        let there = names(connection, "SELECT name FROM kinds ORDER BY name LIMIT 40")?;
-        return Ok(format!("no event in it is of such a kind: there are {there}"));
+        let available = names(connection, "SELECT name FROM kinds ORDER BY name LIMIT 40")?;
+        return Ok(format!("no event in the history has such a kind: it has {available}"));
     }
-    Ok("no event in it fits all that was asked for".into())
+    Ok("no event in the history matches all options".into())
 }
 
-/// The names that a statement gives, harmless, as one text.
+/// Returns the names that a statement selects as one text, without control characters.
 fn names(connection: &Connection, sql: &str) -> rusqlite::Result<String> {
     let mut statement = connection.prepare(sql)?;
     let names = statement.query_map((), |row| row.get::<_, String>(0))?;
@@ -220,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_without_its_end_is_told() {
+    fn unclosed_set_is_found() {
         for (glob, want) in [
             ("a*", false),
             ("[ab]*", false),
@@ -239,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_once() {
+    fn all_mistakes_are_reported_at_once() {
         let query = Query {
             containers: vec!["[a".into()],
             kinds: vec!["x[".into(), String::new()],
@@ -254,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn short_ids_are_patterns() {
+    fn short_ids_become_patterns() {
         let query = Query {
             containers: vec!["e0d4e0d4e0d4".into(), "!e0d4e0d4e0d4".into(), "web".into()],
             ..Query::default()

@@ -1,4 +1,4 @@
-//! A database that is locked, full, broken, somebody else's, or gone.
+//! A database that is locked, full, broken, foreign or missing.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use super::*;
 use whalewatch_core::HumanSize;
 
 #[test]
-fn while_it_is_locked_events_wait_and_then_all_are_written() {
+fn events_wait_while_locked_and_are_written_afterwards() {
     let place = Place::new();
     let mut bench = place.bench();
     let mut other = place.other();
@@ -26,7 +26,7 @@ fn while_it_is_locked_events_wait_and_then_all_are_written() {
 }
 
 #[test]
-fn what_has_no_room_in_the_buffer_is_dropped_and_counted() {
+fn events_beyond_the_buffer_are_dropped_and_counted() {
     let mut place = Place::new();
     place.options.buffer = HumanSize(1 << 20);
     let mut bench = place.bench();
@@ -47,7 +47,7 @@ fn what_has_no_room_in_the_buffer_is_dropped_and_counted() {
 }
 
 #[test]
-fn the_end_does_not_wait_for_a_lock_for_ever() {
+fn end_does_not_wait_for_a_lock_forever() {
     let mut place = Place::new();
     place.options.stop_timeout = HumanDuration(Duration::from_millis(300));
     let mut bench = place.bench();
@@ -62,13 +62,13 @@ fn the_end_does_not_wait_for_a_lock_for_ever() {
 }
 
 #[test]
-fn a_database_that_breaks_is_told_and_a_new_one_is_made_once_it_is_moved_away() {
+fn broken_database_is_replaced_once_it_is_moved_away() {
     let place = Place::new();
     let mut bench = place.bench();
     bench.handle(batch(vec![opened(1, "/a"); 2000], &host())).unwrap();
     tick(&mut bench);
     assert_eq!(delivered(&bench), 2000);
-    // What a bad disk or another program does to it.
+    // As a bad disk or another program may do.
     for file in place.files() {
         let length = fs::metadata(&file).unwrap().len();
         fs::write(&file, vec![0x5a; length as usize]).unwrap();
@@ -90,7 +90,7 @@ fn a_database_that_breaks_is_told_and_a_new_one_is_made_once_it_is_moved_away() 
 }
 
 #[test]
-fn a_database_that_is_deleted_is_made_again() {
+fn deleted_database_is_created_again() {
     let place = Place::new();
     let mut bench = place.bench();
     bench.handle(batch(vec![opened(1, "/a")], &host())).unwrap();
@@ -105,7 +105,7 @@ fn a_database_that_is_deleted_is_made_again() {
 }
 
 #[test]
-fn a_table_that_somebody_drops_is_no_end() {
+fn handler_survives_a_missing_table() {
     let place = Place::new();
     let mut bench = place.bench();
     place.other().execute_batch("ALTER TABLE bodies RENAME TO gone").unwrap();
@@ -117,7 +117,7 @@ fn a_table_that_somebody_drops_is_no_end() {
 }
 
 #[test]
-fn what_is_no_history_is_refused_with_what_to_do() {
+fn file_that_is_not_a_history_is_refused_with_a_fix() {
     let place = Place::new();
     fs::write(place.path(), "not a database at all, but long enough to look at".repeat(100))
         .unwrap();
@@ -127,35 +127,35 @@ fn what_is_no_history_is_refused_with_what_to_do() {
     let place = Place::new();
     place.other().execute_batch("CREATE TABLE theirs (a)").unwrap();
     let refusal = place.refusal();
-    assert!(refusal.contains("no history of Whalewatch's: name another file"), "{refusal}");
-    assert_eq!(place.number("SELECT count(*) FROM sqlite_schema"), 1, "and left as it is");
+    assert!(refusal.contains("not a history of Whalewatch: name another file"), "{refusal}");
+    assert_eq!(place.number("SELECT count(*) FROM sqlite_schema"), 1, "it must stay unchanged");
 
     let mut place = Place::new();
     place.options.path = place.dir.path().to_owned();
     let refusal = place.refusal();
     assert!(refusal.contains("unable to open database file"), "{refusal}");
-    assert!(refusal.ends_with("may this user write to the file and its folder?"), "{refusal}");
+    assert!(refusal.ends_with("this user may write to the file and its folder"), "{refusal}");
 
     let mut place = Place::new();
     fs::write(place.path(), "").unwrap();
     place.options.path = place.path().join("history.db");
     let refusal = place.refusal();
-    assert!(refusal.contains("cannot be made") && refusal.contains("another place"), "{refusal}");
+    assert!(refusal.contains("cannot create") && refusal.contains("another path"), "{refusal}");
 }
 
 #[test]
-fn a_history_of_a_newer_layout_is_refused() {
+fn history_of_a_newer_layout_is_refused() {
     let place = Place::new();
     drop(place.bench());
     place.other().execute_batch("PRAGMA user_version = 2").unwrap();
     let refusal = place.refusal();
-    assert!(refusal.contains("layout 2, this one knows 1"), "{refusal}");
+    assert!(refusal.contains("layout 2, this version knows 1"), "{refusal}");
     let error = History::open(place.path()).unwrap_err().to_string();
     assert!(error.contains("written by a newer Whalewatch"), "{error}");
 }
 
 #[test]
-fn a_history_that_is_locked_at_the_start_is_waited_for() {
+fn start_waits_for_a_locked_history() {
     let place = Place::new();
     let mut other = place.other();
     let lock = other.transaction_with_behavior(TransactionBehavior::Exclusive).unwrap();

@@ -1,7 +1,7 @@
-//! The handler on a bench, with real files.
+//! Tests of the handler with real files.
 
 mod failures;
-mod questions;
+mod queries;
 mod retained;
 mod written;
 
@@ -40,12 +40,12 @@ impl TestType for DidType {
     ];
 }
 
-/// A process that was started by the first one.
+/// A process that the first one started.
 pub(crate) fn child(pid: u32, name: &str) -> Process {
     Process { parent_pid: 1, start_time: u64::from(pid), ..process(pid, name) }
 }
 
-/// A file that was opened now, by this process.
+/// A file that this process opened now.
 pub(crate) fn opened(pid: u32, path: &str) -> Did {
     let event = Did::of("file.open").at(Timestamp::now().as_nanos()).by(child(pid, "cat"));
     event.with("file.path", path).with("more", path)
@@ -63,7 +63,7 @@ pub(crate) fn inside(container: &Arc<Container>) -> Attribution {
     Attribution::container(Arc::clone(container), Evidence::Cgroup)
 }
 
-/// The lines of a batch as any output writes them.
+/// The lines of a batch, as every output writes them.
 pub(crate) fn lines(batch: &Batch) -> Vec<String> {
     let mut out = Vec::new();
     Json::new("node-1").batch(&mut out, batch);
@@ -78,7 +78,7 @@ pub(crate) struct Place {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a folder");
+        let dir = tempfile::tempdir().expect("temporary folder");
         let path = dir.path().join("history.db");
         Self { dir, options: SqliteOptions { path, ..SqliteOptions::default() } }
     }
@@ -89,32 +89,32 @@ impl Place {
 
     pub(crate) fn bench(&self) -> Bench<Sqlite> {
         let mut bench = Bench::new::<Did>(&self.options).unwrap_or_else(|p| panic!("{p:?}"));
-        assert!(bench.receive(Duration::ZERO).expect("a message"), "the first tick");
+        assert!(bench.receive(Duration::ZERO).expect("handler takes it"), "first tick");
         bench
     }
 
-    /// Why no handler can be built.
+    /// Why the handler cannot be built.
     pub(crate) fn refusal(&self) -> String {
-        let problems = Bench::<Sqlite>::new::<Did>(&self.options).err().expect("it is refused");
+        let problems = Bench::<Sqlite>::new::<Did>(&self.options).err().expect("build fails");
         problems[0].message.clone()
     }
 
-    /// What all files of the database have in all.
+    /// The total size of the database files.
     pub(crate) fn size(&self) -> u64 {
         self.files().iter().map(|file| fs::metadata(file).map_or(0, |file| file.len())).sum()
     }
 
     pub(crate) fn files(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.dir.path()).expect("the folder is there");
+        let entries = fs::read_dir(self.dir.path()).expect("folder exists");
         let mut files: Vec<PathBuf> =
-            entries.map(|entry| entry.expect("an entry").path()).collect();
+            entries.map(|entry| entry.expect("folder entry").path()).collect();
         files.sort();
         files
     }
 
     /// Another program that uses the database.
     pub(crate) fn other(&self) -> Connection {
-        Connection::open(self.path()).expect("the database")
+        Connection::open(self.path()).expect("database opens")
     }
 
     pub(crate) fn number(&self, sql: &str) -> i64 {
@@ -122,10 +122,10 @@ impl Place {
     }
 
     pub(crate) fn stored(&self) -> Vec<String> {
-        self.asked(&Query::default())
+        self.answer(&Query::default())
     }
 
-    pub(crate) fn asked(&self, query: &Query) -> Vec<String> {
+    pub(crate) fn answer(&self, query: &Query) -> Vec<String> {
         let history = History::open(self.path()).unwrap_or_else(|e| panic!("{e}"));
         let mut lines = Vec::new();
         let count = history.each::<HistoryError>(query, |found| {
@@ -141,7 +141,7 @@ impl Place {
         let connection = self.other();
         let check: String = connection
             .query_row("PRAGMA integrity_check", (), |row| row.get(0))
-            .expect("it can be checked");
+            .expect("check runs");
         assert_eq!(check, "ok");
         let orphans = "SELECT (SELECT count(*) FROM pragma_foreign_key_check)
             + (SELECT count(*) FROM events WHERE id NOT IN (SELECT event FROM bodies))
@@ -150,7 +150,7 @@ impl Place {
     }
 }
 
-/// Lets the handler tick until so many events are delivered.
+/// Advances time until `count` events are delivered.
 #[track_caller]
 pub(crate) fn until_delivered(bench: &mut Bench<Sqlite>, count: u64) {
     until(bench, |bench| delivered(bench) == count);
@@ -167,7 +167,7 @@ pub(crate) fn until(bench: &mut Bench<Sqlite>, condition: impl Fn(&Bench<Sqlite>
 }
 
 pub(crate) fn tick(bench: &mut Bench<Sqlite>) {
-    bench.advance(Duration::from_millis(200)).expect("a tick");
+    bench.advance(Duration::from_millis(200)).expect("handler takes the tick");
 }
 
 pub(crate) fn delivered(bench: &Bench<Sqlite>) -> u64 {

@@ -1,4 +1,4 @@
-//! What is kept, and what the files have on disk.
+//! Retention, and the size of the files on disk.
 
 use rusqlite::TransactionBehavior;
 use whalewatch_core::{HumanDuration, Status};
@@ -16,7 +16,7 @@ fn aged(hours: u64, pid: u32) -> Did {
 }
 
 #[test]
-fn events_that_are_too_old_go_and_others_stay() {
+fn events_older_than_keep_are_deleted() {
     let mut place = Place::new();
     place.options.keep = HumanDuration(Duration::from_hours(2));
     let mut bench = place.bench();
@@ -30,7 +30,7 @@ fn events_that_are_too_old_go_and_others_stay() {
 }
 
 #[test]
-fn without_limits_everything_stays() {
+fn without_limits_nothing_is_deleted() {
     let mut place = Place::new();
     (place.options.keep, place.options.max_size) = (HumanDuration(Duration::ZERO), HumanSize(0));
     let mut bench = place.bench();
@@ -40,7 +40,7 @@ fn without_limits_everything_stays() {
 }
 
 #[test]
-fn room_is_given_back_when_what_is_too_old_has_gone() {
+fn space_of_deleted_events_is_returned() {
     let mut place = Place::new();
     place.options.keep = HumanDuration(Duration::ZERO);
     let mut bench = place.bench();
@@ -59,7 +59,8 @@ fn room_is_given_back_when_what_is_too_old_has_gone() {
     place.assert_whole();
 }
 
-/// Writes far more than has room; at every look the files are within the limit. Gives the last pid.
+/// Writes far more than fits and checks the size of the files after each step. Returns the last
+/// pid.
 fn overfill(place: &Place, bench: &mut Bench<Sqlite>, rounds: u32) {
     let containers: Vec<_> =
         (0..50).map(|i| named(&format!("id{i}"), &format!("c{i}"), "i", Status::Running)).collect();
@@ -75,7 +76,7 @@ fn overfill(place: &Place, bench: &mut Bench<Sqlite>, rounds: u32) {
 }
 
 #[test]
-fn the_files_never_have_more_than_max_size_and_the_newest_events_stay() {
+fn files_stay_within_max_size_and_newest_events_stay() {
     let mut place = Place::new();
     place.options.max_size = HumanSize(8 << 20);
     let mut bench = place.bench();
@@ -86,13 +87,17 @@ fn the_files_never_have_more_than_max_size_and_the_newest_events_stay() {
     let kept = place.number("SELECT count(*) FROM events");
     assert!((4_000..59_000).contains(&kept), "{kept}");
     assert_eq!(place.number("SELECT max(pid) FROM events"), 59_999);
-    assert_eq!(place.number("SELECT min(pid) FROM events"), 60_000 - kept, "the oldest went");
-    assert!(place.size() > 5 << 20, "the room is used: {}", place.size());
+    assert_eq!(
+        place.number("SELECT min(pid) FROM events"),
+        60_000 - kept,
+        "the oldest are deleted"
+    );
+    assert!(place.size() > 5 << 20, "space is unused: {}", place.size());
     place.assert_whole();
 }
 
 #[test]
-fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
+fn reader_that_blocks_the_log_cannot_exceed_max_size() {
     let mut place = Place::new();
     (place.options.max_size, place.options.buffer) = (HumanSize(8 << 20), HumanSize(1 << 20));
     let mut bench = place.bench();
@@ -102,7 +107,7 @@ fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
     let count: i64 = reading.query_row("SELECT count(*) FROM events", (), |r| r.get(0)).unwrap();
     assert!(count > 0);
     overfill(&place, &mut bench, 200);
-    assert!(dropped(&bench) > 0, "what has no room is dropped");
+    assert!(dropped(&bench) > 0, "events without room are dropped");
     drop(reading);
     until(&mut bench, |bench| bench.handler().waiting_bytes() == 0);
     overfill(&place, &mut bench, 20);
@@ -112,7 +117,7 @@ fn a_reader_that_holds_the_log_does_not_make_it_grow_beyond_max_size() {
 }
 
 #[test]
-fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
+fn file_shrinks_to_a_smaller_max_size_while_written() {
     let mut place = Place::new();
     place.options.max_size = HumanSize(0);
     let mut bench = place.bench();
@@ -124,8 +129,8 @@ fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
     place.options.max_size = HumanSize(6 << 20);
     let mut bench = place.bench();
     let mut given = 0;
-    // Events are taken meanwhile, too: the file gets smaller though it is written to, until the log
-    // has its share again.
+    // Events are accepted meanwhile: the file shrinks although it is written to, until the log has
+    // its share again.
     while fs::metadata(place.path()).unwrap().len() > (6 << 20) / 4 * 3 {
         bench.handle(batch(vec![aged(0, 1)], &host())).unwrap();
         given += 1;
@@ -143,7 +148,7 @@ fn a_smaller_max_size_is_come_to_in_steps_while_events_are_written() {
 }
 
 #[test]
-fn an_event_that_can_never_have_room_is_dropped_and_others_go_on() {
+fn event_larger_than_the_limit_is_dropped_alone() {
     let mut place = Place::new();
     place.options.max_size = HumanSize(4 << 20);
     let mut bench = place.bench();
@@ -159,7 +164,7 @@ fn an_event_that_can_never_have_room_is_dropped_and_others_go_on() {
 }
 
 #[test]
-fn containers_of_which_no_event_is_left_go_too() {
+fn containers_without_events_are_deleted() {
     let mut place = Place::new();
     place.options.keep = HumanDuration(Duration::from_hours(2));
     let mut bench = place.bench();
@@ -170,11 +175,11 @@ fn containers_of_which_no_event_is_left_go_too() {
     bench.handle(events.with_attributions(old.iter().map(inside).cycle())).unwrap();
     bench.handle(batch(vec![aged(1, 2)], &inside(&kept))).unwrap();
     tick(&mut bench);
-    // They are looked for whenever a thousand events have gone.
+    // Unused containers are looked for after every thousand deleted events.
     until(&mut bench, |_| place.number("SELECT count(*) FROM events") == 1);
     bench.handle(batch(vec![aged(3, 1); 2_000], &host())).unwrap();
     until(&mut bench, |_| place.number("SELECT count(*) FROM containers") == 1);
-    // A container that went comes back with its name.
+    // A deleted container returns with its name.
     bench.handle(batch(vec![aged(0, 3)], &inside(&old[5]))).unwrap();
     bench.end().unwrap();
     assert_eq!(place.number("SELECT count(*) FROM history WHERE container = 'old'"), 1);

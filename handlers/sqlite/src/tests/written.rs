@@ -1,4 +1,4 @@
-//! What is written, and when it counts.
+//! What is written, and when events count as delivered.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use whalewatch_kit::testing::{Bench, bare, named};
 use super::*;
 
 #[test]
-fn an_event_counts_when_it_is_committed_and_not_before() {
+fn event_counts_as_delivered_when_committed_not_before() {
     let place = Place::new();
     let mut bench = place.bench();
     bench.handle(batch(vec![opened(7, "/a"), opened(7, "/b")], &host())).unwrap();
@@ -26,7 +26,7 @@ fn an_event_counts_when_it_is_committed_and_not_before() {
 }
 
 #[test]
-fn with_no_interval_each_flush_commits() {
+fn without_an_interval_each_flush_commits() {
     let mut place = Place::new();
     place.options.commit_every = HumanDuration(Duration::ZERO);
     let mut bench = place.bench();
@@ -37,7 +37,7 @@ fn with_no_interval_each_flush_commits() {
 }
 
 #[test]
-fn a_full_chunk_is_committed_at_once() {
+fn full_chunk_is_committed_at_once() {
     let place = Place::new();
     let mut bench = place.bench();
     let events: Vec<Did> = (0..5000).map(|pid| opened(pid, "/a")).collect();
@@ -49,7 +49,7 @@ fn a_full_chunk_is_committed_at_once() {
 }
 
 #[test]
-fn lines_come_back_exactly_as_they_were() {
+fn lines_are_read_back_exactly() {
     let place = Place::new();
     let mut bench = place.bench();
     let web = named(&"e0d4".repeat(16), "web", "nginx:1", Status::Running);
@@ -64,7 +64,7 @@ fn lines_come_back_exactly_as_they_were() {
 }
 
 #[test]
-fn columns_hold_what_is_asked_for_by_hand() {
+fn view_history_has_all_columns() {
     let place = Place::new();
     let mut bench = place.bench();
     let web = named(&"e0d4".repeat(16), "web", "nginx:1", Status::Running);
@@ -77,8 +77,9 @@ fn columns_hold_what_is_asked_for_by_hand() {
     let row: String = place
         .other()
         .query_row(
-            "SELECT concat_ws('|', time, time_ns, kind, host, container, container_id, image, attribution, pid,
-                parent_pid, start_time, comm, uid, executable, path, to_path, peer_address, peer_port, exit_code, error)
+            "SELECT concat_ws('|', time, time_ns, kind, host, container, container_id, image,
+                attribution, pid, parent_pid, start_time, comm, uid, executable, path, to_path,
+                peer_address, peer_port, exit_code, error)
              FROM history",
             (),
             |row| row.get(0),
@@ -86,13 +87,14 @@ fn columns_hold_what_is_asked_for_by_hand() {
         .unwrap();
     let id = "e0d4".repeat(16);
     let want = format!(
-        "2026-11-23T13:46:20.171234567Z|1795441580171234567|file.open|node-1|web|{id}|nginx:1|resolved|9|1|9|cat|0|/etc/passwd|10.0.0.1|443"
+        "2026-11-23T13:46:20.171234567Z|1795441580171234567|file.open|node-1|web|{id}|nginx:1|\
+         resolved|9|1|9|cat|0|/etc/passwd|10.0.0.1|443"
     );
     assert_eq!(row, want);
 }
 
 #[test]
-fn a_name_that_comes_later_is_the_name_of_all_the_container_s_events() {
+fn late_container_name_applies_to_all_its_events() {
     let place = Place::new();
     let mut bench = place.bench();
     let id = "ab12".repeat(16);
@@ -103,9 +105,9 @@ fn a_name_that_comes_later_is_the_name_of_all_the_container_s_events() {
         tick(&mut bench);
     }
     let names = "SELECT count(*) FROM history WHERE container = 'web' AND image = 'nginx:1'";
-    assert_eq!(place.number(names), 3, "and none takes it away again");
+    assert_eq!(place.number(names), 3, "a snapshot without a name must not remove it");
     assert_eq!(place.number("SELECT count(*) FROM containers"), 1);
-    assert!(place.stored()[0].contains(r#""name":null"#), "a line stays as it was");
+    assert!(place.stored()[0].contains(r#""name":null"#), "the JSON must stay unchanged");
     let renamed = named(&id, "web-2", "nginx:1", Status::Running);
     bench.handle(batch(vec![opened(9, "/a")], &inside(&renamed))).unwrap();
     tick(&mut bench);
@@ -113,7 +115,7 @@ fn a_name_that_comes_later_is_the_name_of_all_the_container_s_events() {
 }
 
 #[test]
-fn more_containers_than_are_remembered_each_get_their_own_events() {
+fn more_containers_than_cached_keep_their_events() {
     let place = Place::new();
     let mut bench = place.bench();
     let containers: Vec<Arc<Container>> = (0..5000)
@@ -131,7 +133,7 @@ fn more_containers_than_are_remembered_each_get_their_own_events() {
 }
 
 #[test]
-fn the_file_is_for_its_owner_only_and_folders_are_made() {
+fn file_and_folders_are_created_for_the_owner_only() {
     let mut place = Place::new();
     place.options.path = place.dir.path().join("a/b/history.db");
     let _bench = place.bench();
@@ -141,7 +143,7 @@ fn the_file_is_for_its_owner_only_and_folders_are_made() {
 }
 
 #[test]
-fn a_second_program_may_write_to_the_same_history() {
+fn second_program_can_write_to_the_same_history() {
     let place = Place::new();
     let (mut one, mut two) = (place.bench(), place.bench());
     let web = named("ab", "web", "i", Status::Running);
@@ -157,14 +159,14 @@ fn a_second_program_may_write_to_the_same_history() {
 }
 
 #[test]
-fn what_was_committed_outlives_a_kill() {
+fn committed_events_survive_a_kill() {
     let place = Place::new();
     let mut bench = place.bench();
     for round in 0..50 {
         bench.handle(batch(vec![opened(round, "/a"); 100], &host())).unwrap();
         tick(&mut bench);
     }
-    // The files as they lie there while it runs are what a kill leaves.
+    // A kill leaves the files as they are on disk while the handler runs.
     let killed = Place::new();
     for file in place.files() {
         fs::copy(&file, killed.dir.path().join(file.file_name().unwrap())).unwrap();
@@ -177,7 +179,7 @@ fn what_was_committed_outlives_a_kill() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
-    fn any_batches_and_any_texts_come_back_in_order(
+    fn any_batches_and_texts_are_read_back_in_order(
         batches in prop::collection::vec(prop::collection::vec(".{0,40}", 0..20), 1..12),
         commits in prop::collection::vec(any::<bool>(), 12),
     ) {
@@ -203,9 +205,9 @@ proptest! {
     }
 }
 
-/// What it costs in memory to wait is bounded by `buffer`; see also `failures`.
+/// Waiting events take no more memory than `buffer`; see also `failures`.
 #[test]
-fn nothing_waits_once_it_is_written() {
+fn no_memory_is_used_once_events_are_written() {
     let place = Place::new();
     let mut bench: Bench<Sqlite> = place.bench();
     bench.handle(batch(vec![opened(1, "/a"); 3000], &host())).unwrap();

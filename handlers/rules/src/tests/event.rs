@@ -1,4 +1,4 @@
-//! Events of every tracker as one type, written as tables: `{ kind = "file.open", comm = "sh",
+//! Events of all trackers as one type, written as tables: `{ kind = "file.open", comm = "sh",
 //! "file.path" = "/etc/passwd" }`.
 
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use whalewatch_core::{
 };
 use whalewatch_kit::testing::{TestEvent, TestType, comm};
 
-/// An event as it is written.
+/// An event as written in a test.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Line {
     kind: String,
-    /// Milliseconds since the event before.
+    /// Milliseconds since the previous event.
     #[serde(default = "ten")]
     after: u64,
     #[serde(default)]
     pid: u32,
     #[serde(default = "one")]
     ppid: u32,
-    /// In its container; by default that of a process that is not the first.
+    /// Pid in the container's namespace. By default that of a process that is not the first one.
     #[serde(default = "two")]
     vpid: u32,
     #[serde(default)]
@@ -46,15 +46,15 @@ fn two() -> u32 {
     2
 }
 
-/// The type of events with any of these fields.
+/// A type of events with any of these fields.
 #[derive(Clone)]
 pub(crate) struct AnyType;
 
 /// An event with any fields.
-pub(crate) type Told = TestEvent<AnyType>;
+pub(crate) type AnyEvent = TestEvent<AnyType>;
 
 impl TestType for AnyType {
-    const NAME: &'static str = "told";
+    const NAME: &'static str = "any";
     const KINDS: &'static [&'static str] = &[
         "process.existing",
         "process.fork",
@@ -111,16 +111,16 @@ impl TestType for AnyType {
     ];
 }
 
-/// When the first event happens.
+/// Time of the first event.
 const START: u64 = 1_795_441_580_000_000_000;
 
-/// Inode numbers of the namespaces of a container, by its cgroup.
+/// Inode numbers of a container's namespaces, by its cgroup.
 fn spaces(cgroup: u64) -> Namespaces {
     let base = 4_026_531_000 + cgroup as u32 * 10;
     Namespaces { user: base + 1, pid: base + 2, mnt: base + 3, net: base + 4 }
 }
 
-/// A cgroup's number by the container's name; the host's is 1.
+/// Returns the id of a container's cgroup; that of the host is 1.
 fn cgroup(container: Option<&str>) -> u64 {
     container.map_or(1, |name| name.bytes().map(u64::from).sum::<u64>() % 1000 + 2)
 }
@@ -148,8 +148,7 @@ fn process(line: &Line) -> Process {
 }
 
 impl Line {
-    /// The same with a number for `%` in its texts, and in the last digits of its numbers that end
-    /// in 0000.
+    /// Replaces `%` in the texts with a number, and the last digits of numbers that end in 0000.
     pub(crate) fn numbered(mut self, number: u32) -> Self {
         for (_, value) in &mut self.fields {
             match value {
@@ -161,8 +160,8 @@ impl Line {
         self
     }
 
-    pub(crate) fn told(&self, time: Timestamp) -> Told {
-        let kind = Told::KINDS.iter().find(|kind| **kind == self.kind);
+    pub(crate) fn event(&self, time: Timestamp) -> AnyEvent {
+        let kind = AnyEvent::KINDS.iter().find(|kind| **kind == self.kind);
         let kind = kind.unwrap_or_else(|| panic!("no kind {}", self.kind));
         let process = process(self);
         let change = match *kind {
@@ -172,7 +171,7 @@ impl Line {
             "process.exit" => Some(Change::Exited),
             _ => None,
         };
-        let mut event = Told::of(kind).at(time.as_nanos()).by(process);
+        let mut event = AnyEvent::of(kind).at(time.as_nanos()).by(process);
         if let Some(change) = change {
             event = event.changing(change);
         }
@@ -198,12 +197,12 @@ impl Line {
         attribution
     }
 
-    /// Whether it tells what ran before the watching began.
+    /// Whether the event reports a process that already ran.
     pub(crate) fn existed(&self) -> bool {
         self.kind == "process.existing"
     }
 
-    /// Whether it is one of the process tracker's.
+    /// Whether the event is from the process tracker.
     pub(crate) fn is_of_process(&self) -> bool {
         self.kind.starts_with("process.")
     }
@@ -221,18 +220,18 @@ fn owned(value: &toml::Value) -> OwnedValue {
     }
 }
 
-/// Each event in a batch of its own, attributed.
+/// One attributed batch for each event.
 pub(crate) fn batches(lines: &[Line]) -> Vec<Batch> {
     let mut time = START;
-    let told = lines.iter().map(|line| {
+    let events = lines.iter().map(|line| {
         time += line.after * 1_000_000;
-        let batch = Batch::new("t".into(), vec![line.told(Timestamp(time))]);
+        let batch = Batch::new("t".into(), vec![line.event(Timestamp(time))]);
         batch.with_attributions([line.attribution()])
     });
-    told.collect()
+    events.collect()
 }
 
-/// Inode number of one of the host's namespaces.
+/// Inode number of the host's mount namespace.
 pub(crate) fn host_mnt() -> u32 {
     spaces(1).mnt
 }

@@ -1,4 +1,4 @@
-//! What is asked, what is answered, and that asking leaves no trace.
+//! Queries, their answers, and that they leave no trace.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,7 +16,7 @@ fn event(kind: &'static str, second: u64, pid: u32) -> Did {
     Did::of(kind).at(START + second * 1_000_000_000).by(child(pid, "cat"))
 }
 
-/// Two containers and the host, ten seconds.
+/// Events of two containers and the host, over ten seconds.
 fn filled() -> Place {
     let mut place = Place::new();
     place.options.keep = whalewatch_core::HumanDuration(Duration::ZERO);
@@ -40,13 +40,13 @@ fn filled() -> Place {
     bench.handle(batch(vec![comm, event("process.exit", 6, 9)], &host())).unwrap();
     let late = Arc::new(bare(&"f00d".repeat(16)));
     bench.handle(batch(vec![event("process.exit", 9, 10)], &inside(&late))).unwrap();
-    // Another tracker's, later by its batch though not by its time.
+    // From another tracker: later by its batch, but not by its time.
     bench.handle(batch(vec![event("file.open", 8, 11)], &host())).unwrap();
     bench.end().unwrap();
     place
 }
 
-/// Seconds of the events that were found.
+/// Seconds of the events that a query finds.
 fn seconds(place: &Place, query: &Query) -> Vec<u64> {
     let history = History::open(place.path()).unwrap();
     let mut seconds = Vec::new();
@@ -63,7 +63,7 @@ fn strings(texts: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn each_filter_finds_what_it_says() {
+fn each_condition_selects_the_right_events() {
     let place = filled();
     let at = |second: u64| Some(Timestamp(START + second * 1_000_000_000));
     let all = Query::default;
@@ -108,7 +108,7 @@ fn each_filter_finds_what_it_says() {
 }
 
 #[test]
-fn counts_are_by_any_fields() {
+fn events_are_counted_by_any_fields() {
     let place = filled();
     let history = History::open(place.path()).unwrap();
     let count = |query: &Query, by: &[&str]| -> Vec<String> {
@@ -136,38 +136,39 @@ fn counts_are_by_any_fields() {
         ["1 - file.open", "1 db file.open", "1 web-1 file.open"]
     );
     assert_eq!(count(&Query { limit: Some(1), ..files }, &["day"]), ["3 2026-11-23"]);
-    assert_eq!(count(&all, &["more"]), ["8 -", "1 /etc/passwd"], "a field that is no column");
+    assert_eq!(count(&all, &["more"]), ["8 -", "1 /etc/passwd"], "a field without a column");
     assert_eq!(count(&all, &["network.peer.port", "host.name"]), ["8 - node-1", "1 443 node-1"]);
     for wrong in ["", "a b", "a.", "a'); DROP TABLE events; --", "\"a"] {
-        assert!(wrong.parse::<Group>().unwrap_err().contains("is no field"), "{wrong}");
+        assert!(wrong.parse::<Group>().unwrap_err().contains("is not a field"), "{wrong}");
     }
 }
 
 #[test]
-fn why_nothing_was_found_is_told() {
+fn empty_answer_is_explained() {
     let place = filled();
     let history = History::open(place.path()).unwrap();
     let why = |query: &Query| history.why_nothing(query).unwrap();
     let containers = why(&Query { containers: strings(&["wbe"]), ..Query::default() });
-    assert!(containers.ends_with("there are f00df00df00d, db, web-1"), "{containers}");
+    assert!(containers.ends_with("it has f00df00df00d, db, web-1"), "{containers}");
     let kinds = why(&Query { kinds: strings(&["opened"]), ..Query::default() });
-    assert!(kinds.contains("there are file.open, network.connect, process.exec"), "{kinds}");
+    assert!(kinds.contains("it has file.open, network.connect, process.exec"), "{kinds}");
     let pid = why(&Query { pid: Some(1), ..Query::default() });
-    assert_eq!(pid, "no event in it fits all that was asked for");
+    assert_eq!(pid, "no event in the history matches all options");
     let empty = Place::new();
     drop(empty.bench());
     let history = History::open(empty.path()).unwrap();
-    assert_eq!(history.why_nothing(&Query::default()).unwrap(), "no event is in it yet");
+    assert_eq!(history.why_nothing(&Query::default()).unwrap(), "the history has no events yet");
 }
 
 #[test]
-fn questions_are_served_by_indexes() {
+fn queries_use_indexes() {
     let place = filled();
     let connection = place.other();
     let plan = |query: &Query| -> String {
         let conditions = crate::history::Conditions::new(&connection, query).unwrap();
         let sql = format!(
-            "EXPLAIN QUERY PLAN SELECT e.time, e.id FROM events e WHERE {} AND (e.time, e.id) > (0, 0) ORDER BY e.time, e.id LIMIT 10",
+            "EXPLAIN QUERY PLAN SELECT e.time, e.id FROM events e WHERE {} \
+             AND (e.time, e.id) > (0, 0) ORDER BY e.time, e.id LIMIT 10",
             conditions.sql
         );
         let mut statement = connection.prepare(&sql).unwrap();
@@ -204,10 +205,10 @@ fn questions_are_served_by_indexes() {
 }
 
 #[test]
-fn asking_makes_no_file_and_needs_no_right_to_write() {
+fn query_creates_no_file_and_needs_no_write_permission() {
     let place = filled();
     let before = place.files();
-    assert_eq!(before.len(), 1, "a run that ended leaves the database alone");
+    assert_eq!(before.len(), 1, "a finished run leaves only the database");
     let bytes = fs::read(place.path()).unwrap();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o400)).unwrap();
     fs::set_permissions(place.dir.path(), fs::Permissions::from_mode(0o500)).unwrap();
@@ -218,7 +219,7 @@ fn asking_makes_no_file_and_needs_no_right_to_write() {
 }
 
 #[test]
-fn asking_while_it_is_written_sees_what_is_committed_and_leaves_no_trace() {
+fn query_during_writing_sees_committed_events() {
     let place = Place::new();
     let mut bench = place.bench();
     for round in 1..20 {
@@ -233,7 +234,7 @@ fn asking_while_it_is_written_sees_what_is_committed_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_writer_that_begins_in_the_middle_is_noticed() {
+fn writer_that_begins_during_a_query_is_noticed() {
     let place = filled();
     let history = History::open(place.path()).unwrap();
     let mut bench = place.bench();
@@ -241,13 +242,13 @@ fn a_writer_that_begins_in_the_middle_is_noticed() {
     tick(&mut bench);
     let error = history.each::<HistoryError>(&Query::default(), |_| Ok(())).unwrap_err();
     assert!(
-        error.to_string().ends_with("began to write it while it was read: ask again"),
+        error.to_string().ends_with("began to write it while it was read: run the query again"),
         "{error}"
     );
 }
 
 #[test]
-fn a_slow_reader_holds_up_nobody() {
+fn slow_reader_does_not_block_the_writer() {
     let mut place = Place::new();
     place.options.max_size = whalewatch_core::HumanSize(8 << 20);
     let mut bench = place.bench();
@@ -256,10 +257,10 @@ fn a_slow_reader_holds_up_nobody() {
     bench.handle(some()).unwrap();
     tick(&mut bench);
     let history = History::open(place.path()).unwrap();
-    // For each of a few events that it is given, far more are written than the log may hold.
-    let mut asked = 0;
+    // While the reader takes each of a few events, far more are written than fit into the log.
+    let mut taken = 0;
     let each = history.each::<HistoryError>(&Query { limit: Some(5), ..Query::default() }, |_| {
-        asked += 1;
+        taken += 1;
         for _ in 0..10 {
             bench.handle(some()).unwrap();
             tick(&mut bench);
@@ -267,26 +268,30 @@ fn a_slow_reader_holds_up_nobody() {
         Ok(())
     });
     each.unwrap();
-    assert_eq!(asked, 5);
+    assert_eq!(taken, 5);
     assert_eq!(dropped(&bench), 0);
     assert!(place.size() <= 8 << 20);
 }
 
 #[test]
-fn what_cannot_be_asked_says_why() {
+fn file_that_cannot_be_queried_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let error = |path: &Path| History::open(path).unwrap_err().to_string();
     let missing = dir.path().join("none.db");
     assert!(error(&missing).contains("there is no such database"));
-    assert!(!missing.exists(), "and none is made");
+    assert!(!missing.exists(), "it must not be created");
     assert!(error(dir.path()).contains("this is a folder"));
     let file = dir.path().join("file");
     fs::write(&file, "").unwrap();
     assert!(error(&file).contains("nothing was ever written to it"));
     fs::write(&file, "text, and more of it than a header has, so that it is looked at".repeat(20))
         .unwrap();
-    assert!(error(&file).contains("it is no database"), "{}", error(&file));
+    assert!(
+        error(&file).contains("name the database that the sqlite handler writes"),
+        "{}",
+        error(&file)
+    );
     fs::remove_file(&file).unwrap();
     Connection::open(&file).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
-    assert!(error(&file).contains("no history of Whalewatch's"));
+    assert!(error(&file).contains("not a history of Whalewatch"));
 }
