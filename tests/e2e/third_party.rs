@@ -206,7 +206,7 @@ fn the_example_chain_is_valid_and_mistakes_are_reported() {
         "nothing.toml",
         "[[chains]]\nfrom = [\"process\"]\nthrough = [\"geo\", \"stdout\"]\n",
     );
-    assert!(!done && error.contains("put the `network` tracker into"), "{error}");
+    assert!(!done && error.contains("add the `network` tracker to"), "{error}");
     let (done, _, error) =
         run(&program, &["trace", "network", "--through", "geo", "--duration", "300ms"]);
     assert!(done, "{error}");

@@ -200,7 +200,7 @@ fn each_alert_arrives_whatever_the_receiver_does() {
     assert_eq!(totals.handler("hook", "errors"), 0);
     let said = &finished.stderr;
     assert!(said.contains("takes nothing") && said.contains("takes events again"), "{said}");
-    assert!(said.contains("not taken by the receiver"), "{said}");
+    assert!(said.contains("not accepted by the receiver"), "{said}");
     assert!(!said.contains(TOKEN) && !said.contains("panicked"), "{said}");
 }
 

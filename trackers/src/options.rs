@@ -182,7 +182,7 @@ impl ScopeOptions {
     fn settings(&self) -> ScopeSettings {
         let mut settings = ScopeSettings {
             by_cgroup: self.by_cgroup().into(),
-            unlisted: self.patterns().mean_unknown().into(),
+            unlisted: self.patterns().matches_unknown().into(),
             failed_only: (self.results == Results::Failed).into(),
             uid_count: self.uids.len().min(SCOPE_LIST) as u32,
             comm_count: self.comms.len().min(SCOPE_LIST) as u32,

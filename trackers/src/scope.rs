@@ -22,7 +22,7 @@ pub(crate) fn follow(
             }
             Some(Resident::Host) => map.insert(cgroup, u32::from(host), 0),
             Some(Resident::Container(container)) => {
-                map.insert(cgroup, u32::from(patterns.mean(container)), 0)
+                map.insert(cgroup, u32::from(patterns.matches(container)), 0)
             }
         };
         if let Err(error) = result

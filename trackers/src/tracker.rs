@@ -33,7 +33,7 @@ pub trait KernelTracker: 'static {
     /// If the kernel lacks something that the programs need.
     fn settings(options: &Self::Options, kernel: &Kernel) -> Result<Self::Settings, LoadError>;
 
-    /// Returns the decoder. It may take maps of its own from the attached programs.
+    /// Returns the decoder, which may take further maps from the attached programs.
     ///
     /// # Errors
     /// If a map cannot be opened.

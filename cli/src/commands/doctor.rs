@@ -38,9 +38,9 @@ struct Finding {
     state: State,
     /// What the check found.
     found: String,
-    /// How to mend it.
+    /// How to fix the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
-    mend: Option<String>,
+    remedy: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -56,21 +56,21 @@ enum State {
 
 impl Finding {
     fn ok(name: impl Into<Cow<'static, str>>, found: impl Into<String>) -> Self {
-        Self { name: name.into(), state: State::Ok, found: found.into(), mend: None }
+        Self { name: name.into(), state: State::Ok, found: found.into(), remedy: None }
     }
 
-    fn warning(name: impl Into<Cow<'static, str>>, found: impl Into<String>, mend: &str) -> Self {
+    fn warning(name: impl Into<Cow<'static, str>>, found: impl Into<String>, remedy: &str) -> Self {
         Self {
             name: name.into(),
             state: State::Warning,
             found: found.into(),
-            mend: Some(mend.to_owned()),
+            remedy: Some(remedy.to_owned()),
         }
     }
 
     fn error(name: impl Into<Cow<'static, str>>, error: &LoadError) -> Self {
-        let (found, mend) = (error.problem(), Some(error.remedy()));
-        Self { name: name.into(), state: State::Error, found, mend }
+        let (found, remedy) = (error.problem(), Some(error.remedy()));
+        Self { name: name.into(), state: State::Error, found, remedy }
     }
 }
 
@@ -104,8 +104,8 @@ fn print(out: &mut impl Write, findings: &[Finding]) -> io::Result<()> {
             State::Error => "error  ",
         };
         writeln!(out, "{state} {}: {}", finding.name, finding.found)?;
-        if let Some(mend) = &finding.mend {
-            writeln!(out, "        {mend}")?;
+        if let Some(remedy) = &finding.remedy {
+            writeln!(out, "        {remedy}")?;
         }
     }
     Ok(())
@@ -308,6 +308,6 @@ mod tests {
     fn an_error_shows_its_problem_and_remedy() {
         let finding = Finding::error("privileges", &LoadError::NoPrivileges);
         assert_eq!(finding.found, "no permission to load programs into the kernel");
-        assert!(finding.mend.is_some_and(|mend| mend.starts_with("run whalewatch as root")));
+        assert!(finding.remedy.is_some_and(|remedy| remedy.starts_with("run whalewatch as root")));
     }
 }

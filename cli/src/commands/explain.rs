@@ -133,7 +133,7 @@ mod tests {
         for part in [
             "tracker opens (files): files that are opened",
             "attaches to sys_exit",
-            "costs about 50 ns at the end of every system call",
+            "costs about 50 ns per system call",
             "with scope.containers = [\"web*\"]",
             "feeds container directly, whether or not a chain names it",
             "chain watch: events of the tracker opens",

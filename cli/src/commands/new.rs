@@ -54,11 +54,11 @@ const CRATES: [(&str, &str); 3] =
 
 /// Names that are refused: in camel case they would collide with a type that the crate's files use,
 /// or `whalewatch-NAME` is a crate of this project.
-const TAKEN: &str = "arc batch bench box build-error chains clock clone container context copy \
-    core debug default deserialize eq err exit-code extension field field-info filter handler \
-    handler-error handlers hash-map json-schema kit never none nth null odd ok option partial-eq \
-    problem program ran result runtime schema selected self send serialize setup some stdout \
-    string sync tests trackers type value vec";
+const TAKEN: &str = "arc batch bench box build-error chain-context chains clock clone container \
+    context copy core debug declaration default deserialize engine eq err exit-code extension \
+    field field-info filter handler handler-error handlers hash-map json-schema kit never none nth \
+    null odd ok option partial-eq problem program ran result schema selected self send serialize \
+    setup some stdout string sync tests trackers type value vec";
 
 /// Longest name, in bytes. crates.io accepts 64, and the crate's name has a prefix.
 const MAX_NAME: usize = 40;

@@ -1,4 +1,4 @@
-//! Which container did it, and how that is known.
+//! Attribution: which container caused an event, and the evidence for it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::field::{Field, FieldInfo, Texts, Type, Value};
 use crate::time::Timestamp;
 
-/// How much is known of the container behind an event.
+/// How much is known about the container that caused an event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum State {
     /// No container manager has seen the event yet.
@@ -16,16 +16,16 @@ pub enum State {
     Unset,
     /// Id and name of the container are known.
     Resolved,
-    /// The id is known; the name was not there within `hold`.
+    /// The id is known; the name did not come within `hold`.
     Pending,
-    /// In some container or in none: it could not be told.
+    /// There was no evidence: it may be a container or the host.
     Unknown,
-    /// In no container.
+    /// The host: in no container.
     Host,
 }
 
 impl State {
-    /// The word that is printed; `None` while unset.
+    /// Returns the word in output; `None` while unset.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::Unset => None,
@@ -37,26 +37,26 @@ impl State {
     }
 }
 
-/// What the attribution was drawn from.
+/// How an attribution was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Evidence {
-    /// Nothing told.
+    /// Not at all.
     #[default]
     None,
-    /// The cgroup that the event happened in.
+    /// The cgroup of the event.
     Cgroup,
-    /// The process was known already.
+    /// The process, by pid and start time, was known.
     Pid,
-    /// The parent's container was inherited.
+    /// The parent process was known.
     Parent,
-    /// Its namespaces are those of a known container.
+    /// The namespaces are those of a known container, or the host's.
     Namespace,
-    /// The container runtime said so.
+    /// The container runtime named the process.
     Runtime,
 }
 
 impl Evidence {
-    /// The word that is printed; `None` where nothing told.
+    /// Returns the word in output; `None` without evidence.
     pub fn as_str(self) -> Option<&'static str> {
         match self {
             Self::None => None,
@@ -69,7 +69,7 @@ impl Evidence {
     }
 }
 
-/// The program that runs containers.
+/// A container runtime: the program that runs containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize)]
 #[non_exhaustive]
 pub enum Runtime {
@@ -81,16 +81,16 @@ pub enum Runtime {
     CriO,
     /// Podman.
     Podman,
-    /// runc, called by itself.
+    /// runc on its own, without a runtime above it.
     Runc,
-    /// crun, called by itself.
+    /// crun on its own, without a runtime above it.
     Crun,
-    /// Some other runtime.
+    /// Another runtime, or an unknown one.
     Other,
 }
 
 impl Runtime {
-    /// The word that is printed.
+    /// Returns the word in output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Docker => "docker",
@@ -104,30 +104,30 @@ impl Runtime {
     }
 }
 
-/// State of a container, in Docker's words.
+/// Status of a container, in Docker's words.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Status {
-    /// Not told, or a word that is not known.
+    /// Not reported, or reported with an unknown word.
     #[default]
     Unknown,
-    /// Made, not started.
+    /// Created, not started.
     Created,
     /// Running.
     Running,
     /// Frozen.
     Paused,
-    /// Being started again.
+    /// Being restarted.
     Restarting,
     /// Being removed.
     Removing,
     /// Ended.
     Exited,
-    /// Broken beyond restart.
+    /// Failed, and cannot be restarted.
     Dead,
 }
 
 impl Status {
-    /// The word that is printed.
+    /// Returns the word in output.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -140,61 +140,43 @@ impl Status {
             Self::Dead => "dead",
         }
     }
-
-    /// Parses the daemon's text: the `State` word (`running`), or the `Status` line for people
-    /// (`Up 3 minutes (Paused)`, `Exited (0) 2 hours ago`). Anything else is [`Status::Unknown`].
-    pub fn parse(text: &str) -> Self {
-        let text = text.trim().to_ascii_lowercase();
-        let first = text.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or("");
-        match first {
-            "up" | "running" if text.contains("(paused)") => Self::Paused,
-            "up" | "running" => Self::Running,
-            "created" => Self::Created,
-            "paused" => Self::Paused,
-            "restarting" => Self::Restarting,
-            "removing" | "removal" => Self::Removing,
-            "exited" => Self::Exited,
-            "dead" => Self::Dead,
-            _ => Self::Unknown,
-        }
-    }
 }
 
-/// What is known of a container. Events share one snapshot; when something changes, later events
-/// get a new one.
+/// A snapshot of what is known about a container. Events share it; when something changes, later
+/// events get a new snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Container {
-    /// Full id as the runtime has it: 64 hexadecimal digits for Docker.
+    /// The full id, as the runtime has it: 64 hexadecimal digits for Docker.
     pub id: Arc<str>,
-    /// Its name, without Docker's leading slash; `None` until known.
+    /// The name, without Docker's leading slash; `None` until known.
     pub name: Option<Arc<str>>,
-    /// Name of the image, as it was asked for.
+    /// The name of the image, as the container was started with it.
     pub image: Option<Arc<str>>,
     /// The runtime.
     pub runtime: Runtime,
-    /// Its state.
+    /// The status.
     pub status: Status,
-    /// Labels.
+    /// The labels.
     pub labels: BTreeMap<String, String>,
-    /// Pid of its first process, in the host's pid namespace.
+    /// The pid of the first process, in the host's pid namespace.
     pub init_pid: Option<u32>,
-    /// When it was started last.
+    /// When the container was last started.
     pub started_at: Option<Timestamp>,
-    /// The containers that it runs in.
+    /// The containers that this one runs in.
     #[serde(default)]
     pub parents: Parents,
 }
 
-/// The containers that a container runs in, the nearest first: none for most.
+/// The containers around a container, the nearest first. Most containers have none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Parents {
-    /// Each ended by a NUL byte, as [`Texts`] has it. So are the names.
+    /// Ids and names, each with a NUL byte at its end, as [`Texts`] has them.
     ids: String,
     names: String,
 }
 
 impl Parents {
-    /// Those that `nearest` runs in, and before them itself.
+    /// Returns the parents of a container in `nearest`: that one, then its own parents.
     pub fn with(nearest: &Container) -> Self {
         let one = |text: &str| format!("{text}\0");
         let name = nearest.name.as_ref().unwrap_or(&nearest.id);
@@ -204,19 +186,19 @@ impl Parents {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there is no parent.
     pub fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 
-    /// Their ids, the nearest first.
+    /// Returns the ids, the nearest first.
     pub fn ids(&self) -> impl Iterator<Item = &str> {
         self.ids.split_terminator('\0')
     }
 }
 
 impl Container {
-    /// A container of which only the id is known.
+    /// Makes a container of which only id and runtime are known.
     pub fn bare(id: impl Into<Arc<str>>, runtime: Runtime) -> Self {
         Self {
             id: id.into(),
@@ -231,62 +213,61 @@ impl Container {
         }
     }
 
-    /// What Kubernetes says of it: the field and its value. Nothing for a container that is in no
-    /// pod.
+    /// Returns the Kubernetes fields with their values; none for a container outside a pod.
     pub fn kubernetes(&self) -> impl Iterator<Item = (&'static str, &str)> {
         KUBERNETES.iter().filter_map(|&(field, label)| Some((field, self.label(label)?)))
     }
 
-    /// The value of a label; `None` also where it is empty.
+    /// Returns the value of a label; `None` if it is empty or missing.
     fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// The first 12 characters of the id, as the `docker` command shows it.
+    /// Returns the first 12 characters of the id, as the `docker` command shows it.
     pub fn short_id(&self) -> &str {
         self.id.get(..12).unwrap_or(&self.id)
     }
 }
 
-/// Which container did it: the slot that each event of a batch has.
+/// The attribution of an event: which container caused it. Each event of a batch has a slot for
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attribution {
     /// The container; `None` for host and unknown.
     pub container: Option<Arc<Container>>,
-    /// How much is known.
+    /// How much is known about the container.
     pub state: State,
-    /// How it is known.
+    /// How that is known.
     pub evidence: Evidence,
-    /// The container that it was done to, where the event has a [target](crate::Event::target) in
-    /// one.
+    /// The container that the event was done to, if its [target](crate::Event::target) is in one.
     pub target: Option<Arc<Container>>,
-    /// How much is known of that; unset for an event without a target.
+    /// How much is known about the target's container; unset for an event without a target.
     pub target_state: State,
-    /// The container whose mount namespace a process of the host's has entered: it is among that
-    /// one's files and, by its cgroup, still the host's.
+    /// The container whose mount namespace a host process has entered: it sees that container's
+    /// files but, by its cgroup, is still on the host.
     pub entered: Option<Arc<Container>>,
 }
 
 impl Attribution {
-    /// In no container.
+    /// The host.
     pub fn host(evidence: Evidence) -> Self {
         Self { state: State::Host, evidence, ..Self::default() }
     }
 
-    /// It could not be told.
+    /// Unknown: there is no evidence.
     pub fn unknown() -> Self {
         Self { state: State::Unknown, ..Self::default() }
     }
 
-    /// In this container: resolved if its name is known, else pending.
+    /// This container: resolved if its name is known, else pending.
     pub fn container(container: Arc<Container>, evidence: Evidence) -> Self {
         let state = if container.name.is_some() { State::Resolved } else { State::Pending };
         Self { container: Some(container), state, evidence, ..Self::default() }
     }
 }
 
-/// The fields that containers of a pod have, by OpenTelemetry's names, and the labels they come
-/// from, which a kubelet puts on every container, whatever its runtime.
+/// The fields of containers in a pod, by OpenTelemetry's names, each with the label that it comes
+/// from. A kubelet puts these labels on every container, whatever the runtime.
 pub const KUBERNETES: [(&str, &str); 4] = [
     ("k8s.pod.name", "io.kubernetes.pod.name"),
     ("k8s.namespace.name", "io.kubernetes.pod.namespace"),
@@ -294,7 +275,7 @@ pub const KUBERNETES: [(&str, &str); 4] = [
     ("k8s.container.name", "io.kubernetes.container.name"),
 ];
 
-/// The value of the field with that number in [`KUBERNETES`].
+/// Returns the value of the field with this index in [`KUBERNETES`].
 fn kubernetes(attribution: &Attribution, number: usize) -> Value<'_> {
     text(attribution.container.as_ref().and_then(|c| c.label(KUBERNETES[number].1)))
 }
@@ -311,8 +292,8 @@ const fn field(
     Field { info: FieldInfo { name, ty: Type::Text, doc }, get }
 }
 
-/// A list of the container's parents; a closure cannot be handed through, so each list has its own
-/// function.
+/// A field with the ids or names of the container's parents. A macro, because a `const fn` cannot
+/// take a closure that captures which of the two.
 macro_rules! parents {
     ($name:literal, $doc:literal, $list:ident) => {
         Field {
@@ -327,8 +308,7 @@ macro_rules! parents {
     };
 }
 
-/// The fields that every event has once a container manager has seen it, in the order they are
-/// printed.
+/// The fields that every event has after a container manager, in the order of output.
 pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     field("container.id", "id of the container", |a| text(a.container.as_ref().map(|c| &*c.id))),
     field("container.name", "name of the container", |a| {
@@ -340,25 +320,35 @@ pub const ATTRIBUTION_FIELDS: &[Field<Attribution>] = &[
     field("container.runtime", "runtime of the container: docker, containerd, …", |a| {
         text(a.container.as_ref().map(|c| c.runtime.as_str()))
     }),
-    field("container.status", "state of the container: created, running, exited, …", |a| {
+    field("container.status", "status of the container: created, running, exited, …", |a| {
         text(a.container.as_ref().map(|c| c.status.as_str()))
     }),
-    parents!("container.parents.id", "containers that it runs in, the nearest first", ids),
-    parents!("container.parents.name", "their names, or ids where no name is known", names),
-    field("entered.container.id", "container whose mounts a process of the host is in", |a| {
-        text(a.entered.as_ref().map(|c| &*c.id))
-    }),
-    field("entered.container.name", "its name", |a| {
+    parents!(
+        "container.parents.id",
+        "ids of the containers that this one runs in, the nearest first",
+        ids
+    ),
+    parents!(
+        "container.parents.name",
+        "names of the containers that this one runs in; the id of one without a name",
+        names
+    ),
+    field(
+        "entered.container.id",
+        "id of the container whose mount namespace a host process has entered",
+        |a| text(a.entered.as_ref().map(|c| &*c.id)),
+    ),
+    field("entered.container.name", "name of that container", |a| {
         text(a.entered.as_ref().and_then(|c| c.name.as_deref()))
     }),
     field(KUBERNETES[0].0, "name of the container's pod", |a| kubernetes(a, 0)),
     field(KUBERNETES[1].0, "Kubernetes namespace of the container's pod", |a| kubernetes(a, 1)),
     field(KUBERNETES[2].0, "uid of the container's pod", |a| kubernetes(a, 2)),
     field(KUBERNETES[3].0, "name of the container in its pod", |a| kubernetes(a, 3)),
-    field("target.container.id", "id of the container that it was done to", |a| {
+    field("target.container.id", "id of the container that the event was done to", |a| {
         text(a.target.as_ref().map(|c| &*c.id))
     }),
-    field("target.container.name", "name of the container that it was done to", |a| {
+    field("target.container.name", "name of the container that the event was done to", |a| {
         text(a.target.as_ref().and_then(|c| c.name.as_deref()))
     }),
     field("target.attribution.state", "resolved, pending, unknown or host", |a| {
@@ -375,27 +365,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_is_parsed_from_both_of_the_daemons_texts() {
-        for (text, want) in [
-            ("running", Status::Running),
-            ("Up 3 minutes", Status::Running),
-            ("Up 3 minutes (Paused)", Status::Paused),
-            ("Up 5 seconds (health: starting)", Status::Running),
-            ("Exited (137) 2 hours ago", Status::Exited),
-            ("exited", Status::Exited),
-            ("Created", Status::Created),
-            ("Restarting (1) 4 seconds ago", Status::Restarting),
-            ("Removal In Progress", Status::Removing),
-            ("Dead", Status::Dead),
-            ("", Status::Unknown),
-            ("Upside down", Status::Unknown),
-        ] {
-            assert_eq!(Status::parse(text), want, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn kubernetes_fields_are_there_for_containers_of_a_pod_alone() {
+    fn only_containers_of_a_pod_have_kubernetes_fields() {
         let value = |container: Container, name: &str| {
             let attribution = Attribution::container(Arc::new(container), Evidence::Cgroup);
             let field = ATTRIBUTION_FIELDS.iter().find(|f| f.info.name == name).unwrap();

@@ -1,5 +1,7 @@
-//! Who lives in which cgroup: what a container manager tells trackers, so that they can leave out
-//! in the kernel what nobody wants to see. Neither knows the other; both know the directory.
+//! The directory: which container each cgroup belongs to.
+//!
+//! A container manager publishes it and trackers subscribe, so that they can leave out unwanted
+//! containers in the kernel. Neither knows the other.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -7,63 +9,63 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::attribution::Container;
 
-/// Who lives in a cgroup.
+/// The owner of a cgroup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resident {
-    /// No container.
+    /// The host: no container.
     Host,
-    /// This one, as it is known now.
+    /// This container, as it is known now.
     Container(Arc<Container>),
 }
 
-/// Takes news: a cgroup's id, and who lives there from now on; `None` when the cgroup is gone.
+/// Receives a change: a cgroup's id and its owner from now on; `None` when the cgroup is removed.
 type Subscriber = Box<dyn FnMut(u64, Option<&Resident>) + Send>;
 
 /// The directory of one run. Clones are the same directory.
 #[derive(Clone, Default)]
-pub struct Directory(Arc<Mutex<Inner>>);
+pub struct Directory(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct Inner {
+struct State {
     residents: HashMap<u64, Resident>,
     subscribers: Vec<Subscriber>,
 }
 
 impl Directory {
-    /// Says who lives in a cgroup. Subscribers have heard when this returns. What is known already
-    /// is not told again.
+    /// Publishes the owner of a cgroup. Every subscriber has received it when this returns.
+    /// Publishing the same owner again does nothing.
     pub fn publish(&self, cgroup: u64, resident: Resident) {
-        let mut inner = self.lock();
-        if inner.residents.get(&cgroup) == Some(&resident) {
+        let mut state = self.lock();
+        if state.residents.get(&cgroup) == Some(&resident) {
             return;
         }
-        for subscriber in &mut inner.subscribers {
+        for subscriber in &mut state.subscribers {
             subscriber(cgroup, Some(&resident));
         }
-        inner.residents.insert(cgroup, resident);
+        state.residents.insert(cgroup, resident);
     }
 
-    /// Says that a cgroup is gone.
+    /// Removes a cgroup.
     pub fn retract(&self, cgroup: u64) {
-        let mut inner = self.lock();
-        if inner.residents.remove(&cgroup).is_some() {
-            for subscriber in &mut inner.subscribers {
+        let mut state = self.lock();
+        if state.residents.remove(&cgroup).is_some() {
+            for subscriber in &mut state.subscribers {
                 subscriber(cgroup, None);
             }
         }
     }
 
-    /// Has `subscriber` hear of every cgroup that is known, now, and of every change from now on,
-    /// on the thread of whoever publishes it. It must be quick and must not use the directory.
+    /// Calls `subscriber` for every known cgroup now, and for every later change on the publisher's
+    /// thread. It must be quick, and must not use the directory itself.
     pub fn subscribe(&self, mut subscriber: impl FnMut(u64, Option<&Resident>) + Send + 'static) {
-        let mut inner = self.lock();
-        for (&cgroup, resident) in &inner.residents {
+        let mut state = self.lock();
+        for (&cgroup, resident) in &state.residents {
             subscriber(cgroup, Some(resident));
         }
-        inner.subscribers.push(Box::new(subscriber));
+        state.subscribers.push(Box::new(subscriber));
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,19 +86,19 @@ mod tests {
     use crate::attribution::Runtime;
 
     #[test]
-    fn a_subscriber_hears_what_is_known_and_each_change_once() {
+    fn subscriber_receives_known_cgroups_and_each_change_once() {
         let directory = Directory::default();
         let web = Resident::Container(Arc::new(Container::bare("web", Runtime::Docker)));
         directory.publish(1, Resident::Host);
-        let (tell, heard) = channel();
+        let (sender, changes) = channel();
         directory.subscribe(move |cgroup, resident| {
-            tell.send((cgroup, resident.cloned())).expect("the test listens");
+            sender.send((cgroup, resident.cloned())).expect("the test listens");
         });
         directory.publish(2, web.clone());
         directory.publish(2, web.clone());
         directory.retract(2);
         directory.retract(2);
-        let heard: Vec<_> = heard.try_iter().collect();
-        assert_eq!(heard, [(1, Some(Resident::Host)), (2, Some(web)), (2, None)]);
+        let changes: Vec<_> = changes.try_iter().collect();
+        assert_eq!(changes, [(1, Some(Resident::Host)), (2, Some(web)), (2, None)]);
     }
 }

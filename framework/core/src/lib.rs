@@ -53,7 +53,7 @@ pub use per_type::PerType;
 pub use process::{Namespaces, Process, ProcessKey};
 pub use size::HumanSize;
 pub use source::{Drain, OpenError, Source, SourceCounts, SourceError, TrackerSpec};
-pub use stats::{ContainerCounts, DroppedBy, HandlerCounters};
+pub use stats::{ContainerCounts, DroppedBy, HandlerCounters, Owner};
 pub use time::Timestamp;
 
 // These appear in this crate's signatures. Authors use the same versions through here.

@@ -1,4 +1,4 @@
-//! Which containers are meant, by patterns over their names, ids, images and labels.
+//! Selecting containers by patterns over their names, ids, images and labels.
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -6,63 +6,64 @@ use crate::attribution::Container;
 use crate::options::Problem;
 
 /// Patterns over containers: `web*` for a name or an id, `image:nginx*` for an image, `label:tier`
-/// and `label:tier=front*` for a label; those that begin with `!` leave out. A container is meant
-/// if any of the others fits, or there are none, and none of those that leave out does.
+/// and `label:tier=front*` for a label. A pattern that begins with `!` excludes.
+///
+/// A container matches if any including pattern does, or there is none, and no excluding one does.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerPatterns {
-    wanted: Vec<Pattern>,
-    unwanted: Vec<Pattern>,
+    included: Vec<Pattern>,
+    excluded: Vec<Pattern>,
 }
 
 #[derive(Clone, Debug)]
 enum Pattern {
     Name(GlobMatcher),
     Image(GlobMatcher),
-    /// Key, and what its value must be.
+    /// The key, and a pattern over the value.
     Label(String, Option<GlobMatcher>),
 }
 
 impl ContainerPatterns {
-    /// Reads patterns; problems are said to be of the option `key`.
+    /// Reads patterns; `key` is the option that they come from.
     ///
     /// # Errors
-    /// For each pattern that is none.
+    /// One problem for each invalid pattern.
     pub fn new(key: &str, patterns: &[String]) -> Result<Self, Vec<Problem>> {
         let (mut read, mut problems) = (Self::default(), Vec::new());
         for text in patterns {
             let (list, bare) = match text.strip_prefix('!') {
-                Some(rest) => (&mut read.unwanted, rest),
-                None => (&mut read.wanted, text.as_str()),
+                Some(rest) => (&mut read.excluded, rest),
+                None => (&mut read.included, text.as_str()),
             };
             match Pattern::new(bare) {
                 Ok(pattern) => list.push(pattern),
                 Err(None) => problems.push(
                     Problem::new(key, "a pattern is empty")
-                        .hint("write a name or an id, with * for what may differ: \"web*\""),
+                        .hint("write a name or an id, with * for any text: \"web*\""),
                 ),
-                Err(Some(error)) => problems
-                    .push(Problem::new(key, format!("\"{text}\": {error}")).hint(
-                    "close what is open, or put a \\ before a character that is meant as itself",
-                )),
+                Err(Some(error)) => problems.push(
+                    Problem::new(key, format!("\"{text}\": {error}"))
+                        .hint("close the bracket or brace, or put a \\ before a literal one"),
+                ),
             }
         }
         if problems.is_empty() { Ok(read) } else { Err(problems) }
     }
 
-    /// Whether a container is meant.
-    pub fn mean(&self, container: &Container) -> bool {
-        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.fits(container));
-        (self.wanted.is_empty() || any(&self.wanted)) && !any(&self.unwanted)
+    /// Whether a container matches.
+    pub fn matches(&self, container: &Container) -> bool {
+        let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(container));
+        (self.included.is_empty() || any(&self.included)) && !any(&self.excluded)
     }
 
-    /// Whether one of which nothing but the id is known is meant until more is.
-    pub fn mean_unknown(&self) -> bool {
-        self.wanted.is_empty()
+    /// Whether a container of which nothing is known yet matches, until more is known.
+    pub fn matches_unknown(&self) -> bool {
+        self.included.is_empty()
     }
 }
 
 impl Pattern {
-    /// Reads one; the error is `None` for an empty one.
+    /// Reads a pattern; the error is `None` for an empty one.
     fn new(text: &str) -> Result<Self, Option<String>> {
         if let Some(image) = text.strip_prefix("image:") {
             return glob(image).map(Self::Image);
@@ -75,7 +76,7 @@ impl Pattern {
         if key.is_empty() { Err(None) } else { Ok(Self::Label(key.to_owned(), value)) }
     }
 
-    fn fits(&self, container: &Container) -> bool {
+    fn matches(&self, container: &Container) -> bool {
         match self {
             Self::Name(glob) => {
                 glob.is_match(&*container.id)
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
     use crate::attribution::Runtime;
 
-    fn mean(patterns: &[&str], name: Option<&str>) -> bool {
+    fn matches(patterns: &[&str], name: Option<&str>) -> bool {
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         let container = Container {
             name: name.map(Into::into),
@@ -110,37 +111,37 @@ mod tests {
             labels: [("tier".to_owned(), "front".to_owned())].into(),
             ..Container::bare("ab12cd", Runtime::Docker)
         };
-        ContainerPatterns::new("containers", &patterns).unwrap().mean(&container)
+        ContainerPatterns::new("containers", &patterns).unwrap().matches(&container)
     }
 
     #[test]
-    fn names_and_ids_are_matched() {
-        assert!(mean(&["web*"], Some("web-1")));
-        assert!(!mean(&["web*"], Some("my-web")));
-        assert!(mean(&["web", "db"], Some("db")));
-        assert!(mean(&["ab12*"], None));
-        assert!(mean(&["we?", "[dx]b"], Some("xb")));
+    fn names_and_ids_match() {
+        assert!(matches(&["web*"], Some("web-1")));
+        assert!(!matches(&["web*"], Some("my-web")));
+        assert!(matches(&["web", "db"], Some("db")));
+        assert!(matches(&["ab12*"], None));
+        assert!(matches(&["we?", "[dx]b"], Some("xb")));
     }
 
     #[test]
-    fn images_and_labels_are_matched() {
-        assert!(mean(&["image:nginx*"], None));
-        assert!(!mean(&["image:redis*"], Some("nginx")));
-        assert!(mean(&["label:tier"], None));
-        assert!(mean(&["label:tier=fr*"], None));
-        assert!(!mean(&["label:tier=back"], None));
-        assert!(!mean(&["!label:tier"], Some("web")));
+    fn images_and_labels_match() {
+        assert!(matches(&["image:nginx*"], None));
+        assert!(!matches(&["image:redis*"], Some("nginx")));
+        assert!(matches(&["label:tier"], None));
+        assert!(matches(&["label:tier=fr*"], None));
+        assert!(!matches(&["label:tier=back"], None));
+        assert!(!matches(&["!label:tier"], Some("web")));
     }
 
     #[test]
-    fn an_exclamation_mark_leaves_out() {
-        assert!(!mean(&["web*", "!web-test"], Some("web-test")));
-        assert!(mean(&["web*", "!web-test"], Some("web-1")));
-        assert!(mean(&["!web-test"], Some("db")));
+    fn exclamation_mark_excludes() {
+        assert!(!matches(&["web*", "!web-test"], Some("web-test")));
+        assert!(matches(&["web*", "!web-test"], Some("web-1")));
+        assert!(matches(&["!web-test"], Some("db")));
     }
 
     #[test]
-    fn bad_patterns_are_all_told() {
+    fn every_invalid_pattern_is_reported() {
         let patterns = ["[a", "", "!", "ok", "image:", "label:=x"].map(String::from);
         let problems = ContainerPatterns::new("containers", &patterns).unwrap_err();
         let messages: Vec<&str> = problems.iter().map(|p| &*p.message).collect();

@@ -85,7 +85,7 @@ impl QueueOptions {
     }
 }
 
-/// The sending side of a handler's queue.
+/// The sending end of a handler's queue.
 #[derive(Clone)]
 pub(crate) struct QueueSender {
     sender: flume::Sender<Batch>,

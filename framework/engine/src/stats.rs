@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use flume::{Sender, WeakSender};
 use serde::{Deserialize, Serialize};
-use whalewatch_core::{Batch, HandlerCounters, HandlerHealth, HealthReport, TrackerHealth};
+use whalewatch_core::{Batch, HandlerCounters, HandlerHealth, HealthReport, Owner, TrackerHealth};
 
 use crate::actors::ActorId;
 use crate::actors::tracker::TrackerCounters;
@@ -21,10 +21,10 @@ pub struct Totals {
     pub trackers: BTreeMap<String, TrackerTotals>,
     /// By name of the handler.
     pub handlers: BTreeMap<String, HandlerTotals>,
-    /// By container id, and `host` and `unknown`, as a container manager counted at the end of the
-    /// run.
+    /// By owner, as container managers counted at the end of the run: the id of each container,
+    /// `host`, `unknown`, and `forgotten` for containers that are no longer counted one by one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub containers: BTreeMap<String, ContainerTotals>,
+    pub containers: BTreeMap<Owner, ContainerTotals>,
 }
 
 /// Totals of one container.
@@ -63,11 +63,6 @@ pub struct TrackerTotals {
     pub refused_by_cgroup: BTreeMap<u64, u64>,
 }
 
-/// Whether a key among counts by container is a container's id.
-fn is_container(key: &str) -> bool {
-    !["host", "unknown", "other"].contains(&key)
-}
-
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
 fn is_zero(count: &u64) -> bool {
     *count == 0
@@ -92,10 +87,10 @@ pub struct HandlerTotals {
     pub errors: u64,
     /// How often it was restarted.
     pub restarts: u64,
-    /// `dropped` by container id, with `host` and `unknown`, as far as it is known whose events a
-    /// full queue refused.
+    /// `dropped` by owner, as far as known: the id of each container, `host`, `unknown`, and
+    /// `other` for owners beyond the first 4096.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub dropped_by_container: BTreeMap<String, u64>,
+    pub dropped_by_container: BTreeMap<Owner, u64>,
     /// The same by cgroup id, if there is no container manager to name the containers.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub dropped_by_cgroup: BTreeMap<u64, u64>,
@@ -130,8 +125,8 @@ impl Totals {
         totals.errors += c.errors.load(Relaxed);
         totals.restarts += c.restarts.load(Relaxed);
         let dropped = c.dropped_by();
-        for (id, count) in dropped.containers {
-            *totals.dropped_by_container.entry(id.to_string()).or_default() += count;
+        for (owner, count) in dropped.containers {
+            *totals.dropped_by_container.entry(owner).or_default() += count;
         }
         for (cgroup, count) in dropped.cgroups {
             *totals.dropped_by_cgroup.entry(cgroup).or_default() += count;
@@ -278,7 +273,8 @@ impl Counters {
             let queues = self.queues.iter().filter(|(id, _)| its(*id));
             let queues: Vec<_> = queues.filter_map(|(_, queue)| queue.upgrade()).collect();
             let containers = of.iter().map(|handler| handler.counters.containers());
-            let ids = |c: &BTreeMap<Arc<str>, _>| c.keys().filter(|id| is_container(id)).count();
+            let ids =
+                |c: &BTreeMap<Owner, _>| c.keys().filter(|owner| owner.is_container()).count();
             HandlerHealth {
                 name: name.as_str().into(),
                 input: h.input,
@@ -302,30 +298,29 @@ impl Counters {
         &self,
         trackers: &BTreeMap<String, TrackerTotals>,
         handlers: &mut BTreeMap<String, HandlerTotals>,
-    ) -> BTreeMap<String, ContainerTotals> {
-        let mut containers: BTreeMap<String, ContainerTotals> = BTreeMap::new();
+    ) -> BTreeMap<Owner, ContainerTotals> {
+        let mut containers: BTreeMap<Owner, ContainerTotals> = BTreeMap::new();
         let mut owners = BTreeMap::new();
-        for (id, counts) in self.handlers.iter().flat_map(|handler| handler.counters.containers()) {
-            let totals = containers.entry(id.to_string()).or_default();
+        let counted = self.handlers.iter().flat_map(|handler| handler.counters.containers());
+        for (owner, counts) in counted {
+            owners.extend(counts.cgroups.into_iter().map(|cgroup| (cgroup, owner.clone())));
+            let totals = containers.entry(owner).or_default();
             totals.name = counts.name.map(|name| name.to_string());
             totals.events += counts.events;
-            owners.extend(counts.cgroups.into_iter().map(|cgroup| (cgroup, id.to_string())));
         }
         if containers.is_empty() {
             return containers; // No chain has a container manager.
         }
+        let owner_of = |cgroup: &u64| owners.get(cgroup).cloned().unwrap_or(Owner::Unknown);
         for (cgroup, lost) in trackers.values().flat_map(|t| &t.lost_by_cgroup) {
-            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
-            containers.entry(owner.to_owned()).or_default().lost += lost;
+            containers.entry(owner_of(cgroup)).or_default().lost += lost;
         }
         for (cgroup, refused) in trackers.values().flat_map(|t| &t.refused_by_cgroup) {
-            let owner = owners.get(cgroup).map_or("unknown", String::as_str);
-            containers.entry(owner.to_owned()).or_default().refused += refused;
+            containers.entry(owner_of(cgroup)).or_default().refused += refused;
         }
         for handler in handlers.values_mut() {
             for (cgroup, dropped) in std::mem::take(&mut handler.dropped_by_cgroup) {
-                let owner = owners.get(&cgroup).map_or("unknown", String::as_str);
-                *handler.dropped_by_container.entry(owner.to_owned()).or_default() += dropped;
+                *handler.dropped_by_container.entry(owner_of(&cgroup)).or_default() += dropped;
             }
         }
         containers
@@ -343,7 +338,7 @@ mod tests {
         let manager = HandlerCounters::default();
         let web = ContainerCounts { name: Some("web".into()), events: 7, cgroups: vec![12, 13] };
         let host = ContainerCounts { events: 5, ..ContainerCounts::default() };
-        manager.set_containers([("ab".into(), web), ("host".into(), host)].into());
+        manager.set_containers([(Owner::parse("ab"), web), (Owner::Host, host)].into());
         let tracker = TrackerCounters::default();
         let lost_by_cgroup = [(12, 3), (13, 1), (99, 2)].into();
         let counts = SourceCounts { generated: 6, lost: 6, lost_by_cgroup, ..Default::default() };
@@ -355,7 +350,7 @@ mod tests {
             .totals()
             .containers
             .into_iter()
-            .map(|(id, c)| (id, c.name, c.events, c.lost))
+            .map(|(owner, c)| (owner.to_string(), c.name, c.events, c.lost))
             .collect();
         assert_eq!(
             containers,
@@ -365,5 +360,38 @@ mod tests {
                 (String::from("unknown"), None, 0, 2),
             ]
         );
+    }
+
+    #[test]
+    fn health_counts_containers_and_nothing_else() {
+        let manager = HandlerCounters::default();
+        let owners = [
+            Owner::Container("ab".into()),
+            Owner::Container("host".into()), // as an LXC container may be called
+            Owner::Host,
+            Owner::Unknown,
+            Owner::Forgotten,
+            Owner::Other,
+        ];
+        let counts = ContainerCounts { events: 1, ..ContainerCounts::default() };
+        manager.set_containers(owners.map(|owner| (owner, counts.clone())).into());
+        let mut counters = Counters::default();
+        counters.add_handler(ActorId(2), "container".into(), Arc::new(manager));
+        let containers: Vec<_> =
+            counters.health().handlers.into_iter().map(|handler| handler.containers).collect();
+        assert_eq!(containers, [2]);
+    }
+
+    #[test]
+    fn totals_are_written_and_read_as_json_with_owners_as_keys() {
+        let one = |owner: Owner| (owner, ContainerTotals { events: 1, ..Default::default() });
+        let containers = [Owner::Container("ab".into()), Owner::Host, Owner::Forgotten].map(one);
+        let totals = Totals { containers: containers.into(), ..Totals::default() };
+        let json = serde_json::to_value(&totals).expect("totals are serialisable");
+        for key in ["ab", "host", "forgotten"] {
+            assert_eq!(json["containers"][key]["events"], 1, "{key}");
+        }
+        let read: Totals = serde_json::from_value(json).expect("totals are read back");
+        assert_eq!(read, totals);
     }
 }

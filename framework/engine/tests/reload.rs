@@ -97,7 +97,7 @@ impl Handler for Kept {
     const ABOUT: &'static str = "notes chains";
     type Options = common::Named;
     type Message = Never;
-    // So its thread is not the one that the reload comes from.
+    // Blocking, so that it does not run on the thread that reloads.
     const DECLARATION: Declaration<Self> = Declaration::new().shared().blocking().lifecycle();
 
     fn build(options: &common::Named, setup: &Setup) -> Result<Self, BuildError> {

@@ -1,4 +1,4 @@
-//! What it costs to take an event into its group.
+//! The cost of adding an event to its group.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use whalewatch_kit::testing::{Bench, CountingAllocator, Did, named, print_alloca
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Events a batch.
+/// Events in a batch.
 const EVENTS: usize = 256;
 
-/// Batches whose times go on from one to the next, 10 µs an event; each has its keys in turn.
+/// Returns batches whose events are 10 µs apart, each from the next of `keys` containers in turn.
 fn batches(count: usize, keys: usize) -> Vec<Batch> {
     let containers: Vec<_> = (0..keys)
         .map(|i| named(&format!("{i:064x}"), &format!("web-{i}"), "nginx", Status::Running))
@@ -33,8 +33,8 @@ fn batches(count: usize, keys: usize) -> Vec<Batch> {
     (0..count).map(|_| batch()).collect()
 }
 
-/// Times a handler over the batches, and prints its allocations an event, without those for the
-/// batches themselves.
+/// Measures a handler's time for each batch, and prints its allocations per event, without those
+/// for the batches.
 fn measure<H: Handler>(
     c: &mut Criterion,
     group: &str,
@@ -46,10 +46,10 @@ fn measure<H: Handler>(
     let setup = Bench::<H>::setup(Mailbox::new(drop));
     let build = || {
         let built = Hosted::<H>::build(options, &setup, Arc::default());
-        built.expect("options without a mistake")
+        built.expect("valid options")
     };
     let handle = |hosted: &mut Hosted<H>, batch: Batch| {
-        hosted.handle(ChainId::new(0), black_box(batch)).expect("it takes it");
+        hosted.handle(ChainId::new(0), black_box(batch)).expect("no failure");
         hosted.outgoing.clear();
         hosted.timers.clear();
     };
@@ -71,9 +71,9 @@ fn measure<H: Handler>(
                 next = (next + 1) % batches.len();
                 (next == 0, batches[next].clone())
             },
-            |(anew, batch)| {
-                // Time starts again, so the handler does, too.
-                if anew {
+            |(restart, batch)| {
+                // The events' time starts again, which needs a new handler.
+                if restart {
                     handler = build();
                 }
                 handle(&mut handler, batch);
@@ -85,7 +85,7 @@ fn measure<H: Handler>(
 }
 
 fn aggregate(c: &mut Criterion) {
-    // 100,000 events come in a second, so a window has a million.
+    // There are 100,000 events in a second, so a window has a million.
     for (name, compute, keys) in [
         ("count", &[("n", "count()")][..], 16),
         ("sum_and_max", &[("sum", "sum(did.amount)"), ("max", "max(did.amount)")], 16),

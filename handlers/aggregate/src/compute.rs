@@ -1,9 +1,9 @@
-//! What can be computed: `count()`, `sum(file.io.read.bytes)`, `top(file.path, 5)`.
+//! Parses and checks computations: `count()`, `sum(file.io.read.bytes)`, `top(file.path, 5)`.
 
 use whalewatch_core::{Problem, Schema, Type};
 use whalewatch_kit::fields;
 
-/// What is computed of a field.
+/// The function of a computation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Function {
     Count,
@@ -11,40 +11,39 @@ pub(crate) enum Function {
     Min,
     Max,
     Distinct,
-    /// How many values at most.
+    /// The most values to return.
     Top(usize),
 }
 
 /// One computation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Compute {
+pub(crate) struct Computation {
     pub(crate) function: Function,
-    /// `None` for `count()`: all events.
+    /// `None` for `count()`, which counts all events.
     pub(crate) field: Option<String>,
-    /// Where the field's name stands.
+    /// The offset of the field's name in the text, in bytes.
     at: usize,
 }
 
 const NAMES: [&str; 6] = ["count", "sum", "min", "max", "distinct", "top"];
 const FORMS: &str =
     "count(), count(FIELD), sum(FIELD), min(FIELD), max(FIELD), distinct(FIELD) or top(FIELD, 5)";
-/// The most values that `top` gives.
-const MOST_TOP: usize = 100;
+/// The most values that `top` returns.
+const MAX_TOP: usize = 100;
 
-impl Compute {
-    /// Reads the text of the option `key`.
+impl Computation {
+    /// Parses the text of the option `key`.
     ///
     /// # Errors
-    /// If it is no computation: what was expected, and where.
+    /// If it is not a computation. The error says what was expected, and where.
     pub(crate) fn parse(key: &str, text: &str) -> Result<Self, Problem> {
         let mut reader = Reader { key, text, at: 0 };
         let (name, name_at) = reader.word();
         if name.is_empty() {
-            return Err(reader.problem("expected what to compute").hint(format!("write {FORMS}")));
+            return Err(reader.problem("expected a computation").hint(format!("write {FORMS}")));
         }
         if !NAMES.contains(&name) {
-            let problem =
-                Problem::new(key, format!("there is no computation `{name}`")).at(name_at);
+            let problem = Problem::new(key, format!("unknown function `{name}`")).at(name_at);
             return Err(match fields::nearest(name, NAMES.into_iter()) {
                 Some(near) => problem.hint(format!("did you mean `{near}`?")),
                 None => problem.hint(format!("write {FORMS}")),
@@ -62,16 +61,20 @@ impl Compute {
         if field.is_none() && name != "count" {
             let form =
                 if name == "top" { "top(FIELD, 5)".into() } else { format!("{name}(FIELD)") };
-            let message = format!("`{name}` needs the name of a field");
+            let message = format!("`{name}` needs a field");
             return Err(problem(message, at, format!("write {form}")));
         }
         if let Some((_, at)) = given
             && name != "top"
         {
-            return Err(problem(format!("`{name}` takes no number"), at, "take it out".into()));
+            return Err(problem(
+                format!("`{name}` does not take a number"),
+                at,
+                "remove it".into(),
+            ));
         }
         let function = match name {
-            "top" => Function::Top(Self::how_many(key, field.as_deref(), at, given)?),
+            "top" => Function::Top(Self::top_count(key, field.as_deref(), at, given)?),
             "sum" => Function::Sum,
             "min" => Function::Min,
             "max" => Function::Max,
@@ -81,28 +84,29 @@ impl Compute {
         Ok(Self { function, field, at })
     }
 
-    /// How many values `top` is to give.
-    fn how_many(
+    /// Returns the number of values that `top` is to return.
+    fn top_count(
         key: &str,
         field: Option<&str>,
         field_at: usize,
         given: Option<(usize, usize)>,
     ) -> Result<usize, Problem> {
         let (message, at, hint) = match given {
-            Some((count @ 1..=MOST_TOP, _)) => return Ok(count),
+            Some((count @ 1..=MAX_TOP, _)) => return Ok(count),
             Some((count, at)) => {
-                let hint = format!("write a number from 1 to {MOST_TOP}");
-                (format!("`top` cannot give {count} values"), at, hint)
+                let hint = format!("write a number from 1 to {MAX_TOP}");
+                (format!("`top` cannot return {count} values"), at, hint)
             }
             None => {
                 let hint = format!("write top({}, 5)", field.unwrap_or("FIELD"));
-                ("`top` needs to know how many".to_owned(), field_at, hint)
+                ("`top` needs the number of values".to_owned(), field_at, hint)
             }
         };
         Err(Problem::new(key, message).at(at).hint(hint))
     }
 
-    /// What is wrong with its field: no event has it, or it is no number where one is needed.
+    /// Returns the problem with the field: no event has it, or it is not a number where one is
+    /// needed.
     pub(crate) fn check(&self, key: &str, input: &[Schema]) -> Option<Problem> {
         let field = self.field.as_deref()?;
         if let Some(problem) = fields::check(key, field, input) {
@@ -111,7 +115,7 @@ impl Compute {
         if !matches!(self.function, Function::Sum | Function::Min | Function::Max) {
             return None;
         }
-        // The host's name is in no schema.
+        // Schemas do not have the host name.
         let types = input.iter().filter_map(|s| Some(s.find(field)?.0.ty));
         let types = types.chain((field == fields::HOST).then_some(Type::Text));
         let other = types.into_iter().find(|ty| !matches!(ty, Type::Int | Type::Uint))?;
@@ -129,14 +133,18 @@ impl Compute {
     }
 }
 
-/// Whether a result can have that name: in conditions it stands as `aggregate.value.NAME`.
+/// How to write the name of a result.
+const NAME_HINT: &str = "use letters, digits and `_`, beginning with a letter; \
+                         true, false, null and in are reserved";
+
+/// Returns the problem with the name of a result: conditions must be able to use it, as
+/// `aggregate.value.NAME`.
 pub(crate) fn check_name(key: &str, name: &str) -> Option<Problem> {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let word = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain);
     let taken = ["true", "false", "null", "in"].contains(&name);
     (!word || taken).then(|| {
-        Problem::new(key, format!("\"{name}\" cannot be the name of a result"))
-            .hint("use letters, digits and `_`, beginning with a letter")
+        Problem::new(key, format!("\"{name}\" cannot be the name of a result")).hint(NAME_HINT)
     })
 }
 
@@ -158,7 +166,7 @@ impl<'a> Reader<'a> {
         rest
     }
 
-    /// The name that stands here, which may be empty, and where.
+    /// Reads a name, which may be empty; returns it with its offset.
     fn word(&mut self) -> (&'a str, usize) {
         let rest = self.skip_space();
         let end = rest.find(|c: char| !(c.is_alphanumeric() || "._-".contains(c)));
@@ -168,18 +176,18 @@ impl<'a> Reader<'a> {
         (word, at)
     }
 
-    fn expect(&mut self, wanted: char) -> Result<(), Problem> {
+    fn expect(&mut self, expected: char) -> Result<(), Problem> {
         let rest = self.skip_space();
-        if rest.starts_with(wanted) {
-            self.at += wanted.len_utf8();
+        if rest.starts_with(expected) {
+            self.at += expected.len_utf8();
             return Ok(());
         }
         let found = rest.chars().next().map_or("nothing".to_owned(), |c| format!("`{c}`"));
-        let message = format!("expected `{wanted}`, found {found}");
+        let message = format!("expected `{expected}`, found {found}");
         Err(self.problem(message).hint(format!("write {FORMS}")))
     }
 
-    /// What stands behind a comma, if one is here.
+    /// Reads a comma and a number, if there are any; returns the number with its offset.
     fn number(&mut self) -> Result<Option<(usize, usize)>, Problem> {
         if !self.skip_space().starts_with(',') {
             return Ok(None);
@@ -200,8 +208,8 @@ impl<'a> Reader<'a> {
             return Ok(());
         }
         Err(self
-            .problem("there is more behind the computation")
-            .hint("give each result a name of its own"))
+            .problem("unexpected text after the computation")
+            .hint("write one computation for each name"))
     }
 }
 
@@ -213,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn computations_are_read() {
+    fn valid_computations_are_parsed() {
         for (text, function, field) in [
             ("count()", Function::Count, None),
             (" count ( did.what ) ", Function::Count, Some("did.what")),
@@ -223,42 +231,43 @@ mod tests {
             ("distinct(did.what)", Function::Distinct, Some("did.what")),
             ("top( did.what , 12 )", Function::Top(12), Some("did.what")),
         ] {
-            let compute = Compute::parse("compute.x", text).expect(text);
+            let compute = Computation::parse("compute.x", text).expect(text);
             assert_eq!((compute.function, compute.field.as_deref()), (function, field), "{text}");
             assert_eq!(compute.check("compute.x", &[Schema::of::<Did>()]), None, "{text}");
         }
     }
 
     #[test]
-    fn mistakes_are_told_with_their_place() {
+    fn mistakes_are_reported_with_their_place() {
         for (text, at, message, hint) in [
-            ("", 0, "expected what to compute", "write count(), count(FIELD)"),
-            ("smu(a)", 0, "there is no computation `smu`", "did you mean `sum`?"),
-            ("average(a)", 0, "there is no computation `average`", "write count()"),
+            ("", 0, "expected a computation", "write count(), count(FIELD)"),
+            ("smu(a)", 0, "unknown function `smu`", "did you mean `sum`?"),
+            ("average(a)", 0, "unknown function `average`", "write count()"),
             ("count", 5, "expected `(`, found nothing", "write count()"),
             ("sum(a", 5, "expected `)`, found nothing", "write count()"),
             ("sum(a b)", 6, "expected `)`, found `b`", "write count()"),
-            ("sum()", 4, "`sum` needs the name of a field", "write sum(FIELD)"),
-            ("top(, 5)", 4, "`top` needs the name of a field", "write top(FIELD, 5)"),
-            ("top(a)", 4, "`top` needs to know how many", "write top(a, 5)"),
-            ("top(a, 0)", 7, "`top` cannot give 0 values", "write a number from 1 to 100"),
+            ("sum()", 4, "`sum` needs a field", "write sum(FIELD)"),
+            ("top(, 5)", 4, "`top` needs a field", "write top(FIELD, 5)"),
+            ("top(a)", 4, "`top` needs the number of values", "write top(a, 5)"),
+            ("top(a, 0)", 7, "`top` cannot return 0 values", "write a number from 1 to 100"),
             ("top(a, x)", 7, "expected a whole number, found `x`", "write top(FIELD, 5)"),
-            ("sum(a, 5)", 7, "`sum` takes no number", "take it out"),
-            ("count() count()", 8, "there is more behind", "give each result a name"),
+            ("sum(a, 5)", 7, "`sum` does not take a number", "remove it"),
+            ("count() count()", 8, "unexpected text after", "write one computation"),
         ] {
-            let problem = Compute::parse("compute.x", text).expect_err(text);
+            let problem = Computation::parse("compute.x", text).expect_err(text);
             assert_eq!((&*problem.key, problem.offset), ("compute.x", Some(at)), "{text}");
             assert!(problem.message.starts_with(message), "{text}: {}", problem.message);
-            let said = problem.hint.unwrap_or_default();
-            assert!(said.starts_with(hint), "{text}: {said}");
+            let shown = problem.hint.unwrap_or_default();
+            assert!(shown.starts_with(hint), "{text}: {shown}");
         }
     }
 
     #[test]
-    fn fields_must_be_there_and_numbers_where_that_is_needed() {
+    fn unknown_fields_and_texts_for_numbers_are_reported() {
         let input = [Schema::of::<Did>()];
         let problem = |text| {
-            let found = Compute::parse("compute.x", text).expect(text).check("compute.x", &input);
+            let found =
+                Computation::parse("compute.x", text).expect(text).check("compute.x", &input);
             let found = found.expect(text);
             (found.offset, found.message, found.hint.unwrap_or_default())
         };
@@ -275,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_results_can_stand_in_conditions() {
+    fn result_names_that_conditions_cannot_use_are_refused() {
         for name in ["opens", "a_1", "Top"] {
             assert_eq!(check_name("compute", name), None, "{name}");
         }
@@ -286,9 +295,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".{0,20}", tail in "(top|sum)[(), a-z0-9é]{0,12}") {
+        fn parser_accepts_or_reports_any_text(
+            text in ".{0,20}",
+            tail in "(top|sum)[(), a-z0-9é]{0,12}",
+        ) {
             for text in [text, tail] {
-                if let Err(problem) = Compute::parse("compute.x", &text) {
+                if let Err(problem) = Computation::parse("compute.x", &text) {
                     prop_assert!(problem.offset.is_some_and(|at| text.is_char_boundary(at)));
                 }
             }

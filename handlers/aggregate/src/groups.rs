@@ -1,4 +1,4 @@
-//! Windows that are open, and the groups in them.
+//! Open windows and the groups in them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,62 +11,62 @@ use crate::state::State;
 /// The events of one window that have the same key.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// `None` for events that there was no group for.
+    /// `None` for the group that combines the events beyond `max_groups`.
     pub(crate) key: Option<Arc<[u8]>>,
-    /// Of the last event, where the container is part of the key.
+    /// The attribution of the last event, if the container is part of the key.
     pub(crate) attribution: Attribution,
     pub(crate) events: u64,
-    /// Events of this key that came after their own window had closed.
+    /// The number of events of this key that arrived after their own window had closed.
     pub(crate) late: u64,
     pub(crate) states: Box<[State]>,
 }
 
-/// Its groups, in the order in which they came.
+/// The groups of a window, in the order of their first events.
 #[derive(Debug, Default)]
 struct Window {
     groups: Vec<Group>,
     index: HashMap<Arc<[u8]>, usize>,
     rest: Option<usize>,
-    /// The group that was asked for last: neighbours in a batch are mostly of one key.
+    /// The group of the last event: neighbours in a batch mostly have the same key.
     last: usize,
 }
 
-/// All windows that are open.
+/// All open windows. Times and durations are in nanoseconds.
 #[derive(Debug)]
 pub(crate) struct Windows {
     functions: Box<[Function]>,
     length: u64,
     late: u64,
-    most_groups: usize,
-    most_values: usize,
-    /// By their starts.
+    max_groups: usize,
+    max_values: usize,
+    /// The windows by their starts.
     open: BTreeMap<u64, Window>,
-    /// Groups in all of them, those for the rest not counted.
+    /// The number of groups in all windows, without the combined ones.
     groups: usize,
-    /// All windows that end up to here are closed.
+    /// Windows that end at this time or before are closed.
     closed: u64,
 }
 
 impl Windows {
-    /// Of that length, open for events that come late by so much; all in nanoseconds.
+    /// Creates windows of a length that stay open for `late` after their end.
     pub(crate) fn new(
         functions: Box<[Function]>,
         length: u64,
         late: u64,
-        most_groups: usize,
-        most_values: usize,
+        max_groups: usize,
+        max_values: usize,
     ) -> Self {
         let (open, groups, closed) = (BTreeMap::new(), 0, 0);
-        Self { functions, length, late, most_groups, most_values, open, groups, closed }
+        Self { functions, length, late, max_groups, max_values, open, groups, closed }
     }
 
-    /// Whether none is open.
+    /// Returns whether no window is open.
     pub(crate) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// The group for an event of that key and time, and whether the event comes too late for its
-    /// own window: then it is the group of the oldest window that can still be open.
+    /// Returns the group for an event, and whether the event is too late for its own window. The
+    /// group of a late event is in the oldest window that can still be open.
     pub(crate) fn find(&mut self, key: &[u8], time: u64) -> (&mut Group, bool) {
         let start = time - time % self.length;
         let late = start < self.closed;
@@ -77,9 +77,9 @@ impl Windows {
                 None => {
                     let states = || {
                         let functions = self.functions.iter();
-                        functions.map(|f| State::new(*f, self.most_values)).collect()
+                        functions.map(|f| State::new(*f, self.max_values)).collect()
                     };
-                    let room = self.groups < self.most_groups;
+                    let room = self.groups < self.max_groups;
                     self.groups += usize::from(room);
                     window.insert(key, room, states)
                 }
@@ -88,9 +88,9 @@ impl Windows {
         (&mut window.groups[window.last], late)
     }
 
-    /// Closes the windows that need no longer stay open at that time, and gives the groups of each
-    /// with its start and end, the oldest first. At the end of time all are closed.
-    pub(crate) fn close(&mut self, now: u64, mut give: impl FnMut(u64, u64, Group)) {
+    /// Closes the windows that are due at the time `now`, the oldest first, and calls `emit` with
+    /// the start, the end and each group. `u64::MAX` closes all windows.
+    pub(crate) fn close(&mut self, now: u64, mut emit: impl FnMut(u64, u64, Group)) {
         let closed = now.saturating_sub(self.late) / self.length * self.length;
         self.closed = self.closed.max(closed);
         while let Some(first) = self.open.first_entry()
@@ -99,18 +99,18 @@ impl Windows {
             let (start, window) = first.remove_entry();
             self.groups -= window.index.len();
             let end = start.saturating_add(self.length);
-            window.groups.into_iter().for_each(|group| give(start, end, group));
+            window.groups.into_iter().for_each(|group| emit(start, end, group));
         }
     }
 
-    /// Whether [`Windows::close`] would close one that is not closed yet.
+    /// Returns whether [`Windows::close`] would close another window at the time `now`.
     pub(crate) fn must_close(&self, now: u64) -> bool {
         now.saturating_sub(self.late) >= self.closed.saturating_add(self.length)
     }
 }
 
 impl Window {
-    /// A new group; without room for it, the one for the rest.
+    /// Adds a group and returns its index; without room, returns that of the combined group.
     fn insert(&mut self, key: &[u8], room: bool, states: impl Fn() -> Box<[State]>) -> usize {
         let at = self.groups.len();
         let key = room.then(|| Arc::<[u8]>::from(key));

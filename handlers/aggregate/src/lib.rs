@@ -1,9 +1,9 @@
 //! The `aggregate` handler: counts, sums, distinct counts and most frequent values of groups of
 //! events, over windows of time.
 //!
-//! Windows are tumbling: one begins where the last ended, at whole multiples of its length since
-//! 1970. Time is that of the events, so that a replay gives the results of the first run; only
-//! while nothing comes, real time closes a window.
+//! Windows are tumbling: each begins where the last one ended, at a multiple of the window's length
+//! since 1970. They follow the events' time, so that a replay gives the same results as the first
+//! run. Real time closes windows only while no event arrives.
 
 mod compute;
 mod groups;
@@ -23,39 +23,40 @@ use whalewatch_core::{
 use whalewatch_kit::fields::Selected;
 use whalewatch_kit::{EventTime, Keys};
 
-use compute::Compute;
+use compute::Computation;
 use groups::Windows;
 pub use options::AggregateOptions;
 use results::Results;
 use state::Scratch;
 
-/// Time to see whether a window is to be closed though nothing comes.
+/// The timer that closes windows while no event arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick;
 
-/// Computes over groups of events and windows of time.
+/// Computes results for each group of events in each window of time.
 #[derive(Debug)]
 pub struct Aggregate {
-    /// The one chain that the handler is in.
+    /// The chain that the handler is in.
     chain: Option<ChainId>,
     host: Arc<str>,
     pass: bool,
     keys: Keys,
-    computes: Vec<(String, Compute)>,
-    /// The fields that are computed with, by the number of the keys' plan; `None` for all events.
+    computations: Vec<(String, Computation)>,
+    /// The field of each computation, for each plan of `keys`; `None` for `count()`.
     types: Vec<Box<[Option<Selected>]>>,
     windows: Windows,
     results: Results,
     time: EventTime,
-    /// How often it is looked whether a window is to be closed while nothing comes.
-    step: Duration,
-    ticking: bool,
+    /// How often the timer fires.
+    tick_interval: Duration,
+    timer_is_set: bool,
     key: Vec<u8>,
     scratch: Scratch,
 }
 
 impl Handler for Aggregate {
-    const ABOUT: &'static str = "counts, sums, distinct counts and most frequent values of groups of events, over windows of time";
+    const ABOUT: &'static str = "computes counts, sums, distinct counts and most frequent values \
+                                 of groups of events, over windows of time";
     type Options = AggregateOptions;
     type Message = Tick;
     const DECLARATION: Declaration<Self> = Declaration::new().adds(Self::added_schemas);
@@ -66,14 +67,14 @@ impl Handler for Aggregate {
 
     fn build(options: &AggregateOptions, setup: &Setup<Tick>) -> Result<Self, BuildError> {
         let mut problems = Vec::new();
-        let computes = options.computes(&mut problems);
+        let computations = options.computations(&mut problems);
         if let Some(problem) = problems.into_iter().next() {
             return Err(BuildError(format!("{}: {}", problem.key, problem.message)));
         }
         let (window, late) = (options.window.0, options.late.0);
-        let shape = results::shape(&options.by, &options.compute, &computes);
+        let shape = results::shape(&options.by, &options.compute, &computations);
         let (groups, values) = (options.max_groups as usize, options.max_values as usize);
-        let functions = computes.iter().map(|(_, compute)| compute.function).collect();
+        let functions = computations.iter().map(|(_, compute)| compute.function).collect();
         Ok(Self {
             chain: setup.chains.first().copied(),
             host: setup.host_name.clone(),
@@ -81,11 +82,11 @@ impl Handler for Aggregate {
             keys: Keys::new(&options.by, setup.host_name.clone()),
             types: Vec::new(),
             windows: Windows::new(functions, nanos(window), nanos(late), groups, values),
-            results: Results::new(setup.name.clone(), shape, &computes),
-            computes,
+            results: Results::new(setup.name.clone(), shape, &computations),
+            computations,
             time: EventTime::default(),
-            step: (window / 8).clamp(Duration::from_millis(50), Duration::from_secs(1)),
-            ticking: false,
+            tick_interval: (window / 8).clamp(Duration::from_millis(50), Duration::from_secs(1)),
+            timer_is_set: false,
             key: Vec::new(),
             scratch: Scratch::default(),
         })
@@ -99,9 +100,9 @@ impl Handler for Aggregate {
         self.chain = Some(cx.chain());
         let plan = self.plan(&batch);
         for event in batch.iter() {
-            self.take(plan, event);
+            self.add(plan, event);
         }
-        self.tell(cx);
+        self.emit_results(cx);
         if self.pass {
             cx.emit(batch);
         } else {
@@ -111,24 +112,24 @@ impl Handler for Aggregate {
     }
 
     fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.ticking = false;
-        self.time.tick(self.step, cx.behind());
+        self.timer_is_set = false;
+        self.time.tick(self.tick_interval, cx.behind());
         self.close(self.time.now().as_nanos());
-        self.tell(cx);
+        self.emit_results(cx);
         Ok(())
     }
 
     fn end(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         self.close(u64::MAX);
-        self.tell(cx);
+        self.emit_results(cx);
         Ok(())
     }
 }
 
 impl Aggregate {
     fn added_schemas(options: &AggregateOptions) -> Vec<Schema> {
-        let computes = options.computes(&mut Vec::new());
-        vec![results::shape(&options.by, &options.compute, &computes).schema()]
+        let computations = options.computations(&mut Vec::new());
+        vec![results::shape(&options.by, &options.compute, &computations).schema()]
     }
 }
 
@@ -137,21 +138,22 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 impl Aggregate {
-    /// Makes ready for the events of a batch.
+    /// Prepares for the events of a batch; returns the plan that [`Aggregate::add`] takes.
     fn plan(&mut self, batch: &Batch) -> usize {
         let plan = self.keys.plan(batch);
-        // The keys number the types as they come, so the next new one is the next here, too.
+        // `keys` numbers event types in the order of their arrival, so a new plan is the next
+        // index.
         if plan == self.types.len() {
             let schema = batch.schema();
-            let fields = self.computes.iter().map(|(_, compute)| compute.field.as_deref());
+            let fields = self.computations.iter().map(|(_, compute)| compute.field.as_deref());
             let select = |field: Option<&str>| field.map(|field| Selected::new(&schema, field));
             self.types.push(fields.map(select).collect());
         }
         plan
     }
 
-    /// Takes an event in.
-    fn take(&mut self, plan: usize, event: EventRef<'_>) {
+    /// Adds an event to its group.
+    fn add(&mut self, plan: usize, event: EventRef<'_>) {
         self.time.saw(event.time());
         let now = self.time.latest().as_nanos();
         if self.windows.must_close(now) {
@@ -170,27 +172,27 @@ impl Aggregate {
         for (state, field) in group.states.iter_mut().zip(&self.types[plan]) {
             let value = field.map_or(Value::Bool(true), |field| field.value(event, &self.host));
             if value != Value::Null {
-                state.take(value, &mut self.scratch);
+                state.add(value, &mut self.scratch);
             }
         }
     }
 
-    /// Closes the windows that need no longer stay open at that time.
+    /// Closes the windows that are due at a time, in nanoseconds since 1970.
     fn close(&mut self, now: u64) {
         let (keys, results) = (&self.keys, &mut self.results);
-        self.windows.close(now, |start, end, group| results.tell(keys, start, end, group));
+        self.windows.close(now, |start, end, group| results.add(keys, start, end, group));
     }
 
-    /// Sends the results that there are, and has itself called again while a window is open.
-    fn tell(&mut self, cx: &mut Context<'_, Tick>) {
+    /// Emits the results, and sets the timer while a window is open.
+    fn emit_results(&mut self, cx: &mut Context<'_, Tick>) {
         if let Some(chain) = self.chain
             && let Some(batch) = self.results.take()
         {
             cx.add_to(chain, batch);
         }
-        if !self.windows.is_empty() && !self.ticking {
-            self.ticking = true;
-            cx.after(self.step, Tick);
+        if !self.windows.is_empty() && !self.timer_is_set {
+            self.timer_is_set = true;
+            cx.after(self.tick_interval, Tick);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Options, and what can be wrong with them.
+//! Options of the `aggregate` handler, and their checks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,33 +8,33 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem, Schema};
 use whalewatch_kit::Keys;
 
-use crate::compute::{Compute, Function, check_name};
+use crate::compute::{Computation, Function, check_name};
 
 /// Options of the `aggregate` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AggregateOptions {
-    /// Fields whose values together are a group; each group has results of its own. `[]` for one
-    /// group of all events.
+    /// The fields to group events by: events with the same values form a group, and each group has
+    /// separate results. `[]` puts all events into one group.
     pub by: Vec<String>,
-    /// How long a window is, by the events' own time: 100ms to 1day. One begins where the last
-    /// ended, the first in 1970.
+    /// The length of a window, in the events' time: 100ms to 1day. Windows follow one another
+    /// without gaps and start at multiples of their length since 1970.
     pub window: HumanDuration,
-    /// How long a window stays open for events that come late: 0s to 1day, at most 100 windows.
-    /// Later ones are only counted.
+    /// How long a window stays open for late events: 0s to 1day, and at most 100 times `window`.
+    /// Events that arrive after that are only counted, in `aggregate.late`.
     pub late: HumanDuration,
-    /// What is computed, by the name of its result: `count()`, `count(FIELD)`, `sum(FIELD)`,
+    /// The computations, by the names of their results: `count()`, `count(FIELD)`, `sum(FIELD)`,
     /// `min(FIELD)`, `max(FIELD)`, `distinct(FIELD)`, `top(FIELD, 5)`.
     pub compute: BTreeMap<String, String>,
-    /// Whether the events go on, too, beside the results. If not, they end here and count as
+    /// Whether to pass the events on beside the results. If not, they end here and count as
     /// filtered.
     pub pass: bool,
-    /// How many groups are kept at most, over all open windows: 1 to 100,000. Events of further
-    /// keys are put together in one group of their window, for which `aggregate.rest` is true.
+    /// The most groups to keep, over all open windows: 1 to 100,000. Events of further groups are
+    /// combined in one group for each window, for which `aggregate.rest` is true.
     pub max_groups: u32,
-    /// How many different values of a field a group keeps at most for `distinct` and for `top`,
-    /// each: 16 to 65,536. With more, `distinct` becomes an estimate, and the counts of `top` may
-    /// be too low.
+    /// The most different values that each `distinct` and each `top` of a group keeps: 16 to
+    /// 65,536. With more values, `distinct` becomes an estimate, and the counts of `top` may be too
+    /// low.
     pub max_values: u32,
 }
 
@@ -53,31 +53,32 @@ impl Default for AggregateOptions {
 }
 
 const DAY: Duration = Duration::from_hours(24);
-/// How many windows may be open at once because of `late`.
-const MOST_WINDOWS: u32 = 100;
+/// The largest `late`, in windows.
+const MAX_LATE_WINDOWS: u32 = 100;
 
 impl AggregateOptions {
-    /// The computations with the names of their results; what is wrong with them goes to
-    /// `problems`.
-    pub(crate) fn computes(&self, problems: &mut Vec<Problem>) -> Vec<(String, Compute)> {
+    /// Parses the computations; returns the valid ones with the names of their results, and adds
+    /// the mistakes to `problems`.
+    pub(crate) fn computations(&self, problems: &mut Vec<Problem>) -> Vec<(String, Computation)> {
         let parse = |(name, text): (&String, &String)| {
-            let compute = Compute::parse(&key(name), text);
+            let compute = Computation::parse(&key(name), text);
             compute.map_err(|p| problems.push(p)).ok().map(|compute| (name.clone(), compute))
         };
         self.compute.iter().filter_map(parse).collect()
     }
 
-    /// Everything that is wrong with them.
+    /// Returns all mistakes in the options. `input` has the schemas of the incoming events.
     pub(crate) fn problems(&self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = Keys::check("by", &self.by, input);
-        let computes = self.computes(&mut problems);
+        let computations = self.computations(&mut problems);
         problems.extend(self.compute.keys().filter_map(|name| check_name(&key(name), name)));
-        for (name, compute) in &computes {
+        for (name, compute) in &computations {
             problems.extend(compute.check(&key(name), input));
             if let Function::Top(count) = compute.function
                 && count > self.max_values as usize
             {
-                let message = format!("`top` cannot give {count} values of {}", self.max_values);
+                let max = self.max_values;
+                let message = format!("`top` cannot return {count} values with max_values = {max}");
                 problems.push(Problem::new(key(name), message).hint("raise max_values"));
             }
         }
@@ -89,8 +90,8 @@ impl AggregateOptions {
         let window = self.window.0;
         let times = Problem::check_range("window", window, Duration::from_millis(100)..=DAY)
             .or_else(|| {
-                let most = DAY.min(window * MOST_WINDOWS);
-                Problem::check_range("late", self.late.0, Duration::ZERO..=most)
+                let max = DAY.min(window * MAX_LATE_WINDOWS);
+                Problem::check_range("late", self.late.0, Duration::ZERO..=max)
             });
         let max_groups = Problem::check_range("max_groups", self.max_groups, 1..=100_000);
         let max_values = Problem::check_range("max_values", self.max_values, 16..=65_536);

@@ -1,4 +1,4 @@
-//! The events that results are.
+//! Turns closed groups into `aggregate.window` events.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,82 +6,82 @@ use std::sync::Arc;
 use whalewatch_core::{Attribution, Batch, OwnedValue, Timestamp, Type};
 use whalewatch_kit::{Clock, Keys, Shape, Shaped};
 
-use crate::compute::{Compute, Function};
+use crate::compute::{Computation, Function};
 use crate::groups::Group;
 
-/// The one kind that there is.
+/// The kinds of these events.
 const KINDS: &[&str] = &["aggregate.window"];
 
-/// What results look like. A computation that cannot be read has a result, too, so that what stands
-/// behind is not blamed.
+/// Returns the schema of the results. An invalid computation has a field too, so that a later
+/// handler that uses it is not reported as a second mistake.
 pub(crate) fn shape(
     by: &[String],
     names: &BTreeMap<String, String>,
-    computes: &[(String, Compute)],
+    computations: &[(String, Computation)],
 ) -> &'static Shape {
     let field = |name: &str, ty, doc| (format!("aggregate.{name}"), ty, doc);
     let mut fields = vec![
         field("start", Type::Time, "when the window began"),
-        field("end", Type::Time, "when it ended: the first moment that is not in it"),
-        field("events", Type::Uint, "how many events of the group are in the window"),
+        field("end", Type::Time, "when the window ended: the first moment after it"),
+        field("events", Type::Uint, "number of events of the group in the window"),
         field(
             "late",
             Type::Uint,
-            "how many events of the group came after their window had closed",
+            "number of events of the group that arrived after their window had closed",
         ),
-        field("rest", Type::Bool, "true for the events that there was no group for"),
+        field("rest", Type::Bool, "true for the combined events of groups beyond `max_groups`"),
         field(
             "estimated",
             Type::Texts,
-            "results that are not exact: more values than `max_values`",
+            "names of the results that are estimates: more values than `max_values`",
         ),
     ];
-    let key = "value of this field of the group, as text";
+    let key = "the group's value of this field, as text";
     fields.extend(by.iter().map(|name| (format!("aggregate.key.{name}"), Type::Text, key)));
     for name in names.keys() {
-        let compute = computes.iter().find(|(known, _)| known == name);
+        let compute = computations.iter().find(|(known, _)| known == name);
         let value = |part: &str, ty, doc| (format!("aggregate.value.{name}{part}"), ty, doc);
         match compute.map(|(_, compute)| compute.function) {
             Some(Function::Count | Function::Distinct) => {
-                fields.push(value("", Type::Uint, "as computed"));
+                fields.push(value("", Type::Uint, "the result of the computation"));
             }
             Some(Function::Sum | Function::Min | Function::Max) | None => {
-                fields.push(value("", Type::Int, "as computed"));
+                fields.push(value("", Type::Int, "the result of the computation"));
             }
             Some(Function::Top(_)) => fields.extend([
-                value(".values", Type::Texts, "the most frequent values, the first most often"),
-                value(".counts", Type::Texts, "how often each of them was there"),
-                value(".highest", Type::Uint, "how often the first of them was there"),
+                value(".values", Type::Texts, "the most frequent values, in descending order"),
+                value(".counts", Type::Texts, "the count of each of these values"),
+                value(".highest", Type::Uint, "the count of the most frequent value"),
             ]),
         }
     }
     Shape::of("aggregate", KINDS, &fields)
 }
 
-/// Makes the events.
+/// Collects the events until they are emitted.
 #[derive(Debug)]
 pub(crate) struct Results {
     name: Arc<str>,
     shape: &'static Shape,
-    /// Names of the computations, in the order of a group's states.
+    /// The names of the computations, in the order of a group's states.
     names: Box<[Box<str>]>,
     clock: Clock,
     events: Vec<(Shaped, Attribution)>,
 }
 
 impl Results {
-    /// In the name of the handler.
+    /// Creates the collection of the handler `name`.
     pub(crate) fn new(
         name: Arc<str>,
         shape: &'static Shape,
-        computes: &[(String, Compute)],
+        computations: &[(String, Computation)],
     ) -> Self {
-        let names = computes.iter().map(|(name, _)| name.as_str().into()).collect();
+        let names = computations.iter().map(|(name, _)| name.as_str().into()).collect();
         Self { name, shape, names, clock: Clock::new(), events: Vec::new() }
     }
 
-    /// The result of a group in a window.
-    pub(crate) fn tell(&mut self, keys: &Keys, start: u64, end: u64, group: Group) {
+    /// Adds the result of a group in a window from `start` to `end`, in nanoseconds since 1970.
+    pub(crate) fn add(&mut self, keys: &Keys, start: u64, end: u64, group: Group) {
         let estimated = group.states.iter().zip(&self.names).filter(|(s, _)| s.is_estimate());
         let estimated: Vec<_> = estimated.map(|(_, name)| name.as_bytes()).collect();
         let mut values = vec![
@@ -103,7 +103,7 @@ impl Results {
         self.events.push((event, group.attribution));
     }
 
-    /// The events made since the last time.
+    /// Returns the events added since the last call; `None` if there are none.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         if self.events.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! What a computation has come to so far.
+//! Intermediate results of computations.
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hasher};
@@ -11,20 +11,20 @@ use whalewatch_kit::{Clock, keys};
 
 use crate::compute::Function;
 
-/// Two to this power are the registers of an estimate, one byte each: a standard error of 1.3 %.
+/// An estimate has 2^12 registers of one byte: a standard error of 1.3 %.
 const PRECISION: u8 = 12;
 
-/// The longest text that `top` keeps: what is longer is cut.
-pub(crate) const LONGEST: usize = 512;
+/// `top` cuts texts after this many bytes.
+pub(crate) const MAX_TEXT: usize = 512;
 
-/// Room for what is on the way from a value to a state.
+/// Reused buffers.
 #[derive(Debug, Default)]
 pub(crate) struct Scratch {
     bytes: Vec<u8>,
     clock: Clock,
 }
 
-/// What a computation has come to for one group.
+/// The intermediate result of a computation for one group.
 #[derive(Debug)]
 pub(crate) enum State {
     Count(u64),
@@ -36,20 +36,20 @@ pub(crate) enum State {
 }
 
 impl State {
-    /// Of nothing, with room for so many different values.
-    pub(crate) fn new(function: Function, most: usize) -> Self {
+    /// Creates the state without any event. `Distinct` and `Top` keep at most `max` values.
+    pub(crate) fn new(function: Function, max: usize) -> Self {
         match function {
             Function::Count => Self::Count(0),
             Function::Sum => Self::Sum(0),
             Function::Min => Self::Min(None),
             Function::Max => Self::Max(None),
-            Function::Distinct => Self::Distinct(Distinct::new(most)),
-            Function::Top(count) => Self::Top(Top::new(count, most)),
+            Function::Distinct => Self::Distinct(Distinct::new(max)),
+            Function::Top(count) => Self::Top(Top::new(count, max)),
         }
     }
 
-    /// Takes in the value of one more event, which is not null.
-    pub(crate) fn take(&mut self, value: Value<'_>, scratch: &mut Scratch) {
+    /// Adds the value of an event. It must not be null.
+    pub(crate) fn add(&mut self, value: Value<'_>, scratch: &mut Scratch) {
         let number = match value {
             Value::Int(number) => Some(i128::from(number)),
             Value::Uint(number) => Some(i128::from(number)),
@@ -60,25 +60,25 @@ impl State {
             (Self::Sum(sum), Some(number)) => *sum = sum.saturating_add(number),
             (Self::Min(min), Some(number)) => *min = Some(min.map_or(number, |m| m.min(number))),
             (Self::Max(max), Some(number)) => *max = Some(max.map_or(number, |m| m.max(number))),
-            // No number: such events were not there to be checked against.
+            // Not a number: the options were checked without the schema of this event.
             (Self::Sum(_) | Self::Min(_) | Self::Max(_), None) => {}
             (Self::Distinct(distinct), _) => {
                 scratch.bytes.clear();
                 keys::encode(&mut scratch.bytes, value);
-                distinct.take(&scratch.bytes);
+                distinct.add(&scratch.bytes);
             }
             (Self::Top(top), _) => match value {
-                Value::Text(text) => top.take(text),
+                Value::Text(text) => top.add(text),
                 value => {
                     scratch.bytes.clear();
                     write_plain(&mut scratch.bytes, &mut scratch.clock, value);
-                    top.take(&scratch.bytes);
+                    top.add(&scratch.bytes);
                 }
             },
         }
     }
 
-    /// Whether the result is not exact.
+    /// Returns whether the result is not exact.
     pub(crate) fn is_estimate(&self) -> bool {
         match self {
             Self::Distinct(distinct) => matches!(distinct.seen, Seen::Many(_)),
@@ -87,7 +87,7 @@ impl State {
         }
     }
 
-    /// Gives the values of its fields.
+    /// Appends the values of the result's fields.
     pub(crate) fn finish(self, values: &mut Vec<OwnedValue>) {
         let int = |number: i128| {
             let fits = number.clamp(i64::MIN.into(), i64::MAX.into());
@@ -105,11 +105,11 @@ impl State {
     }
 }
 
-/// How many different values there were: by hashes of 64 bits while they are few, then by a sketch
+/// Counts different values: exactly by 64-bit hashes up to `max` values, then by a sketch
 /// ([`HllSketch`]).
 #[derive(Debug)]
 pub(crate) struct Distinct {
-    most: usize,
+    max: usize,
     seen: Seen,
 }
 
@@ -120,24 +120,24 @@ enum Seen {
 }
 
 impl Distinct {
-    fn new(most: usize) -> Self {
-        Self { most, seen: Seen::Few(FxHashSet::default()) }
+    fn new(max: usize) -> Self {
+        Self { max, seen: Seen::Few(FxHashSet::default()) }
     }
 
-    fn take(&mut self, value: &[u8]) {
-        // One that gives the same for the same value in each run, so that replays do, too.
+    fn add(&mut self, value: &[u8]) {
+        // This hasher has no random seed, so that a replay gives the same estimate.
         let mut hasher = DefaultHasher::new();
         hasher.write(value);
         let hash = hasher.finish();
         match &mut self.seen {
             Seen::Many(sketch) => sketch.update(hash),
-            Seen::Few(hashes) if hashes.len() < self.most || hashes.contains(&hash) => {
+            Seen::Few(hashes) if hashes.len() < self.max || hashes.contains(&hash) => {
                 hashes.insert(hash);
             }
             Seen::Few(hashes) => {
-                // It fails only for a precision that there is not.
+                // This fails only for a precision that does not exist.
                 let Ok(mut sketch) = HllSketch::new(PRECISION, HllType::Hll8) else { return };
-                // In the order of a list, and not of a set: the estimate depends on it a little.
+                // The estimate depends slightly on the order, which is random in a set.
                 let mut known: Vec<_> = hashes.iter().copied().collect();
                 known.sort_unstable();
                 known.push(hash);
@@ -157,29 +157,30 @@ impl Distinct {
     }
 }
 
-/// The most frequent values: all counted while they are few, then by the algorithm of Misra and
-/// Gries. Where there is no room for a value, all counts are lowered by one, and those that come to
-/// 0 go. So a count is never too high, and too low by at most the number of times that they were
-/// lowered: at most one in `most + 1` events.
+/// Counts the most frequent values: exactly up to `max` different ones, then by the algorithm of
+/// Misra and Gries. If there is no room for a value, all counts are lowered by one and those that
+/// reach 0 are removed. A count is therefore never too high, and too low by at most `lowered`,
+/// which is at most one in `max + 1` events.
 #[derive(Debug)]
 pub(crate) struct Top {
+    /// How many values to return.
     count: usize,
-    most: usize,
+    max: usize,
     counts: HashMap<Box<[u8]>, u64>,
-    /// How often all counts were lowered by one.
+    /// How many times all counts were lowered by one.
     lowered: u64,
 }
 
 impl Top {
-    fn new(count: usize, most: usize) -> Self {
-        Self { count, most, counts: HashMap::new(), lowered: 0 }
+    fn new(count: usize, max: usize) -> Self {
+        Self { count, max, counts: HashMap::new(), lowered: 0 }
     }
 
-    fn take(&mut self, value: &[u8]) {
-        let value = &value[..value.len().min(LONGEST)];
+    fn add(&mut self, value: &[u8]) {
+        let value = &value[..value.len().min(MAX_TEXT)];
         if let Some(count) = self.counts.get_mut(value) {
             *count += 1;
-        } else if self.counts.len() < self.most {
+        } else if self.counts.len() < self.max {
             self.counts.insert(value.into(), 1);
         } else {
             self.lowered += 1;
@@ -212,18 +213,18 @@ mod tests {
 
     fn result<'a>(
         function: Function,
-        most: usize,
+        max: usize,
         values: impl IntoIterator<Item = Value<'a>>,
     ) -> (Vec<OwnedValue>, bool) {
-        let (mut state, mut scratch) = (State::new(function, most), Scratch::default());
-        values.into_iter().for_each(|value| state.take(value, &mut scratch));
+        let (mut state, mut scratch) = (State::new(function, max), Scratch::default());
+        values.into_iter().for_each(|value| state.add(value, &mut scratch));
         let (mut values, estimate) = (Vec::new(), state.is_estimate());
         state.finish(&mut values);
         (values, estimate)
     }
 
     #[test]
-    fn numbers_too_large_for_the_result_stay_at_the_largest() {
+    fn numbers_beyond_the_range_of_a_result_saturate() {
         let large = [Value::Uint(u64::MAX), Value::Uint(u64::MAX)];
         assert_eq!(result(Function::Sum, 16, large).0, [OwnedValue::Int(i64::MAX)]);
         assert_eq!(result(Function::Max, 16, large).0, [OwnedValue::Int(i64::MAX)]);
@@ -234,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_any_type_are_told_apart_and_shown_as_text() {
+    fn values_of_any_type_are_distinguished_and_shown_as_text() {
         let values = [
             Value::Text(b"1"),
             Value::Int(1),
@@ -251,11 +252,11 @@ mod tests {
     }
 
     #[test]
-    fn an_estimate_is_off_by_few_in_a_hundred() {
+    fn distinct_estimate_is_within_four_standard_errors() {
         for many in [300_u64, 5_000, 100_000] {
             let values = (0..many).chain(0..many).map(|n| Value::Uint(n * 7_919));
             let (got, estimate) = result(Function::Distinct, 256, values);
-            let [OwnedValue::Uint(got)] = got[..] else { panic!("a number") };
+            let [OwnedValue::Uint(got)] = got[..] else { panic!("not a number") };
             // Four standard errors of 1.3 %.
             assert!(got.abs_diff(many) * 1000 <= many * 52, "{got} for {many}");
             assert!(estimate);
@@ -263,28 +264,28 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_frequent_is_found_among_any_number_of_rare_ones() {
+    fn top_finds_a_frequent_value_among_many_rare_ones() {
         let rare: Vec<_> = (0..20_000).map(|n| format!("/tmp/{n}")).collect();
         let values =
             rare.iter().flat_map(|text| [Value::Text(b"/hot"), Value::Text(text.as_bytes())]);
         let (got, estimate) = result(Function::Top(1), 16, values);
         assert_eq!(got[0], OwnedValue::texts([&b"/hot"[..]]));
-        let OwnedValue::Uint(count) = got[2] else { panic!("a number") };
+        let OwnedValue::Uint(count) = got[2] else { panic!("not a number") };
         assert!((20_000 - 40_000 / 17..=20_000).contains(&count), "{count}");
         assert!(estimate);
     }
 
     #[test]
-    fn long_texts_are_cut() {
-        let long = [b'a'; 2 * LONGEST];
+    fn top_cuts_long_texts() {
+        let long = [b'a'; 2 * MAX_TEXT];
         let (got, _) = result(Function::Top(1), 16, [Value::Text(&long), Value::Text(&long[1..])]);
-        assert_eq!(got[0], OwnedValue::texts([&long[..LONGEST]]));
+        assert_eq!(got[0], OwnedValue::texts([&long[..MAX_TEXT]]));
         assert_eq!(got[2], OwnedValue::Uint(2));
     }
 
     proptest! {
         #[test]
-        fn results_are_those_of_a_simple_reference(values in prop::collection::vec(-40..40_i64, 0..200)) {
+        fn results_match_a_simple_reference(values in prop::collection::vec(-40..40_i64, 0..200)) {
             let run = |function| result(function, 100, values.iter().map(|n| Value::Int(*n)));
             prop_assert_eq!(run(Function::Count).0, [OwnedValue::Uint(values.len() as u64)]);
             prop_assert_eq!(run(Function::Sum).0, [OwnedValue::Int(values.iter().sum())]);
@@ -296,20 +297,23 @@ mod tests {
         }
 
         #[test]
-        fn counts_of_the_most_frequent_are_never_too_high_and_too_low_by_little(
+        fn top_counts_are_never_too_high_and_within_the_error_bound(
             values in prop::collection::vec(0..60_u64, 0..400),
-            most in 16..80_usize,
+            max in 16..80_usize,
         ) {
             let mut exact = BTreeMap::new();
             for value in &values {
                 *exact.entry(value.to_string().into_bytes()).or_insert(0_u64) += 1;
             }
-            let (got, estimate) = result(Function::Top(16), most, values.iter().map(|n| Value::Uint(*n)));
-            let (Value::Texts(shown), Value::Texts(counts)) = (got[0].get(), got[1].get()) else { panic!("lists") };
-            let off = if estimate { values.len() as u64 / (most as u64 + 1) } else { 0 };
+            let numbers = values.iter().map(|n| Value::Uint(*n));
+            let (got, estimate) = result(Function::Top(16), max, numbers);
+            let (Value::Texts(shown), Value::Texts(counts)) = (got[0].get(), got[1].get()) else {
+                panic!("not lists")
+            };
+            let error = if estimate { values.len() as u64 / (max as u64 + 1) } else { 0 };
             for (value, count) in shown.iter().zip(counts.iter()) {
                 let count: u64 = String::from_utf8_lossy(count).parse().expect("a number");
-                prop_assert!(count <= exact[value] && count + off >= exact[value]);
+                prop_assert!(count <= exact[value] && count + error >= exact[value]);
             }
             if !estimate {
                 prop_assert_eq!(shown.iter().count(), exact.len().min(16));

@@ -1,4 +1,4 @@
-//! What results come out, when, and what they add up to.
+//! Tests of the results, the times when they are emitted, and the counts of events.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,15 +23,15 @@ fn options(by: &[&str], compute: &[(&str, &str)]) -> AggregateOptions {
 }
 
 fn bench(options: &AggregateOptions) -> Bench<Aggregate> {
-    Bench::new::<Did>(options).expect("options without a mistake")
+    Bench::new::<Did>(options).expect("valid options")
 }
 
 fn handle(bench: &mut Bench<Aggregate>, events: &[(u64, &str, i64)]) {
     let events = events.iter().map(|(time, what, amount)| Did::new(*time, what, *amount)).collect();
-    bench.handle(Batch::new("t".into(), events)).expect("it takes it");
+    bench.handle(Batch::new("t".into(), events)).expect("no failure");
 }
 
-/// A field of each result, as text.
+/// Returns a field of each result, as text.
 fn column(bench: &Bench<Aggregate>, name: &str) -> Vec<String> {
     let results = bench.out.iter().filter(|batch| batch.typed::<Did>().is_none());
     let of = |batch: &Batch| {
@@ -53,7 +53,7 @@ fn column(bench: &Bench<Aggregate>, name: &str) -> Vec<String> {
 }
 
 #[test]
-fn each_group_of_a_window_has_its_results() {
+fn each_group_of_a_window_has_a_result() {
     let compute = [
         ("all", "count()"),
         ("sum", "sum(did.amount)"),
@@ -65,7 +65,7 @@ fn each_group_of_a_window_has_its_results() {
     let mut bench = bench(&options(&["did.what"], &compute));
     let first = [(100, "a", 5), (101, "b", 1), (104, "a", -2), (109, "a", 5), (111, "a", 9)];
     handle(&mut bench, &first.map(|(time, what, amount)| (time * SECOND, what, amount)));
-    assert!(bench.out.is_empty(), "the window is open for late events");
+    assert!(bench.out.is_empty(), "the window is still open for late events");
     handle(&mut bench, &[(112 * SECOND, "b", 0)]);
     for (name, want) in [
         ("aggregate.start", ["100", "100"]),
@@ -87,28 +87,28 @@ fn each_group_of_a_window_has_its_results() {
     ] {
         assert_eq!(column(&bench, name), want, "{name}");
     }
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(column(&bench, "aggregate.start"), ["100", "100", "110", "110"]);
     assert!(bench.adds_up());
-    assert_eq!(bench.count(|c| &c.filtered), 6, "the events end here");
+    assert_eq!(bench.count(|c| &c.filtered), 6, "no event is passed on");
     assert_eq!(bench.count(|c| &c.added), 4);
 }
 
 #[test]
-fn a_result_is_a_line_of_json_and_can_be_filtered() {
+fn results_are_written_as_json_and_can_be_filtered() {
     let options = options(&["container.name"], &[("n", "count()"), ("top", "top(did.what, 1)")]);
     let when =
         "aggregate.value.n > 1u && '/etc/passwd' in aggregate.value.top.values && !aggregate.rest";
-    let condition = Condition::parse("when", when).expect("a condition");
+    let condition = Condition::parse("when", when).expect("a valid condition");
     let added = Aggregate::DECLARATION.added(&options);
     assert_eq!(condition.check(&added), []);
 
     let mut bench = bench(&options);
     let batch = Batch::new("t".into(), vec![Did::new(SECOND, "/etc/passwd", 1); 2]);
     let web = Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup);
-    bench.handle(batch.with_attributions([web.clone(), web])).expect("it takes it");
-    bench.end().expect("it ends");
-    let test = condition.compile(&added[0], None).expect("it fits");
+    bench.handle(batch.with_attributions([web.clone(), web])).expect("no failure");
+    bench.end().expect("no failure");
+    let test = condition.compile(&added[0], None).expect("the condition fits the schema");
     assert!(test.holds(bench.out[0].iter().next().expect("a result")));
 
     let (mut json, mut out) = (Json::new("node-1"), Vec::new());
@@ -126,11 +126,11 @@ fn a_result_is_a_line_of_json_and_can_be_filtered() {
 }
 
 #[test]
-fn what_comes_too_late_is_counted_in_the_next_result_of_its_group() {
+fn late_events_are_counted_in_the_next_result_of_their_group() {
     let mut bench = bench(&options(&["did.what"], &[("sum", "sum(did.amount)")]));
     handle(&mut bench, &[(109 * SECOND, "a", 1), (111 * SECOND, "a", 1), (108 * SECOND, "a", 1)]);
     handle(&mut bench, &[(115 * SECOND, "a", 1), (109 * SECOND, "a", 9), (95 * SECOND, "c", 9)]);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(column(&bench, "aggregate.start"), ["100", "110", "110"]);
     assert_eq!(column(&bench, "aggregate.key.did.what"), ["a", "a", "c"]);
     assert_eq!(column(&bench, "aggregate.events"), ["2", "2", "0"]);
@@ -139,43 +139,47 @@ fn what_comes_too_late_is_counted_in_the_next_result_of_its_group() {
 }
 
 #[test]
-fn a_timer_closes_a_window_when_nothing_more_comes() {
+fn timer_closes_a_window_when_no_event_arrives() {
     let mut bench = bench(&options(&[], &[]));
     handle(&mut bench, &[(105 * SECOND, "a", 1)]);
-    bench.advance(Duration::from_secs(6)).expect("it takes it");
+    bench.advance(Duration::from_secs(6)).expect("no failure");
     assert!(bench.out.is_empty());
-    bench.advance(Duration::from_secs(3)).expect("it takes it");
+    bench.advance(Duration::from_secs(3)).expect("no failure");
     assert_eq!(column(&bench, "aggregate.events"), ["1"]);
     handle(&mut bench, &[(109 * SECOND, "a", 1), (110 * SECOND, "a", 1)]);
-    bench.advance(Duration::from_hours(1)).expect("it takes it");
+    bench.advance(Duration::from_hours(1)).expect("no failure");
     assert_eq!(column(&bench, "aggregate.start"), ["100", "110"]);
     assert_eq!(column(&bench, "aggregate.late"), ["0", "1"]);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(column(&bench, "aggregate.start").len(), 2);
     assert!(bench.adds_up());
 }
 
 #[test]
-fn groups_beyond_the_most_are_one() {
+fn groups_beyond_max_groups_are_combined() {
     let options = AggregateOptions { max_groups: 2, ..options(&["did.what"], &[("n", "count()")]) };
     let mut bench = bench(&options);
     handle(&mut bench, &["a", "b", "c", "d", "a", "c"].map(|what| (100 * SECOND, what, 1)));
     handle(&mut bench, &[(110 * SECOND, "e", 1)]);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(column(&bench, "aggregate.key.did.what"), ["a", "b", "-", "-"]);
     assert_eq!(column(&bench, "aggregate.rest"), ["-", "-", "true", "true"]);
-    assert_eq!(column(&bench, "aggregate.value.n"), ["2", "1", "3", "1"], "both windows share");
+    assert_eq!(
+        column(&bench, "aggregate.value.n"),
+        ["2", "1", "3", "1"],
+        "both windows share the limit"
+    );
     handle(&mut bench, &[(u64::MAX, "a", 1)]);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert!(bench.adds_up());
 }
 
 #[test]
-fn events_pass_on_if_asked() {
+fn events_are_passed_on_with_pass() {
     let options = AggregateOptions { pass: true, ..options(&["did.what"], &[]) };
     let mut bench = bench(&options);
     handle(&mut bench, &[(100 * SECOND, "a", 1), (101 * SECOND, "a", 2)]);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(bench.out[0].typed::<Did>().expect("the events themselves").len(), 2);
     assert_eq!(column(&bench, "aggregate.events"), ["2"]);
     assert_eq!((bench.count(|c| &c.output), bench.count(|c| &c.filtered)), (3, 0));
@@ -183,7 +187,7 @@ fn events_pass_on_if_asked() {
 }
 
 #[test]
-fn results_stand_in_their_container_and_what_is_in_none_is_told_apart() {
+fn results_are_attributed_and_events_without_container_kept_apart() {
     let attributions = [
         Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup),
         Attribution::host(Evidence::Cgroup),
@@ -194,27 +198,27 @@ fn results_stand_in_their_container_and_what_is_in_none_is_told_apart() {
     let batch = Batch::new("t".into(), vec![Did::new(SECOND, "a", 1); 8]);
     bench
         .handle(batch.with_attributions(attributions.iter().cycle().cloned()))
-        .expect("it takes it");
-    bench.end().expect("it ends");
+        .expect("no failure");
+    bench.end().expect("no failure");
     let got: Vec<_> = bench.out[0].iter().map(|event| event.attribution().clone()).collect();
     assert_eq!(got, attributions);
     assert_eq!(column(&bench, "aggregate.events"), ["2"; 4]);
 }
 
 #[test]
-fn results_that_are_not_exact_are_named() {
+fn estimated_results_are_named() {
     let compute = [("few", "distinct(did.what)"), ("many", "distinct(did.amount)")];
     let options = AggregateOptions { max_values: 16, ..options(&[], &compute) };
     let mut bench = bench(&options);
     let events: Vec<_> = (0..1_000).map(|n| (SECOND, "a", n)).collect();
     handle(&mut bench, &events);
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     assert_eq!(column(&bench, "aggregate.estimated"), ["many"]);
     assert_eq!(column(&bench, "aggregate.value.few"), ["1"]);
 }
 
 #[test]
-fn every_mistake_is_told_and_the_results_are_known_nevertheless() {
+fn all_mistakes_are_reported_and_the_schema_is_still_known() {
     let compute = [
         ("a", "smu(did.amount)"),
         ("b", "sum(did.what)"),
@@ -227,15 +231,19 @@ fn every_mistake_is_told_and_the_results_are_known_nevertheless() {
         max_values: 17,
         ..options(&["did.wat"], &compute)
     };
-    let problems = Bench::<Aggregate>::new::<Did>(&wrong).err().expect("mistakes");
-    let told: Vec<_> =
+    let problems = Bench::<Aggregate>::new::<Did>(&wrong).err().expect("problems");
+    let reported: Vec<_> =
         problems.iter().map(|p| (&*p.key, p.hint.as_deref().unwrap_or(""))).collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("by", "did you mean `did.what`?"),
             ("compute.a", "did you mean `sum`?"),
-            ("compute.c d", "use letters, digits and `_`, beginning with a letter"),
+            (
+                "compute.c d",
+                "use letters, digits and `_`, beginning with a letter; \
+                 true, false, null and in are reserved"
+            ),
             ("compute.b", "count(), distinct() and top() take any field"),
             ("compute.e", "raise max_values"),
             ("window", "write for example \"100ms\""),
@@ -251,7 +259,7 @@ fn every_mistake_is_told_and_the_results_are_known_nevertheless() {
     assert_eq!(problems[0].message, "1h is out of range: expected 0s to 16m 40s");
 }
 
-/// Events whose times go on by steps, and far back now and then.
+/// Generates events whose times increase in steps, with an occasional late event.
 fn events() -> impl Strategy<Value = Vec<Did>> {
     let event = (0..400_u64, 0..6_u64, 0..3_usize, -3..4_i64);
     prop::collection::vec(event, 1..150).prop_map(|steps| {
@@ -268,10 +276,10 @@ fn events() -> impl Strategy<Value = Vec<Did>> {
     })
 }
 
-/// Events, late ones, their sum and how many different amounts.
+/// The number of events and of late ones, the sum, and the number of different amounts.
 type Row = (u64, u64, i64, u64);
 
-/// The results by start and key, from their definition.
+/// Computes the results by start and key, directly from their definition.
 fn reference(events: &[Did], window: u64, late: u64) -> BTreeMap<(u64, String), Row> {
     let mut groups: BTreeMap<(u64, String), (Vec<i64>, u64)> = BTreeMap::new();
     let mut latest = 0;
@@ -296,7 +304,7 @@ fn reference(events: &[Did], window: u64, late: u64) -> BTreeMap<(u64, String), 
 
 proptest! {
     #[test]
-    fn results_are_as_defined_and_however_events_are_cut_into_batches(
+    fn results_match_the_reference_for_any_batches(
         events in events(),
         window in 100..3_000_u64,
         late in 0..1_500_u64,
@@ -311,9 +319,9 @@ proptest! {
         let run = |cut: usize| {
             let mut bench = bench(&options);
             for events in events.chunks(cut) {
-                bench.handle(Batch::new("t".into(), events.to_vec())).expect("it takes it");
+                bench.handle(Batch::new("t".into(), events.to_vec())).expect("no failure");
             }
-            bench.end().expect("it ends");
+            bench.end().expect("no failure");
             assert!(bench.adds_up());
             let mut rows = Vec::new();
             for batch in &bench.out {
@@ -328,7 +336,7 @@ proptest! {
                         field("start").value(event, ""),
                         field("key.did.what").value(event, ""),
                         field("value.sum").value(event, ""),
-                    ) else { panic!("their types") };
+                    ) else { panic!("wrong types") };
                     let key = (start.as_nanos(), String::from_utf8_lossy(what).into_owned());
                     rows.push((key, (uint("events"), uint("late"), sum, uint("value.kinds"))));
                 }
@@ -337,7 +345,7 @@ proptest! {
         };
         let whole = run(events.len());
         let starts: Vec<_> = whole.iter().map(|((start, _), _)| *start).collect();
-        prop_assert!(starts.is_sorted(), "the oldest window first");
+        prop_assert!(starts.is_sorted(), "windows are in order");
         let (count, rows) = (whole.len(), whole.iter().cloned().collect::<BTreeMap<_, _>>());
         prop_assert_eq!(rows.len(), count, "each group of a window has one result");
         prop_assert_eq!(&rows, &reference(&events, window * 1_000_000, late * 1_000_000));

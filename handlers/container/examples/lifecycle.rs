@@ -1,5 +1,5 @@
-//! Prints which containers come and go, as the container manager tells it: no tracker, no
-//! privileges beyond Docker's socket.
+//! Prints the containers that come and go, as the container manager reports them. Needs no tracker,
+//! and no privileges beyond Docker's socket.
 //!
 //! `cargo run -p whalewatch-container --example lifecycle -- unix:///var/run/docker.sock`
 //!

@@ -1,4 +1,4 @@
-//! Time as the manager sees it: how long since it was built. Tests bring their own.
+//! The manager's clock: time since it was built. Tests drive it by hand, a replay by its recording.
 
 use std::fmt;
 use std::sync::Arc;

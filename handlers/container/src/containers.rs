@@ -1,4 +1,4 @@
-//! The containers that are known, by id and by a short number that processes and cgroups refer to.
+//! The known containers, by id and by a serial number that processes and cgroups refer to.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -7,65 +7,71 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 use whalewatch_core::{ChainId, Container, Status};
 
-use crate::options::RuntimeKind;
+use crate::options::RuntimeClient;
 
-/// A container for short. Never used again, so that what refers to a forgotten one finds nothing.
+/// Bound on the former cgroups that are remembered of one container. Losses in the kernel are known
+/// by cgroup only, so these tell whose the lost events were.
+pub(crate) const MAX_FORMER_CGROUPS: usize = 16;
+
+/// Number of a container. It is never reused, so a reference to a forgotten container finds
+/// nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Serial(u32);
 
-/// How the name of a container stands.
+/// Whether a container's name may still come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Naming {
-    /// It is known, or can come any moment: events wait for it.
+    /// The name is known, or may come any moment: events wait for it.
     Awaited,
-    /// It has not come within the hold: events wait no more, and are completed when it comes.
+    /// The name has not come within the hold: events no longer wait, and `container.resolved`
+    /// follows if it comes.
     Late,
-    /// Nobody is expected to tell it.
+    /// No runtime will report a name.
     Hopeless,
 }
 
-/// Whether it is known in which containers a container runs.
+/// Whether it is known which containers a container runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Nesting {
-    /// No process of it has been seen yet that tells.
-    Untold,
-    /// In the parents that its snapshot has, or in none.
-    Told,
+    /// No process has shown it yet.
+    Unknown,
+    /// The container runs in the parents of its snapshot, or in none.
+    Known,
 }
 
-/// A container that is known.
+/// A known container.
 #[derive(Debug)]
 pub(crate) struct Known {
-    /// What events share.
+    /// The snapshot that events share.
     pub(crate) snapshot: Arc<Container>,
     pub(crate) naming: Naming,
-    /// Whether it is there: told as found and not as gone.
+    /// Whether the container exists: it was announced as found, and not yet as gone.
     pub(crate) present: bool,
-    /// Whether the runtime says that it runs.
+    /// Whether a runtime lists the container as existing and not ended.
     pub(crate) listed: bool,
-    /// The runtime that has it, by its own word.
-    pub(crate) told_by: Option<RuntimeKind>,
-    /// Runtimes that say that they do not know it.
-    pub(crate) denied_by: Vec<RuntimeKind>,
-    /// Its cgroups and those below them.
+    /// The client that reported the container.
+    pub(crate) reported_by: Option<RuntimeClient>,
+    /// The clients that reported not to know the container.
+    pub(crate) denied_by: Vec<RuntimeClient>,
+    /// The container's cgroups, including those below its top-level one.
     pub(crate) cgroups: Vec<u64>,
-    /// The last of those that it had.
+    /// The first removed cgroups of the container, at most [`MAX_FORMER_CGROUPS`].
     pub(crate) former_cgroups: Vec<u64>,
-    /// Whether it has, or had, a cgroup that is not below another container's.
-    pub(crate) stands_alone: bool,
-    /// Whether it is known in which containers it runs.
+    /// Whether the container has, or had, a cgroup that is not below another container's.
+    pub(crate) has_top_cgroup: bool,
+    /// Whether it is known which containers this one runs in.
     pub(crate) nesting: Nesting,
-    /// Its mount namespace, once a process of it was seen in one that is not the host's, and until
-    /// its first process ends.
+    /// The container's mount namespace; 0 before a process of it was seen in one other than the
+    /// host's, and after its first process has ended.
     pub(crate) mnt: u32,
-    /// Chains that got an event of it without its name.
+    /// The chains that got an event of the container without its name.
     pub(crate) unnamed_in: Vec<ChainId>,
-    /// Events that were attributed to it.
+    /// Events that were attributed to the container.
     pub(crate) events: u64,
-    /// Since when it is known.
+    /// When the container became known.
     pub(crate) since: Duration,
-    /// When it is forgotten.
-    leaves: Option<Duration>,
+    /// When to forget the container. Set while it is gone.
+    forget_at: Option<Duration>,
 }
 
 impl Known {
@@ -74,7 +80,7 @@ impl Known {
     }
 }
 
-/// All that are known. Bounded; one that is gone is kept for the grace period.
+/// The known containers. At most `max`; one that has gone stays for the grace period.
 #[derive(Debug)]
 pub(crate) struct Containers {
     known: FxHashMap<Serial, Known>,
@@ -83,12 +89,12 @@ pub(crate) struct Containers {
     by_init: FxHashMap<u32, Serial>,
     leaving: VecDeque<(Duration, Serial)>,
     next: u32,
-    most: usize,
+    max: usize,
     refused: u64,
 }
 
 impl Containers {
-    pub(crate) fn new(most: usize) -> Self {
+    pub(crate) fn new(max: usize) -> Self {
         Self {
             known: FxHashMap::default(),
             by_id: FxHashMap::default(),
@@ -96,7 +102,7 @@ impl Containers {
             by_init: FxHashMap::default(),
             leaving: VecDeque::new(),
             next: 0,
-            most,
+            max,
             refused: 0,
         }
     }
@@ -113,12 +119,13 @@ impl Containers {
         self.by_id.get(id).copied()
     }
 
-    /// The container that lives in this mount namespace; none does in 0, which is not known.
+    /// Returns the container that has this mount namespace. 0 stands for an unknown one and finds
+    /// none.
     pub(crate) fn by_mnt(&self, mnt: u32) -> Option<Serial> {
         self.by_mnt.get(&mnt).copied()
     }
 
-    /// The container whose first process this is, says its runtime.
+    /// Returns the container whose first process this is according to its runtime.
     pub(crate) fn by_init(&self, pid: u32) -> Option<Serial> {
         let serial = self.by_init.get(&pid).copied()?;
         self.known.get(&serial).filter(|k| k.present && k.snapshot.init_pid == Some(pid))?;
@@ -133,12 +140,12 @@ impl Containers {
         self.known.len()
     }
 
-    /// How many there was no room for.
+    /// Returns how many containers found no room.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Takes in a container; `None` if there is no room.
+    /// Adds a container that is not known yet; `None` if there is no room.
     pub(crate) fn insert(
         &mut self,
         container: Container,
@@ -146,7 +153,7 @@ impl Containers {
         now: Duration,
     ) -> Option<Serial> {
         debug_assert!(!self.by_id.contains_key(&container.id), "known already");
-        if self.known.len() >= self.most && !self.evict() {
+        if self.is_full() {
             self.refused += 1;
             return None;
         }
@@ -161,39 +168,39 @@ impl Containers {
             naming,
             present: false,
             listed: false,
-            told_by: None,
+            reported_by: None,
             denied_by: Vec::new(),
             cgroups: Vec::new(),
             former_cgroups: Vec::new(),
-            stands_alone: false,
-            nesting: Nesting::Untold,
+            has_top_cgroup: false,
+            nesting: Nesting::Unknown,
             mnt: 0,
             unnamed_in: Vec::new(),
             events: 0,
             since: now,
-            leaves: None,
+            forget_at: None,
         };
         self.known.insert(serial, known);
         Some(serial)
     }
 
-    /// Puts together what was known and what is told now: what is not told stays.
-    pub(crate) fn merge(&mut self, serial: Serial, told: Container) {
+    /// Merges a report; fields that it lacks keep their value.
+    pub(crate) fn merge(&mut self, serial: Serial, report: Container) {
         let Some(known) = self.known.get_mut(&serial) else { return };
         let old = &*known.snapshot;
         let merged = Container {
             id: Arc::clone(&old.id),
-            name: told.name.or_else(|| old.name.clone()),
-            image: told.image.or_else(|| old.image.clone()),
-            runtime: told.runtime,
-            status: newer(old.status, told.status),
-            labels: if told.labels.is_empty() { old.labels.clone() } else { told.labels },
-            init_pid: told.init_pid.or(old.init_pid),
-            started_at: told.started_at.or(old.started_at),
+            name: report.name.or_else(|| old.name.clone()),
+            image: report.image.or_else(|| old.image.clone()),
+            runtime: report.runtime,
+            status: newer(old.status, report.status),
+            labels: if report.labels.is_empty() { old.labels.clone() } else { report.labels },
+            init_pid: report.init_pid.or(old.init_pid),
+            started_at: report.started_at.or(old.started_at),
             parents: old.parents.clone(),
         };
         if merged.init_pid != old.init_pid {
-            // The pid may be another container's by now.
+            // Another container may have this pid by now.
             if let Some(pid) = old.init_pid.filter(|pid| self.by_init.get(pid) == Some(&serial)) {
                 self.by_init.remove(&pid);
             }
@@ -204,24 +211,23 @@ impl Containers {
         }
     }
 
-    /// Changes the snapshot that later events get.
+    /// Changes the snapshot that later events share.
     pub(crate) fn change(&mut self, serial: Serial, change: impl FnOnce(&mut Container)) {
         if let Some(known) = self.known.get_mut(&serial) {
             change(Arc::make_mut(&mut known.snapshot));
         }
     }
 
-    /// A process of the container lives in this mount namespace.
-    pub(crate) fn lives_in(&mut self, serial: Serial, mnt: u32) {
+    /// Notes the container's mount namespace, unless one is known.
+    pub(crate) fn set_mount_namespace(&mut self, serial: Serial, mnt: u32) {
         if let Some(known) = self.known.get_mut(&serial).filter(|k| k.mnt == 0) {
             known.mnt = mnt;
             self.by_mnt.insert(mnt, serial);
         }
     }
 
-    /// Nothing of the container lives in this mount namespace any more: its number is soon
-    /// another's.
-    pub(crate) fn lives_no_more_in(&mut self, serial: Serial, mnt: u32) {
+    /// Forgets the container's mount namespace: the kernel soon reuses its number.
+    pub(crate) fn clear_mount_namespace(&mut self, serial: Serial, mnt: u32) {
         let Some(known) = self.known.get_mut(&serial).filter(|k| k.mnt == mnt) else { return };
         known.mnt = 0;
         if self.by_mnt.get(&mnt) == Some(&serial) {
@@ -229,52 +235,94 @@ impl Containers {
         }
     }
 
-    /// The container is gone: it is forgotten at `when`, if it does not stay after all.
+    /// Schedules a container that has gone to be forgotten at `when`.
     ///
-    /// That the last of its cgroups is gone comes after what happened in it, and its mount
-    /// namespace is gone as well. But what a runtime says of one without cgroups overtakes events:
-    /// of that the end of its first process tells.
-    pub(crate) fn leave(&mut self, serial: Serial, when: Duration) {
+    /// The removal of its last cgroup comes after all its events, so its mount namespace is free
+    /// from here on. A container without cgroups keeps it: a runtime's report overtakes events.
+    /// There the exit of the first process frees it.
+    pub(crate) fn schedule_forget(&mut self, serial: Serial, when: Duration) {
         if let Some(known) = self.known.get(&serial).filter(|k| !k.former_cgroups.is_empty()) {
-            self.lives_no_more_in(serial, known.mnt);
+            self.clear_mount_namespace(serial, known.mnt);
         }
-        if let Some(known) = self.known.get_mut(&serial).filter(|k| k.leaves.is_none()) {
-            known.leaves = Some(when);
+        if let Some(known) = self.known.get_mut(&serial).filter(|k| k.forget_at.is_none()) {
+            known.forget_at = Some(when);
             self.leaving.push_back((when, serial));
         }
     }
 
-    /// It is there after all, or again, and then among mounts of its own again.
-    pub(crate) fn stay(&mut self, serial: Serial) {
+    /// Keeps a container that is there after all, or again. One that had gone has a new mount
+    /// namespace.
+    pub(crate) fn keep(&mut self, serial: Serial) {
         let Some(known) = self.known.get_mut(&serial) else { return };
         let mnt = known.mnt;
-        if known.leaves.take().is_some() {
-            self.lives_no_more_in(serial, mnt);
+        if known.forget_at.take().is_some() {
+            self.clear_mount_namespace(serial, mnt);
         }
     }
 
-    /// Forgets the next one whose time has come.
+    /// Forgets and returns a container whose time has come.
     pub(crate) fn sweep(&mut self, now: Duration) -> Option<(Serial, Known)> {
         while let Some(&(when, serial)) = self.leaving.front().filter(|&&(when, _)| when <= now) {
             self.leaving.pop_front();
-            // It may have stayed, and perhaps left again later.
-            if self.known.get(&serial).is_some_and(|k| k.leaves == Some(when)) {
+            // It may have come back, and perhaps gone again.
+            if self.known.get(&serial).is_some_and(|k| k.forget_at == Some(when)) {
                 return self.forget(serial).map(|known| (serial, known));
             }
         }
         None
     }
 
-    /// When there is something to sweep.
+    /// Returns when the next sweep is due.
     pub(crate) fn next_sweep(&self) -> Option<Duration> {
         self.leaving.front().map(|&(when, _)| when)
     }
 
-    /// Makes room: forgets the first of those that no cgroup and no runtime speaks for.
-    fn evict(&mut self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
+        self.known.len() >= self.max
+    }
+
+    /// Makes room: forgets and returns the oldest container that has no cgroup and that no runtime
+    /// lists.
+    pub(crate) fn evict(&mut self) -> Option<Known> {
         let idle = self.known.iter().filter(|(_, k)| k.cgroups.is_empty() && !k.listed);
-        let first = idle.map(|(&serial, _)| serial).min();
-        first.and_then(|serial| self.forget(serial)).is_some()
+        let oldest = idle.map(|(&serial, _)| serial).min()?;
+        self.forget(oldest)
+    }
+
+    /// Whether a container has, or had, this number.
+    #[cfg(debug_assertions)]
+    pub(crate) fn has_issued(&self, serial: Serial) -> bool {
+        serial.0 < self.next
+    }
+
+    /// Panics unless
+    /// * there are at most `max` containers, each found by its id, and no id finds another,
+    /// * each mount namespace and each first process that finds a container is that container's,
+    /// * every container that has gone is queued to be forgotten, so that none stays for ever, and
+    ///   no container that is present is, and
+    /// * no container remembers more former cgroups than the bound.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.known.len() <= self.max, "{} containers", self.known.len());
+        assert_eq!(self.known.len(), self.by_id.len(), "containers and ids");
+        for (&mnt, serial) in &self.by_mnt {
+            let owner = self.known.get(serial);
+            assert!(mnt != 0 && owner.is_some_and(|k| k.mnt == mnt), "mount namespace {mnt}");
+        }
+        for (&pid, serial) in &self.by_init {
+            let owner = self.known.get(serial);
+            assert!(owner.is_some_and(|k| k.snapshot.init_pid == Some(pid)), "first process {pid}");
+        }
+        let queued: rustc_hash::FxHashSet<_> = self.leaving.iter().copied().collect();
+        for (&serial, known) in &self.known {
+            let id = &known.snapshot.id;
+            assert_eq!(self.by_id.get(id), Some(&serial), "{id} by its id");
+            assert!(self.has_issued(serial), "{id} has a number that was never given out");
+            assert!(known.forget_at.is_none() || !known.present, "{id} is present and leaves");
+            let due = known.forget_at.is_none_or(|at| queued.contains(&(at, serial)));
+            assert!(due, "{id} has gone and is never forgotten");
+            assert!(known.former_cgroups.len() <= MAX_FORMER_CGROUPS, "former cgroups of {id}");
+        }
     }
 
     fn forget(&mut self, serial: Serial) -> Option<Known> {
@@ -291,12 +339,13 @@ impl Containers {
     }
 }
 
-/// The daemon's answers may be older than what is known: no container goes back to `created`.
-pub(crate) fn newer(known: Status, told: Status) -> Status {
-    match (known, told) {
-        (Status::Unknown, told) => told,
+/// Returns the newer of two statuses. A report may be older than what is known, so no container
+/// goes back to `created`.
+pub(crate) fn newer(known: Status, reported: Status) -> Status {
+    match (known, reported) {
+        (Status::Unknown, reported) => reported,
         (known, Status::Unknown | Status::Created) => known,
-        (_, told) => told,
+        (_, reported) => reported,
     }
 }
 
@@ -312,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_told_again_stays_known() {
+    fn merged_report_keeps_fields_that_it_lacks() {
         let mut all = Containers::new(9);
         let first = Container {
             name: Some("web".into()),
@@ -330,47 +379,49 @@ mod tests {
     }
 
     #[test]
-    fn one_that_comes_back_within_the_grace_period_is_not_forgotten() {
+    fn container_that_comes_back_in_time_is_not_forgotten() {
         let mut all = Containers::new(9);
         let x = all.insert(bare("x"), Naming::Awaited, S(0)).unwrap();
-        all.leave(x, S(5));
-        all.stay(x);
-        all.leave(x, S(9));
+        all.schedule_forget(x, S(5));
+        all.keep(x);
+        all.schedule_forget(x, S(9));
         assert!(all.sweep(S(8)).is_none());
         assert!(all.sweep(S(9)).is_some());
         assert_eq!((all.len(), all.by_id("x"), all.next_sweep()), (0, None, None));
     }
 
     #[test]
-    fn a_mount_namespace_is_a_container_s_while_that_is_there_and_another_s_later() {
+    fn mount_namespace_passes_to_the_next_container() {
         let mut all = Containers::new(9);
         let x = all.insert(bare("x"), Naming::Awaited, S(0)).unwrap();
         let y = all.insert(bare("y"), Naming::Awaited, S(0)).unwrap();
-        all.lives_in(x, 77);
-        all.leave(x, S(5));
-        assert_eq!(all.by_mnt(77), Some(x), "what it did may still come");
-        all.lives_in(y, 77);
-        all.stay(x);
-        all.lives_in(x, 78); // started again
-        all.lives_no_more_in(x, 77);
+        all.set_mount_namespace(x, 77);
+        all.schedule_forget(x, S(5));
+        assert_eq!(all.by_mnt(77), Some(x), "its events may still come");
+        all.set_mount_namespace(y, 77);
+        all.keep(x);
+        all.set_mount_namespace(x, 78); // started again
+        all.clear_mount_namespace(x, 77);
         assert_eq!((all.by_mnt(77), all.by_mnt(78)), (Some(y), Some(x)));
-        all.lives_no_more_in(x, 78);
+        all.clear_mount_namespace(x, 78);
         assert_eq!(all.by_mnt(78), None);
-        all.lives_in(x, 79);
+        all.set_mount_namespace(x, 79);
         all.get_mut(x).unwrap().former_cgroups.push(7);
-        all.leave(x, S(5));
-        assert_eq!(all.by_mnt(79), None, "its cgroup went after all that");
+        all.schedule_forget(x, S(5));
+        assert_eq!(all.by_mnt(79), None, "its cgroup was removed after its last event");
     }
 
     #[test]
-    fn no_more_are_kept_than_the_bound() {
+    fn containers_are_bounded_and_idle_ones_are_evicted() {
         let mut all = Containers::new(1);
         let x = all.insert(bare("x"), Naming::Awaited, S(0)).unwrap();
         all.get_mut(x).unwrap().cgroups.push(7);
+        assert!(all.evict().is_none(), "its cgroup is there");
         assert_eq!(all.insert(bare("y"), Naming::Awaited, S(0)), None);
         assert_eq!(all.refused(), 1);
-        all.lives_in(x, 77);
-        all.get_mut(x).unwrap().cgroups.clear(); // nothing speaks for it any more
+        all.set_mount_namespace(x, 77);
+        all.get_mut(x).unwrap().cgroups.clear();
+        assert_eq!(all.evict().map(|known| known.snapshot.id.to_string()), Some("x".into()));
         let y = all.insert(bare("y"), Naming::Awaited, S(0)).unwrap();
         assert_ne!(x, y);
         assert_eq!(all.by_mnt(77), None);

@@ -1,25 +1,25 @@
-//! What the manager itself has to tell: containers come, get their names, and go.
+//! The manager's own events: containers come, get their names, and go.
 
 use whalewatch_core::{Event, Field, Process, Timestamp};
 
-/// Which of them.
+/// What became known about a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ContainerEventKind {
-    /// A container is known for the first time, or is back after it was gone.
+    /// The container is known for the first time, or is back after it was gone.
     Found,
-    /// The name has arrived of a container of which events went on without it.
+    /// The container's name arrived after events had passed without it.
     Resolved,
-    /// The container's last cgroup was removed, or its runtime removed it.
+    /// The container's last cgroup was removed, or its runtime removed the container.
     Gone,
 }
 
-/// Something became known of a container. The container stands in the event's attribution; no
-/// process did it.
+/// Something became known about a container. The event's attribution names the container; no
+/// process caused the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContainerEvent {
     /// What became known.
     pub kind: ContainerEventKind,
-    /// When.
+    /// When it became known.
     pub time: Timestamp,
 }
 

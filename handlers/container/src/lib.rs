@@ -1,40 +1,40 @@
-//! The container manager: which container did it, for every event.
+//! The container manager: for every event, the container that caused it.
 //!
-//! Trackers tell of processes and cgroups, the container runtime tells of names;
-//! [`ContainerManager`] puts both together and gives every event its attribution: by cgroup first,
-//! then by pid, parent, namespaces, and what the runtime says. An event whose container's name is
-//! not there yet waits for it, at most `hold`; one that had to go on without is completed by a
-//! `container.resolved` event when the name comes. What cannot be told is *unknown*, never *host*.
+//! Three kinds of facts come together in [`ContainerManager`]:
 //!
-//! The manager never waits for anything: its helper, an actor with a thread of its own, talks to
-//! Docker.
+//! * **trackers** report processes and cgroups as they come and go (`observe`),
+//! * **runtimes** report names, images and states of containers, through a client each
+//!   (`runtimes`),
+//! * the **kernel's file systems** show what was there before (`cgroups`, `proc`).
+//!
+//! From them the manager keeps three tables: cgroups, containers and processes (the pid map). Each
+//! event is attributed by the first evidence that answers: its cgroup, its pid, its parent, its
+//! namespaces, its runtime. `manager/attribute.rs` is that law, on one page. An event without
+//! evidence is *unknown*, never *host*.
+//!
+//! An event whose container has no name yet waits for it, at most `hold`. If the name comes later,
+//! a `container.resolved` event follows down the same chain.
+//!
+//! The manager never waits for I/O. Clients are actors on a thread of their own, so a runtime that
+//! is slow, hung or gone delays no event.
 
 mod cgroups;
 mod clock;
 mod containers;
 mod event;
 mod hold;
-mod kernel;
+mod ids;
+mod kernel_view;
 mod manager;
 mod options;
 mod pids;
 mod proc;
-mod request;
+mod protocol;
 mod runtimes;
 
 #[cfg(test)]
-mod failures;
-#[cfg(test)]
-mod hold_order;
-#[cfg(test)]
-mod nested;
-#[cfg(test)]
-mod parties;
-#[cfg(test)]
-mod starting;
-#[cfg(test)]
-mod testing;
+mod tests;
 
 pub use event::{ContainerEvent, ContainerEventKind};
 pub use manager::{ContainerManager, Message};
-pub use options::{ContainerOptions, Endpoints, RuntimeChoice, RuntimeKind, RuntimeWord};
+pub use options::{ContainerOptions, Endpoints, RuntimeChoice, RuntimeClient};

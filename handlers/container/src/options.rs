@@ -1,59 +1,86 @@
-//! The `[container]` table.
+//! The `[container]` table of the configuration.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::SeqAccessDeserializer;
-use serde::de::{self, IntoDeserializer as _, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{self, SeqAccess, Visitor};
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use whalewatch_core::{HumanDuration, Problem};
 
 use crate::runtimes::Settings;
 
-/// Where Docker's daemon listens if nobody says otherwise.
+/// The socket of Docker's daemon unless something else is configured.
 const DOCKER_ENDPOINT: &str = "unix:///var/run/docker.sock";
 
-/// A container runtime that can be asked for names.
+/// A client that asks container runtimes for names. (A client is not a runtime: one of them asks
+/// podman and CRI-O, and containerd can be asked in two ways.)
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum RuntimeKind {
-    /// Docker's daemon.
+pub enum RuntimeClient {
+    /// Asks Docker's daemon.
     Docker,
-    /// Podman: its records on disk, without a daemon; they are CRI-O's, too.
+    /// Reads the records of podman and CRI-O on disk; needs no daemon.
     Podman,
-    /// containerd: its own interface, all namespaces.
+    /// Asks containerd through its own API, in all namespaces.
     Containerd,
-    /// The container runtime interface, which a kubelet speaks: containerd, CRI-O.
+    /// Asks the container runtime interface (CRI), as a kubelet does: containerd, CRI-O.
     Cri,
 }
 
-/// A word for which container runtimes are asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum RuntimeWord {
-    /// All that are there, also those that come later.
-    Auto,
-    /// Docker's daemon.
-    Docker,
-    /// Podman: its records on disk, without a daemon; they are CRI-O's, too.
-    Podman,
-    /// containerd: its own interface, all namespaces.
-    Containerd,
-    /// The container runtime interface, which a kubelet speaks: containerd, CRI-O.
-    Cri,
-    /// Nobody is asked: containers have an id, from their cgroup, and no name.
-    None,
+impl RuntimeClient {
+    /// All clients.
+    pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Podman, Self::Containerd, Self::Cri];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Docker => "docker",
+            Self::Podman => "podman",
+            Self::Containerd => "containerd",
+            Self::Cri => "cri",
+        }
+    }
 }
 
-/// Which container runtimes are asked for names: a word, or a list of runtimes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(untagged)]
+/// Which clients ask for the names of containers: a word or a list of words in the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RuntimeChoice {
-    /// A word.
-    Word(RuntimeWord),
-    /// Several runtimes.
-    Several(Vec<RuntimeKind>),
+    /// `"auto"`: every client whose runtime is there, now or later.
+    Auto,
+    /// `"none"`: no client. Containers then have an id, from their cgroup, and no name.
+    None,
+    /// These clients: one word, or a list of words.
+    Only(Vec<RuntimeClient>),
+}
+
+impl RuntimeChoice {
+    const AUTO: &str = "auto";
+    const NONE: &str = "none";
+    /// Every word that may stand alone.
+    const WORDS: &[&str] = &[Self::AUTO, "docker", "podman", "containerd", "cri", Self::NONE];
+
+    /// Chooses one client.
+    pub fn only(client: RuntimeClient) -> Self {
+        Self::Only(vec![client])
+    }
+}
+
+impl Serialize for RuntimeChoice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str(Self::AUTO),
+            Self::None => serializer.serialize_str(Self::NONE),
+            Self::Only(clients) => {
+                let mut list = serializer.serialize_seq(Some(clients.len()))?;
+                clients.iter().try_for_each(|client| list.serialize_element(client))?;
+                list.end()
+            }
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for RuntimeChoice {
@@ -63,86 +90,107 @@ impl<'de> Deserialize<'de> for RuntimeChoice {
             type Value = RuntimeChoice;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a runtime's name, \"auto\", \"none\" or a list of names")
+                f.write_str("\"auto\", \"none\", the name of a runtime or a list of such names")
             }
 
             fn visit_str<E: de::Error>(self, word: &str) -> Result<RuntimeChoice, E> {
-                RuntimeWord::deserialize(word.into_deserializer()).map(RuntimeChoice::Word)
+                let client = RuntimeClient::ALL.into_iter().find(|client| client.as_str() == word);
+                match (word, client) {
+                    (RuntimeChoice::AUTO, _) => Ok(RuntimeChoice::Auto),
+                    (RuntimeChoice::NONE, _) => Ok(RuntimeChoice::None),
+                    (_, Some(client)) => Ok(RuntimeChoice::only(client)),
+                    (_, None) => Err(E::unknown_variant(word, RuntimeChoice::WORDS)),
+                }
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, words: A) -> Result<RuntimeChoice, A::Error> {
-                let words = Vec::deserialize(SeqAccessDeserializer::new(words))?;
-                Ok(RuntimeChoice::Several(words))
+                Vec::deserialize(SeqAccessDeserializer::new(words)).map(RuntimeChoice::Only)
             }
         }
         deserializer.deserialize_any(Choice)
     }
 }
 
-/// Where runtimes are to be found, where that is not where they usually are.
+impl JsonSchema for RuntimeChoice {
+    fn schema_name() -> Cow<'static, str> {
+        "RuntimeChoice".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let client = generator.subschema_for::<RuntimeClient>();
+        json_schema!({
+            "anyOf": [
+                { "type": "string", "enum": Self::WORDS },
+                { "type": "array", "items": client },
+            ]
+        })
+    }
+}
+
+/// Addresses of runtimes that are not in their usual places.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Endpoints {
-    /// Docker's socket, written `unix:///path`. Not set: the environment's `DOCKER_HOST` where that
+    /// Docker's socket, written `unix:///path`. Default: `DOCKER_HOST` in the environment if that
     /// is such a socket, else `unix:///var/run/docker.sock`.
     pub docker: Option<String>,
     /// Podman's folder of records (its `graphroot`, an absolute path), or its Docker-compatible
-    /// socket as `unix:///path`. Not set: `/var/lib/containers/storage` and
-    /// `.local/share/containers/storage` below each user's home.
+    /// socket as `unix:///path`. Default: `/var/lib/containers/storage`, and
+    /// `.local/share/containers/storage` in each user's home.
     pub podman: Option<String>,
-    /// containerd's socket, written `unix:///path`. Not set: the first that answers of
+    /// containerd's socket, written `unix:///path`. Default: the first that answers of
     /// `/run/containerd/containerd.sock`, `/run/k3s/containerd/containerd.sock`.
     pub containerd: Option<String>,
-    /// The socket of a container runtime interface, written `unix:///path`. Not set: the first that
+    /// The socket of a container runtime interface, written `unix:///path`. Default: the first that
     /// answers of `/run/containerd/containerd.sock`, `/run/crio/crio.sock`,
-    /// `/run/k3s/containerd/containerd.sock`. (What cri-dockerd speaks for is Docker's: it is asked
-    /// itself.)
+    /// `/run/k3s/containerd/containerd.sock`. (cri-dockerd fronts Docker, which is asked
+    /// directly.)
     pub cri: Option<String>,
 }
 
 impl Endpoints {
-    fn of(&self, kind: RuntimeKind) -> Option<&String> {
-        match kind {
-            RuntimeKind::Docker => self.docker.as_ref(),
-            RuntimeKind::Podman => self.podman.as_ref(),
-            RuntimeKind::Containerd => self.containerd.as_ref(),
-            RuntimeKind::Cri => self.cri.as_ref(),
+    fn of(&self, client: RuntimeClient) -> Option<&String> {
+        match client {
+            RuntimeClient::Docker => self.docker.as_ref(),
+            RuntimeClient::Podman => self.podman.as_ref(),
+            RuntimeClient::Containerd => self.containerd.as_ref(),
+            RuntimeClient::Cri => self.cri.as_ref(),
         }
     }
 }
 
-/// The `[container]` table: the container manager. Every key has a default.
+/// The `[container]` table: options of the container manager. Every key has a default.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContainerOptions {
-    /// Which container runtimes are asked for names: "auto" for all that are there, now or later;
-    /// one of "docker", "podman", "containerd", "cri", or a list of them; "none" for ids alone.
+    /// Which container runtimes to ask for names: "auto" for all that are there, now or later; one
+    /// of "docker", "podman", "containerd", "cri", or a list of them; "none" for ids without names.
     pub runtime: RuntimeChoice,
-    /// As `endpoints`, for the one runtime that is asked; with "auto" and a list, for Docker's. It
-    /// need not be there at start, and may come and go.
+    /// Address of the one runtime in `runtime`; of Docker if `runtime` is "auto" or a list. It need
+    /// not exist at start, and may come and go.
     pub endpoint: Option<String>,
-    /// Where each runtime is to be found.
+    /// Address of each runtime.
     pub endpoints: Endpoints,
-    /// How long an event waits at most for its container's name; "0s" for not at all. At most 10s.
+    /// How long an event may wait for its container's name, at most 10s; "0s" for not at all.
     pub hold: HumanDuration,
-    /// How long ended processes, removed cgroups and removed containers are remembered, for events
-    /// that come late. From 100ms to 10m.
+    /// How long to remember ended processes, removed cgroups and removed containers, for late
+    /// events. From 100ms to 10m.
     pub grace: HumanDuration,
-    /// How long one answer of the daemon may take before it is asked again. From 100ms to 5m.
+    /// Time limit for one answer of a runtime, which is then asked again. From 100ms to 5m.
     pub request_timeout: HumanDuration,
     /// Least time between two listings of all containers. From 10ms to 1h.
     pub refresh_interval: HumanDuration,
-    /// Whether the events container.found and container.gone go down the chains.
-    /// (container.resolved always does.)
+    /// Whether to send the events container.found and container.gone down the chains.
+    /// (container.resolved is always sent.)
     pub lifecycle: bool,
-    /// Most processes that are remembered, from 1024 to 16777216; about 100 bytes each.
+    /// How many processes to remember at most, from 1024 to 16777216; about 100 bytes each.
     pub max_processes: u32,
-    /// Most containers that are remembered, from 16 to 1048576.
+    /// How many containers to remember at most, from 16 to 1048576.
     pub max_containers: u32,
-    /// Most cgroups that are remembered, from 64 to 16777216.
+    /// How many cgroups to remember at most, from 64 to 16777216.
     pub max_cgroups: u32,
-    /// Most events that wait for a name at the same time, at most 1048576; beyond it the oldest go
-    /// on without.
+    /// How many events may wait for a name at the same time, at most 1048576. Beyond that the
+    /// oldest go on without it.
     pub max_held: u32,
 }
 
@@ -150,7 +198,7 @@ impl Default for ContainerOptions {
     fn default() -> Self {
         let ms = |ms| HumanDuration(Duration::from_millis(ms));
         Self {
-            runtime: RuntimeChoice::Word(RuntimeWord::Auto),
+            runtime: RuntimeChoice::Auto,
             endpoint: None,
             endpoints: Endpoints::default(),
             hold: ms(100),
@@ -167,7 +215,7 @@ impl Default for ContainerOptions {
 }
 
 impl ContainerOptions {
-    /// Everything wrong with them.
+    /// Returns every problem with the options.
     pub(crate) fn problems(&self) -> Vec<Problem> {
         let s = Duration::from_secs;
         let ms = Duration::from_millis;
@@ -184,72 +232,65 @@ impl ContainerOptions {
         self.endpoint_problems().chain(ranges.into_iter().flatten()).collect()
     }
 
-    /// The runtimes that are asked, each once.
-    pub(crate) fn runtimes(&self) -> Vec<RuntimeKind> {
+    /// Returns the clients to start, each once.
+    pub(crate) fn clients(&self) -> Vec<RuntimeClient> {
         match &self.runtime {
-            RuntimeChoice::Word(word) => match word {
-                RuntimeWord::Auto => RuntimeKind::ALL.to_vec(),
-                RuntimeWord::Docker => vec![RuntimeKind::Docker],
-                RuntimeWord::Podman => vec![RuntimeKind::Podman],
-                RuntimeWord::Containerd => vec![RuntimeKind::Containerd],
-                RuntimeWord::Cri => vec![RuntimeKind::Cri],
-                RuntimeWord::None => Vec::new(),
-            },
-            RuntimeChoice::Several(kinds) => {
-                let once = |kind: &RuntimeKind| kinds.contains(kind);
-                RuntimeKind::ALL.into_iter().filter(once).collect()
+            RuntimeChoice::Auto => RuntimeClient::ALL.to_vec(),
+            RuntimeChoice::None => Vec::new(),
+            RuntimeChoice::Only(chosen) => {
+                RuntimeClient::ALL.into_iter().filter(|client| chosen.contains(client)).collect()
             }
         }
     }
 
-    /// How a runtime's client is to behave.
-    pub(crate) fn settings(&self, kind: RuntimeKind) -> Settings {
-        let endpoint = self.endpoint(kind);
+    /// Returns the settings of a client.
+    pub(crate) fn settings(&self, client: RuntimeClient) -> Settings {
+        let endpoint = self.endpoint(client);
         Settings {
-            expected: endpoint.is_some() || self.runtime != RuntimeChoice::Word(RuntimeWord::Auto),
-            endpoint: endpoint.or_else(|| (kind == RuntimeKind::Docker).then(docker_endpoint)),
+            expected: endpoint.is_some() || self.runtime != RuntimeChoice::Auto,
+            endpoint: endpoint.or_else(|| (client == RuntimeClient::Docker).then(docker_endpoint)),
             timeout: self.request_timeout.0,
             interval: self.refresh_interval.0,
         }
     }
 
-    /// Where a runtime is to be found, as far as that is set.
-    fn endpoint(&self, kind: RuntimeKind) -> Option<String> {
-        let short = || self.endpoint.as_ref().filter(|_| kind == self.endpoint_is_of());
-        self.endpoints.of(kind).or_else(short).cloned()
+    /// Returns the configured address of a runtime.
+    fn endpoint(&self, client: RuntimeClient) -> Option<String> {
+        let short = || self.endpoint.as_ref().filter(|_| client == self.short_form_client());
+        self.endpoints.of(client).or_else(short).cloned()
     }
 
-    /// Whose the short form `endpoint` is.
-    fn endpoint_is_of(&self) -> RuntimeKind {
-        match self.runtimes()[..] {
+    /// Returns the client that the short form `endpoint` is about.
+    fn short_form_client(&self) -> RuntimeClient {
+        match self.clients()[..] {
             [only] => only,
-            _ => RuntimeKind::Docker,
+            _ => RuntimeClient::Docker,
         }
     }
 
     fn endpoint_problems(&self) -> impl Iterator<Item = Problem> {
         let e = &self.endpoints;
         let problems = [
-            ("endpoint", &self.endpoint, self.endpoint_is_of()),
-            ("endpoints.docker", &e.docker, RuntimeKind::Docker),
-            ("endpoints.podman", &e.podman, RuntimeKind::Podman),
-            ("endpoints.containerd", &e.containerd, RuntimeKind::Containerd),
-            ("endpoints.cri", &e.cri, RuntimeKind::Cri),
+            ("endpoint", &self.endpoint, self.short_form_client()),
+            ("endpoints.docker", &e.docker, RuntimeClient::Docker),
+            ("endpoints.podman", &e.podman, RuntimeClient::Podman),
+            ("endpoints.containerd", &e.containerd, RuntimeClient::Containerd),
+            ("endpoints.cri", &e.cri, RuntimeClient::Cri),
         ];
-        problems.into_iter().filter_map(|(key, endpoint, kind)| {
-            let folder = kind == RuntimeKind::Podman;
+        problems.into_iter().filter_map(|(key, endpoint, client)| {
+            let folder = client == RuntimeClient::Podman;
             endpoint_problem(key, endpoint.as_deref()?, folder)
         })
     }
 }
 
-/// Docker's socket where none is set: as the environment has it for the `docker` command too, or
-/// Docker's default.
+/// Returns Docker's socket if none is configured: that of the environment, which the `docker`
+/// command uses too, or Docker's default.
 fn docker_endpoint() -> String {
     match std::env::var("DOCKER_HOST") {
         Ok(host) if host.starts_with("unix:///") => return host,
         Ok(host) if !host.is_empty() => {
-            tracing::warn!("DOCKER_HOST is {host:?}, no local socket: {DOCKER_ENDPOINT} is used");
+            tracing::warn!("DOCKER_HOST {host:?} is not a local socket; using {DOCKER_ENDPOINT}");
         }
         _ => {}
     }
@@ -259,10 +300,10 @@ fn docker_endpoint() -> String {
 fn endpoint_problem(key: &str, endpoint: &str, folder: bool) -> Option<Problem> {
     let message = match endpoint.strip_prefix("unix://") {
         Some(path) if path.starts_with('/') => return None,
-        Some(_) => format!("{endpoint:?} is not an absolute path behind unix://"),
+        Some(_) => format!("{endpoint:?} has no absolute path after unix://"),
         None if folder && endpoint.starts_with('/') => return None,
         None if folder => format!("{endpoint:?} is neither an absolute path nor a Unix socket"),
-        None => format!("{endpoint:?} is not a Unix socket: only unix:// is spoken"),
+        None => format!("{endpoint:?} is not a Unix socket: only unix:// is supported"),
     };
     let hint = if folder { "/var/lib/containers/storage" } else { "unix:///var/run/docker.sock" };
     Some(Problem::new(key, message).hint(format!("write for example {hint:?}")))
@@ -291,12 +332,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_are_in_range() {
+    fn every_spelling_of_the_choice_of_runtimes_is_read() {
+        let read = |json: &str| serde_json::from_str::<RuntimeChoice>(json);
+        assert_eq!(read("\"auto\"").unwrap(), RuntimeChoice::Auto);
+        assert_eq!(read("\"none\"").unwrap(), RuntimeChoice::None);
+        for client in RuntimeClient::ALL {
+            let word = serde_json::to_string(&client).unwrap();
+            assert_eq!(word, format!("\"{}\"", client.as_str()));
+            assert!(RuntimeChoice::WORDS.contains(&client.as_str()));
+            assert_eq!(read(&word).unwrap(), RuntimeChoice::only(client));
+        }
+        let several = RuntimeChoice::Only(vec![RuntimeClient::Cri, RuntimeClient::Docker]);
+        assert_eq!(read(r#"["cri", "docker"]"#).unwrap(), several);
+        for choice in [RuntimeChoice::Auto, RuntimeChoice::None, several] {
+            assert_eq!(read(&serde_json::to_string(&choice).unwrap()).unwrap(), choice);
+        }
+        let error = read("\"dockr\"").unwrap_err().to_string();
+        assert!(error.contains("`dockr`") && error.contains("`auto`"), "{error}");
+        assert!(read(r#"["auto"]"#).is_err(), "\"auto\" stands alone");
+    }
+
+    #[test]
+    fn defaults_are_in_range() {
         assert_eq!(ContainerOptions::default().problems(), []);
     }
 
     #[test]
-    fn every_value_out_of_range_is_told_with_what_was_expected() {
+    fn every_value_out_of_range_is_reported_with_the_range() {
         let options = ContainerOptions {
             endpoint: Some("tcp://1.2.3.4:2375".into()),
             hold: HumanDuration(Duration::from_mins(1)),
@@ -305,12 +367,12 @@ mod tests {
             max_processes: 1,
             ..ContainerOptions::default()
         };
-        let told: Vec<String> =
+        let problems: Vec<String> =
             options.problems().into_iter().map(|p| format!("{}: {}", p.key, p.message)).collect();
         assert_eq!(
-            told,
+            problems,
             [
-                "endpoint: \"tcp://1.2.3.4:2375\" is not a Unix socket: only unix:// is spoken",
+                "endpoint: \"tcp://1.2.3.4:2375\" is not a Unix socket: only unix:// is supported",
                 "hold: 1m is out of range: expected 0s to 10s",
                 "grace: 0s is out of range: expected 100ms to 10m",
                 "max_processes: 1 is out of range: expected 1024 to 16777216",
@@ -320,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_relative_socket_is_refused() {
+    fn relative_socket_is_refused() {
         let options =
             ContainerOptions { endpoint: Some("unix://docker.sock".into()), ..Default::default() };
         let problems = options.problems();

@@ -1,5 +1,4 @@
-//! The pid map: process → common data and container. Owned by the manager alone, so it needs no
-//! lock.
+//! The pid map: process → where it is. The manager alone owns it, so it needs no lock.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,20 +7,20 @@ use rustc_hash::FxHashMap;
 use whalewatch_core::{Namespaces, Process, ProcessKey};
 
 use crate::containers::Serial;
-use crate::proc::TICK;
+use crate::proc::{ProcEntry, TICK};
 
 /// Where a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// In a container.
     Container(Serial),
-    /// In none.
+    /// On the host: in no container.
     Host,
-    /// It cannot be told.
+    /// There is no evidence.
     Unknown,
 }
 
-/// User, pid and mount namespace; 0 where not known.
+/// Inode numbers of a process's user, pid and mount namespace; 0 for one that is not known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Spaces {
     pub(crate) user: u32,
@@ -36,23 +35,23 @@ impl From<Namespaces> for Spaces {
 }
 
 impl Spaces {
-    /// Whether nothing says that they are different: what is not known differs from nothing.
+    /// Whether no known namespace differs. An unknown one agrees with any.
     pub(crate) fn agrees(self, other: Self) -> bool {
         let same = |a: u32, b: u32| a == b || a == 0 || b == 0;
         same(self.user, other.user) && same(self.pid, other.pid) && same(self.mnt, other.mnt)
     }
 }
 
-/// What is kept of a process.
+/// What the map knows about a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Nanoseconds since boot; a multiple of [`TICK`] if it comes from `/proc`.
+    /// Start time in nanoseconds since boot; rounded down to a [`TICK`] if it comes from `/proc`.
     pub(crate) start_time: u64,
     pub(crate) cgroup: u64,
     pub(crate) parent: u32,
     pub(crate) spaces: Spaces,
     pub(crate) place: Place,
-    /// It has ended and is forgotten when its time in `ended` has come.
+    /// Whether it has ended. Then the queue `ended` has the time to forget it.
     ended: bool,
 }
 
@@ -68,52 +67,52 @@ impl Entry {
         }
     }
 
-    pub(crate) fn seen(seen: &crate::proc::Seen, place: Place) -> Self {
+    pub(crate) fn from_proc(process: &ProcEntry, place: Place) -> Self {
         Self {
-            start_time: seen.key.start_time,
+            start_time: process.key.start_time,
             cgroup: 0,
-            parent: seen.parent,
-            spaces: seen.namespaces.into(),
+            parent: process.parent,
+            spaces: process.namespaces.into(),
             place,
             ended: false,
         }
     }
 }
 
-/// Whether two start times of one pid can be the same process's: `/proc` tells them only to the
-/// tick.
+/// Whether two start times of one pid may belong to the same process: `/proc` has them to the tick
+/// only.
 fn same_start(a: u64, b: u64) -> bool {
     a == b || (a / TICK == b / TICK && (a.is_multiple_of(TICK) || b.is_multiple_of(TICK)))
 }
 
-/// The processes that are known. Bounded; an ended one is kept for the grace period.
+/// The known processes. At most `max`; an ended one stays for the grace period.
 ///
-/// The number alone finds the process that has it now; one that had it before, and ended less than
-/// the grace period ago, lies apart. So a look-up is one probe, and a reused number never finds
-/// another's container.
+/// `now` has the process that has a pid now, `before` those that had it before and ended within the
+/// grace period. So a lookup is one probe in the usual case, and a reused pid never finds the wrong
+/// container.
 #[derive(Debug)]
 pub(crate) struct Pids {
     now: FxHashMap<u32, Entry>,
     before: FxHashMap<(u32, u64), Entry>,
     ended: VecDeque<(Duration, ProcessKey)>,
-    most: usize,
+    max: usize,
     grace: Duration,
     evicted: u64,
 }
 
 impl Pids {
-    pub(crate) fn new(most: usize, grace: Duration) -> Self {
+    pub(crate) fn new(max: usize, grace: Duration) -> Self {
         Self {
             now: FxHashMap::default(),
             before: FxHashMap::default(),
             ended: VecDeque::new(),
-            most,
+            max,
             grace,
             evicted: 0,
         }
     }
 
-    /// The process, if it is known. With a start time of 0 the one that has the number now.
+    /// Returns a process. A start time of 0 stands for the process that has the pid now.
     pub(crate) fn get(&self, key: ProcessKey) -> Option<&Entry> {
         let entry = self.now.get(&key.pid)?;
         if key.start_time == 0 || same_start(entry.start_time, key.start_time) {
@@ -122,7 +121,7 @@ impl Pids {
         self.before.get(&(key.pid, key.start_time))
     }
 
-    /// As [`Pids::get`], to change it.
+    /// As [`Pids::get`], for changes.
     pub(crate) fn get_mut(&mut self, key: ProcessKey) -> Option<&mut Entry> {
         let entry = self.now.get_mut(&key.pid)?;
         if key.start_time == 0 || same_start(entry.start_time, key.start_time) {
@@ -131,19 +130,21 @@ impl Pids {
         self.before.get_mut(&(key.pid, key.start_time))
     }
 
-    /// A process is there. If its number was another's, that one has ended, and is kept for late
-    /// events.
+    /// Adds or updates a process. If another process had its pid, that one has ended; it stays for
+    /// late events.
     pub(crate) fn insert(&mut self, pid: u32, entry: Entry, now: Duration) {
         if let Some(known) = self.now.get_mut(&pid) {
             if same_start(known.start_time, entry.start_time) {
-                let ended = known.ended;
-                *known = Entry { ended, ..entry };
+                // The queue of ended processes knows this one by its start time; and an exact one is
+                // better than one to the tick.
+                let keep = known.ended || entry.start_time.is_multiple_of(TICK);
+                let start_time = if keep { known.start_time } else { entry.start_time };
+                *known = Entry { start_time, ended: known.ended, ..entry };
             } else if known.start_time < entry.start_time {
                 self.displace(pid, entry, now);
             }
-            // Else it is news of a process older than the one that has the number: too late to be
-            // of use.
-        } else if self.len() < self.most || self.evict() {
+            // Else the pid belongs to a younger process already: this report comes too late.
+        } else if self.len() < self.max || self.evict() {
             self.now.insert(pid, entry);
         } else {
             self.evicted += 1;
@@ -152,7 +153,7 @@ impl Pids {
 
     fn displace(&mut self, pid: u32, entry: Entry, now: Duration) {
         self.end(ProcessKey { pid, start_time: 0 }, now);
-        if self.len() >= self.most {
+        if self.len() >= self.max {
             self.evict();
         }
         if let Some(old) = self.now.insert(pid, entry) {
@@ -160,7 +161,7 @@ impl Pids {
         }
     }
 
-    /// The process has ended: kept for the grace period.
+    /// Marks a process as ended.
     pub(crate) fn end(&mut self, key: ProcessKey, now: Duration) {
         let when = now + self.grace;
         if let Some(entry) = self.get_mut(key).filter(|e| !e.ended) {
@@ -170,12 +171,12 @@ impl Pids {
         }
     }
 
-    /// Forgets what ended longer ago than the grace period.
+    /// Forgets the processes whose grace period is over.
     pub(crate) fn sweep(&mut self, now: Duration) {
         while self.ended.front().is_some_and(|&(when, _)| when <= now) {
             self.forget_first_ended();
         }
-        // A storm leaves big tables behind: give them back.
+        // A fork storm leaves large tables behind: shrink them.
         if self.now.capacity() > 4 * self.now.len().max(1024) {
             self.now.shrink_to(2 * self.now.len());
         }
@@ -187,7 +188,7 @@ impl Pids {
         }
     }
 
-    /// When there is something to sweep.
+    /// Returns when the next sweep is due.
     pub(crate) fn next_sweep(&self) -> Option<Duration> {
         self.ended.front().map(|&(when, _)| when)
     }
@@ -196,21 +197,50 @@ impl Pids {
         self.now.len() + self.before.len()
     }
 
-    /// How many were forgotten before their time, or not taken in, for want of room.
+    /// Returns how many processes were forgotten early, or not added, because the map was full.
     pub(crate) fn evicted(&self) -> u64 {
         self.evicted
     }
 
-    /// Bytes that the tables take.
+    /// Returns the size of the tables in bytes.
     #[cfg(test)]
     pub(crate) fn bytes(&self) -> usize {
-        // hashbrown keeps a control byte a bucket and fills at most 7 of 8 buckets.
+        // hashbrown has a control byte for each bucket and fills at most 7 of 8 buckets.
         let table = |capacity: usize, entry: usize| (capacity * 8).div_ceil(7) * (entry + 1);
         table(self.now.capacity(), size_of::<(u32, Entry)>())
             + table(self.before.capacity(), size_of::<((u32, u64), Entry)>())
             + self.ended.capacity() * size_of::<(Duration, ProcessKey)>()
     }
 
+    /// Panics unless
+    /// * there are at most `max` processes,
+    /// * every process that lost its number has ended, and
+    /// * the queue has each ended process exactly once, so that none stays for ever.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.len() <= self.max, "{} processes", self.len());
+        assert!(self.before.values().all(|entry| entry.ended), "a lost number without an end");
+        let current = self.now.iter().map(|(&pid, entry)| (pid, entry));
+        let former = self.before.iter().map(|(&(pid, _), entry)| (pid, entry));
+        let mut ended: Vec<(u32, u64)> = current
+            .chain(former)
+            .filter(|(_, entry)| entry.ended)
+            .map(|(pid, entry)| (pid, entry.start_time))
+            .collect();
+        let queue = self.ended.iter().map(|(_, key)| (key.pid, key.start_time));
+        let mut queue: Vec<(u32, u64)> = queue.collect();
+        ended.sort_unstable();
+        queue.sort_unstable();
+        assert_eq!(ended, queue, "ended processes, and the queue to forget them");
+    }
+
+    /// Returns where each process is.
+    #[cfg(debug_assertions)]
+    pub(crate) fn places(&self) -> impl Iterator<Item = Place> {
+        self.now.values().chain(self.before.values()).map(|entry| entry.place)
+    }
+
+    /// Makes room: forgets the process that ended first. Returns whether there was one.
     fn evict(&mut self) -> bool {
         let there_was = self.forget_first_ended();
         self.evicted += u64::from(there_was);
@@ -234,6 +264,8 @@ impl Pids {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const S: fn(u64) -> Duration = Duration::from_secs;
@@ -246,16 +278,16 @@ mod tests {
         pids.get(ProcessKey { pid, start_time }).map(|e| e.place)
     }
 
-    /// A hash table doubles when seven of its eight places are taken, so right after that it has
-    /// more than two for each.
+    /// A hash table doubles when seven of eight buckets are taken, so right after that it has 16
+    /// buckets for seven entries.
     #[test]
-    fn a_process_takes_less_than_200_bytes_where_the_table_has_just_grown() {
+    fn process_takes_less_than_200_bytes_in_a_grown_table() {
         let place = size_of::<(u32, Entry)>() + 1;
-        assert!(place * 16 / 7 < 200, "{place} bytes for each of sixteen places that seven have");
+        assert!(place * 16 / 7 < 200, "{place} bytes a bucket, 16 buckets for 7 entries");
     }
 
     #[test]
-    fn a_start_time_from_proc_matches_the_exact_one_and_no_other() {
+    fn start_time_from_proc_matches_the_exact_one_and_no_other() {
         let mut pids = Pids::new(10, S(5));
         pids.insert(7, entry(50_000_000, Place::Host), S(0)); // from /proc
         assert_eq!(place(&pids, 7, 51_234_567), Some(Place::Host));
@@ -268,21 +300,21 @@ mod tests {
     }
 
     #[test]
-    fn a_reused_number_finds_each_process_by_its_start() {
+    fn reused_pid_finds_each_process_by_its_start() {
         let mut pids = Pids::new(10, S(5));
         pids.insert(7, entry(11, Place::Host), S(0));
         pids.insert(7, entry(22, Place::Unknown), S(1));
         assert_eq!(place(&pids, 7, 11), Some(Place::Host));
         assert_eq!(place(&pids, 7, 22), Some(Place::Unknown));
-        pids.sweep(S(6)); // the first has ended, at the latest when its number was used again
+        pids.sweep(S(6)); // the first has ended, at the latest when its pid was reused
         assert_eq!(place(&pids, 7, 11), None);
         assert_eq!(place(&pids, 7, 22), Some(Place::Unknown));
-        pids.insert(7, entry(11, Place::Host), S(7)); // old news changes nothing
+        pids.insert(7, entry(11, Place::Host), S(7)); // an old report changes nothing
         assert_eq!(place(&pids, 7, 0), Some(Place::Unknown));
     }
 
     #[test]
-    fn an_ended_process_lingers_for_the_grace_period() {
+    fn ended_process_stays_for_the_grace_period() {
         let mut pids = Pids::new(10, S(5));
         pids.insert(7, entry(11, Place::Host), S(0));
         pids.end(ProcessKey { pid: 7, start_time: 11 }, S(1));
@@ -294,7 +326,68 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_the_bound_and_what_had_to_go_is_counted() {
+    fn ended_process_is_forgotten_though_its_exact_start_comes_late() {
+        let mut pids = Pids::new(10, S(5));
+        pids.insert(7, entry(50_000_000, Place::Host), S(0)); // from /proc, to the tick
+        pids.end(ProcessKey { pid: 7, start_time: 51_234_567 }, S(1));
+        pids.insert(7, entry(51_234_567, Place::Host), S(1));
+        pids.sweep(S(6));
+        assert_eq!((pids.len(), pids.next_sweep()), (0, None));
+    }
+
+    #[test]
+    fn exact_start_is_not_replaced_by_one_to_the_tick() {
+        let mut pids = Pids::new(10, S(5));
+        pids.insert(7, entry(51_234_567, Place::Host), S(0));
+        pids.insert(7, entry(52_345_678, Place::Unknown), S(0)); // the pid is reused within the tick
+        pids.insert(7, entry(50_000_000, Place::Unknown), S(0)); // the second process, from /proc
+        assert_eq!(place(&pids, 7, 51_234_567), Some(Place::Host));
+        pids.check_invariants();
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(u32, u64),
+        End(u32, u64),
+        Sweep,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        // Few pids and start times, some of them to the tick: numbers are reused all the time.
+        let start = prop_oneof![Just(0), Just(TICK), Just(TICK + 1), Just(2 * TICK), 1..4 * TICK];
+        prop_oneof![
+            5 => (1..4_u32, start.clone()).prop_map(|(pid, start)| Step::Insert(pid, start)),
+            3 => (1..4_u32, start).prop_map(|(pid, start)| Step::End(pid, start)),
+            1 => Just(Step::Sweep),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn invariants_hold_whatever_happens(steps in prop::collection::vec(step(), 0..80)) {
+            let mut pids = Pids::new(4, S(5));
+            for (second, step) in (0..).zip(steps) {
+                match step {
+                    Step::Insert(pid, start) => {
+                        pids.insert(pid, entry(start, Place::Host), S(second));
+                    }
+                    Step::End(pid, start_time) => {
+                        pids.end(ProcessKey { pid, start_time }, S(second));
+                    }
+                    Step::Sweep => pids.sweep(S(second)),
+                }
+                pids.check_invariants();
+            }
+            for pid in 1..4 {
+                pids.end(ProcessKey { pid, start_time: 0 }, S(100));
+            }
+            pids.sweep(S(200));
+            prop_assert_eq!(pids.len(), 0);
+        }
+    }
+
+    #[test]
+    fn processes_are_bounded_and_evictions_counted() {
         let mut pids = Pids::new(2, S(5));
         for pid in 1..=3 {
             pids.insert(pid, entry(11, Place::Host), S(0));
@@ -307,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_costs_less_than_200_bytes_and_a_storm_gives_its_memory_back() {
+    fn memory_is_returned_after_a_fork_storm() {
         let mut pids = Pids::new(1 << 21, S(5));
         let (mut worst, count) = (0, 300_000);
         for pid in 0..count {

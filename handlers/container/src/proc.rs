@@ -1,5 +1,5 @@
-//! What `/proc` says of a process: only for those that no event has told of yet, and where cgroups
-//! do not answer.
+//! What `/proc` says about a process. The manager uses it for processes that no tracker has
+//! reported yet, and where cgroups do not answer.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -8,28 +8,28 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Namespaces, ProcessKey};
 
-use crate::cgroups::{Home, StateFolders, container_in};
+use crate::cgroups::{OwnedIdentity, StateFolders, container_in};
 
-/// What a process's start time is rounded down to in `/proc/PID/stat`: a tick of `USER_HZ`, 100 a
-/// second.
+/// Resolution of start times in `/proc/PID/stat`, in nanoseconds: a tick of `USER_HZ`, 100 a
+/// second. They are rounded down.
 pub(crate) const TICK: u64 = 10_000_000;
 
 /// A process as `/proc` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Seen {
-    /// Its start time is rounded down to a [`TICK`].
+pub(crate) struct ProcEntry {
+    /// Pid, and start time rounded down to a [`TICK`].
     pub(crate) key: ProcessKey,
     pub(crate) parent: u32,
     pub(crate) namespaces: Namespaces,
 }
 
-/// What a process's cgroups tell.
+/// Where a process is according to its cgroups.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) enum Told {
-    /// It is the host's.
+pub(crate) enum Membership {
+    /// On the host.
     Host,
-    /// It is in a container.
-    Container(Home),
+    /// In this container.
+    Container(OwnedIdentity),
 }
 
 /// A mounted proc file system.
@@ -46,8 +46,7 @@ impl Default for Proc {
 }
 
 impl Proc {
-    /// Has it be noticed from now on which containers come whose runtimes' state is all that tells
-    /// of them.
+    /// Starts to watch for state folders of new containers.
     pub(crate) fn watch(&self) {
         self.folders.watch();
     }
@@ -57,21 +56,20 @@ impl Proc {
         self.folders.is_watched()
     }
 
-    /// One that lies elsewhere.
+    /// A `/proc` in another folder.
     #[cfg(test)]
     pub(crate) fn at(root: impl Into<PathBuf>) -> Self {
         let root = root.into();
         Self { folders: StateFolders::below(&root), root }
     }
 
-    /// The namespaces of what runs in no container: those of process 1, or our own where that
-    /// cannot be read.
+    /// Returns the host's namespaces: those of process 1, or our own if those cannot be read.
     pub(crate) fn host(&self) -> Namespaces {
         let first = self.namespaces("1");
         if first.mnt != 0 { first } else { self.namespaces("self") }
     }
 
-    /// Every process.
+    /// Returns the pid of every process.
     pub(crate) fn pids(&self) -> impl Iterator<Item = u32> + use<> {
         fs::read_dir(&self.root)
             .into_iter()
@@ -80,31 +78,31 @@ impl Proc {
             .filter_map(|e| e.file_name().to_str()?.parse().ok())
     }
 
-    /// What is to be known of a process; `None` if it is gone.
-    pub(crate) fn see(&self, pid: u32) -> Option<Seen> {
+    /// Reads a process; `None` if it is gone.
+    pub(crate) fn see(&self, pid: u32) -> Option<ProcEntry> {
         let (parent, start_time) = self.stat(pid)?;
         let namespaces = self.namespaces(&pid.to_string());
-        Some(Seen { key: ProcessKey { pid, start_time }, parent, namespaces })
+        Some(ProcEntry { key: ProcessKey { pid, start_time }, parent, namespaces })
     }
 
-    /// The container whose cgroup, or one below it, has this path, where it is the runtime's state
-    /// that tells. `gone`: whether that cgroup is there no more.
-    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
+    /// Returns the container whose cgroup is at or above this path, from a runtime's state folder.
+    /// `gone` says whether the cgroup was removed.
+    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<OwnedIdentity> {
         self.folders.claim(path, gone)
     }
 
-    /// What the process's cgroups tell; nothing if the process is gone or its number is another's
-    /// by now.
-    pub(crate) fn container(&self, key: ProcessKey) -> Option<Told> {
+    /// Reads where a process is according to its cgroups; `None` if it is gone, or if its pid was
+    /// reused.
+    pub(crate) fn membership(&self, key: ProcessKey) -> Option<Membership> {
         let text = fs::read(self.root.join(key.pid.to_string()).join("cgroup")).ok()?;
         let (_, start_time) = self.stat(key.pid)?;
         (start_time / TICK == key.start_time / TICK).then(|| self.in_cgroup_file(&text))
     }
 
-    fn in_cgroup_file(&self, text: &[u8]) -> Told {
-        let told = cgroup_paths(text).find_map(container_in).map(Home::from);
-        let home = told.or_else(|| cgroup_paths(text).find_map(|path| self.claim(path, || false)));
-        home.map_or(Told::Host, Told::Container)
+    fn in_cgroup_file(&self, text: &[u8]) -> Membership {
+        let in_path = || cgroup_paths(text).find_map(container_in).map(OwnedIdentity::from);
+        let in_state = || cgroup_paths(text).find_map(|path| self.claim(path, || false));
+        in_path().or_else(in_state).map_or(Membership::Host, Membership::Container)
     }
 
     fn stat(&self, pid: u32) -> Option<(u32, u64)> {
@@ -118,7 +116,7 @@ impl Proc {
     }
 }
 
-/// Parent and start time. The command's name stands in parentheses and may itself hold some.
+/// Reads parent and start time. The command's name is in parentheses, and may contain some.
 fn parse_stat(stat: &[u8]) -> Option<(u32, u64)> {
     let end = stat.iter().rposition(|&b| b == b')')?;
     let text = std::str::from_utf8(stat.get(end + 1..)?).ok()?;
@@ -128,7 +126,7 @@ fn parse_stat(stat: &[u8]) -> Option<(u32, u64)> {
     Some((parent, ticks.saturating_mul(TICK)))
 }
 
-/// The paths in the text of `/proc/PID/cgroup`: that of v2 before all others.
+/// Returns the paths in the text of `/proc/PID/cgroup`, that of version 2 first.
 fn cgroup_paths(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let lines = || text.split(|&b| b == b'\n');
     let ordered = lines().filter(|l| l.starts_with(b"0::")).chain(lines());
@@ -140,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_is_read_whatever_the_command_is_called() {
+    fn stat_is_read_whatever_the_name_of_the_command() {
         let stat = |comm: &str| {
             format!("42 ({comm}) S 7 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 12345 0 0\n")
         };
@@ -154,12 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn the_container_is_found_in_any_line_of_the_cgroup_file_and_in_the_v2_line_first() {
+    fn container_is_found_in_any_line_but_first_in_version_2s() {
         let (a, b) = ("aa".repeat(32), "bb".repeat(32));
         let proc = Proc::at("/nowhere");
         let id = |text: &str| match proc.in_cgroup_file(text.as_bytes()) {
-            Told::Container(home) => Some(home.id),
-            Told::Host => None,
+            Membership::Container(identity) => Some(identity.id),
+            Membership::Host => None,
         };
         assert_eq!(id(&format!("8:pids:/docker/{a}\n1:cpu:/docker/{a}\n")), Some(a.clone()));
         assert_eq!(id(&format!("8:pids:/docker/{a}\n0::/docker/{b}\n")), Some(b));
@@ -171,12 +169,12 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_is_seen_and_a_reused_number_is_noticed() {
+    fn own_process_is_read_and_a_reused_pid_noticed() {
         let proc = Proc::default();
         let me = proc.see(std::process::id()).unwrap();
         assert_ne!(me.namespaces.mnt, 0);
-        assert!(proc.container(me.key).is_some());
+        assert!(proc.membership(me.key).is_some());
         let other = ProcessKey { start_time: me.key.start_time + TICK, ..me.key };
-        assert!(proc.container(other).is_none());
+        assert!(proc.membership(other).is_none());
     }
 }

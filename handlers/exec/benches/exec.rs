@@ -1,4 +1,4 @@
-//! What it costs to bring an event into a program.
+//! The cost of writing an event to a program.
 
 use std::hint::black_box;
 use std::iter::repeat;
@@ -19,7 +19,7 @@ fn batch() -> Batch {
 
 fn write(c: &mut Criterion) {
     let batch = batch();
-    // What reads and throws away as fast as can be.
+    // This reads and discards its input as fast as possible.
     let options = ExecOptions {
         stdout: ProgramOutput::Discard,
         ..ExecOptions::new(["dd", "of=/dev/null", "bs=64k", "status=none"])
@@ -38,11 +38,11 @@ fn write(c: &mut Criterion) {
     let batches: Vec<Batch> = (0..1000).map(|_| batch.clone()).collect();
     print_allocations("exec/dd", 256_000, || {
         for batch in batches {
-            exec.handle(batch).and_then(|()| exec.flush()).expect("it does not fail");
+            exec.handle(batch).and_then(|()| exec.flush()).expect("no failure");
         }
     });
     group.finish();
-    exec.end().expect("it does not fail");
+    exec.end().expect("no failure");
     assert!(exec.adds_up(), "every event is accounted for");
     assert_eq!(exec.count(|c| &c.dropped), 0);
 }

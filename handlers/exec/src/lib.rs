@@ -1,10 +1,10 @@
-//! The `exec` handler: events as JSON lines to the standard input of any program, which is started
-//! again when it ends.
+//! The `exec` handler: writes events as JSON lines to the standard input of any program, and
+//! restarts the program when it ends.
 //!
-//! An event is counted as delivered when the program has read its whole line: the pipe can be asked
-//! how much in it nobody has read. Lines that a program had not read when it died are given to the
-//! next, so every line is read by one of them, once. What a program had read and not yet dealt with
-//! when it died went with it, and cannot be known from outside.
+//! An event counts as delivered when the program has read its whole line: the kernel says how many
+//! bytes in a pipe are unread. Lines that a program had not read when it ended go to the next run,
+//! so every line is read by one run, once. Lines that a program had read but not processed are lost
+//! with it; they cannot be seen from outside.
 
 use std::sync::Arc;
 use std::thread;
@@ -17,23 +17,23 @@ use whalewatch_core::{
 use whalewatch_kit::{Backoff, Json};
 
 mod options;
+mod output;
 mod program;
 mod queue;
-mod said;
 #[cfg(test)]
 mod tests;
 mod watcher;
 
 pub use options::{ExecOptions, ProgramOutput};
-use program::{How, Program, Wrote};
+use program::{HowEnded, Program, Written};
 use queue::Queue;
-use watcher::News;
+use watcher::Notice;
 
-/// How much waits for room in the pipe before nothing more is taken in.
-const ENOUGH: usize = 64 * 1024;
-/// How often it is looked at how much a program has read, while it has something to read.
-const LOOK: Duration = Duration::from_millis(20);
-/// How long SIGTERM has to end the program, before SIGKILL does.
+/// How many bytes may wait for room in the pipe before the handler accepts nothing more.
+const MAX_UNSENT: usize = 64 * 1024;
+/// How often to check how much a program has read, while it has something to read.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// The time between SIGTERM and SIGKILL.
 const AFTER_TERM: Duration = Duration::from_secs(2);
 
 /// Writes events to the standard input of a program.
@@ -45,47 +45,49 @@ pub struct Exec {
     json: Json,
     queue: Queue,
     state: State,
-    /// Counts the program's runs, so that news of an earlier one are not taken for the present
-    /// one's.
+    /// The number of the program's run, which tells notices of the current run from those of
+    /// earlier ones.
     run: u32,
-    /// Pauses between starts.
+    /// The pauses between starts.
     backoff: Backoff,
-    /// When something was last read, or there was nothing to read.
+    /// When the program last read something, or had nothing to read.
     progress: Instant,
-    /// Events dropped since nothing has been read; none unless something was.
+    /// The number of events dropped since the program stopped reading; `None` while it reads.
     dropped: Option<u64>,
-    /// Whether a timer for a look is set.
-    look: bool,
+    /// Whether the timer for the next [`Payload::Poll`] is set.
+    poll_timer: bool,
 }
 
 #[derive(Debug)]
 enum State {
     Running(Program),
-    /// To be started then.
+    /// To be started at this time.
     Down(Instant),
-    /// The chains have ended, and so has it.
+    /// The chains have ended, and so has the program.
     Ended,
 }
 
-/// From the handler's own timers and its helper.
+/// A message from the handler's timers or its helper thread.
 #[derive(Debug)]
-pub struct Message(What);
+pub struct Message(Payload);
 
 #[derive(Debug)]
-enum What {
-    /// Of the run of that number.
-    News(u32, News),
+enum Payload {
+    /// A notice about the run of this number.
+    Notice(u32, Notice),
     /// It is time to start the program again.
     Start,
-    Look,
+    /// It is time to check how much the program has read.
+    Poll,
 }
 
 impl Handler for Exec {
-    const ABOUT: &'static str = "writes events as JSON lines to the standard input of a program, started again when it ends";
+    const ABOUT: &'static str = "writes events as JSON lines to the standard input of a program, \
+                                 which is restarted when it ends";
     type Options = ExecOptions;
     type Message = Message;
     // Chains that name the handler share the program.
-    // A program that reads slowly is waited for.
+    // The handler waits for a program that reads slowly.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -105,11 +107,13 @@ impl Handler for Exec {
             backoff: Backoff::new(options.restart_after.0, options.restart_at_most.0),
             progress: Instant::now(),
             dropped: None,
-            look: false,
+            poll_timer: false,
         };
         let program = exec.start().map_err(|error| {
             let program = options.command.first().map_or("", String::as_str);
-            BuildError(format!("cannot start the program {program:?}: {error}: is it installed, and allowed to run?"))
+            BuildError(format!(
+                "cannot start the program {program:?}: {error}: is it installed and executable?"
+            ))
         })?;
         exec.state = State::Running(program);
         Ok(exec)
@@ -130,7 +134,7 @@ impl Handler for Exec {
                 self.progress = Instant::now();
             }
             self.queue.add(|out| self.json.event(out, plan, event));
-            if self.queue.unsent().len() >= ENOUGH {
+            if self.queue.unsent().len() >= MAX_UNSENT {
                 self.make_room(cx);
             }
         }
@@ -143,27 +147,27 @@ impl Handler for Exec {
         cx: &mut Context<'_, Message>,
     ) -> Result<(), HandlerError> {
         match message.0 {
-            What::News(_, News::Closed) => return Err(HandlerError::Closed),
-            What::News(run, News::Ended) if run != self.run => return Ok(()),
-            What::News(_, News::Ended) => self.ended("ended", cx),
-            What::Look => self.look = false,
-            What::Start => {}
+            Payload::Notice(_, Notice::Closed) => return Err(HandlerError::Closed),
+            Payload::Notice(run, Notice::Ended) if run != self.run => return Ok(()),
+            Payload::Notice(_, Notice::Ended) => self.restart_later("ended", cx),
+            Payload::Poll => self.poll_timer = false,
+            Payload::Start => {}
         }
         self.step(cx);
-        self.look_again(cx);
+        self.poll_later(cx);
         Ok(())
     }
 
     fn flush(&mut self, cx: &mut ChainContext<'_, Message>) -> Result<(), HandlerError> {
         self.step(cx);
-        self.look_again(cx);
+        self.poll_later(cx);
         Ok(())
     }
 }
 
 impl Lifecycle for Exec {
     fn finish(&mut self, cx: &mut Context<'_, Message>) -> Result<(), HandlerError> {
-        self.bring_to_its_end(cx);
+        self.shut_down(cx);
         Ok(())
     }
 }
@@ -172,13 +176,13 @@ impl Exec {
     fn start(&mut self) -> std::io::Result<Program> {
         self.run += 1;
         let (mailbox, run) = (self.mailbox.clone(), self.run);
-        Program::start(&self.name, &self.options, move |news| {
-            mailbox.send(Message(What::News(run, news)));
+        Program::start(&self.name, &self.options, move |notice| {
+            mailbox.send(Message(Payload::Notice(run, notice)));
         })
     }
 
-    /// Does what can be done without waiting: starts the program if it is time, fills the pipe,
-    /// sees how much was read.
+    /// Does what is possible without waiting: starts the program if it is time, fills the pipe and
+    /// counts what was read.
     fn step(&mut self, cx: &mut Context<'_, Message>) {
         if let State::Down(until) = self.state
             && Instant::now() >= until
@@ -187,22 +191,25 @@ impl Exec {
                 Ok(program) => self.state = State::Running(program),
                 Err(error) => {
                     let pause = self.next_pause(cx);
-                    tracing::warn!(handler = %self.name, %error, "the program cannot be started: tried again in {pause:?}");
+                    tracing::warn!(
+                        handler = %self.name, %error,
+                        "cannot start the program, retrying in {pause:?}",
+                    );
                 }
             }
         }
         let State::Running(program) = &self.state else { return };
-        let mut over = None;
+        let mut reason = None;
         while !self.queue.unsent().is_empty() {
             match program.write(self.queue.unsent()) {
-                Ok(Wrote::Some(count)) => self.queue.sent(count),
-                Ok(Wrote::Full) => {
-                    // Whom it left behind may have the pipe open.
-                    over = program.ends_within(Duration::ZERO).then_some("ended");
+                Ok(Written::Some(count)) => self.queue.sent(count),
+                Ok(Written::Full) => {
+                    // Its child processes may keep the pipe open after it has ended.
+                    reason = program.ends_within(Duration::ZERO).then_some("ended");
                     break;
                 }
-                Ok(Wrote::Closed) | Err(_) => {
-                    over = Some("reads no more, or ended");
+                Ok(Written::Closed) | Err(_) => {
+                    reason = Some("ended or closed its input");
                     break;
                 }
             }
@@ -210,8 +217,8 @@ impl Exec {
         if let Ok(unread) = program.unread() {
             self.count_read(unread, cx);
         }
-        if let Some(what) = over {
-            self.ended(what, cx);
+        if let Some(reason) = reason {
+            self.restart_later(reason, cx);
         }
     }
 
@@ -226,12 +233,12 @@ impl Exec {
         }
     }
 
-    /// Waits until little waits for room in the pipe, or drops it when nothing was read for too
-    /// long.
+    /// Waits until half of the buffer is free, or drops unsent lines if the program has read
+    /// nothing for too long.
     fn make_room(&mut self, cx: &mut Context<'_, Message>) {
         loop {
             self.step(cx);
-            if self.queue.unsent().len() < ENOUGH / 2 {
+            if self.queue.unsent().len() < MAX_UNSENT / 2 {
                 return;
             }
             let left = self.options.wait_at_most.0.saturating_sub(self.progress.elapsed());
@@ -242,11 +249,11 @@ impl Exec {
         }
     }
 
-    /// Waits for something to change, at most so long. Room in the pipe is not all that may: some
-    /// of a page may have been read.
+    /// Waits for a change, at most `limit`. The wait is short even if the pipe stays full: the
+    /// program may have read part of a page, which makes no room.
     fn wait(&self, limit: Duration) {
         match &self.state {
-            State::Running(program) => program.wait_for_room(limit.min(5 * LOOK)),
+            State::Running(program) => program.wait_for_room(limit.min(5 * POLL_INTERVAL)),
             State::Down(until) => {
                 thread::sleep(until.saturating_duration_since(Instant::now()).min(limit));
             }
@@ -267,16 +274,16 @@ impl Exec {
         }
     }
 
-    /// The program is gone, or of no more use. What it has not read is for the next.
-    fn ended(&mut self, what: &str, cx: &mut Context<'_, Message>) {
+    /// Ends the program's run and plans the next one, which gets the unread lines.
+    fn restart_later(&mut self, reason: &str, cx: &mut Context<'_, Message>) {
         if !matches!(self.state, State::Running(_)) {
             return;
         }
         let State::Running(mut program) = std::mem::replace(&mut self.state, State::Ended) else {
             return;
         };
-        let buried = program.bury();
-        if let Ok((_, unread)) = buried {
+        let result = program.kill();
+        if let Ok((_, unread)) = result {
             self.count_read(unread, cx);
         }
         let unread = self.queue.rewind();
@@ -284,39 +291,42 @@ impl Exec {
             self.backoff.reset();
         }
         let pause = self.next_pause(cx);
-        let how = buried.map_or_else(|error| error.to_string(), |(status, _)| status.to_string());
+        let status =
+            result.map_or_else(|error| error.to_string(), |(status, _)| status.to_string());
         tracing::warn!(
             handler = %self.name, unread,
-            "the program {what} ({how}): started again in {pause:?}; what it had not read is for the next",
+            "the program {reason} ({status}): restarting in {pause:?}; \
+             the next run gets the unread lines",
         );
     }
 
-    /// Sets the time of the next start; says how long it is until then.
+    /// Plans the next start; returns the pause before it.
     fn next_pause(&mut self, cx: &mut Context<'_, Message>) -> Duration {
         let pause = self.backoff.pause();
         self.state = State::Down(Instant::now() + pause);
-        cx.after(pause, Message(What::Start));
+        cx.after(pause, Message(Payload::Start));
         pause
     }
 
-    /// Has a look again soon, if there is something to see.
-    fn look_again(&mut self, cx: &mut Context<'_, Message>) {
-        if !self.look && !self.queue.is_empty() && matches!(self.state, State::Running(_)) {
-            self.look = true;
-            // One that reads nothing is looked at less often.
-            let hangs = self.progress.elapsed() > 50 * LOOK;
-            cx.after(if hangs { 10 * LOOK } else { LOOK }, Message(What::Look));
+    /// Sets the timer for the next check, if the program has something to read.
+    fn poll_later(&mut self, cx: &mut Context<'_, Message>) {
+        if !self.poll_timer && !self.queue.is_empty() && matches!(self.state, State::Running(_)) {
+            self.poll_timer = true;
+            let hangs = self.progress.elapsed() > 50 * POLL_INTERVAL;
+            let pause = if hangs { 10 * POLL_INTERVAL } else { POLL_INTERVAL };
+            cx.after(pause, Message(Payload::Poll));
         }
     }
 
-    /// Does a step towards that; a program that has ended without having read all is started again.
-    fn all_is_with_the_program(&mut self, cx: &mut Context<'_, Message>) -> bool {
+    /// Does a step, and restarts a program that ended too early. Returns whether no line is left to
+    /// send: all are in the pipe of a running program, or have been read.
+    fn send_rest(&mut self, cx: &mut Context<'_, Message>) -> bool {
         self.step(cx);
         if let State::Running(program) = &self.state
             && !self.queue.is_empty()
             && program.ends_within(Duration::ZERO)
         {
-            self.ended("ended", cx);
+            self.restart_later("ended", cx);
         }
         match self.state {
             State::Running(_) => self.queue.unsent().is_empty(),
@@ -324,12 +334,11 @@ impl Exec {
         }
     }
 
-    /// Brings what waits to the program, and the program to its end. What it has not read then is
-    /// dropped.
-    fn bring_to_its_end(&mut self, cx: &mut Context<'_, Message>) {
+    /// Sends the waiting lines and ends the program. Drops what it has not read by then.
+    fn shut_down(&mut self, cx: &mut Context<'_, Message>) {
         let deadline = Instant::now() + self.options.end_within.0;
         let left = || deadline.saturating_duration_since(Instant::now());
-        while !self.all_is_with_the_program(cx) && !left().is_zero() {
+        while !self.send_rest(cx) && !left().is_zero() {
             self.wait(left());
         }
         if let State::Running(program) = std::mem::replace(&mut self.state, State::Ended) {
@@ -338,12 +347,18 @@ impl Exec {
                     if let Some(unread) = unread {
                         self.count_read(unread, cx);
                     }
-                    if ended.how != How::ByItself || !ended.status.success() {
-                        tracing::warn!(handler = %self.name, "the program ended {} ({})", ended.how, ended.status);
+                    if ended.how != HowEnded::ByItself || !ended.status.success() {
+                        tracing::warn!(
+                            handler = %self.name,
+                            "the program ended {} ({})", ended.how, ended.status,
+                        );
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(handler = %self.name, %error, "how the program ended cannot be told");
+                    tracing::warn!(
+                        handler = %self.name, %error,
+                        "cannot read the program's exit status",
+                    );
                 }
             }
         }
@@ -351,7 +366,7 @@ impl Exec {
         cx.dropped(dropped);
         let dropped = dropped + self.dropped.take().unwrap_or(0);
         if dropped > 0 {
-            tracing::warn!(handler = %self.name, dropped, "the program did not read everything");
+            tracing::warn!(handler = %self.name, dropped, "the program did not read all events");
         }
     }
 }

@@ -8,54 +8,55 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem};
 
-/// Shortest pause before a program is started again.
-const SHORTEST: Duration = Duration::from_millis(10);
-/// The longest that anything can be waited for.
-const LONGEST: Duration = Duration::from_hours(24);
+/// The shortest pause before a restart.
+const MIN_PAUSE: Duration = Duration::from_millis(10);
+/// The longest duration of all options.
+const MAX_DURATION: Duration = Duration::from_hours(24);
 
 /// Options of the `exec` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExecOptions {
-    /// The program and its arguments, as a list: no shell looks at them. A name without a slash is
-    /// looked for in `PATH`.
+    /// The program and its arguments, as a list; no shell interprets them. A name without a slash
+    /// is searched for in `PATH`.
     pub command: Vec<String>,
-    /// Variables that are set in its environment, beside those that Whalewatch has.
+    /// Environment variables for the program, in addition to those of Whalewatch.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// The folder that it runs in; Whalewatch's own if left out.
+    /// The program's working folder. Default: that of Whalewatch.
     #[serde(default)]
     pub directory: Option<PathBuf>,
-    /// What becomes of what it prints: `pass` passes it on to Whalewatch's own standard output, in
-    /// whole lines, `discard` throws it away. What it says on standard error goes to Whalewatch's
-    /// diagnostics, as warnings, in any case.
+    /// Where the program's standard output goes: `pass` copies it to Whalewatch's standard output,
+    /// in whole lines; `discard` discards it. Its standard error always becomes warnings in
+    /// Whalewatch's log.
     #[serde(default)]
     pub stdout: ProgramOutput,
-    /// How long after its end it is started again; at least `10ms`. Doubled each time up to
-    /// `restart_at_most`, until it has run for that long.
+    /// The pause between the end of the program and its restart: 10ms to 24h. It doubles each time
+    /// up to `restart_at_most`, and starts over once the program has run for that long.
     #[serde(default = "one_second")]
     pub restart_after: HumanDuration,
-    /// The longest pause before it is started again; at most `24h`, as all durations here.
+    /// The longest pause before a restart: at most 24h, and not less than `restart_after`.
     #[serde(default = "half_a_minute")]
     pub restart_at_most: HumanDuration,
-    /// How long events wait for a program that reads nothing, or is not back yet, during which
-    /// nothing more is taken in. After that, events are dropped and counted until it reads again.
+    /// How long the handler waits for a program that reads nothing or has not restarted yet, and
+    /// accepts no further events: 0s to 24h. After that, events are dropped and counted until the
+    /// program reads again.
     #[serde(default = "ten_seconds")]
     pub wait_at_most: HumanDuration,
-    /// How long it may take at the end to read the rest, see the end of its input, and end. Then it
-    /// is sent SIGTERM, and SIGKILL two seconds later.
+    /// How long the program may take at the end to read the waiting lines and exit: 0s to 24h.
+    /// After that it gets SIGTERM, and two seconds later SIGKILL.
     #[serde(default = "five_seconds")]
     pub end_within: HumanDuration,
 }
 
-/// What becomes of what the program prints.
+/// Where the program's standard output goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProgramOutput {
-    /// It goes to Whalewatch's own standard output.
+    /// To Whalewatch's standard output.
     #[default]
     Pass,
-    /// It goes nowhere.
+    /// Nowhere.
     Discard,
 }
 
@@ -76,7 +77,7 @@ fn half_a_minute() -> HumanDuration {
 }
 
 impl ExecOptions {
-    /// Lines to this program, and the defaults for all else.
+    /// Creates options that start this program, with defaults for everything else.
     pub fn new(command: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             command: command.into_iter().map(Into::into).collect(),
@@ -90,36 +91,36 @@ impl ExecOptions {
         }
     }
 
-    /// What is wrong with them.
+    /// Returns all mistakes in the options.
     pub(crate) fn check(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         if self.command.first().is_none_or(String::is_empty) {
             let hint = "write for example [\"python3\", \"count.py\"]";
-            problems.push(Problem::new("command", "it names no program").hint(hint));
+            problems.push(Problem::new("command", "no program is named").hint(hint));
         }
         if self.command.iter().any(|word| word.contains('\0')) {
-            problems.push(
-                Problem::new("command", "an argument cannot have a NUL byte").hint("take it out"),
-            );
+            let message = "an argument contains a NUL byte";
+            problems.push(Problem::new("command", message).hint("remove it"));
         }
         for (name, value) in &self.env {
             if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-                let message = format!("{name:?} cannot be a variable, or cannot have that value");
-                let hint = "a name is not empty and has no \"=\"; neither has a NUL byte";
+                let message = format!("{name:?} is not a valid environment variable");
+                let hint = "the name must not be empty or contain \"=\"; neither the name nor the \
+                            value may contain a NUL byte";
                 problems.push(Problem::new("env", message).hint(hint));
             }
         }
-        for (key, duration, least) in [
-            ("restart_after", self.restart_after, SHORTEST),
+        for (key, duration, min) in [
+            ("restart_after", self.restart_after, MIN_PAUSE),
             ("restart_at_most", self.restart_at_most, Duration::ZERO),
             ("wait_at_most", self.wait_at_most, Duration::ZERO),
             ("end_within", self.end_within, Duration::ZERO),
         ] {
-            problems.extend(Problem::check_range(key, duration.0, least..=LONGEST));
+            problems.extend(Problem::check_range(key, duration.0, min..=MAX_DURATION));
         }
         if self.restart_at_most < self.restart_after {
-            let (most, after) = (self.restart_at_most, self.restart_after);
-            let message = format!("{most} is shorter than restart_after, which is {after}");
+            let (max, after) = (self.restart_at_most, self.restart_after);
+            let message = format!("{max} is shorter than restart_after, {after}");
             let hint = "make it at least as long";
             problems.push(Problem::new("restart_at_most", message).hint(hint));
         }
@@ -132,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_command_has_to_be_there() {
+    fn only_the_command_is_required() {
         let parse = serde_json::from_str::<ExecOptions>;
         assert_eq!(parse(r#"{"command":["a","b"]}"#).unwrap(), ExecOptions::new(["a", "b"]));
         assert!(parse("{}").unwrap_err().to_string().contains("command"));
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_with_how_to_mend_it() {
+    fn every_mistake_is_reported_with_a_hint() {
         let wrong = ExecOptions {
             command: vec![String::new(), "\0".to_owned()],
             env: BTreeMap::from([("A=B".to_owned(), String::new())]),
@@ -155,13 +156,13 @@ mod tests {
         assert!(problems.iter().all(|problem| problem.hint.is_some()));
         assert_eq!(ExecOptions::new([""; 0]).check().len(), 1);
         let forever = HumanDuration(Duration::MAX);
-        let patient = ExecOptions {
+        let too_long = ExecOptions {
             restart_after: forever,
             restart_at_most: forever,
             wait_at_most: forever,
             end_within: forever,
             ..ExecOptions::new(["a"])
         };
-        assert_eq!(patient.check().len(), 4);
+        assert_eq!(too_long.check().len(), 4);
     }
 }

@@ -1,5 +1,4 @@
-//! One run of the program: a child in a process group of its own, with a pipe to its standard
-//! input.
+//! One run of the program: a child in a separate process group, with a pipe to its standard input.
 
 use std::fmt;
 use std::io;
@@ -15,34 +14,35 @@ use rustix::io::{Errno, ioctl_fionread};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use crate::options::{ExecOptions, ProgramOutput};
-use crate::watcher::{Ends, News, Watcher, do_not_block};
+use crate::watcher::{Descriptors, Notice, Watcher, set_nonblocking};
 
-/// How long what is left of a killed group may take to go, and what it said to be passed on.
-const GONE: Duration = Duration::from_secs(1);
+/// How long to wait after the kill for the rest of the process group to end, and for its output to
+/// be relayed.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(1);
 
-/// A running program. When it goes, it and all of its process group are killed.
+/// A running program. Dropping it kills its process group.
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,
-    /// Its leader's pid is the child's, which stays the child's until it has been waited for.
+    /// The group's id is the child's pid, which is not reused until the child has been waited for.
     group: Pid,
     pidfd: OwnedFd,
     /// Our end of the pipe to its standard input.
     stdin: OwnedFd,
     watcher: Watcher,
     pub(crate) started: Instant,
-    /// Whether it has been waited for.
+    /// Whether the child has been waited for.
     reaped: bool,
 }
 
-/// What a write into the pipe came to.
+/// The result of a write to the pipe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrote {
-    /// So many bytes are in it.
+pub(crate) enum Written {
+    /// This many bytes were written.
     Some(usize),
-    /// It is full.
+    /// The pipe is full.
     Full,
-    /// Nobody can read from it any more.
+    /// The pipe has no reader any more.
     Closed,
 }
 
@@ -50,10 +50,10 @@ impl Program {
     pub(crate) fn start(
         handler: &Arc<str>,
         options: &ExecOptions,
-        tell: impl Fn(News) + Send + 'static,
+        notify: impl Fn(Notice) + Send + 'static,
     ) -> io::Result<Self> {
         let mut child = command(options).spawn()?;
-        match Self::take(handler, &mut child, tell) {
+        match Self::watch(handler, &mut child, notify) {
             Ok((group, pidfd, stdin, watcher)) => {
                 let started = Instant::now();
                 Ok(Self { child, group, pidfd, stdin, watcher, started, reaped: false })
@@ -66,52 +66,52 @@ impl Program {
         }
     }
 
-    fn take(
+    fn watch(
         handler: &Arc<str>,
         child: &mut Child,
-        tell: impl Fn(News) + Send + 'static,
+        notify: impl Fn(Notice) + Send + 'static,
     ) -> io::Result<(Pid, OwnedFd, OwnedFd, Watcher)> {
         let no_pipe = || io::Error::other("a pipe to the program is missing");
         let group = Pid::from_child(child);
         let pidfd = pidfd_open(group, PidfdFlags::empty())?;
         let stdin = OwnedFd::from(child.stdin.take().ok_or_else(no_pipe)?);
-        // Our end only: what the program reads from is another end, with a state of its own.
-        do_not_block(stdin.as_fd())?;
-        let ends = Ends {
+        // This affects only our end: the program's end has a separate state.
+        set_nonblocking(stdin.as_fd())?;
+        let descriptors = Descriptors {
             pidfd: pidfd.try_clone()?,
             stderr: child.stderr.take().ok_or_else(no_pipe)?.into(),
             stdout: child.stdout.take().map(OwnedFd::from),
         };
-        let watcher = Watcher::start(Arc::clone(handler), ends, tell)?;
+        let watcher = Watcher::start(Arc::clone(handler), descriptors, notify)?;
         Ok((group, pidfd, stdin, watcher))
     }
 
-    /// Puts into the pipe what it takes without waiting.
-    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Wrote> {
+    /// Writes as many bytes to the pipe as it accepts without waiting.
+    pub(crate) fn write(&self, bytes: &[u8]) -> io::Result<Written> {
         loop {
             return match rustix::io::write(&self.stdin, bytes) {
-                Ok(count) => Ok(Wrote::Some(count)),
+                Ok(count) => Ok(Written::Some(count)),
                 Err(Errno::INTR) => continue,
-                Err(Errno::AGAIN) => Ok(Wrote::Full),
-                Err(Errno::PIPE) => Ok(Wrote::Closed),
+                Err(Errno::AGAIN) => Ok(Written::Full),
+                Err(Errno::PIPE) => Ok(Written::Closed),
                 Err(error) => Err(error.into()),
             };
         }
     }
 
-    /// How many bytes in the pipe nobody has read.
+    /// Returns the number of unread bytes in the pipe.
     pub(crate) fn unread(&self) -> io::Result<u64> {
         Ok(ioctl_fionread(&self.stdin)?)
     }
 
-    /// Waits until the pipe takes something or the program ends, at most so long.
+    /// Waits until the pipe has room or the program ends, at most `limit`.
     pub(crate) fn wait_for_room(&self, limit: Duration) {
         let mut fds =
             [PollFd::new(&self.stdin, PollFlags::OUT), PollFd::new(&self.pidfd, PollFlags::IN)];
         poll_for(&mut fds, limit);
     }
 
-    /// Whether it ends within that time.
+    /// Waits for the program's end, at most `limit`; returns whether it has ended.
     pub(crate) fn ends_within(&self, limit: Duration) -> bool {
         let deadline = Instant::now() + limit;
         loop {
@@ -128,26 +128,26 @@ impl Program {
 
     pub(crate) fn signal(&self, signal: Signal) {
         if !self.reaped {
-            // It may have no process left but the child, which has ended.
+            // This fails if the group has only the child, which has ended.
             kill_process_group(self.group, signal).ok();
         }
     }
 
-    /// Kills what is left of it, so that nobody reads from the pipe any more. How it ended, and how
-    /// many bytes in the pipe nobody has read.
-    pub(crate) fn bury(&mut self) -> io::Result<(ExitStatus, u64)> {
+    /// Kills the process group, so that no process of it reads from the pipe any more. Returns the
+    /// exit status and the number of unread bytes in the pipe.
+    pub(crate) fn kill(&mut self) -> io::Result<(ExitStatus, u64)> {
         self.signal(Signal::KILL);
         let status = self.child.wait();
         self.reaped = true;
-        self.watcher.finish(GONE);
-        self.wait_until_nobody_reads();
+        self.watcher.finish(CLEANUP_LIMIT);
+        self.wait_until_no_reader();
         Ok((status?, self.unread()?))
     }
 
-    fn wait_until_nobody_reads(&self) {
-        let deadline = Instant::now() + GONE;
+    fn wait_until_no_reader(&self) {
+        let deadline = Instant::now() + CLEANUP_LIMIT;
         loop {
-            // A pipe that nobody reads from is an error to who writes to it, which is always told.
+            // The writer's end of a pipe without readers always polls as POLLERR.
             let mut fds = [PollFd::new(&self.stdin, PollFlags::empty())];
             let left = deadline.saturating_duration_since(Instant::now());
             poll_for(&mut fds, left);
@@ -157,30 +157,30 @@ impl Program {
         }
     }
 
-    /// Ends its input, and waits for its end: `within` that time, then after SIGTERM for
-    /// `after_term`, then it is killed. How it ended, and how many bytes nobody has read, where
-    /// that can be told.
+    /// Closes the program's input and waits for its end: for `within`, then after SIGTERM for
+    /// `after_term`, then kills it. Returns how it ended, and the number of unread bytes if that is
+    /// known.
     pub(crate) fn end(
         mut self,
         within: Duration,
         after_term: Duration,
     ) -> io::Result<(Ended, Option<u64>)> {
-        // Through this end it can be asked how much was read when ours is closed.
+        // This reader's end shows how much is unread after our end is closed.
         let path = format!("/proc/self/fd/{}", self.stdin.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let reader = open(path, flags, Mode::empty());
         let nothing = OwnedFd::from(std::fs::File::open("/dev/null")?);
         drop(std::mem::replace(&mut self.stdin, nothing));
         let how = if self.ends_within(within) {
-            How::ByItself
+            HowEnded::ByItself
         } else {
             self.signal(Signal::TERM);
-            if self.ends_within(after_term) { How::Terminated } else { How::Killed }
+            if self.ends_within(after_term) { HowEnded::Terminated } else { HowEnded::Killed }
         };
         self.signal(Signal::KILL);
         let status = self.child.wait();
         self.reaped = true;
-        self.watcher.finish(GONE);
+        self.watcher.finish(CLEANUP_LIMIT);
         let unread = reader.ok().and_then(|reader| ioctl_fionread(&reader).ok());
         Ok((Ended { status: status?, how }, unread))
     }
@@ -196,16 +196,16 @@ impl Drop for Program {
     }
 }
 
-/// How a program ended when its input did.
+/// How a program ended after its input was closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ended {
     pub(crate) status: ExitStatus,
-    pub(crate) how: How,
+    pub(crate) how: HowEnded,
 }
 
-/// What it took.
+/// What was needed to end a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum HowEnded {
     /// Nothing.
     ByItself,
     /// SIGTERM.
@@ -214,7 +214,7 @@ pub(crate) enum How {
     Killed,
 }
 
-impl fmt::Display for How {
+impl fmt::Display for HowEnded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ByItself => "by itself",
@@ -236,23 +236,23 @@ fn command(options: &ExecOptions) -> Command {
         ProgramOutput::Discard => Stdio::null(),
     };
     command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped());
-    close_the_rest(&mut command);
+    close_other_descriptors(&mut command);
     command
 }
 
-/// Has every descriptor beside the standard three closed when the program is begun. Ours are so
-/// already; those that Whalewatch was started with may not be.
+/// Closes every descriptor except the standard three when the program starts. Our own are marked
+/// already; descriptors that Whalewatch inherited may not be.
 #[expect(
     unsafe_code,
-    reason = "what runs between fork and exec must be safe there, which only a promise can say"
+    reason = "`pre_exec` needs a closure that is safe to run between fork and exec"
 )]
-fn close_the_rest(command: &mut Command) {
+fn close_other_descriptors(command: &mut Command) {
     const FIRST: libc::c_long = 3;
     const LAST: libc::c_long = u32::MAX as libc::c_long;
     const CLOSE_ON_EXEC: libc::c_long = libc::CLOSE_RANGE_CLOEXEC as libc::c_long;
     let close = || {
-        // SAFETY: a plain system call on numbers; it touches no memory. It only marks descriptors,
-        // to be closed by exec. If the kernel does not know it, nothing is marked.
+        // SAFETY: a plain system call on numbers; it touches no memory. It only marks descriptors
+        // for exec to close. A kernel without it (before 5.11) marks none.
         unsafe { libc::syscall(libc::SYS_close_range, FIRST, LAST, CLOSE_ON_EXEC) };
         Ok(())
     };
@@ -260,9 +260,9 @@ fn close_the_rest(command: &mut Command) {
     unsafe { command.pre_exec(close) };
 }
 
-/// Polls, at most so long; a signal may break it off.
+/// Polls for at most `limit`. A signal may end it early.
 fn poll_for(fds: &mut [PollFd<'_>], limit: Duration) {
     let limit = Timespec::try_from(limit).ok();
-    // Whoever calls looks at what is there, and calls again.
+    // Callers check the result themselves and call again.
     poll(fds, limit.as_ref()).ok();
 }

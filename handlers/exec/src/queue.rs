@@ -1,51 +1,59 @@
-//! Lines on their way into a program: those that wait, and those that are in the pipe and were not
-//! read yet.
+//! Lines that the program has not read yet: those that wait, and those in the pipe.
 //!
-//! A pipe can be asked how many bytes in it nobody has read. So it is known which lines a program
-//! has read whole; and when it dies, those that it has not are given to the next.
+//! ```text
+//! aaaaa. bbbbb. ccccc. ddddd. eeeee. fffff.
+//!               ^  ^             ^
+//!           start  read          sent
+//! ```
+//!
+//! Here the program has read lines a and b and a part of c; c, d and a part of e are in the pipe or
+//! read; the rest of e and f wait.
+//!
+//! The kernel says how many bytes in the pipe are unread, which shows the lines that the program
+//! has read to the end. When it ends, the next run gets the others.
 
 use std::collections::VecDeque;
 
-/// How much that is done with is kept before the rest is moved to the front.
-const DONE: usize = 64 * 1024;
+/// How many bytes of read lines to keep before the rest is moved to the front.
+const MAX_READ: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     bytes: Vec<u8>,
-    /// Where each line ends that was not read whole.
+    /// The end of each line that was not read to its end.
     ends: VecDeque<usize>,
-    /// Where the first of them begins.
+    /// The start of the first of these lines.
     start: usize,
-    /// How far the program has read.
+    /// The end of what the program has read.
     read: usize,
-    /// How far the pipe has been filled.
+    /// The end of what was put into the pipe.
     sent: usize,
 }
 
 impl Queue {
-    /// Adds the line that `write` writes, with its end.
+    /// Adds the line that `write` writes, including its newline.
     pub(crate) fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         write(&mut self.bytes);
         self.ends.push_back(self.bytes.len());
     }
 
-    /// Whether every line has been read.
+    /// Returns whether every line has been read.
     pub(crate) fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// What is to be put into the pipe.
+    /// Returns the bytes that are not in the pipe yet.
     pub(crate) fn unsent(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
-    /// So many bytes of that are in it.
+    /// Records that `count` more bytes are in the pipe.
     pub(crate) fn sent(&mut self, count: usize) {
         self.sent += count;
     }
 
-    /// So many bytes in the pipe have not been read. How many more lines were read whole, and
-    /// whether anything was.
+    /// Records that `count` bytes in the pipe are unread. Returns how many more lines were read to
+    /// their end, and whether anything was read.
     pub(crate) fn unread(&mut self, count: u64) -> (u64, bool) {
         let unread = usize::try_from(count).unwrap_or(usize::MAX);
         let read = self.sent.saturating_sub(unread);
@@ -57,21 +65,22 @@ impl Queue {
         if let Some(last) = self.ends.drain(..lines).next_back() {
             self.start = last;
         }
-        self.move_up();
+        self.compact();
         (lines as u64, true)
     }
 
-    /// The program is gone: what it did not read whole is for the next, from the start of a line.
-    /// How many lines it had been given, at least in part.
+    /// Goes back to the start of the first line that was not read to its end, for the next run.
+    /// Returns how many lines were in the pipe, at least in part.
     pub(crate) fn rewind(&mut self) -> u64 {
         let given = self.ends.partition_point(|end| *end <= self.sent);
-        let begun = given.checked_sub(1).map_or(self.start, |last| self.ends[last]) < self.sent;
+        let boundary = given.checked_sub(1).map_or(self.start, |last| self.ends[last]);
+        let is_partly_sent = boundary < self.sent;
         self.sent = self.start;
         self.read = self.start;
-        given as u64 + u64::from(begun)
+        given as u64 + u64::from(is_partly_sent)
     }
 
-    /// Forgets the lines that are not begun in the pipe; says how many.
+    /// Removes the lines of which no part is in the pipe; returns their number.
     pub(crate) fn drop_unsent(&mut self) -> u64 {
         let given = self.ends.partition_point(|end| *end <= self.sent);
         let boundary = given.checked_sub(1).map_or(self.start, |last| self.ends[last]);
@@ -82,15 +91,16 @@ impl Queue {
         dropped as u64
     }
 
-    /// Forgets all; says how many lines had not been read whole.
+    /// Removes all lines; returns how many were not read to their end.
     pub(crate) fn clear(&mut self) -> u64 {
         let count = self.ends.len() as u64;
         *self = Self::default();
         count
     }
 
-    fn move_up(&mut self) {
-        if self.ends.is_empty() || self.start >= DONE {
+    /// Removes the bytes of read lines, if that is worth moving the others.
+    fn compact(&mut self) {
+        if self.ends.is_empty() || self.start >= MAX_READ {
             self.bytes.drain(..self.start);
             self.ends.iter_mut().for_each(|end| *end -= self.start);
             self.read -= self.start;
@@ -115,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_counts_when_its_end_is_read() {
+    fn line_counts_when_its_end_is_read() {
         let mut queue = queue(&["ab\n", "cd\n"]);
         queue.sent(6);
         assert_eq!(queue.unread(6), (0, false));
@@ -126,20 +136,20 @@ mod tests {
     }
 
     #[test]
-    fn the_next_program_gets_the_lines_that_were_not_read_whole() {
+    fn rewind_keeps_the_lines_not_read_to_their_end() {
         let mut queue = queue(&["ab\n", "cd\n", "ef\n", "gh\n"]);
         queue.sent(8);
         queue.unread(4);
-        assert_eq!(queue.rewind(), 2, "cd and ef; ab was read, gh not begun");
+        assert_eq!(queue.rewind(), 2, "cd and ef; ab was read, gh not sent");
         assert_eq!(queue.unsent(), b"cd\nef\ngh\n");
         assert_eq!(queue.rewind(), 0);
     }
 
     #[test]
-    fn a_line_that_is_begun_in_the_pipe_is_never_dropped() {
-        let mut begun = queue(&["ab\n", "cd\n", "ef\n"]);
-        begun.sent(4);
-        assert_eq!((begun.drop_unsent(), begun.unsent()), (1, &b"d\n"[..]));
+    fn partly_sent_line_is_never_dropped() {
+        let mut partly_sent = queue(&["ab\n", "cd\n", "ef\n"]);
+        partly_sent.sent(4);
+        assert_eq!((partly_sent.drop_unsent(), partly_sent.unsent()), (1, &b"d\n"[..]));
         let mut whole = queue(&["ab\n", "cd\n", "ef\n"]);
         whole.sent(3);
         assert_eq!((whole.drop_unsent(), whole.unsent()), (2, &b""[..]));
@@ -148,20 +158,23 @@ mod tests {
     }
 
     proptest! {
-        /// Programs read some bytes each and die; every line is read whole by exactly one, in
-        /// order, or dropped.
+        /// Programs read some bytes each and die. Exactly one reads each line to its end, in order,
+        /// or the line is dropped.
         #[test]
         fn every_line_is_read_once_or_dropped(
             steps in prop::collection::vec((0_u8..6, 0_usize..60_000), 1..200),
         ) {
-            let (mut queue, mut pipe, mut heard) = (Queue::default(), VecDeque::new(), Vec::new());
-            let (mut partial, mut next) = (Vec::new(), 0_u64);
+            let (mut queue, mut pipe) = (Queue::default(), VecDeque::new());
+            let (mut received, mut partial, mut next) = (Vec::new(), Vec::new(), 0_u64);
             let (mut delivered, mut dropped) = (0, 0);
-            let read = |pipe: &mut VecDeque<u8>, partial: &mut Vec<u8>, heard: &mut Vec<u64>, n: usize| {
+            let read = |pipe: &mut VecDeque<u8>,
+                        partial: &mut Vec<u8>,
+                        received: &mut Vec<u64>,
+                        n: usize| {
                 for byte in pipe.drain(..n.min(pipe.len())) {
                     if byte == b'\n' {
                         let text = String::from_utf8(std::mem::take(partial)).unwrap();
-                        heard.push(text.trim().parse().unwrap());
+                        received.push(text.trim().parse().unwrap());
                     } else {
                         partial.push(byte);
                     }
@@ -180,10 +193,10 @@ mod tests {
                         pipe.extend(&queue.unsent()[..count]);
                         queue.sent(count);
                     }
-                    2 | 5 => read(&mut pipe, &mut partial, &mut heard, size),
+                    2 | 5 => read(&mut pipe, &mut partial, &mut received, size),
                     3 => {
                         delivered += queue.unread(pipe.len() as u64).0;
-                        prop_assert_eq!(delivered, heard.len() as u64);
+                        prop_assert_eq!(delivered, received.len() as u64);
                         pipe.clear();
                         partial.clear();
                         queue.rewind();
@@ -191,11 +204,11 @@ mod tests {
                     _ => dropped += queue.drop_unsent(),
                 }
                 delivered += queue.unread(pipe.len() as u64).0;
-                prop_assert_eq!(delivered, heard.len() as u64);
+                prop_assert_eq!(delivered, received.len() as u64);
             }
             prop_assert!(queue.is_empty());
             prop_assert_eq!(delivered + dropped, next);
-            prop_assert!(heard.is_sorted_by(|a, b| a < b));
+            prop_assert!(received.is_sorted_by(|a, b| a < b));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The handler as a whole, with real programs.
+//! Tests of the whole handler, with real programs.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use whalewatch_kit::testing::{Bench, Ran, example};
 
 use super::*;
 
-/// How long anything may take.
+/// The longest time to wait for anything.
 const LIMIT: Duration = Duration::from_secs(20);
 
 type Tested = Bench<Exec>;
@@ -27,7 +27,7 @@ fn bench(options: &ExecOptions) -> Tested {
     Bench::new::<Ran>(options).unwrap()
 }
 
-/// Events that are told apart by their pid.
+/// Returns events with these pids.
 fn batch(pids: std::ops::Range<u32>) -> Batch {
     let event = |pid| {
         let mut event = example();
@@ -45,7 +45,7 @@ fn pids(path: &Path) -> Vec<u32> {
     fs::read_to_string(path).unwrap_or_default().lines().map(line).collect()
 }
 
-/// Lets the handler work until `done`.
+/// Runs the handler until `done` returns true.
 #[track_caller]
 fn until(bench: &mut Tested, mut done: impl FnMut(&mut Tested) -> bool) {
     let deadline = Instant::now() + LIMIT;
@@ -61,7 +61,7 @@ fn delivered(bench: &Tested) -> u64 {
 }
 
 #[test]
-fn the_program_gets_every_line_and_the_end_of_its_input() {
+fn program_gets_every_line_and_the_end_of_its_input() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = bench(&shell("cat > out; echo end >> log", dir.path()));
     bench.handle(batch(0..3)).unwrap();
@@ -75,7 +75,7 @@ fn the_program_gets_every_line_and_the_end_of_its_input() {
 }
 
 #[test]
-fn an_event_is_delivered_when_it_has_been_read() {
+fn event_counts_as_delivered_when_the_program_has_read_it() {
     let dir = tempfile::tempdir().unwrap();
     let script = "until [ -e go ]; do sleep 0.01; done; cat > out";
     let mut bench = bench(&shell(script, dir.path()));
@@ -89,29 +89,29 @@ fn an_event_is_delivered_when_it_has_been_read() {
 }
 
 #[test]
-fn what_a_program_has_not_read_is_for_the_next() {
+fn next_run_gets_the_lines_that_were_not_read() {
     let dir = tempfile::tempdir().unwrap();
-    // `head -c` reads so many bytes and no more: each run reads some lines and a half, and ends.
+    // `head -c` reads exactly that many bytes, so each run ends in the middle of a line.
     let mut bench = bench(&shell("head -c 5000 > part.$$; mv part.$$ done.$$", dir.path()));
     bench.handle(batch(0..200)).unwrap();
     until(&mut bench, |bench| delivered(bench) > 150);
     bench.end().unwrap();
     assert!(bench.adds_up());
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for entry in fs::read_dir(dir.path()).unwrap() {
         let text = fs::read_to_string(entry.unwrap().path()).unwrap();
         let whole = text.rfind('\n').map_or(0, |at| at + 1);
-        heard.extend(text[..whole].lines().map(|line| {
+        received.extend(text[..whole].lines().map(|line| {
             let value: serde_json::Value = serde_json::from_str(line).expect("a whole line");
             value["process"]["pid"].as_u64().unwrap()
         }));
     }
-    heard.sort_unstable();
-    assert_eq!(heard, (0..delivered(&bench)).collect::<Vec<_>>(), "each once");
+    received.sort_unstable();
+    assert_eq!(received, (0..delivered(&bench)).collect::<Vec<_>>(), "each line is read once");
 }
 
 #[test]
-fn a_program_that_ends_while_nothing_comes_is_started_again() {
+fn program_that_ends_while_idle_is_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let mut bench = bench(&shell("echo run >> log; head -n 1 >> out", dir.path()));
     let runs = |dir: &Path| fs::read_to_string(dir.join("log")).unwrap_or_default().lines().count();
@@ -125,7 +125,7 @@ fn a_program_that_ends_while_nothing_comes_is_started_again() {
 }
 
 #[test]
-fn a_program_that_reads_nothing_is_waited_for_and_then_events_are_dropped() {
+fn events_are_dropped_when_the_program_reads_nothing_for_too_long() {
     let dir = tempfile::tempdir().unwrap();
     let options = ExecOptions {
         wait_at_most: HumanDuration(Duration::from_millis(50)),
@@ -138,13 +138,13 @@ fn a_program_that_reads_nothing_is_waited_for_and_then_events_are_dropped() {
     fs::write(dir.path().join("go"), "").unwrap();
     bench.end().unwrap();
     assert!(bench.adds_up());
-    let heard = pids(&dir.path().join("out"));
-    assert_eq!(heard.len() as u64, delivered(&bench));
-    assert!(heard.is_sorted_by(|a, b| a < b), "whole lines, in order");
+    let received = pids(&dir.path().join("out"));
+    assert_eq!(received.len() as u64, delivered(&bench));
+    assert!(received.is_sorted_by(|a, b| a < b), "whole lines, in order");
 }
 
 #[test]
-fn a_program_that_closes_its_input_is_ended_and_started_again() {
+fn program_that_closes_its_input_is_restarted() {
     let dir = tempfile::tempdir().unwrap();
     let script = "if mkdir first 2>/dev/null; then exec <&-; sleep 1000; else cat > out; fi";
     let mut bench = bench(&shell(script, dir.path()));
@@ -161,12 +161,12 @@ fn a_program_that_closes_its_input_is_ended_and_started_again() {
 }
 
 #[test]
-fn what_a_dead_program_leaves_behind_in_its_group_reads_nothing_more() {
+fn children_of_an_ended_program_are_killed_before_the_restart() {
     let dir = tempfile::tempdir().unwrap();
-    // A child that would go on reading the pipe of its dead parent. A shell gives /dev/null to what
-    // it starts with `&`.
-    let script = "if mkdir first 2>/dev/null; then exec 3<&0; (sleep 0.05; cat <&3 > stolen) & exit 1; \
-                  else cat > out; fi";
+    // The child would continue to read its parent's pipe. It needs descriptor 3 because a shell
+    // gives /dev/null to commands that it starts with `&`.
+    let script = "if mkdir first 2>/dev/null; then exec 3<&0; \
+                  (sleep 0.05; cat <&3 > stolen) & exit 1; else cat > out; fi";
     let mut bench = bench(&shell(script, dir.path()));
     bench.handle(batch(0..100)).unwrap();
     until(&mut bench, |bench| delivered(bench) == 100);
@@ -176,9 +176,9 @@ fn what_a_dead_program_leaves_behind_in_its_group_reads_nothing_more() {
 }
 
 #[test]
-fn a_program_that_does_not_end_is_terminated_and_then_killed() {
+fn program_that_does_not_end_is_terminated_and_then_killed() {
     let dir = tempfile::tempdir().unwrap();
-    for (script, took) in [
+    for (script, min) in [
         ("trap 'echo TERM > log; exit' TERM; while :; do sleep 0.01; done", Duration::ZERO),
         ("trap '' TERM; while :; do sleep 0.01; done", AFTER_TERM),
     ] {
@@ -189,16 +189,16 @@ fn a_program_that_does_not_end_is_terminated_and_then_killed() {
         let mut bench = bench(&options);
         bench.handle(batch(0..10)).unwrap();
         bench.flush().unwrap();
-        let begin = Instant::now();
+        let start = Instant::now();
         bench.end().unwrap();
-        assert!(begin.elapsed() >= took && begin.elapsed() < LIMIT);
+        assert!(start.elapsed() >= min && start.elapsed() < LIMIT);
         assert_eq!((delivered(&bench), bench.count(|c| &c.dropped)), (0, 10));
     }
     assert_eq!(fs::read_to_string(dir.path().join("log")).unwrap(), "TERM\n");
 }
 
 #[test]
-fn a_handler_that_goes_takes_its_program_with_it() {
+fn dropped_handler_kills_its_program() {
     let dir = tempfile::tempdir().unwrap();
     let bench = bench(&shell("echo $$ > pid; mv pid pid.done; sleep 1000", dir.path()));
     let file = dir.path().join("pid.done");
@@ -213,12 +213,11 @@ fn a_handler_that_goes_takes_its_program_with_it() {
 }
 
 #[test]
-fn nothing_but_the_standard_three_is_open_in_the_program() {
+fn program_inherits_only_the_standard_descriptors() {
     let dir = tempfile::tempdir().unwrap();
-    // A descriptor that would be handed on.
+    // This descriptor would be inherited.
     let file = fs::File::create(dir.path().join("secret")).unwrap();
-    let leaky = rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty());
-    leaky.unwrap();
+    rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
     let mut bench = bench(&shell("ls -l /proc/$$/fd > out; cat > lines", dir.path()));
     bench.handle(batch(0..1)).unwrap();
     bench.end().unwrap();
@@ -226,12 +225,12 @@ fn nothing_but_the_standard_three_is_open_in_the_program() {
     assert!(!open.contains("secret"), "{open}");
     let numbers = open.lines().filter_map(|line| line.split_whitespace().nth(8));
     assert!(numbers.clone().count() >= 3, "{open}");
-    // A shell may keep one of its own; nothing of ours has a number that low.
+    // A shell may open a descriptor of at least 10 for itself.
     assert!(numbers.filter(|n| n.parse::<u32>().is_ok_and(|n| n < 10)).all(|n| n < "3"), "{open}");
 }
 
 #[test]
-fn a_program_that_is_not_there_is_told_at_the_start() {
+fn missing_program_is_an_error_at_the_start() {
     let problems =
         Bench::<Exec>::new::<Ran>(&ExecOptions::new(["/nonexistent/program"])).err().unwrap();
     let message = &problems[0].message;
@@ -239,7 +238,7 @@ fn a_program_that_is_not_there_is_told_at_the_start() {
 }
 
 #[test]
-fn one_that_is_gone_later_is_tried_again_until_it_is_back() {
+fn program_that_is_removed_later_is_retried_until_it_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("program");
     let write = |body: &str| {

@@ -1,4 +1,4 @@
-//! A helper thread beside a program: hears what it says, and notices its end.
+//! The helper thread of a program: reads its output and notices its end.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
@@ -11,69 +11,70 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
-use crate::said::{Passed, Said};
+use crate::output::{ErrorLog, OutputRelay};
 
-/// How much is read at once.
-const STEP: usize = 16 * 1024;
-/// How much is still read of each when the program is gone: what a pipe holds at most by default is
-/// less.
-const LAST_WORDS: usize = 1 << 20;
+/// How many bytes to read at once.
+const CHUNK: usize = 16 * 1024;
+/// How many bytes to read at most from each pipe after the program has ended. A pipe's default
+/// capacity is less (64 KiB).
+const FINAL_READ: usize = 1 << 20;
 
-/// What the thread tells.
+/// What the thread reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum News {
+pub(crate) enum Notice {
     /// The program has ended.
     Ended,
-    /// Nobody reads our standard output any more.
+    /// The reader of our standard output is gone.
     Closed,
 }
 
-/// The thread. When it goes, so does the thread, at once.
+/// The thread. Dropping this stops it at once.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     stop: Arc<OwnedFd>,
-    /// Closed when the thread has done its work.
+    /// Disconnected when the thread has finished.
     done: Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What there is to hear and to see.
-pub(crate) struct Ends {
+/// The descriptors that the thread reads and polls.
+pub(crate) struct Descriptors {
     pub(crate) pidfd: OwnedFd,
     pub(crate) stderr: OwnedFd,
-    /// None if it is not wanted.
+    /// `None` if standard output is discarded.
     pub(crate) stdout: Option<OwnedFd>,
 }
 
 impl Watcher {
     pub(crate) fn start(
         handler: Arc<str>,
-        ends: Ends,
-        tell: impl Fn(News) + Send + 'static,
+        descriptors: Descriptors,
+        notify: impl Fn(Notice) + Send + 'static,
     ) -> io::Result<Self> {
-        do_not_block(ends.stderr.as_fd())?;
-        if let Some(stdout) = &ends.stdout {
-            do_not_block(stdout.as_fd())?;
+        set_nonblocking(descriptors.stderr.as_fd())?;
+        if let Some(stdout) = &descriptors.stdout {
+            set_nonblocking(stdout.as_fd())?;
         }
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let stopped = Arc::clone(&stop);
         let (working, done) = sync_channel(0);
         let thread = thread::Builder::new().name("exec-watcher".to_owned()).spawn(move || {
-            let mut watching = Watching {
+            let Descriptors { pidfd, stderr, stdout } = descriptors;
+            let mut worker = Worker {
                 stop: stopped,
-                pidfd: ends.pidfd,
-                stderr: Some((ends.stderr.into(), Said::new(Arc::clone(&handler)))),
-                stdout: ends.stdout.map(|stdout| (stdout.into(), Passed::new(handler))),
-                tell,
+                pidfd,
+                stderr: Some((stderr.into(), ErrorLog::new(Arc::clone(&handler)))),
+                stdout: stdout.map(|stdout| (stdout.into(), OutputRelay::new(handler))),
+                notify,
             };
-            watching.run();
+            worker.run();
             drop(working);
         })?;
         Ok(Self { stop, done, thread: Some(thread) })
     }
 
-    /// The program has ended: has the thread hear its last words and pass them on, but waits for
-    /// whoever is to take them at most so long.
+    /// Lets the thread relay the rest of the output after the program has ended, for at most
+    /// `limit`, and stops it.
     pub(crate) fn finish(&mut self, limit: Duration) {
         self.done.recv_timeout(limit).ok();
         self.stop();
@@ -93,19 +94,19 @@ impl Drop for Watcher {
     }
 }
 
-pub(crate) fn do_not_block(fd: BorrowedFd<'_>) -> io::Result<()> {
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?)
 }
 
-struct Watching<T> {
+struct Worker<T> {
     stop: Arc<OwnedFd>,
     pidfd: OwnedFd,
-    stderr: Option<(File, Said)>,
-    stdout: Option<(File, Passed)>,
-    tell: T,
+    stderr: Option<(File, ErrorLog)>,
+    stdout: Option<(File, OutputRelay)>,
+    notify: T,
 }
 
-impl<T: Fn(News)> Watching<T> {
+impl<T: Fn(Notice)> Worker<T> {
     fn run(&mut self) {
         loop {
             let [stop, ended, stderr, stdout] = self.wait();
@@ -113,28 +114,29 @@ impl<T: Fn(News)> Watching<T> {
                 return;
             }
             if stderr {
-                self.hear_stderr(STEP);
+                self.read_stderr(CHUNK);
             }
             if stdout {
-                self.hear_stdout(STEP);
+                self.read_stdout(CHUNK);
             }
             if ended {
-                self.hear_stderr(LAST_WORDS);
-                self.hear_stdout(LAST_WORDS);
+                self.read_stderr(FINAL_READ);
+                self.read_stdout(FINAL_READ);
                 break;
             }
         }
-        // What has no end of a line.
-        if let Some((_, mut said)) = self.stderr.take() {
-            said.end();
+        // The last lines may lack a newline.
+        if let Some((_, mut log)) = self.stderr.take() {
+            log.end();
         }
-        if let Some((_, mut passed)) = self.stdout.take() {
-            passed.end(&self.stop);
+        if let Some((_, mut relay)) = self.stdout.take() {
+            relay.end(&self.stop);
         }
-        (self.tell)(News::Ended);
+        (self.notify)(Notice::Ended);
     }
 
-    /// Which of stop, the program's end, its standard error and its standard output have something.
+    /// Waits until something happens. Returns which is ready: the request to stop, the program's
+    /// end, its standard error, its standard output.
     fn wait(&self) -> [bool; 4] {
         let mut fds =
             vec![PollFd::new(&*self.stop, PollFlags::IN), PollFd::new(&self.pidfd, PollFlags::IN)];
@@ -151,37 +153,38 @@ impl<T: Fn(News)> Watching<T> {
         [ready(0), ready(1), stderr.is_some_and(ready), stdout.is_some_and(ready)]
     }
 
-    fn hear_stderr(&mut self, most: usize) {
-        let Some((file, said)) = &mut self.stderr else { return };
-        if !hear(file, most, |bytes| said.take(bytes)) {
-            said.end();
+    fn read_stderr(&mut self, max: usize) {
+        let Some((file, log)) = &mut self.stderr else { return };
+        if !read_available(file, max, |bytes| log.take(bytes)) {
+            log.end();
             self.stderr = None;
         }
     }
 
-    fn hear_stdout(&mut self, most: usize) {
-        let Some((file, passed)) = &mut self.stdout else { return };
+    fn read_stdout(&mut self, max: usize) {
+        let Some((file, relay)) = &mut self.stdout else { return };
         let mut closed = false;
-        let more = hear(file, most, |bytes| closed |= passed.take(bytes, &self.stop));
+        let is_open = read_available(file, max, |bytes| closed |= relay.take(bytes, &self.stop));
         if closed {
-            (self.tell)(News::Closed);
+            (self.notify)(Notice::Closed);
         }
-        if !more {
-            passed.end(&self.stop);
+        if !is_open {
+            relay.end(&self.stop);
             self.stdout = None;
         }
     }
 }
 
-/// Reads what there is, at most so much. Whether more may come.
-fn hear(file: &mut File, most: usize, mut take: impl FnMut(&[u8])) -> bool {
-    let (mut step, mut heard) = (vec![0; STEP], 0);
-    while heard < most {
-        match file.read(&mut step) {
+/// Reads what is available without waiting, about `max` bytes at most. Returns whether the file is
+/// still open, so that more can follow.
+fn read_available(file: &mut File, max: usize, mut take: impl FnMut(&[u8])) -> bool {
+    let (mut chunk, mut total) = (vec![0; CHUNK], 0);
+    while total < max {
+        match file.read(&mut chunk) {
             Ok(0) => return false,
             Ok(count) => {
-                take(&step[..count]);
-                heard += count;
+                take(&chunk[..count]);
+                total += count;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return error.kind() == ErrorKind::WouldBlock,

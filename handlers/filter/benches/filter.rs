@@ -1,4 +1,4 @@
-//! What it costs to test an event.
+//! The cost of testing an event.
 
 use std::hint::black_box;
 use std::iter::repeat;
@@ -43,14 +43,14 @@ fn conditions(c: &mut Criterion) {
         ),
     ] {
         let options = FilterOptions { when: Some(when.to_owned()), ..FilterOptions::default() };
-        let filter = Filter::new(&options).expect("a condition");
+        let filter = Filter::new(&options).expect("a valid condition");
         let mut hosted = Hosted::new(filter, Arc::default());
         let chain = ChainId::new(0);
         // The condition is compiled for the schema of the first batch.
-        hosted.handle(chain, batch.clone()).expect("it does not fail");
+        hosted.handle(chain, batch.clone()).expect("no failure");
         let copy = batch.clone();
         print_allocations(&format!("filter/{name}"), batch.len() as u64, || {
-            hosted.handle(chain, copy).expect("it does not fail");
+            hosted.handle(chain, copy).expect("no failure");
         });
         group.bench_function(name, |b| {
             b.iter_batched(

@@ -1,10 +1,10 @@
-//! Which containers are meant, with the last answer kept.
+//! Matches containers against patterns, with a cache of one result.
 
 use std::sync::Arc;
 
 use whalewatch_core::{Attribution, Container, ContainerPatterns, Problem};
 
-/// Patterns over containers, and the last answer: neighbours in a batch are mostly of one
+/// Patterns for containers, with the last result: neighbours in a batch mostly have the same
 /// container.
 #[derive(Debug)]
 pub(crate) struct Containers {
@@ -13,26 +13,27 @@ pub(crate) struct Containers {
 }
 
 impl Containers {
-    /// As [`ContainerPatterns::new`].
+    /// Parses the patterns of the option `containers`.
     ///
     /// # Errors
-    /// For each pattern that is none.
+    /// One for each invalid pattern.
     pub(crate) fn new(patterns: &[String]) -> Result<Self, Vec<Problem>> {
         let patterns = ContainerPatterns::new("containers", patterns)?;
         Ok(Self { patterns, last: None })
     }
 
-    /// Whether the event's container is meant. What is in no container, or in one unknown, is not.
-    pub(crate) fn hold(&mut self, attribution: &Attribution) -> bool {
+    /// Returns whether the patterns match an event's container: false for events of the host or of
+    /// an unknown container.
+    pub(crate) fn matches(&mut self, attribution: &Attribution) -> bool {
         let Some(container) = &attribution.container else { return false };
-        if let Some((last, holds)) = &self.last
+        if let Some((last, matches)) = &self.last
             && Arc::ptr_eq(last, container)
         {
-            return *holds;
+            return *matches;
         }
-        let holds = self.patterns.mean(container);
-        self.last = Some((Arc::clone(container), holds));
-        holds
+        let matches = self.patterns.matches(container);
+        self.last = Some((Arc::clone(container), matches));
+        matches
     }
 }
 
@@ -42,30 +43,30 @@ mod tests {
 
     use super::*;
 
-    fn holds(patterns: &[&str], name: Option<&str>) -> bool {
+    fn matches(patterns: &[&str], name: Option<&str>) -> bool {
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
         let bare = Container::bare("ab12cd", Runtime::Docker);
         let container = Container { name: name.map(Into::into), ..bare };
         let attribution = Attribution::container(Arc::new(container), Evidence::Cgroup);
         let mut containers = Containers::new(&patterns).unwrap();
-        let first = containers.hold(&attribution);
-        assert_eq!(containers.hold(&attribution), first, "the remembered answer is the same");
+        let first = containers.matches(&attribution);
+        assert_eq!(containers.matches(&attribution), first, "the cached result is the same");
         first
     }
 
     #[test]
     fn names_and_ids_are_matched() {
-        assert!(holds(&["web*"], Some("web-1")));
-        assert!(!holds(&["web*"], Some("my-web")));
-        assert!(holds(&["web", "db"], Some("db")));
-        assert!(holds(&["ab12*"], None));
-        assert!(holds(&["we?", "[dx]b"], Some("xb")));
+        assert!(matches(&["web*"], Some("web-1")));
+        assert!(!matches(&["web*"], Some("my-web")));
+        assert!(matches(&["web", "db"], Some("db")));
+        assert!(matches(&["ab12*"], None));
+        assert!(matches(&["we?", "[dx]b"], Some("xb")));
     }
 
     #[test]
-    fn what_is_in_no_container_is_never_meant() {
+    fn events_without_a_known_container_never_match() {
         let mut containers = Containers::new(&[String::from("!web")]).unwrap();
-        assert!(!containers.hold(&Attribution::host(Evidence::Cgroup)));
-        assert!(!containers.hold(&Attribution::unknown()));
+        assert!(!containers.matches(&Attribution::host(Evidence::Cgroup)));
+        assert!(!containers.matches(&Attribution::unknown()));
     }
 }

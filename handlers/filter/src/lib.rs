@@ -1,7 +1,7 @@
-//! The `filter` handler: keeps the events of some containers, or those for which a condition holds,
-//! or both.
+//! The `filter` handler: passes on the events of some containers, those that meet a condition, or
+//! both.
 //!
-//! The condition is written in a part of CEL, the Common Expression Language: see [`Condition`].
+//! Conditions are written in a subset of CEL, the Common Expression Language: see [`Condition`].
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -21,16 +21,16 @@ use containers::Containers;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilterOptions {
-    /// The condition that events must meet to go on, in CEL:
+    /// The condition that events must meet, in CEL:
     /// `process.user.id == 0 && container.name.startsWith('web')`.
     pub when: Option<String>,
-    /// Keep only events of containers that one of these patterns fits: `web*` for a name or an id,
-    /// `image:nginx*`, `label:tier` or `label:tier=front*`; those that begin with `!` leave out.
-    /// What is in no container is left out.
+    /// Patterns for the containers whose events to keep: `web*` for a name or an id,
+    /// `image:nginx*`, `label:tier` or `label:tier=front*`. A pattern with `!` in front excludes
+    /// containers. If there are patterns, events outside containers are filtered.
     pub containers: Vec<String>,
 }
 
-/// Keeps the events of some containers, or those for which a condition holds, or both.
+/// Passes on the events of some containers, those that meet a condition, or both.
 #[derive(Debug)]
 pub struct Filter {
     containers: Option<Containers>,
@@ -38,11 +38,11 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// A filter with these options.
+    /// Creates a filter.
     ///
     /// # Errors
-    /// If the condition or a pattern is none. Fields and types are checked with [`Handler::check`],
-    /// which knows the events.
+    /// If the condition or a pattern is invalid, or there is neither. [`Handler::check`] checks
+    /// fields and types as well, because it knows the events.
     pub fn new(options: &FilterOptions) -> Result<Self, Vec<Problem>> {
         let mut problems = Vec::new();
         let condition =
@@ -53,7 +53,7 @@ impl Filter {
         let containers = containers.map_err(|found| problems.extend(found)).ok().flatten();
         if options.when.is_none() && patterns.is_empty() {
             let hint = "set when = 'process.user.id == 0' or containers = [\"web*\"], or both";
-            problems.push(Problem::new("", "nothing says what to keep").hint(hint));
+            problems.push(Problem::new("", "neither when nor containers is set").hint(hint));
         }
         if problems.is_empty() {
             Ok(Self { containers, tests: condition.map(Tests::new) })
@@ -65,10 +65,11 @@ impl Filter {
 
 impl Handler for Filter {
     const ABOUT: &'static str =
-        "keeps the events of some containers, or those for which a condition holds, or both";
+        "keeps the events of some containers, those that meet a condition, or both";
     type Options = FilterOptions;
     type Message = Never;
-    // It fails only on events that were not there to be checked against, and would do so again.
+    // A failure means that the condition was not checked against these events: it would happen
+    // again.
     const DECLARATION: Declaration<Self> = Declaration::new().on_failure(OnFailure::Stop);
 
     fn check(options: &FilterOptions, input: &[Schema]) -> Vec<Problem> {
@@ -88,7 +89,7 @@ impl Handler for Filter {
 
     fn handle(&mut self, mut batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
         if let Some(containers) = &mut self.containers {
-            cx.filtered(batch.retain(|event| containers.hold(event.attribution())));
+            cx.filtered(batch.retain(|event| containers.matches(event.attribution())));
         }
         if let Some(tests) = &mut self.tests {
             let test = tests.of(&batch).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What conditions mean, and what is said of wrong ones.
+//! Tests of the meaning of conditions, and of the errors in them.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,7 +63,7 @@ fn hosted(when: &str) -> Hosted<Filter> {
     Hosted::new(Filter::new(&only(when)).unwrap(), Arc::default())
 }
 
-/// How many of a batch with one event the filter lets through, and how many it counts as filtered.
+/// Filters a batch of one event; returns how many events pass and how many count as filtered.
 fn pass<E: Event>(when: &str, event: E, attribution: &Attribution) -> (usize, u64) {
     let batch = Batch::new("t".into(), vec![event]).with_attributions([attribution.clone()]);
     let mut hosted = hosted(when);
@@ -81,7 +81,7 @@ fn web() -> Attribution {
 }
 
 #[test]
-fn conditions_mean_what_they_say() {
+fn conditions_select_the_events_that_meet_them() {
     for (when, want) in [
         ("process.user.id == 33", true),
         ("process.user.id == 33u && process.pid < 8", true),
@@ -121,7 +121,7 @@ fn conditions_mean_what_they_say() {
 }
 
 #[test]
-fn a_field_that_an_event_lacks_is_null() {
+fn field_that_an_event_lacks_is_null() {
     let event = bare();
     for (when, want) in [
         ("process.exit.code == 0", false),
@@ -146,7 +146,7 @@ fn a_field_that_an_event_lacks_is_null() {
         ("container == null", true),
         ("null == null", true),
         ("'a' != null", true),
-        // Known to other events only.
+        // Only other events have these fields.
         ("file.path == 'x'", false),
         ("file.path != 'x'", true),
         ("file.path.contains('x')", false),
@@ -163,7 +163,7 @@ fn a_field_that_an_event_lacks_is_null() {
 }
 
 #[test]
-fn each_mistake_is_found_with_its_place_and_a_hint() {
+fn mistakes_are_reported_with_place_and_hint() {
     for (when, at, message, hint) in [
         ("process.uid == 0", 0, "no incoming event has a field `process.uid`", "`process.user.id`"),
         ("true && pid == 1", 8, "no incoming event has a field `pid`", "`process.pid`"),
@@ -208,19 +208,19 @@ fn each_mistake_is_found_with_its_place_and_a_hint() {
 }
 
 #[test]
-fn all_mistakes_are_found_at_once_and_each_is_told_once() {
+fn all_mistakes_are_reported_once() {
     let problems = check("process.uid == 0 || process.pid == 'a' && kind || nope in [nope2]");
     let at: Vec<_> = problems.iter().map(|problem| problem.offset.unwrap()).collect();
     assert_eq!(at, [0, 20, 42, 50, 59], "{problems:?}");
 }
 
 #[test]
-fn a_type_that_differs_between_events_is_found() {
-    assert_eq!(check("file.path == 1").len(), 1, "of the events that have it");
+fn type_is_checked_for_the_events_that_have_the_field() {
+    assert_eq!(check("file.path == 1").len(), 1, "only one of the events has the field");
 }
 
 #[test]
-fn a_batch_keeps_what_passes_in_order() {
+fn events_that_pass_keep_their_order() {
     let events = (0..10).map(|pid| bare().by(process(pid, "true")));
     let mut filter = hosted("process.pid in [9, 2, 4]");
     filter.handle(ChainId::new(3), Batch::new("t".into(), events.collect())).unwrap();
@@ -231,7 +231,7 @@ fn a_batch_keeps_what_passes_in_order() {
 }
 
 #[test]
-fn events_that_the_condition_was_not_checked_against_are_an_error() {
+fn events_of_an_unchecked_type_are_an_error() {
     let mut filter = hosted("flag == 1");
     let batch = Batch::new("t".into(), vec![ran()]);
     let error = filter.handle(ChainId::new(0), batch).unwrap_err();
@@ -241,11 +241,11 @@ fn events_that_the_condition_was_not_checked_against_are_an_error() {
 
 proptest! {
     #[test]
-    fn whatever_passes_the_check_can_be_run(
+    fn any_condition_that_passes_the_check_can_be_run(
         parts in prop::collection::vec(prop::sample::select(vec![
-            "process.pid", "process.comm", "flag", "file.path", "container", "process.command_args", "time",
-            "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[", "]", ",", "'x'", "7", "null", "true",
-            ".contains(", "has(",
+            "process.pid", "process.comm", "flag", "file.path", "container",
+            "process.command_args", "time", "==", "!=", "<", "in", "&&", "||", "!", "(", ")", "[",
+            "]", ",", "'x'", "7", "null", "true", ".contains(", "has(",
         ]), 0..12),
     ) {
         let when = parts.join(" ");

@@ -1,5 +1,5 @@
-//! The `null` handler: takes every event and does nothing with it. For measuring what stands before
-//! it, and for chains that are watched only for their statistics.
+//! The `null` handler: accepts and discards every event. It serves to measure the parts before it,
+//! and to end chains of which only the statistics matter.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -7,17 +7,17 @@ use whalewatch_core::{
     Batch, BuildError, ChainContext, Declaration, Handler, HandlerError, Never, Setup,
 };
 
-/// Options of the `null` handler: it has none.
+/// Options of the `null` handler, which has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NullOptions {}
 
-/// Takes every event and does nothing with it.
+/// Accepts and discards every event.
 #[derive(Debug, Default)]
 pub struct Null;
 
 impl Handler for Null {
-    const ABOUT: &'static str = "takes every event and does nothing with it";
+    const ABOUT: &'static str = "accepts and discards every event";
     type Options = NullOptions;
     type Message = Never;
     const DECLARATION: Declaration<Self> = Declaration::new().output();
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_event_is_counted_as_delivered_and_none_goes_on() {
+    fn events_count_as_delivered_and_are_not_passed_on() {
         let mut hosted = Hosted::new(Null, Arc::default());
         let batch = Batch::new("t".into(), vec![TestEvent::new("test"); 3]);
         hosted.handle(ChainId::new(0), batch).unwrap();

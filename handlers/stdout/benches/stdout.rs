@@ -1,4 +1,4 @@
-//! What it costs to write an event.
+//! The cost of writing an event.
 
 use std::hint::black_box;
 use std::io;
@@ -16,7 +16,7 @@ use whalewatch_stdout::{Format, Output};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// As the process tracker's.
+/// An event with the fields of the process tracker's.
 #[derive(Clone)]
 struct Exec {
     time: Timestamp,
@@ -96,10 +96,10 @@ fn write(c: &mut Criterion) {
         let mut output = Output::new(io::sink(), format, false, "node-1");
         let mut write =
             |batch: &Batch| output.take(black_box(batch), &cx).and_then(|()| output.flush(&cx));
-        // What the first batch needs, the others have.
-        write(&batch).expect("nothing fails");
+        // The first batch allocates buffers that the others reuse.
+        write(&batch).expect("no failure");
         print_allocations(&format!("stdout/{name}"), 100 * batch.len() as u64, || {
-            (0..100).for_each(|_| write(&batch).expect("nothing fails"));
+            (0..100).for_each(|_| write(&batch).expect("no failure"));
         });
         group.bench_function(name, |b| b.iter(|| write(&batch)));
     }

@@ -1,9 +1,9 @@
-//! The `stdout` handler: events on standard output, as JSON lines for programs or as a table for
-//! people.
+//! The `stdout` handler: writes events to standard output, as JSON lines for programs or as a table
+//! for people.
 //!
-//! In both, nothing that a traced program puts into its name, arguments or files can end a line or
-//! reach the terminal as a control. JSON must be UTF-8, so bytes that are not become U+FFFD; the
-//! table shows them as `\xff`.
+//! In both formats, names, arguments and paths of a traced program cannot end a line or send
+//! control characters to the terminal. Bytes that are not UTF-8 become U+FFFD in JSON, and `\xff`
+//! in the table.
 
 use std::env;
 use std::fs::File;
@@ -24,8 +24,8 @@ pub use output::Output;
 /// Writes events to standard output.
 #[derive(Debug)]
 pub struct Stdout {
-    /// Not [`io::Stdout`]: that has a buffer of its own, so what a failed write got out could not
-    /// be told.
+    /// Not [`io::Stdout`], which buffers: after a failed write it would be unknown how much was
+    /// written.
     output: Output<File>,
 }
 
@@ -33,10 +33,10 @@ impl Handler for Stdout {
     const ABOUT: &'static str = "writes events to standard output, as JSON lines or as a table";
     type Options = StdoutOptions;
     type Message = Never;
-    // There is one standard output, so chains that name the handler share it, with one header.
-    // A full pipe makes a write wait for its reader.
-    // A standard output that failed (a full disk) may hold half a line, and what follows would be
-    // joined to it.
+    // Shared: there is one standard output, with one header.
+    // Blocking: a write to a full pipe waits for the reader.
+    // Stops on failure: after a failed write (a full disk) the output may end with half a line, to
+    // which the next event would be joined.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().on_failure(OnFailure::Stop);
 
@@ -55,7 +55,7 @@ impl Handler for Stdout {
     }
 
     fn handle(&mut self, batch: Batch, cx: &mut ChainContext<'_>) -> Result<(), HandlerError> {
-        // Two handlers of this type (a table and JSON, say) must not write into each other's lines.
+        // Two handlers of this type (such as a table and JSON) must not mix their lines.
         let _whole_lines = io::stdout().lock();
         self.output.take(&batch, cx)
     }

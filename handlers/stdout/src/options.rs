@@ -9,18 +9,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StdoutOptions {
-    /// How events are written: `json` is one line an event for programs, `table` is aligned columns
-    /// for people.
+    /// The format: `json` writes one line for each event, for programs; `table` writes aligned
+    /// columns, for people.
     pub format: Format,
-    /// Whether the table has colours: `auto` is on a terminal, unless `NO_COLOR` is set.
+    /// Whether the table has colours. `auto`: on a terminal, unless `NO_COLOR` is set or `TERM` is
+    /// `dumb`.
     pub color: Color,
 }
 
-/// How events are written.
+/// The format of events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// One JSON object a line for each event.
+    /// One JSON object for each event, on one line.
     #[default]
     Json,
     /// Aligned columns with a header.
@@ -41,8 +42,8 @@ pub enum Color {
 }
 
 impl Color {
-    /// Whether to colour, given whether it goes to a terminal and the variables `NO_COLOR` and
-    /// `TERM`.
+    /// Returns whether to use colours. `terminal` says whether the output is a terminal; `no_color`
+    /// and `term` are the environment variables.
     pub(crate) fn decide(
         self,
         terminal: bool,
@@ -67,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colour_is_for_terminals_that_do_not_refuse_it() {
+    fn auto_colours_only_terminals_that_allow_it() {
         let decide = |color: Color, terminal, no_color: Option<&str>, term: Option<&str>| {
             color.decide(terminal, no_color.map(OsStr::new), term.map(OsStr::new))
         };
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn options_may_all_be_left_out_and_unknown_ones_are_refused() {
+    fn all_options_are_optional_and_unknown_ones_refused() {
         let parse = serde_json::from_str::<StdoutOptions>;
         assert_eq!(parse("{}").unwrap(), StdoutOptions::default());
         let table = StdoutOptions { format: Format::Table, color: Color::Never };

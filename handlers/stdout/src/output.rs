@@ -1,4 +1,4 @@
-//! From batches to whole lines to a writer, with every event counted.
+//! Writes batches as whole lines and counts every event.
 
 use std::io::{self, ErrorKind, Write};
 use std::thread;
@@ -10,28 +10,28 @@ use whalewatch_kit::Json;
 use crate::options::Format;
 use crate::table::Table;
 
-/// How much is gathered before it is written in the middle of a batch.
-const ENOUGH: usize = 64 * 1024;
+/// A buffer of this many bytes is written before the end of the batch.
+const MAX_BUFFER: usize = 64 * 1024;
 
-/// Writes events as lines to `W`, which should not buffer: this does.
+/// Writes events as lines to `W`. `W` should not buffer, because this does.
 ///
-/// An event is counted as delivered when its whole line has been taken by `W`, not before: so the
-/// counts are exact also when a write fails in the middle, and what was still in the buffer then is
-/// left uncounted, for the runtime to count as errors.
+/// An event counts as delivered when `W` has accepted its whole line, so the counts are exact even
+/// if a write fails in the middle. The events that were still in the buffer are not counted here;
+/// the engine counts them as errors.
 #[derive(Debug)]
 pub struct Output<W> {
     writer: W,
-    form: Form,
+    formatter: Formatter,
     /// Whole lines that wait to be written.
     buffer: Vec<u8>,
-    /// How many of them are events.
+    /// The number of events in the buffer.
     events: u64,
-    /// How many lines before them are not.
-    titles: u64,
+    /// The number of header lines in the buffer, which come first.
+    headers: u64,
 }
 
 #[derive(Debug)]
-enum Form {
+enum Formatter {
     Json(Json),
     Table(Table),
 }
@@ -39,49 +39,49 @@ enum Form {
 /// A write failed.
 struct Broken {
     error: io::Error,
-    /// Events that waited and were not written.
+    /// The number of events in the buffer that were not written.
     lost: u64,
 }
 
 impl<W: Write> Output<W> {
-    /// Writes to `writer` in the given format; `host` is the name of this host.
+    /// Creates an output to `writer`. `host` is the host name.
     pub fn new(writer: W, format: Format, color: bool, host: &str) -> Self {
         let mut buffer = Vec::new();
-        let (form, titles) = match format {
-            Format::Json => (Form::Json(Json::new(host)), 0),
+        let (formatter, headers) = match format {
+            Format::Json => (Formatter::Json(Json::new(host)), 0),
             Format::Table => {
                 let table = Table::new(color);
                 table.header(&mut buffer);
-                (Form::Table(table), 1)
+                (Formatter::Table(table), 1)
             }
         };
-        Self { writer, form, buffer, events: 0, titles }
+        Self { writer, formatter, buffer, events: 0, headers }
     }
 
-    /// Takes a batch. Some of it may stay in the buffer until [`Output::flush`].
+    /// Writes a batch. Some of it may stay in the buffer until [`Output::flush`].
     ///
     /// # Errors
-    /// [`HandlerError::Closed`] if nobody reads any more, [`HandlerError::Failed`] if a write
-    /// failed for another reason.
+    /// [`HandlerError::Closed`] if the reader is gone, [`HandlerError::Failed`] if a write failed
+    /// for another reason.
     pub fn take<M>(&mut self, batch: &Batch, cx: &Context<'_, M>) -> Result<(), HandlerError> {
-        let plan = match &mut self.form {
-            Form::Json(json) => json.plan(batch),
-            Form::Table(table) => table.plan(batch),
+        let plan = match &mut self.formatter {
+            Formatter::Json(json) => json.plan(batch),
+            Formatter::Table(table) => table.plan(batch),
         };
         for (done, event) in (1..).zip(batch.iter()) {
-            match &mut self.form {
-                Form::Json(json) => json.event(&mut self.buffer, plan, event),
-                Form::Table(table) => table.write(&mut self.buffer, plan, event),
+            match &mut self.formatter {
+                Formatter::Json(json) => json.event(&mut self.buffer, plan, event),
+                Formatter::Table(table) => table.write(&mut self.buffer, plan, event),
             }
             self.events += 1;
-            if self.buffer.len() >= ENOUGH {
+            if self.buffer.len() >= MAX_BUFFER {
                 self.write_out(cx).map_err(|broken| broken.failed(batch.len() as u64 - done))?;
             }
         }
         Ok(())
     }
 
-    /// Writes what is in the buffer.
+    /// Writes the buffer.
     ///
     /// # Errors
     /// As for [`Output::take`].
@@ -89,26 +89,26 @@ impl<W: Write> Output<W> {
         self.write_out(cx).map_err(|broken| broken.failed(0))
     }
 
-    /// Writes the buffer, counts the events whose lines got out whole, and leaves the buffer empty
-    /// in any case.
+    /// Writes the buffer and counts the events whose whole lines were written. The buffer is empty
+    /// afterwards, even after a failure.
     fn write_out<M>(&mut self, cx: &Context<'_, M>) -> Result<(), Broken> {
         let (written, result) = write_all(&mut self.writer, &self.buffer);
         let lines = match result {
-            Ok(()) => self.titles + self.events,
+            Ok(()) => self.headers + self.events,
             Err(_) => whole_lines(&self.buffer[..written]),
         };
-        let delivered = lines.saturating_sub(self.titles);
+        let delivered = lines.saturating_sub(self.headers);
         let lost = self.events - delivered;
         cx.delivered(delivered);
         self.buffer.clear();
-        (self.events, self.titles) = (0, 0);
+        (self.events, self.headers) = (0, 0);
         result.map_err(|error| Broken { error, lost })
     }
 }
 
-/// As [`Write::write_all`], but says how much was written when it fails, and waits for a writer
-/// that does not block: a terminal or a pipe is put into that state for all who share it, so
-/// another program can have done so.
+/// Writes all bytes. Unlike [`Write::write_all`], it returns how much was written if it fails, and
+/// waits for a non-blocking writer: the flag belongs to the open file that processes share, so
+/// another program may have set it.
 fn write_all(writer: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while written < bytes.len() {
@@ -125,13 +125,14 @@ fn write_all(writer: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// How many lines are there with their end.
+/// Returns the number of lines that end with a newline.
 fn whole_lines(bytes: &[u8]) -> u64 {
     bytes.split_inclusive(|&byte| byte == b'\n').filter(|line| line.ends_with(b"\n")).count() as u64
 }
 
 impl Broken {
-    /// As the handler's error, where `unwritten` more events of the batch at hand are lost with it.
+    /// Converts this to a handler's error. `unwritten` is the number of events of the batch that
+    /// did not get into the buffer.
     fn failed(self, unwritten: u64) -> HandlerError {
         if self.error.kind() == ErrorKind::BrokenPipe {
             return HandlerError::Closed;
@@ -155,15 +156,15 @@ mod tests {
 
     use super::*;
 
-    /// Takes `room` bytes, at most seven at a time and with every kind of hiccup, then fails.
-    struct Narrow {
+    /// Accepts `room` bytes, at most seven at a time, with interruptions in between, then fails.
+    struct FlakyWriter {
         taken: Vec<u8>,
         room: usize,
         failure: ErrorKind,
         turn: usize,
     }
 
-    impl Write for Narrow {
+    impl Write for FlakyWriter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.turn += 1;
             match self.turn % 40 {
@@ -183,8 +184,8 @@ mod tests {
         }
     }
 
-    fn narrow(room: usize, failure: ErrorKind) -> Narrow {
-        Narrow { taken: Vec::new(), room, failure, turn: 0 }
+    fn flaky(room: usize, failure: ErrorKind) -> FlakyWriter {
+        FlakyWriter { taken: Vec::new(), room, failure, turn: 0 }
     }
 
     fn delivered<W: Write>(
@@ -199,27 +200,26 @@ mod tests {
         (counters.output.load(Relaxed), result)
     }
 
-    /// Length of the example's line.
-    fn line() -> usize {
+    /// Returns the length of the example's line.
+    fn line_length() -> usize {
         let mut output = Output::new(Vec::new(), Format::Json, false, "h");
         delivered(&mut output, vec![example()]).1.unwrap();
         output.writer.len()
     }
 
     #[test]
-    fn a_slow_writer_gets_every_line_whole() {
-        let mut output =
-            Output::new(narrow(usize::MAX, ErrorKind::Other), Format::Json, false, "h");
+    fn slow_writer_gets_whole_lines() {
+        let mut output = Output::new(flaky(usize::MAX, ErrorKind::Other), Format::Json, false, "h");
         let (count, result) = delivered(&mut output, vec![example(); 20]);
         result.unwrap();
         assert_eq!(count, 20);
         let text = String::from_utf8(output.writer.taken).unwrap();
-        assert_eq!(text.len(), 20 * line());
+        assert_eq!(text.len(), 20 * line_length());
         assert!(text.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()));
     }
 
     #[test]
-    fn events_are_counted_when_they_are_written_and_not_before() {
+    fn events_count_as_delivered_only_when_written() {
         let counters = HandlerCounters::default();
         let (mut outgoing, mut timers) = (Vec::new(), Vec::new());
         let cx = Context::<Never>::new(&counters, &mut outgoing, &mut timers);
@@ -233,10 +233,12 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_counts_exactly_the_lines_that_got_out_whole() {
+    fn failed_write_counts_the_lines_written_whole() {
         let full = ErrorKind::StorageFull;
-        for (room, want) in [(0, 0), (line() - 1, 0), (line(), 1), (2 * line() + 5, 2)] {
-            let mut output = Output::new(narrow(room, full), Format::Json, false, "h");
+        for (room, want) in
+            [(0, 0), (line_length() - 1, 0), (line_length(), 1), (2 * line_length() + 5, 2)]
+        {
+            let mut output = Output::new(flaky(room, full), Format::Json, false, "h");
             let (count, result) = delivered(&mut output, vec![example(); 5]);
             assert_eq!(count, want, "room for {room} bytes");
             let error = result.unwrap_err();
@@ -247,9 +249,9 @@ mod tests {
     }
 
     #[test]
-    fn the_header_is_no_event_when_a_write_fails() {
+    fn header_does_not_count_as_an_event_when_a_write_fails() {
         let header = Output::new(Vec::new(), Format::Table, false, "h").buffer.len();
-        let failing = narrow(header + 3, ErrorKind::StorageFull);
+        let failing = flaky(header + 3, ErrorKind::StorageFull);
         let mut output = Output::new(failing, Format::Table, false, "h");
         let (count, result) = delivered(&mut output, vec![example()]);
         assert_eq!(count, 0);
@@ -258,19 +260,19 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_in_the_middle_of_a_batch_counts_the_rest_of_it_as_lost() {
+    fn failure_in_the_middle_of_a_batch_counts_its_rest_as_lost() {
         let mut output =
-            Output::new(narrow(10 * line(), ErrorKind::Other), Format::Json, false, "h");
+            Output::new(flaky(10 * line_length(), ErrorKind::Other), Format::Json, false, "h");
         let (count, result) = delivered(&mut output, vec![example(); 500]);
-        assert!(500 * line() > 2 * ENOUGH, "the failure is not in the last write");
+        assert!(500 * line_length() > 2 * MAX_BUFFER, "the failure is not in the last write");
         assert_eq!(count, 10);
         let error = result.unwrap_err().to_string();
         assert_eq!(error, "cannot write to standard output: 490 events lost");
     }
 
     #[test]
-    fn a_closed_pipe_is_not_a_failure() {
-        let closed = narrow(line(), ErrorKind::BrokenPipe);
+    fn closed_pipe_is_not_a_failure() {
+        let closed = flaky(line_length(), ErrorKind::BrokenPipe);
         let mut output = Output::new(closed, Format::Json, false, "h");
         let (count, result) = delivered(&mut output, vec![example(); 3]);
         assert_eq!(count, 1);

@@ -9,7 +9,7 @@ use whalewatch_kit::text::{shell_word, visible};
 
 const CONTAINER_WIDTH: usize = 24;
 
-/// Titles and widths of the columns; numbers stand to the right. The last column has no width.
+/// The titles, widths and alignments of the columns. The last column has no width.
 const COLUMNS: [(&str, usize, Align); 8] = [
     ("TIME", 12, Align::Left),
     ("CONTAINER", CONTAINER_WIDTH, Align::Left),
@@ -39,19 +39,19 @@ pub(crate) struct Table {
     color: bool,
     clock: Clock,
     details: PerType<Details>,
-    /// One cell's text before it is measured.
+    /// A buffer for the text of a cell.
     cell: Vec<u8>,
 }
 
-/// What stands in the last column for one event type.
+/// The fields that the last column shows, for one event type.
 #[derive(Debug, Default)]
 struct Details {
-    /// The command line, which needs no name and says the path of the executable, too.
+    /// The command line. It is shown without a name, and instead of the executable's path.
     args: Option<Accessor>,
     executable: Option<Accessor>,
-    /// Whether there are more arguments than these: an ellipsis says so, so their number need not.
+    /// Whether arguments are missing. An ellipsis shows that, so their number is not shown.
     more_args: Option<Accessor>,
-    /// The type's other fields, by the name that is shown.
+    /// The type's other fields, with the names to show.
     others: Vec<(String, Accessor)>,
 }
 
@@ -60,7 +60,7 @@ impl Table {
         Self { color, clock: Clock::new(), details: PerType::new(), cell: Vec::new() }
     }
 
-    /// Writes the line with the titles.
+    /// Writes the header line.
     pub(crate) fn header(&self, out: &mut Vec<u8>) {
         if self.color {
             out.extend_from_slice(BOLD.as_bytes());
@@ -75,12 +75,12 @@ impl Table {
         out.push(b'\n');
     }
 
-    /// Makes ready for the events of a batch: the number of its plan.
+    /// Prepares for the events of a batch; returns the plan that [`Table::write`] takes.
     pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
         self.details.place(batch, Details::of)
     }
 
-    /// Writes an event of the type that `plan` was made for, as one row.
+    /// Writes an event as one row. `plan` is that of its batch.
     pub(crate) fn write(&mut self, out: &mut Vec<u8>, plan: usize, event: EventRef<'_>) {
         let cell = &mut self.cell;
         let mut row = Row { out, color: None, column: 0, end: 0, width: 0 };
@@ -120,15 +120,15 @@ impl Table {
     }
 }
 
-/// A row being written. A text that is too long for its column pushes the next ones to the right
-/// only as far as their own spare room does not make up for it, and only in this row.
+/// A row being written. A text that is too long for its column shifts the following columns of this
+/// row to the right, until their padding has absorbed the excess.
 struct Row<'a> {
     out: &'a mut Vec<u8>,
     color: Option<&'static str>,
     column: usize,
-    /// Where the column at hand should end, in characters from the start.
+    /// Where the current column should end, in characters from the start.
     end: usize,
-    /// How many characters stand in the row.
+    /// The number of characters in the row so far.
     width: usize,
 }
 
@@ -162,13 +162,13 @@ impl Row<'_> {
     }
 }
 
-/// How many characters text in UTF-8 has. Characters of double width count once: names of
+/// Returns the number of characters in UTF-8 text. Characters of double width count once: names of
 /// containers have none.
 fn characters(text: &[u8]) -> usize {
     text.iter().filter(|&&byte| byte & 0xc0 != 0x80).count()
 }
 
-/// Cuts text in UTF-8 to so many characters, the last then being an ellipsis.
+/// Cuts UTF-8 text to at most `max` characters, the last of which is then an ellipsis.
 fn shorten(text: &mut Vec<u8>, max: usize) {
     if characters(text) > max {
         let starts = text.iter().enumerate().filter(|(_, byte)| **byte & 0xc0 != 0x80);
@@ -178,7 +178,7 @@ fn shorten(text: &mut Vec<u8>, max: usize) {
     }
 }
 
-/// Writes what stands for the container, and says in which colour.
+/// Writes the text of the container column; returns its colour.
 fn container(out: &mut Vec<u8>, attribution: &Attribution) -> Option<&'static str> {
     if let Some(container) = &attribution.container {
         if let Some(name) = &container.name {
@@ -249,8 +249,7 @@ impl Details {
     }
 }
 
-/// The name under which a field is shown: the last of its words, as far as it does without the
-/// others.
+/// Returns the name to show for a field: a short one if there is one, without `process.`.
 fn label(name: &str) -> String {
     match name {
         "process.exit.code" | "process.exit_code" => "exit".to_owned(),
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_stand_below_their_titles() {
+    fn columns_are_aligned_with_their_titles() {
         let web = Attribution::container(
             named("ab", "web-1", "nginx", Status::Running),
             Evidence::Cgroup,
@@ -318,24 +317,29 @@ mod tests {
         let shell = Ran { args: Some(b"sh\0-c\0echo hi\0".to_vec()), ..example() };
         let got = rows(false, vec![example(), shell, exit, killed], &web);
         let want = [
-            "TIME         CONTAINER                    PID    PPID  USER KIND         COMM            DETAIL",
-            "13:46:20.171 web-1                      19920   19901     0 process.exec true            /bin/true",
-            "13:46:20.171 web-1                      19920   19901     0 process.exec true            sh -c 'echo hi'",
-            "13:46:20.171 web-1                      19920   19901     0 process.exit true            exit=1",
-            "13:46:20.171 web-1                      19920   19901     0 process.exit true            signal=9",
+            "TIME         CONTAINER                    PID    PPID  USER KIND         \
+             COMM            DETAIL",
+            "13:46:20.171 web-1                      19920   19901     0 process.exec \
+             true            /bin/true",
+            "13:46:20.171 web-1                      19920   19901     0 process.exec \
+             true            sh -c 'echo hi'",
+            "13:46:20.171 web-1                      19920   19901     0 process.exit \
+             true            exit=1",
+            "13:46:20.171 web-1                      19920   19901     0 process.exit \
+             true            signal=9",
         ];
         assert_eq!(got, want);
     }
 
     #[test]
-    fn an_ellipsis_says_that_there_are_more_arguments() {
+    fn ellipsis_shows_that_arguments_are_missing() {
         let event = Ran { args: Some(b"ls\0-l\0".to_vec()), args_count: Some(900), ..example() };
         let row = row(event, &Attribution::default());
         assert!(row.ends_with(" ls -l …"), "{row}");
     }
 
     #[test]
-    fn the_container_column_tells_every_state_apart() {
+    fn container_column_distinguishes_every_state() {
         let container = |attribution: &Attribution| {
             let row = row(example(), attribution);
             row[13..13 + CONTAINER_WIDTH].trim_end().to_owned()
@@ -348,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_name_is_cut_and_leaves_the_columns_in_place() {
+    fn long_container_name_is_cut_and_keeps_columns_aligned() {
         let name = "k8s_web_web-5d4f8c7b9d-x2x7z_default";
         let long =
             Attribution::container(named("ab", name, "i", Status::Running), Evidence::Cgroup);
@@ -357,14 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn a_text_too_long_for_its_column_moves_only_what_cannot_make_up_for_it() {
+    fn long_text_shifts_columns_until_padding_absorbs_it() {
         let event = Ran { kind: "container.resolved", ..example() };
         let row = row(event, &Attribution::default());
         assert!(row.ends_with("0 container.resolved true      /bin/true"), "{row}");
     }
 
     #[test]
-    fn control_characters_never_reach_the_terminal() {
+    fn control_characters_are_escaped() {
         let mut event = Ran { args: Some(b"rm\0\x1b[2J\n\0".to_vec()), ..example() };
         event.process.comm[..3].copy_from_slice(b"\x1b[m");
         let name = "\u{202e}\x07";
@@ -375,10 +379,11 @@ mod tests {
     }
 
     #[test]
-    fn events_of_no_process_and_unknown_types_show_their_fields() {
+    fn events_without_process_show_all_their_fields() {
         let got = rows(false, vec![Odd], &Attribution::host(Evidence::Runtime)).remove(1);
         let want = concat!(
-            "00:00:01.000 -                              -       -     - odd          -               ",
+            "00:00:01.000 -                              -       -     - odd          ",
+            "-               ",
             r"container.own=1 a.yes=true a.b.c=-5 when=1970-01-01T00:00:02.000000000Z list=() ",
             r"name=$'\x1b]0;x\x07' a.yes.deep=7 host.zone=b"
         );

@@ -1,4 +1,4 @@
-//! What it costs to let an event go on, or to keep it back.
+//! The cost of passing or suppressing an event.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,10 +11,10 @@ use whalewatch_throttle::{Throttle, ThrottleOptions};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Events a batch.
+/// Events in a batch.
 const EVENTS: usize = 256;
 
-/// Batches whose times go on from one to the next, 10 µs an event; each has its keys in turn.
+/// Returns batches whose events are 10 µs apart, each from the next of `keys` containers in turn.
 fn batches(count: usize, keys: usize) -> Vec<Batch> {
     let containers: Vec<_> = (0..keys)
         .map(|i| named(&format!("{i:064x}"), &format!("web-{i}"), "nginx", Status::Running))
@@ -33,8 +33,8 @@ fn batches(count: usize, keys: usize) -> Vec<Batch> {
     (0..count).map(|_| batch()).collect()
 }
 
-/// Times a handler over the batches, and prints its allocations an event, without those for the
-/// batches themselves.
+/// Measures a handler's time for each batch, and prints its allocations per event, without those
+/// for the batches.
 fn measure<H: Handler>(
     c: &mut Criterion,
     group: &str,
@@ -46,10 +46,10 @@ fn measure<H: Handler>(
     let setup = Bench::<H>::setup(Mailbox::new(drop));
     let build = || {
         let built = Hosted::<H>::build(options, &setup, Arc::default());
-        built.expect("options without a mistake")
+        built.expect("valid options")
     };
     let handle = |hosted: &mut Hosted<H>, batch: Batch| {
-        hosted.handle(ChainId::new(0), black_box(batch)).expect("it takes it");
+        hosted.handle(ChainId::new(0), black_box(batch)).expect("no failure");
         hosted.outgoing.clear();
         hosted.timers.clear();
     };
@@ -71,9 +71,9 @@ fn measure<H: Handler>(
                 next = (next + 1) % batches.len();
                 (next == 0, batches[next].clone())
             },
-            |(anew, batch)| {
-                // Time starts again, so the handler does, too.
-                if anew {
+            |(restart, batch)| {
+                // The events' time starts again, which needs a new handler.
+                if restart {
                     handler = build();
                 }
                 handle(&mut handler, batch);
@@ -85,9 +85,9 @@ fn measure<H: Handler>(
 }
 
 fn throttle(c: &mut Criterion) {
-    // 100,000 events come in a second.
+    // There are 100,000 events in a second.
     for (name, events, keys) in
-        [("all_go_on", 1_000_000, 16), ("most_kept_back", 100, 16), ("5000_keys", 5, 5_000)]
+        [("all_pass", 1_000_000, 16), ("most_suppressed", 100, 16), ("5000_keys", 5, 5_000)]
     {
         let options = ThrottleOptions { events, ..ThrottleOptions::default() };
         measure::<Throttle>(c, "throttle", name, &options, keys);

@@ -1,60 +1,63 @@
-//! The allowance of a key.
+//! The token bucket of a key.
 
 use std::time::Duration;
 
 use whalewatch_core::Timestamp;
 
-/// How much is allowed.
+/// The rate and the burst that each key is allowed.
 ///
-/// Everything is counted in whole parts of an event, so that nothing is ever rounded: an event is
-/// worth as many parts as `per` has nanoseconds, and each nanosecond brings `events` parts back.
+/// Tokens are counted in integer units so that nothing is rounded: an event costs as many units as
+/// `per` has nanoseconds, and each nanosecond adds `events` units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Allowance {
     events: u64,
+    /// In nanoseconds.
     per: u64,
     burst: u64,
 }
 
 impl Allowance {
-    /// `events` in the time `per`, and `burst` at once.
+    /// Allows `events` in the time `per`, and `burst` at once.
     pub(crate) fn new(events: u64, per: Duration, burst: u64) -> Self {
         let per = u64::try_from(per.as_nanos()).unwrap_or(u64::MAX);
         Self { events, per, burst }
     }
 
-    fn most(self) -> u128 {
+    /// The capacity of a bucket, in units.
+    fn capacity(self) -> u128 {
         u128::from(self.burst) * u128::from(self.per)
     }
 
-    /// How long it takes until a key that has used up everything has all of it again.
-    pub(crate) fn whole(self) -> Duration {
-        let nanos = self.most().div_ceil(u128::from(self.events.max(1)));
+    /// Returns the time in which an empty bucket fills up.
+    pub(crate) fn refill_time(self) -> Duration {
+        let nanos = self.capacity().div_ceil(u128::from(self.events.max(1)));
         Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
     }
 }
 
-/// What a key has left: a token bucket.
+/// A token bucket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bucket {
+    /// The units that were left at the time `at`.
     left: u128,
     at: Timestamp,
 }
 
 impl Bucket {
-    /// A full one.
+    /// Creates a full bucket.
     pub(crate) fn new(allowance: Allowance) -> Self {
-        Self { left: allowance.most(), at: Timestamp(0) }
+        Self { left: allowance.capacity(), at: Timestamp(0) }
     }
 
-    /// What would be left at that time. Time never runs backwards: an event that comes late finds
-    /// what is there.
+    /// Returns the units left at a time. Time never goes back: a late event finds what is left at
+    /// the time of the latest one.
     fn left_at(&self, allowance: Allowance, time: Timestamp) -> u128 {
-        let gone = time.as_nanos().saturating_sub(self.at.as_nanos());
-        let back = u128::from(gone) * u128::from(allowance.events);
-        (self.left + back).min(allowance.most())
+        let elapsed = time.as_nanos().saturating_sub(self.at.as_nanos());
+        let added = u128::from(elapsed) * u128::from(allowance.events);
+        (self.left + added).min(allowance.capacity())
     }
 
-    /// Takes one event out, if there is one left.
+    /// Takes the token of one event; returns whether there was one.
     pub(crate) fn take(&mut self, allowance: Allowance, time: Timestamp) -> bool {
         self.left = self.left_at(allowance, time);
         self.at = self.at.max(time);
@@ -63,9 +66,9 @@ impl Bucket {
         rest.is_some()
     }
 
-    /// Whether it is as good as new.
+    /// Returns whether the bucket is full at a time, like a new one.
     pub(crate) fn is_full(&self, allowance: Allowance, time: Timestamp) -> bool {
-        self.left_at(allowance, time) == allowance.most()
+        self.left_at(allowance, time) == allowance.capacity()
     }
 }
 
@@ -73,7 +76,7 @@ impl Bucket {
 mod tests {
     use super::*;
 
-    /// Which of the events at these milliseconds go on, at 2 in 10 ms.
+    /// Returns which of the events at these milliseconds pass, at 2 in 10 ms.
     fn taken(burst: u64, at: &[u64]) -> Vec<bool> {
         let allowance = Allowance::new(2, Duration::from_millis(10), burst);
         let mut bucket = Bucket::new(allowance);
@@ -81,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_goes_on_and_then_as_much_as_comes_back() {
+    fn burst_passes_and_then_events_at_the_rate() {
         assert_eq!(
             taken(2, &[100, 100, 100, 104, 105, 105]),
             [true, true, false, false, true, false]
@@ -91,17 +94,17 @@ mod tests {
     }
 
     #[test]
-    fn events_that_come_late_bring_nothing_back() {
+    fn late_events_add_no_tokens() {
         assert_eq!(taken(1, &[100, 90, 103, 80, 105]), [true, false, false, false, true]);
     }
 
     #[test]
-    fn the_largest_numbers_fit() {
+    fn largest_options_do_not_overflow() {
         let day = Duration::from_hours(24);
         let allowance = Allowance::new(1_000_000_000, day, 1_000_000_000);
         let mut bucket = Bucket::new(allowance);
         assert!(bucket.take(allowance, Timestamp(u64::MAX)));
         assert!(!bucket.is_full(allowance, Timestamp(u64::MAX)));
-        assert_eq!(allowance.whole(), day);
+        assert_eq!(allowance.refill_time(), day);
     }
 }

@@ -1,10 +1,10 @@
-//! The `throttle` handler: lets at most so many events of each key go on in a time, and says how
-//! many it kept back.
+//! The `throttle` handler: limits the rate of events of each key, and reports how many it
+//! suppressed.
 //!
-//! Each key has a token bucket: it holds `burst` events at most, and `events` come back in the time
-//! `per`. A bucket and not a window, because at a window's edge twice as many could go on as at any
-//! other moment, and because what is left of a bucket is known with two numbers a key. Time is that
-//! of the events, so that a replay keeps back what the first run did.
+//! Each key has a token bucket of `burst` events, to which `events` are added in each `per`. A
+//! window instead would let twice as many events pass around its edge as at any other time. A
+//! bucket also needs only two numbers for each key. It follows the events' time, so that a replay
+//! suppresses the same events as the first run.
 
 mod bucket;
 mod options;
@@ -26,37 +26,37 @@ pub use options::ThrottleOptions;
 use suppressed::{Reports, Suppression};
 use table::{REST, Table};
 
-/// Time to see what was kept back long enough ago to be told.
+/// The timer that checks for due reports while no event arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Tick;
 
-/// Lets at most so many events of each key go on in a time.
+/// Limits the rate of events of each key.
 #[derive(Debug)]
 pub struct Throttle {
-    /// The one chain that the handler is in.
+    /// The chain that the handler is in.
     chain: Option<ChainId>,
     keys: Keys,
     allowance: Allowance,
     table: Table,
     suppressions: Vec<Suppression>,
     reports: Reports,
-    /// How often it is told of a key whose events are being kept back.
-    report: Duration,
-    /// For how long nothing of a key must have been kept back until that counts as ended.
+    /// How often to report a suppression while it lasts.
+    report_interval: Duration,
+    /// A suppression ends when no event of its key was suppressed for this time.
     quiet: Duration,
-    /// How often it is looked what is to be told.
-    step: Duration,
-    next_look: Timestamp,
+    /// How often to check for reports that are due.
+    check_interval: Duration,
+    next_check: Timestamp,
     time: EventTime,
-    ticking: bool,
-    /// Whether it was said that there are too many keys.
-    said: bool,
+    timer_is_set: bool,
+    /// Whether the warning about too many keys was logged.
+    warned: bool,
     key: Vec<u8>,
 }
 
 impl Handler for Throttle {
     const ABOUT: &'static str =
-        "lets at most so many events of each key go on in a time, and says how many it kept back";
+        "limits the rate of events of each key, and reports how many it suppressed";
     type Options = ThrottleOptions;
     type Message = Tick;
     const DECLARATION: Declaration<Self> = Declaration::new().adds(Self::added_schemas);
@@ -75,13 +75,13 @@ impl Handler for Throttle {
             table: Table::new(allowance, options.max_keys as usize),
             suppressions: Vec::new(),
             reports: Reports::new(setup.name.clone(), &options.by),
-            report: options.report.0,
+            report_interval: options.report.0,
             quiet,
-            step: quiet.min(options.report.0) / 4,
-            next_look: Timestamp(0),
+            check_interval: quiet.min(options.report.0) / 4,
+            next_check: Timestamp(0),
             time: EventTime::default(),
-            ticking: false,
-            said: false,
+            timer_is_set: false,
+            warned: false,
             key: Vec::new(),
         })
     }
@@ -95,24 +95,24 @@ impl Handler for Throttle {
         let plan = self.keys.plan(&batch);
         cx.filtered(batch.retain(|event| self.passes(plan, event)));
         cx.emit(batch);
-        self.tell(cx);
+        self.emit_reports(cx);
         Ok(())
     }
 
     fn message(&mut self, _: Tick, cx: &mut Context<'_, Tick>) -> Result<(), HandlerError> {
-        self.ticking = false;
-        self.time.tick(self.step, cx.behind());
-        self.look(self.time.now());
-        self.tell(cx);
+        self.timer_is_set = false;
+        self.time.tick(self.check_interval, cx.behind());
+        self.check_reports(self.time.now());
+        self.emit_reports(cx);
         Ok(())
     }
 
     fn end(&mut self, cx: &mut ChainContext<'_, Tick>) -> Result<(), HandlerError> {
         for mut suppression in self.suppressions.drain(..) {
             self.table.slot(suppression.slot).suppression = None;
-            self.reports.tell(&self.keys, &mut suppression);
+            self.reports.add(&self.keys, &mut suppression);
         }
-        self.tell(cx);
+        self.emit_reports(cx);
         Ok(())
     }
 }
@@ -124,19 +124,19 @@ impl Throttle {
 }
 
 impl Throttle {
-    /// Whether an event goes on.
+    /// Returns whether an event passes; counts it if it does not.
     fn passes(&mut self, plan: usize, event: EventRef<'_>) -> bool {
         self.time.saw(event.time());
         let now = self.time.latest();
-        if now >= self.next_look {
-            self.look(now);
+        if now >= self.next_check {
+            self.check_reports(now);
         }
         self.keys.write(&mut self.key, plan, event);
         let at = self.table.find(&self.key, now);
-        if at == REST && !self.said {
-            self.said = true;
+        if at == REST && !self.warned {
+            self.warned = true;
             let by = self.keys.fields().collect::<Vec<_>>().join(", ");
-            tracing::warn!(%by, "throttle: more keys than max_keys: those beyond share one allowance");
+            tracing::warn!(%by, "throttle: more than max_keys keys, the rest share one allowance");
         }
         let slot = self.table.slot(at);
         if slot.bucket.take(self.allowance, event.time()) {
@@ -150,20 +150,21 @@ impl Throttle {
         false
     }
 
-    /// Tells of what has ended or lasts so long that it is to be told.
-    fn look(&mut self, now: Timestamp) {
-        let step = self.step.as_nanos() as u64;
-        // Whole steps, so that it is the same moments whatever came before.
-        self.next_look = Timestamp((now.as_nanos() / step).saturating_add(1).saturating_mul(step));
+    /// Reports the suppressions that have ended, and those whose next report is due.
+    fn check_reports(&mut self, now: Timestamp) {
+        let interval = self.check_interval.as_nanos() as u64;
+        // Checks are at multiples of the interval, so that batches do not shift them.
+        let next = (now.as_nanos() / interval).saturating_add(1).saturating_mul(interval);
+        self.next_check = Timestamp(next);
         let mut at = 0;
         while let Some(suppression) = self.suppressions.get_mut(at) {
             let ended = suppression.ended(now, self.quiet);
-            if ended || suppression.due(now, self.report) {
-                self.reports.tell(&self.keys, suppression);
+            if ended || suppression.due(now, self.report_interval) {
+                self.reports.add(&self.keys, suppression);
             }
             if ended {
-                let gone = self.suppressions.swap_remove(at);
-                self.table.slot(gone.slot).suppression = None;
+                let removed = self.suppressions.swap_remove(at);
+                self.table.slot(removed.slot).suppression = None;
                 if let Some(moved) = self.suppressions.get(at) {
                     self.table.slot(moved.slot).suppression = Some(at);
                 }
@@ -173,16 +174,16 @@ impl Throttle {
         }
     }
 
-    /// Sends what there is to tell, and has itself called again while there may be more.
-    fn tell(&mut self, cx: &mut Context<'_, Tick>) {
+    /// Emits the reports, and sets the timer while there is a suppression.
+    fn emit_reports(&mut self, cx: &mut Context<'_, Tick>) {
         if let Some(chain) = self.chain
             && let Some(batch) = self.reports.take()
         {
             cx.add_to(chain, batch);
         }
-        if !self.suppressions.is_empty() && !self.ticking {
-            self.ticking = true;
-            cx.after(self.step, Tick);
+        if !self.suppressions.is_empty() && !self.timer_is_set {
+            self.timer_is_set = true;
+            cx.after(self.check_interval, Tick);
         }
     }
 }

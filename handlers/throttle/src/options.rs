@@ -1,4 +1,4 @@
-//! Options, and what can be wrong with them.
+//! Options of the `throttle` handler, and their checks.
 
 use std::time::Duration;
 
@@ -11,21 +11,20 @@ use whalewatch_kit::Keys;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ThrottleOptions {
-    /// Fields whose values together are a key; each key has an allowance of its own. `[]` for one
-    /// allowance for all events.
+    /// The fields that form the key of an event; each key has a separate allowance. `[]` gives all
+    /// events one allowance.
     pub by: Vec<String>,
-    /// How many events of each key may go on in the time `per`, in the long run: 1 to
-    /// 1,000,000,000.
+    /// How many events of each key pass in each `per`, on average: 1 to 1,000,000,000.
     pub events: u64,
-    /// The time, by the events' own time: 1ms to 1day.
+    /// The time for `events`, in the events' time: 1ms to 1day.
     pub per: HumanDuration,
-    /// How many events of a key may go on at once after it was quiet: 1 to 1,000,000,000; as many
-    /// as `events` if left out.
+    /// How many events of a key pass at once after a quiet time: 1 to 1,000,000,000. Default: the
+    /// same as `events`.
     pub burst: Option<u64>,
-    /// How often it is said of a key, while that lasts, how many of its events were kept back: 1s
-    /// to 1day.
+    /// How often to report the number of suppressed events of a key, while it exceeds its
+    /// allowance: 1s to 1day.
     pub report: HumanDuration,
-    /// How many keys are known at most: 1 to 1,000,000. Keys beyond share one allowance.
+    /// The most keys to keep: 1 to 1,000,000. Further keys share one allowance.
     pub max_keys: u32,
 }
 
@@ -42,23 +41,23 @@ impl Default for ThrottleOptions {
     }
 }
 
-/// The most that `events` and `burst` may be.
-const MOST_EVENTS: u64 = 1_000_000_000;
+/// The largest `events` and `burst`.
+const MAX_EVENTS: u64 = 1_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
 
 impl ThrottleOptions {
-    /// How many events may go on at once.
+    /// Returns how many events pass at once after a quiet time.
     pub(crate) fn burst(&self) -> u64 {
         self.burst.unwrap_or(self.events)
     }
 
-    /// Everything that is wrong with them.
+    /// Returns all mistakes in the options. `input` has the schemas of the incoming events.
     pub(crate) fn problems(&self, input: &[Schema]) -> Vec<Problem> {
         let burst =
-            self.burst.and_then(|burst| Problem::check_range("burst", burst, 1..=MOST_EVENTS));
+            self.burst.and_then(|burst| Problem::check_range("burst", burst, 1..=MAX_EVENTS));
         let ranges = [
-            Problem::check_range("events", self.events, 1..=MOST_EVENTS),
+            Problem::check_range("events", self.events, 1..=MAX_EVENTS),
             Problem::check_range("per", self.per.0, Duration::from_millis(1)..=DAY),
             burst,
             Problem::check_range("report", self.report.0, SECOND..=DAY),

@@ -1,4 +1,4 @@
-//! What was kept back of each key, and the events that tell of it.
+//! Counts the suppressed events of each key, and reports them as `throttle.suppressed` events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,47 +6,47 @@ use std::time::Duration;
 use whalewatch_core::{Attribution, Batch, EventRef, OwnedValue, Timestamp, Type};
 use whalewatch_kit::{Clock, Keys, Shape, Shaped};
 
-/// The one kind that there is.
+/// The kinds of these events.
 const KINDS: &[&str] = &["throttle.suppressed"];
 
-/// What the events look like that tell how much was kept back, for keys of these fields.
+/// Returns the schema of the reports, for keys of these fields.
 pub(crate) fn shape(by: &[String]) -> &'static Shape {
     let mut fields = vec![
-        ("throttle.count".to_owned(), Type::Uint, "how many events were kept back"),
-        ("throttle.since".to_owned(), Type::Time, "when the first of them happened"),
-        ("throttle.until".to_owned(), Type::Time, "when the last of them happened"),
+        ("throttle.count".to_owned(), Type::Uint, "number of events suppressed"),
+        ("throttle.since".to_owned(), Type::Time, "time of the first suppressed event"),
+        ("throttle.until".to_owned(), Type::Time, "time of the last suppressed event"),
         (
             "throttle.rest".to_owned(),
             Type::Bool,
-            "true for what the keys beyond `max_keys` had kept back together",
+            "true for the suppressed events of all keys beyond `max_keys` together",
         ),
     ];
-    let key = "value of this field of the key, as text";
+    let key = "the key's value of this field, as text";
     fields.extend(by.iter().map(|field| (format!("throttle.key.{field}"), Type::Text, key)));
     Shape::of("throttle", KINDS, &fields)
 }
 
-/// What is being kept back of a key.
+/// A time in which events of a key are being suppressed.
 #[derive(Debug)]
 pub(crate) struct Suppression {
-    /// Which slot it belongs to.
+    /// The index of the key's slot.
     pub(crate) slot: usize,
-    /// `None` for the keys beyond the most that are known.
+    /// `None` for the keys beyond `max_keys`.
     key: Option<Arc<[u8]>>,
-    /// Since the last report.
+    /// The number of events suppressed since the last report.
     count: u64,
     since: Timestamp,
     until: Timestamp,
-    /// When the last event was kept back, reported or not.
+    /// The time of the last suppressed event, reported or not.
     last: Timestamp,
-    /// When the last report was due.
+    /// The time of the last report, or of the first suppressed event if there was none.
     reported: Timestamp,
-    /// Of the last event.
+    /// The attribution of the last event, if the container is part of the key.
     attribution: Attribution,
 }
 
 impl Suppression {
-    /// One that begins at that time.
+    /// Creates a suppression that begins at a time.
     pub(crate) fn new(slot: usize, key: Option<Arc<[u8]>>, time: Timestamp) -> Self {
         Self {
             slot,
@@ -60,7 +60,7 @@ impl Suppression {
         }
     }
 
-    /// Counts an event that is kept back.
+    /// Counts a suppressed event.
     pub(crate) fn count(&mut self, event: EventRef<'_>, by_container: bool) {
         let time = event.time();
         if self.count == 0 {
@@ -75,13 +75,12 @@ impl Suppression {
         }
     }
 
-    /// Whether nothing was kept back for so long that it has ended.
+    /// Returns whether no event was suppressed for the time `quiet`.
     pub(crate) fn ended(&self, now: Timestamp, quiet: Duration) -> bool {
         self.last.until(now) >= quiet
     }
 
-    /// Whether it is time for a report while it lasts; if so, the next one is due an interval
-    /// later.
+    /// Returns whether a report is due; the next one is then due an interval later.
     pub(crate) fn due(&mut self, now: Timestamp, interval: Duration) -> bool {
         let due = self.reported.until(now) >= interval;
         if due {
@@ -91,7 +90,7 @@ impl Suppression {
     }
 }
 
-/// Makes the events.
+/// Collects the reports until they are emitted.
 #[derive(Debug)]
 pub(crate) struct Reports {
     name: Arc<str>,
@@ -101,13 +100,13 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    /// For keys of these fields, in the name of the handler.
+    /// Creates the collection of the handler `name`, for keys of these fields.
     pub(crate) fn new(name: Arc<str>, by: &[String]) -> Self {
         Self { name, shape: shape(by), clock: Clock::new(), events: Vec::new() }
     }
 
-    /// Tells what was kept back since the last report, if anything was.
-    pub(crate) fn tell(&mut self, keys: &Keys, suppression: &mut Suppression) {
+    /// Adds a report of the events suppressed since the last one, if there are any.
+    pub(crate) fn add(&mut self, keys: &Keys, suppression: &mut Suppression) {
         let count = std::mem::take(&mut suppression.count);
         if count == 0 {
             return;
@@ -126,7 +125,7 @@ impl Reports {
         self.events.push((event, suppression.attribution.clone()));
     }
 
-    /// The events made since the last time.
+    /// Returns the reports added since the last call; `None` if there are none.
     pub(crate) fn take(&mut self) -> Option<Batch> {
         if self.events.is_empty() {
             return None;

@@ -1,4 +1,4 @@
-//! The keys that are known, and what each has left.
+//! The known keys and their buckets.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,45 +8,45 @@ use whalewatch_core::Timestamp;
 
 use crate::bucket::{Allowance, Bucket};
 
-/// The slot that keys share that have no room for one of their own.
+/// The slot that the keys beyond `max_keys` share.
 pub(crate) const REST: usize = 0;
 
-/// How often, in the events' time, keys are looked for that can be forgotten.
+/// How often to look for keys to forget, in the events' time.
 const SWEEP: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) bucket: Bucket,
     pub(crate) key: Option<Arc<[u8]>>,
-    /// Where in the list of suppressions this key's is.
+    /// The index of the key's suppression.
     pub(crate) suppression: Option<usize>,
 }
 
-/// Slots by key; at most so many.
+/// A bounded map from keys to slots.
 #[derive(Debug)]
 pub(crate) struct Table {
     allowance: Allowance,
-    most: usize,
+    max_keys: usize,
     index: HashMap<Arc<[u8]>, usize>,
     slots: Vec<Slot>,
     free: Vec<usize>,
-    /// The slot that was asked for last: neighbours in a batch are mostly of one key.
+    /// The slot of the last event: neighbours in a batch mostly have the same key.
     last: usize,
-    /// From when on it may be looked for keys to forget.
-    sweep_from: Timestamp,
+    /// When to look for keys to forget again, at the earliest.
+    next_sweep: Timestamp,
 }
 
 impl Table {
-    pub(crate) fn new(allowance: Allowance, most: usize) -> Self {
+    pub(crate) fn new(allowance: Allowance, max_keys: usize) -> Self {
         let rest = Slot { bucket: Bucket::new(allowance), key: None, suppression: None };
         Self {
             allowance,
-            most,
+            max_keys,
             index: HashMap::new(),
             slots: vec![rest],
             free: Vec::new(),
             last: REST,
-            sweep_from: Timestamp(0),
+            next_sweep: Timestamp(0),
         }
     }
 
@@ -54,7 +54,7 @@ impl Table {
         &mut self.slots[slot]
     }
 
-    /// The slot of a key: its own, or [`REST`] where there is no room for it.
+    /// Returns the slot of a key, which is [`REST`] if there is no room for the key.
     pub(crate) fn find(&mut self, key: &[u8], now: Timestamp) -> usize {
         if self.slots[self.last].key.as_deref() == Some(key) {
             return self.last;
@@ -66,7 +66,7 @@ impl Table {
     }
 
     fn insert(&mut self, key: &[u8], now: Timestamp) -> Option<usize> {
-        if self.index.len() >= self.most && !self.sweep(now) {
+        if self.index.len() >= self.max_keys && !self.sweep(now) {
             return None;
         }
         let key: Arc<[u8]> = key.into();
@@ -86,26 +86,26 @@ impl Table {
         Some(at)
     }
 
-    /// Forgets the keys of which nothing is kept back and that have all of their allowance: one
-    /// that comes again finds what it would have found. Says whether there is room now.
+    /// Forgets the keys that have a full bucket and no suppression; such a key gets the same bucket
+    /// when it returns. Returns whether there is room now.
     fn sweep(&mut self, now: Timestamp) -> bool {
-        if now < self.sweep_from {
+        if now < self.next_sweep {
             return false;
         }
-        // A whole look at each new key would cost more the more keys there are.
-        let wait = self.allowance.whole().min(SWEEP).as_nanos() as u64;
-        self.sweep_from = Timestamp(now.as_nanos().saturating_add(wait));
+        // A sweep visits all keys, so it must not happen for each new one.
+        let wait = self.allowance.refill_time().min(SWEEP).as_nanos() as u64;
+        self.next_sweep = Timestamp(now.as_nanos().saturating_add(wait));
         let (slots, free, allowance) = (&mut self.slots, &mut self.free, self.allowance);
         self.index.retain(|_, at| {
             let slot = &mut slots[*at];
-            let stays = slot.suppression.is_some() || !slot.bucket.is_full(allowance, now);
-            if !stays {
+            let is_kept = slot.suppression.is_some() || !slot.bucket.is_full(allowance, now);
+            if !is_kept {
                 slot.key = None;
                 free.push(*at);
             }
-            stays
+            is_kept
         });
-        self.index.len() < self.most
+        self.index.len() < self.max_keys
     }
 
     #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What goes on, what is kept back, and what is told of it.
+//! Tests of which events pass, which are suppressed, and what is reported.
 
 use std::collections::BTreeMap;
 
@@ -20,17 +20,17 @@ fn options(by: &[&str], events: u64, per: Duration) -> ThrottleOptions {
 }
 
 fn bench(options: &ThrottleOptions) -> Bench<Throttle> {
-    Bench::new::<Did>(options).expect("options without a mistake")
+    Bench::new::<Did>(options).expect("valid options")
 }
 
 fn batch(events: Vec<Did>) -> Batch {
     Batch::new("t".into(), events)
 }
 
-/// A report: its key and its count.
+/// The key and the count of a report.
 type Report = (Vec<Option<String>>, u64);
 
-/// What came out: the events, as they are, and the reports.
+/// Returns the output: the events that passed, and the reports.
 fn out(bench: &Bench<Throttle>) -> (Vec<Did>, Vec<Report>) {
     let (mut events, mut reports) = (Vec::new(), Vec::new());
     for batch in &bench.out {
@@ -41,7 +41,7 @@ fn out(bench: &Bench<Throttle>) -> (Vec<Did>, Vec<Report>) {
         let schema = batch.schema();
         let keys = schema.fields.iter().filter(|(info, _)| info.name.starts_with("throttle.key."));
         let keys: Vec<_> = keys.map(|(_, accessor)| *accessor).collect();
-        let (_, count) = schema.find("throttle.count").expect("it is there");
+        let (_, count) = schema.find("throttle.count").expect("a field");
         for event in batch.iter() {
             let text = |value| match value {
                 Value::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
@@ -64,41 +64,41 @@ fn filtered(bench: &Bench<Throttle>) -> u64 {
 }
 
 #[test]
-fn each_key_has_an_allowance_of_its_own() {
+fn each_key_has_a_separate_allowance() {
     let mut bench = bench(&options(&["did.what"], 2, Duration::from_secs(1)));
     let events = ["a", "a", "b", "a", "a", "b"].map(|what| Did::new(SECOND, what, 0));
-    bench.handle(batch(events.to_vec())).expect("it takes it");
+    bench.handle(batch(events.to_vec())).expect("no failure");
     let (passed, reports) = out(&bench);
     assert_eq!(passed.iter().filter(|event| event.what.as_deref() == Some("a")).count(), 2);
     assert_eq!(passed.iter().filter(|event| event.what.as_deref() == Some("b")).count(), 2);
-    assert_eq!((filtered(&bench), reports), (2, vec![]), "it is not over yet");
-    bench.end().expect("it ends");
+    assert_eq!((filtered(&bench), reports), (2, vec![]), "the excess is not over yet");
+    bench.end().expect("no failure");
     assert_eq!(out(&bench).1, [(key("a"), 2)]);
     assert!(bench.adds_up());
 }
 
 #[test]
-fn a_report_comes_when_events_say_that_it_is_over() {
+fn report_comes_when_later_events_show_that_the_excess_is_over() {
     let mut bench = bench(&options(&["did.what"], 1, Duration::from_millis(100)));
     let mut at = |millis: u64, what: &str| {
-        bench.handle(batch(vec![Did::new(millis * 1_000_000, what, 0)])).expect("it takes it");
+        bench.handle(batch(vec![Did::new(millis * 1_000_000, what, 0)])).expect("no failure");
         out(&bench).1
     };
     at(10_000, "a");
     at(10_010, "a");
     assert_eq!(at(10_020, "a"), []);
-    assert_eq!(at(10_900, "b"), [], "a second must be quiet");
+    assert_eq!(at(10_900, "b"), [], "the quiet time is a second");
     assert_eq!(at(11_300, "b"), [(key("a"), 2)]);
     assert_eq!(at(15_000, "b").len(), 1);
 }
 
 #[test]
-fn what_lasts_is_told_at_each_interval() {
+fn lasting_excess_is_reported_at_each_interval() {
     let mut bench = bench(&options(&["did.what"], 1, Duration::from_secs(1)));
     for tenth in 0..250 {
-        bench.handle(batch(vec![Did::new(tenth * SECOND / 10, "a", 0)])).expect("it takes it");
+        bench.handle(batch(vec![Did::new(tenth * SECOND / 10, "a", 0)])).expect("no failure");
     }
-    bench.end().expect("it ends");
+    bench.end().expect("no failure");
     let (passed, reports) = out(&bench);
     let counts: Vec<_> = reports.iter().map(|(_, count)| *count).collect();
     assert_eq!(passed.len(), 25);
@@ -108,21 +108,21 @@ fn what_lasts_is_told_at_each_interval() {
 }
 
 #[test]
-fn a_timer_tells_when_nothing_more_comes() {
+fn timer_reports_when_no_event_arrives() {
     let mut bench = bench(&options(&["did.what"], 1, Duration::from_secs(1)));
-    bench.handle(batch(vec![Did::new(SECOND, "a", 0); 5])).expect("it takes it");
-    bench.advance(Duration::from_millis(900)).expect("it takes it");
+    bench.handle(batch(vec![Did::new(SECOND, "a", 0); 5])).expect("no failure");
+    bench.advance(Duration::from_millis(900)).expect("no failure");
     assert_eq!(out(&bench).1, []);
-    bench.advance(Duration::from_millis(600)).expect("it takes it");
+    bench.advance(Duration::from_millis(600)).expect("no failure");
     assert_eq!(out(&bench).1, [(key("a"), 4)]);
-    bench.advance(Duration::from_hours(1)).expect("it takes it");
-    bench.end().expect("it ends");
-    assert_eq!(out(&bench).1.len(), 1, "it is told once");
+    bench.advance(Duration::from_hours(1)).expect("no failure");
+    bench.end().expect("no failure");
+    assert_eq!(out(&bench).1.len(), 1, "there is only one report");
     assert!(bench.adds_up());
 }
 
 #[test]
-fn the_report_stands_in_the_container_that_it_is_about() {
+fn report_is_attributed_to_the_container_of_its_key() {
     let attributions = [
         Attribution::container(named("ab", "web", "i", Status::Running), Evidence::Cgroup),
         Attribution::host(Evidence::Cgroup),
@@ -135,14 +135,14 @@ fn the_report_stands_in_the_container_that_it_is_about() {
             let batch = batch(vec![Did::new(SECOND, "a", 0); attributions.len()]);
             bench
                 .handle(batch.with_attributions(attributions.iter().cloned()))
-                .expect("it takes it");
+                .expect("no failure");
         }
-        bench.end().expect("it ends");
+        bench.end().expect("no failure");
         let reports = bench.out.iter().filter(|batch| batch.typed::<Did>().is_none());
         let got: Vec<_> =
             reports.flat_map(Batch::iter).map(|event| event.attribution().clone()).collect();
         if shown {
-            assert_eq!(got, attributions, "each had two kept back");
+            assert_eq!(got, attributions, "two events of each were suppressed");
         } else {
             assert_eq!(got, [Attribution::default()]);
         }
@@ -150,20 +150,20 @@ fn the_report_stands_in_the_container_that_it_is_about() {
 }
 
 #[test]
-fn keys_beyond_the_most_share_one_allowance_until_others_are_forgotten() {
+fn keys_beyond_max_keys_share_one_allowance_until_there_is_room() {
     let options =
         ThrottleOptions { max_keys: 2, ..options(&["did.what"], 1, Duration::from_secs(1)) };
     let mut bench = bench(&options);
     let events = ["a", "b", "c", "d", "d", "a"].map(|what| Did::new(SECOND, what, 0));
-    bench.handle(batch(events.to_vec())).expect("it takes it");
+    bench.handle(batch(events.to_vec())).expect("no failure");
     let passed: Vec<_> = out(&bench).0.into_iter().filter_map(|event| event.what).collect();
-    assert_eq!(passed, ["a", "b", "c"], "d shares with c");
+    assert_eq!(passed, ["a", "b", "c"], "d shares the allowance of c");
     assert_eq!(bench.handler().table.len(), 2);
 
     let later = ["c", "d"].map(|what| Did::new(5 * SECOND, what, 0));
-    bench.handle(batch(later.to_vec())).expect("it takes it");
-    assert_eq!(out(&bench).0.len(), 5, "a and b have all of theirs again, so they are forgotten");
-    bench.end().expect("it ends");
+    bench.handle(batch(later.to_vec())).expect("no failure");
+    assert_eq!(out(&bench).0.len(), 5, "a and b have full buckets again and are forgotten");
+    bench.end().expect("no failure");
     assert_eq!(out(&bench).1, [(vec![None], 2), (key("a"), 1)]);
     assert!(bench.adds_up());
 }
@@ -175,13 +175,14 @@ fn reports_can_be_filtered_by_their_fields() {
         1,
         Duration::from_secs(1),
     ));
-    let when = "throttle.count > 10u && throttle.key.container.name.startsWith('web') && throttle.until > throttle.since";
-    let condition = whalewatch_kit::Condition::parse("when", when).expect("a condition");
+    let when = "throttle.count > 10u && throttle.until > throttle.since \
+                && throttle.key.container.name.startsWith('web')";
+    let condition = whalewatch_kit::Condition::parse("when", when).expect("a valid condition");
     assert_eq!(condition.check(&added), []);
 }
 
 #[test]
-fn every_mistake_is_told() {
+fn every_mistake_is_reported() {
     let wrong = ThrottleOptions {
         by: vec!["did.wat".into(), "kind".into(), "kind".into()],
         events: 0,
@@ -190,11 +191,11 @@ fn every_mistake_is_told() {
         report: HumanDuration(Duration::from_millis(1)),
         max_keys: 0,
     };
-    let problems = Bench::<Throttle>::new::<Did>(&wrong).err().expect("mistakes");
-    let told: Vec<_> =
+    let problems = Bench::<Throttle>::new::<Did>(&wrong).err().expect("problems");
+    let reported: Vec<_> =
         problems.iter().map(|p| (&*p.key, p.hint.as_deref().unwrap_or(""))).collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("by", "did you mean `did.what`?"),
             ("by", "remove one of them"),
@@ -207,8 +208,8 @@ fn every_mistake_is_told() {
     );
 }
 
-/// What goes on, from its definition: an event does, unless it would be more than `burst` and what
-/// comes back, counted from some event before it that went on.
+/// Computes which events pass, directly from the definition: an event is suppressed if, since some
+/// earlier event that passed, more events would pass than `burst` plus the refill.
 fn reference(events: &[Did], rate: u64, per: u64, burst: u64) -> Vec<bool> {
     let mut passed: BTreeMap<Option<&str>, Vec<u64>> = BTreeMap::new();
     let mut latest: BTreeMap<Option<&str>, u64> = BTreeMap::new();
@@ -231,7 +232,7 @@ fn reference(events: &[Did], rate: u64, per: u64, burst: u64) -> Vec<bool> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Did>> {
-    // Times go on by little steps, and back now and then.
+    // Times increase in small steps, with an occasional late event.
     let event = (0..40_u64, 0..10_u64, 0..3_usize);
     prop::collection::vec(event, 1..120).prop_map(|steps| {
         let mut time = SECOND;
@@ -246,7 +247,7 @@ fn events() -> impl Strategy<Value = Vec<Did>> {
 
 proptest! {
     #[test]
-    fn what_goes_on_is_as_defined_and_however_it_is_cut_into_batches(
+    fn passing_events_match_the_reference_for_any_batches(
         events in events(),
         rate in 1..8_u64,
         millis in 1..2_000_u64,
@@ -262,16 +263,17 @@ proptest! {
         let run = |cut: usize| {
             let mut bench = bench(&options);
             for events in events.chunks(cut) {
-                bench.handle(batch(events.to_vec())).expect("it takes it");
+                bench.handle(batch(events.to_vec())).expect("no failure");
             }
-            bench.end().expect("it ends");
+            bench.end().expect("no failure");
             assert!(bench.adds_up());
-            let told: u64 = out(&bench).1.iter().map(|(_, count)| count).sum();
-            assert_eq!(told, filtered(&bench), "all that was kept back is told");
+            let reported: u64 = out(&bench).1.iter().map(|(_, count)| count).sum();
+            assert_eq!(reported, filtered(&bench), "every suppressed event is reported");
             out(&bench)
         };
         let want = reference(&events, rate, millis * 1_000_000, burst);
-        let want: Vec<_> = events.iter().zip(want).filter(|(_, passes)| *passes).map(|(e, _)| e.clone()).collect();
+        let want = events.iter().zip(want).filter(|(_, passes)| *passes);
+        let want: Vec<_> = want.map(|(event, _)| event.clone()).collect();
         let whole = run(events.len());
         prop_assert_eq!(&whole.0, &want);
         prop_assert_eq!(whole, run(cut));

@@ -1,5 +1,4 @@
-//! What it costs to make bodies of events and send them; the receiver takes everything and costs
-//! little.
+//! The cost of writing bodies and sending them to a fast receiver that accepts everything.
 
 use std::hint::black_box;
 
@@ -13,8 +12,8 @@ use whalewatch_webhook::{Webhook, WebhookOptions};
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-/// Brings a batch and waits until all of it has been answered.
-fn bring(bench: &mut Bench<Webhook>, batch: Batch) {
+/// Handles a batch and waits until all its requests have been answered.
+fn send(bench: &mut Bench<Webhook>, batch: Batch) {
     bench.handle(batch).expect("no failure");
     while bench.count(|c| &c.input) > bench.count(|c| &c.output) {
         bench.receive(std::time::Duration::from_secs(10)).expect("no failure");
@@ -30,24 +29,24 @@ fn requests(c: &mut Criterion) {
         let server = Server::start(|_| Answer::status(200));
         let url = server.url("/");
         let options = WebhookOptions { body, max_per_second: 0, ..WebhookOptions::to(url) };
-        let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("good options");
-        bring(&mut bench, batch.clone());
-        // Those of the server are among them.
+        let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("valid options");
+        send(&mut bench, batch.clone());
+        // These include the server's allocations.
         print_allocations(&format!("webhook/{name}"), 20 * 64, || {
-            (0..20).for_each(|_| bring(&mut bench, batch.clone()));
+            (0..20).for_each(|_| send(&mut bench, batch.clone()));
         });
         group.bench_function(name, |b| {
             b.iter_batched(
                 || batch.clone(),
-                |batch| bring(&mut bench, black_box(batch)),
+                |batch| send(&mut bench, black_box(batch)),
                 BatchSize::SmallInput,
             );
         });
     }
-    // What a full queue costs: the receiver hangs.
+    // The cost of a full queue: the receiver hangs.
     let server = Server::start(|_| Answer::Hang);
     let options = WebhookOptions { max_queued: 1, ..WebhookOptions::to(server.url("/")) };
-    let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("good options");
+    let mut bench = Bench::<Webhook>::new::<Ran>(&options).expect("valid options");
     group.bench_function("no_room", |b| {
         b.iter_batched(
             || batch.clone(),

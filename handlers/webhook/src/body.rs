@@ -7,58 +7,60 @@ use whalewatch_kit::{Filled, Json, Subject, Template};
 /// Writes events as bodies of requests.
 #[derive(Debug)]
 pub(crate) enum Bodies {
-    /// Each event as a JSON object.
-    Whole(Json),
-    /// As a template says.
-    Filled {
+    /// Writes each event as a JSON object.
+    Event(Json),
+    /// Fills a template.
+    Template {
         template: Template,
+        /// Whether to escape values for a JSON string.
         json: bool,
         host: Box<str>,
         plans: PerType<Filled>,
-        /// A value that is being escaped.
+        /// A buffer for the value that is being escaped.
         value: Vec<u8>,
     },
 }
 
 impl Bodies {
-    /// By this template, or each event as JSON; `json` says whether values stand in JSON.
+    /// Creates bodies from a template, or from each event as JSON if there is none. `json` says
+    /// whether the template is JSON; `host` is the host name.
     pub(crate) fn new(template: Option<Template>, json: bool, host: &str) -> Self {
         match template {
-            None => Self::Whole(Json::new(host)),
+            None => Self::Event(Json::new(host)),
             Some(template) => {
                 let (plans, value) = (PerType::new(), Vec::new());
-                Self::Filled { template, json, host: host.into(), plans, value }
+                Self::Template { template, json, host: host.into(), plans, value }
             }
         }
     }
 
-    /// Makes ready for the events of a batch: the number of its plan.
+    /// Prepares for the events of a batch; returns the plan that [`Bodies::write`] takes.
     pub(crate) fn plan(&mut self, batch: &Batch) -> usize {
         match self {
-            Self::Whole(json) => json.plan(batch),
-            Self::Filled { template, host, plans, .. } => {
+            Self::Event(json) => json.plan(batch),
+            Self::Template { template, host, plans, .. } => {
                 plans.place(batch, |schema| template.fill(schema, host))
             }
         }
     }
 
-    /// The body for an event of the type that `plan` was made for.
+    /// Returns the body for an event. `plan` is that of its batch.
     pub(crate) fn write(&mut self, plan: usize, event: EventRef<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         match self {
-            Self::Whole(json) => {
+            Self::Event(json) => {
                 json.event(&mut out, plan, event);
-                // It is no line among others here.
+                // Removes the newline.
                 out.pop();
             }
-            Self::Filled { json: false, plans, .. } => {
+            Self::Template { json: false, plans, .. } => {
                 plans[plan].write(&mut out, event, Vec::extend_from_slice);
             }
-            Self::Filled { json: true, plans, value, .. } => {
+            Self::Template { json: true, plans, value, .. } => {
                 plans[plan].write(&mut out, event, |out, text| {
                     value.clear();
                     json_string(value, text);
-                    // The quotes, if any, stand in the template.
+                    // The template has the quotes, if there are any.
                     out.extend_from_slice(&value[1..value.len() - 1]);
                 });
             }
@@ -67,21 +69,21 @@ impl Bodies {
     }
 }
 
-/// What is wrong with a template for JSON: whatever its fields' values are, it is none.
+/// Returns the problem with a template that does not make valid JSON for any values of its fields.
 pub(crate) fn check_json(template: &Template) -> Option<Problem> {
     let schema = Schema::new("", &[], std::iter::empty());
     let mut out = Vec::new();
-    // A digit may stand in quotes and without.
+    // A digit is valid JSON with and without quotes.
     template.fill(&schema, "").write(&mut out, NoFields, |out, _| out.push(b'1'));
     let error = serde_json::from_slice::<serde_json::Value>(&out).err()?;
-    let message = format!("with its fields filled in it is no JSON: {error}");
-    let hint = "braces of JSON's own are doubled, texts stand in quotes: \
+    let message = format!("the body is not valid JSON when its fields are filled in: {error}");
+    let hint = "double JSON's own braces and put texts in quotes: \
                 {{\"text\": \"{kind}\", \"pid\": {process.pid|null}}}; \
-                for other bodies set headers.content-type";
+                for a body that is not JSON, set headers.content-type";
     Some(Problem::new("body", message).hint(hint))
 }
 
-/// An event of which nothing is known.
+/// An event without fields.
 struct NoFields;
 
 impl Subject for NoFields {
@@ -97,7 +99,8 @@ mod tests {
     use super::*;
 
     fn body(template: Option<&str>, json: bool, event: Ran) -> String {
-        let template = template.map(|text| Template::parse("body", text).expect("a template"));
+        let template =
+            template.map(|text| Template::parse("body", text).expect("a valid template"));
         let mut bodies = Bodies::new(template, json, "node-1");
         let batch = Batch::new("t".into(), vec![event]);
         let plan = bodies.plan(&batch);
@@ -119,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_template_it_is_the_event_and_no_line_end() {
+    fn body_without_a_template_is_the_event_without_newline() {
         let got = body(None, true, example());
         assert!(!got.ends_with('\n'));
         let value: serde_json::Value = serde_json::from_str(&got).expect("JSON");

@@ -1,4 +1,4 @@
-//! Sends requests, again and again if it must, and answers for each event.
+//! Sends requests, retries them, and reports the outcome for each event.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use whalewatch_kit::net::{Answered, Http, Jobs, Outage, Reply, Seldom, server};
 
 use crate::options::WebhookOptions;
 
-/// The longest pause that a receiver may ask for.
-const LONGEST_ASKED: Duration = Duration::from_hours(1);
-/// How much of what a receiver says is told.
-const MOST_TOLD: usize = 200;
+/// The longest pause that a receiver may request.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
+/// How many characters of a response's body to log.
+const MAX_LOGGED: usize = 200;
 
-/// What the work needs besides its jobs.
+/// The settings of the sender.
 pub(crate) struct Plan {
     pub(crate) handler: String,
     pub(crate) options: WebhookOptions,
@@ -36,7 +36,7 @@ struct Sender {
     failed: Seldom,
 }
 
-/// Sends all bodies in their order, each for one event.
+/// Sends all bodies in order, each for one event.
 pub(crate) async fn work(plan: Plan, mut jobs: Jobs<Bytes>) {
     let mut sender = Sender::new(plan);
     while let Some(body) = jobs.next().await {
@@ -45,20 +45,20 @@ pub(crate) async fn work(plan: Plan, mut jobs: Jobs<Bytes>) {
     }
 }
 
-/// What an answer means.
+/// The meaning of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Taken,
-    Again,
-    Refused,
+enum Outcome {
+    Accepted,
+    Retry,
+    Rejected,
 }
 
-fn meaning(status: u16) -> Meaning {
+fn outcome(status: u16) -> Outcome {
     match status {
-        200..=299 => Meaning::Taken,
-        408 | 429 | 500..=599 => Meaning::Again,
-        // A redirect too: to follow one would send what is in the headers to wherever it says.
-        _ => Meaning::Refused,
+        200..=299 => Outcome::Accepted,
+        408 | 429 | 500..=599 => Outcome::Retry,
+        // Redirects too: the headers with their secrets would go to any address that they name.
+        _ => Outcome::Rejected,
     }
 }
 
@@ -82,25 +82,25 @@ impl Sender {
         }
     }
 
-    /// Sends a request until it is taken, refused, or given up; whether it was taken.
+    /// Sends a request until it is accepted, rejected or given up. Returns whether it was accepted.
     async fn send(&mut self, body: Bytes) -> bool {
         self.backoff.reset();
         let mut why = String::new();
         for left in (0..self.tries).rev() {
             self.pace.wait().await;
-            let asked = match self.http.send(body.clone()).await {
-                Ok(reply) => match meaning(reply.status.as_u16()) {
-                    Meaning::Taken => {
+            let retry_after = match self.http.send(body.clone()).await {
+                Ok(reply) => match outcome(reply.status.as_u16()) {
+                    Outcome::Accepted => {
                         self.outage.works();
                         return true;
                     }
-                    Meaning::Refused => {
+                    Outcome::Rejected => {
                         self.outage.works();
-                        self.tell(&format!("refused: {}", told(&reply)));
+                        self.log_drop(&format!("rejected: {}", describe(&reply)));
                         return false;
                     }
-                    Meaning::Again => {
-                        why = told(&reply);
+                    Outcome::Retry => {
+                        why = describe(&reply);
                         reply.retry_after
                     }
                 },
@@ -111,56 +111,57 @@ impl Sender {
             };
             self.outage.fails(&why);
             if left > 0 {
-                let pause = asked.map(|pause| pause.min(LONGEST_ASKED));
+                let pause = retry_after.map(|pause| pause.min(MAX_RETRY_AFTER));
                 let pause = pause.unwrap_or_else(|| self.backoff.pause());
                 tokio::time::sleep(pause).await;
             }
         }
-        self.tell(&format!("given up after {} tries: {why}", self.tries));
+        self.log_drop(&format!("given up after {} tries: {why}", self.tries));
         false
     }
 
-    fn tell(&mut self, why: &str) {
+    fn log_drop(&mut self, why: &str) {
         if let Some(dropped) = self.failed.count(1) {
             let handler = &self.handler;
-            tracing::warn!(handler, dropped, why, "events were not taken by the receiver");
+            tracing::warn!(handler, dropped, why, "events dropped: not accepted by the receiver");
         }
     }
 }
 
-/// What an answer says, on one line.
-fn told(reply: &Reply) -> String {
-    let said = String::from_utf8_lossy(&reply.body);
-    let said: String =
-        said.chars().take(MOST_TOLD).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    match said.trim() {
+/// Returns the status and the beginning of the body of a response, on one line.
+fn describe(reply: &Reply) -> String {
+    let body = String::from_utf8_lossy(&reply.body);
+    let body: String =
+        body.chars().take(MAX_LOGGED).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    match body.trim() {
         "" => reply.status.to_string(),
-        said => format!("{}: {said}", reply.status),
+        body => format!("{}: {body}", reply.status),
     }
 }
 
-/// Lets so many through in a second, evenly.
+/// Limits the rate of requests by even spacing.
 struct Pace {
-    between: Duration,
+    interval: Duration,
+    /// The earliest time of the next request.
     next: Option<Instant>,
 }
 
 impl Pace {
-    /// So many in a second; no limit for 0.
+    /// Allows `per_second` requests in a second; 0 means no limit.
     fn new(per_second: u32) -> Self {
-        let between =
+        let interval =
             if per_second == 0 { Duration::ZERO } else { Duration::from_secs(1) / per_second };
-        Self { between, next: None }
+        Self { interval, next: None }
     }
 
     async fn wait(&mut self) {
-        if self.between.is_zero() {
+        if self.interval.is_zero() {
             return;
         }
         if let Some(next) = self.next {
             tokio::time::sleep_until(next).await;
         }
-        self.next = Some(Instant::now() + self.between);
+        self.next = Some(Instant::now() + self.interval);
     }
 }
 
@@ -169,20 +170,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_pass_is_tried_again() {
+    fn only_temporary_failures_are_retried() {
         for (status, want) in [
-            (200, Meaning::Taken),
-            (204, Meaning::Taken),
-            (301, Meaning::Refused),
-            (400, Meaning::Refused),
-            (401, Meaning::Refused),
-            (404, Meaning::Refused),
-            (408, Meaning::Again),
-            (429, Meaning::Again),
-            (500, Meaning::Again),
-            (503, Meaning::Again),
+            (200, Outcome::Accepted),
+            (204, Outcome::Accepted),
+            (301, Outcome::Rejected),
+            (400, Outcome::Rejected),
+            (401, Outcome::Rejected),
+            (404, Outcome::Rejected),
+            (408, Outcome::Retry),
+            (429, Outcome::Retry),
+            (500, Outcome::Retry),
+            (503, Outcome::Retry),
         ] {
-            assert_eq!(meaning(status), want, "{status}");
+            assert_eq!(outcome(status), want, "{status}");
         }
     }
 }

@@ -1,10 +1,9 @@
-//! The `webhook` handler: one HTTP request for each event, meant for alerts and whatever else is
-//! rare.
+//! The `webhook` handler: sends one HTTP request for each event. It is meant for alerts and other
+//! rare events.
 //!
-//! Bodies are made as events come; a thread of the handler's own sends them one after another, not
-//! faster than it is told to. An event counts as delivered when the receiver has answered that it
-//! has it. Nothing that the receiver does or leaves undone holds up the chain: what finds no room
-//! in the queue is dropped and counted.
+//! The handler writes the bodies; a helper thread sends them one after another, at a limited rate.
+//! An event counts as delivered when the receiver has answered with success. A slow or broken
+//! receiver never blocks the chain: events that find a full queue are dropped and counted.
 
 use bytes::Bytes;
 use whalewatch_core::{
@@ -23,23 +22,23 @@ use body::Bodies;
 use client::Plan;
 pub use options::{Verb, WebhookOptions};
 
-/// Sends a request for each event.
+/// Sends an HTTP request for each event.
 #[derive(Debug)]
 pub struct Webhook {
     bodies: Bodies,
     delivery: Delivery<Bytes>,
 }
 
-/// The message of the [`Webhook`] handler to itself: the receiver answered, or was given up.
+/// A message from the helper thread: a request was answered or given up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answered;
 
 impl Handler for Webhook {
-    const ABOUT: &'static str = "sends an HTTP request for each event: for alerts";
+    const ABOUT: &'static str = "sends an HTTP request for each event, such as an alert";
     type Options = WebhookOptions;
     type Message = Answered;
-    // One receiver to be spared, whichever chains name it.
-    // At the end it waits for what is still to be sent.
+    // Shared: the limits that spare the receiver apply to all chains together.
+    // Blocking: at the end it waits for the events that are still queued.
     const DECLARATION: Declaration<Self> =
         Declaration::new().shared().output().blocking().lifecycle();
 
@@ -48,12 +47,12 @@ impl Handler for Webhook {
     }
 
     fn build(options: &WebhookOptions, setup: &Setup<Answered>) -> Result<Self, BuildError> {
-        let read = options.read().map_err(|problem| BuildError(problem.message))?;
-        let https = read.uri.scheme_str() == Some("https");
+        let parsed = options.parse().map_err(|problem| BuildError(problem.message))?;
+        let https = parsed.uri.scheme_str() == Some("https");
         let plan = Plan {
             handler: setup.name.to_string(),
             options: options.clone(),
-            uri: read.uri,
+            uri: parsed.uri,
             headers: headers::read(&options.headers).map_err(BuildError)?,
             tls: options.tls.config(https).map_err(BuildError)?,
         };
@@ -64,7 +63,7 @@ impl Handler for Webhook {
             || Answered,
             |jobs| client::work(plan, jobs),
         )?;
-        Ok(Self { bodies: Bodies::new(read.body, read.json, &setup.host_name), delivery })
+        Ok(Self { bodies: Bodies::new(parsed.body, parsed.json, &setup.host_name), delivery })
     }
 
     fn handle(
@@ -80,7 +79,7 @@ impl Handler for Webhook {
             let body = self.bodies.write(plan, event);
             self.delivery.offer(body.into(), 1, cx);
         }
-        // Not worth being written first.
+        // There is no room for the rest, so their bodies need not be written.
         self.delivery.refuse(events.len() as u64, cx);
         Ok(())
     }

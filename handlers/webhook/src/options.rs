@@ -16,52 +16,54 @@ use crate::body;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookOptions {
-    /// Where requests go: an `http://` or `https://` address. What the URL has that is secret is
-    /// better put into a header.
+    /// The address of the receiver: an `http://` or `https://` URL. Put secrets into a header
+    /// rather than into the URL.
     pub url: String,
-    /// The method of requests.
+    /// The HTTP method.
     #[serde(default)]
     pub method: Verb,
-    /// Headers of each request. A value is a text, or is read at the start:
-    /// `{ env = "TOKEN", prefix = "Bearer " }`, `{ file = "/run/secrets/token" }`. Without a
-    /// `content-type` that is `application/json`.
+    /// The headers of each request. A value is a text, or is read when the handler starts:
+    /// `{ env = "TOKEN", prefix = "Bearer " }`, `{ file = "/run/secrets/token" }`. The default
+    /// `content-type` is `application/json`.
     #[serde(default)]
     pub headers: BTreeMap<String, Secret>,
-    /// The body of a request, a template, in which JSON's own braces are doubled: `{{"text":
-    /// "{kind} in {container.name|no container}", "pid": {process.pid|null}}}`. Where the content
-    /// type is JSON, values are escaped for a JSON string. Without it, the event as one JSON
-    /// object.
+    /// A template for the body, in which JSON's own braces are doubled: `{{"text":
+    /// "{kind} in {container.name|no container}", "pid": {process.pid|null}}}`. If the content type
+    /// is JSON, values are escaped for a JSON string. Default: the event as one JSON object.
     #[serde(default)]
     pub body: Option<String>,
-    /// How an `https://` receiver is trusted, and how it trusts us.
+    /// Certificates for an `https://` receiver.
     #[serde(default)]
     pub tls: TlsOptions,
-    /// How long the receiver may take to answer one request.
+    /// How long the receiver may take to answer a request: 1ms to 1h.
     #[serde(default = "timeout")]
     pub timeout: HumanDuration,
-    /// How often a request is sent at most: 1 to 100. After that its event is dropped and counted.
+    /// How many times to try to send a request: 1 to 100. After that its event is dropped and
+    /// counted.
     #[serde(default = "tries")]
     pub tries: u32,
-    /// The pause before a request is sent again, doubled with each try, and shortened at random by
-    /// up to a half. A receiver that asks for another pause with `Retry-After` gets that, up to one
-    /// hour.
+    /// The pause before a request is retried: 1ms to 1h. It doubles with each try, and is shortened
+    /// at random by up to a half. A receiver can request another pause with `Retry-After`, of at
+    /// most 1h.
     #[serde(default = "retry_pause")]
     pub retry_pause: HumanDuration,
-    /// The longest such pause.
+    /// The longest such pause: 1ms to 1h, and not less than `retry_pause`.
     #[serde(default = "retry_pause_max")]
     pub retry_pause_max: HumanDuration,
-    /// Requests in a second, at most, each try counted: spares the receiver. 0 for no limit.
+    /// The most requests in a second, including retries. 0 means no limit.
     #[serde(default = "max_per_second")]
     pub max_per_second: u32,
-    /// Events that may wait to be sent: 1 to 1 million. What finds no room is dropped and counted.
+    /// The most events that wait to be sent: 1 to 1,000,000. Further events are dropped and
+    /// counted.
     #[serde(default = "max_queued")]
     pub max_queued: u32,
-    /// How long is waited at the end for what is still to be sent; the rest is dropped and counted.
+    /// How long to continue sending waiting events at the end: 0s to 1h. The rest are dropped and
+    /// counted.
     #[serde(default = "stop_timeout")]
     pub stop_timeout: HumanDuration,
 }
 
-/// Method of a request.
+/// The HTTP method of a request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 pub enum Verb {
     /// POST.
@@ -116,11 +118,11 @@ fn stop_timeout() -> HumanDuration {
 
 const TRIES_MAX: u32 = 100;
 const QUEUE_MAX: u32 = 1_000_000;
-/// Headers that are set by the handler.
+/// The headers that the handler itself sets.
 const OWN_HEADERS: [&str; 2] = ["content-length", "host"];
 
-/// Options, read.
-pub(crate) struct Read {
+/// Parsed options.
+pub(crate) struct Parsed {
     pub(crate) uri: Uri,
     pub(crate) body: Option<Template>,
     /// Whether the body is JSON.
@@ -128,7 +130,7 @@ pub(crate) struct Read {
 }
 
 impl WebhookOptions {
-    /// For requests to this address, all else by default.
+    /// Creates options for requests to a URL, with defaults for everything else.
     pub fn to(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -146,7 +148,7 @@ impl WebhookOptions {
         }
     }
 
-    /// Everything that is wrong with them, against what comes in.
+    /// Returns all mistakes in the options. `input` has the schemas of the incoming events.
     pub(crate) fn check(&self, input: &[Schema]) -> Vec<Problem> {
         let mut problems = self.numbers();
         match address("url", &self.url) {
@@ -155,9 +157,8 @@ impl WebhookOptions {
         }
         problems.extend(headers::check("headers", &self.headers, &OWN_HEADERS));
         if let Some(Secret::Elsewhere(_)) = self.content_type() {
-            let message =
-                "what the body is made for must be known before it is read from elsewhere";
-            let hint = "write \"application/json\", \"text/plain\" or another type";
+            let message = "the content type must be known when the configuration is checked";
+            let hint = "write \"application/json\", \"text/plain\" or another type directly";
             problems.push(Problem::new("headers.content-type", message).hint(hint));
         }
         match self.template() {
@@ -168,9 +169,9 @@ impl WebhookOptions {
                 }
             }
             Ok(None) if !self.is_json() => {
-                let message = "an event as JSON would be sent, and the content type says otherwise";
+                let message = "the default body is JSON, but the content type is not";
                 problems.push(
-                    Problem::new("body", message).hint("set `body`, or leave the content type out"),
+                    Problem::new("body", message).hint("set `body`, or remove the content type"),
                 );
             }
             Ok(None) => {}
@@ -179,10 +180,10 @@ impl WebhookOptions {
         problems
     }
 
-    /// What is read from the options' texts.
-    pub(crate) fn read(&self) -> Result<Read, Problem> {
+    /// Parses the options' texts.
+    pub(crate) fn parse(&self) -> Result<Parsed, Problem> {
         let uri = address("url", &self.url)?;
-        Ok(Read { uri, body: self.template()?, json: self.is_json() })
+        Ok(Parsed { uri, body: self.template()?, json: self.is_json() })
     }
 
     fn template(&self) -> Result<Option<Template>, Problem> {
@@ -194,7 +195,7 @@ impl WebhookOptions {
         self.headers.iter().find(named).map(|(_, value)| value)
     }
 
-    /// Whether the content type is JSON: `application/json`, or something that is made of it, as
+    /// Returns whether the content type is JSON: `application/json`, or a type based on it such as
     /// `application/x+json`.
     fn is_json(&self) -> bool {
         let Some(Secret::Plain(text)) = self.content_type() else { return true };
@@ -219,7 +220,8 @@ impl WebhookOptions {
             problems.extend(Problem::check_range(key, duration.0, range));
         }
         if self.retry_pause > self.retry_pause_max {
-            let message = format!("is longer than retry_pause_max, {}", self.retry_pause_max);
+            let (pause, max) = (self.retry_pause, self.retry_pause_max);
+            let message = format!("{pause} is longer than retry_pause_max, {max}");
             problems.push(Problem::new("retry_pause", message).hint("make it shorter"));
         }
         problems
@@ -240,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_enough_and_unknown_options_are_refused() {
+    fn only_the_url_is_required_and_unknown_options_are_refused() {
         assert_eq!(problems(r#"{"url":"https://x/hook"}"#), []);
         let options: WebhookOptions = serde_json::from_str(r#"{"url":"http://x"}"#).unwrap();
         assert_eq!(options, WebhookOptions::to("http://x"));
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_told_at_its_key() {
+    fn every_mistake_is_reported_at_its_key() {
         for (rest, key, word) in [
             (r#""url":"x""#, "url", "no scheme"),
             (r#""tries":0"#, "tries", "0"),
@@ -265,8 +267,8 @@ mod tests {
             (r#""headers":{"content-type":"text/plain"}"#, "body", "JSON"),
             (r#""body":"{kind""#, "body", "not closed"),
             (r#""body":"\"{knd}\"""#, "body", "knd"),
-            (r#""body":"{{\"a\": }}""#, "body", "no JSON"),
-            (r#""body":"plain {kind}""#, "body", "no JSON"),
+            (r#""body":"{{\"a\": }}""#, "body", "not valid JSON"),
+            (r#""body":"plain {kind}""#, "body", "not valid JSON"),
         ] {
             let url = if rest.starts_with("\"url\"") { "" } else { r#""url":"http://x","# };
             let json = format!("{{{url}{rest}}}");
@@ -276,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_may_be_json_or_whatever_the_content_type_says() {
+    fn bodies_of_json_and_other_content_types_are_accepted() {
         for rest in [
             r#""body":"{{\"text\":\"{kind}\",\"pid\":{process.pid|null}}}""#,
             r#""headers":{"Content-Type":"text/plain; charset=utf-8"},"body":"{kind} in {container.name|-}""#,

@@ -1,4 +1,4 @@
-//! The handler against receivers that do as a test says.
+//! Tests of the handler against receivers with scripted answers.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::{Webhook, WebhookOptions};
 
 const LONG: Duration = Duration::from_secs(30);
 
-/// With pauses that are short and no limit of the rate.
+/// Returns options with short pauses and without a rate limit.
 fn options(url: &str) -> WebhookOptions {
     WebhookOptions {
         retry_pause: HumanDuration(Duration::from_millis(5)),
@@ -22,7 +22,7 @@ fn options(url: &str) -> WebhookOptions {
 }
 
 fn bench(options: &WebhookOptions) -> Bench<Webhook> {
-    Bench::new::<Ran>(options).expect("good options")
+    Bench::new::<Ran>(options).expect("valid options")
 }
 
 fn events(count: u32) -> Batch {
@@ -34,7 +34,7 @@ fn events(count: u32) -> Batch {
     Batch::new("procs".into(), (1..=count).map(event).collect())
 }
 
-/// Brings so many events and the end; gives (delivered, dropped).
+/// Handles `count` events and ends; returns the numbers of delivered and dropped events.
 fn all(options: &WebhookOptions, count: u32) -> (u64, u64) {
     let mut bench = bench(options);
     bench.handle(events(count)).expect("no failure");
@@ -43,7 +43,7 @@ fn all(options: &WebhookOptions, count: u32) -> (u64, u64) {
     (bench.count(|c| &c.output), bench.count(|c| &c.dropped))
 }
 
-/// Answers with these in turn, then with the last again and again.
+/// Starts a receiver that gives these answers in turn, and then repeats the last one.
 fn server(answers: Vec<Answer>) -> Server {
     let mut turn = 0;
     Server::start(move |_| {
@@ -53,7 +53,7 @@ fn server(answers: Vec<Answer>) -> Server {
 }
 
 #[test]
-fn each_event_is_a_request_in_order() {
+fn each_event_is_sent_in_order() {
     let mut server = server(vec![Answer::status(204)]);
     let authorization = ("Authorization".to_owned(), Secret::Plain("Bearer t".into()));
     let options = WebhookOptions {
@@ -74,7 +74,7 @@ fn each_event_is_a_request_in_order() {
 }
 
 #[test]
-fn what_may_pass_is_tried_again_and_what_does_not_is_given_up() {
+fn temporary_failures_are_retried_and_given_up_after_the_last_try() {
     let mut passes = server(vec![
         Answer::status(500),
         Answer::Close,
@@ -90,7 +90,7 @@ fn what_may_pass_is_tried_again_and_what_does_not_is_given_up() {
 }
 
 #[test]
-fn what_is_refused_is_not_tried_again() {
+fn rejected_requests_are_not_retried() {
     for status in [400, 401, 404, 301] {
         let mut server = server(vec![Answer::status(status), Answer::status(200)]);
         assert_eq!(all(&options(&server.url("/")), 2), (1, 1), "{status}");
@@ -99,7 +99,7 @@ fn what_is_refused_is_not_tried_again() {
 }
 
 #[test]
-fn a_receiver_may_ask_for_a_longer_pause() {
+fn retry_after_of_the_receiver_is_respected() {
     let later = Answer::Reply {
         status: 503,
         headers: vec![("Retry-After", "1".to_owned())],
@@ -112,14 +112,14 @@ fn a_receiver_may_ask_for_a_longer_pause() {
 }
 
 #[test]
-fn a_receiver_that_hangs_is_left_after_the_timeout() {
+fn hanging_request_is_retried_after_the_timeout() {
     let server = server(vec![Answer::Hang, Answer::status(200)]);
     let timeout = HumanDuration(Duration::from_millis(100));
     assert_eq!(all(&WebhookOptions { timeout, ..options(&server.url("/")) }, 2), (2, 0));
 }
 
 #[test]
-fn not_more_than_so_many_requests_go_in_a_second() {
+fn requests_are_limited_to_max_per_second() {
     let server = server(vec![Answer::status(200)]);
     let begin = Instant::now();
     assert_eq!(
@@ -130,7 +130,7 @@ fn not_more_than_so_many_requests_go_in_a_second() {
 }
 
 #[test]
-fn what_finds_no_room_is_dropped_and_the_chain_goes_on() {
+fn full_queue_drops_events_without_blocking_the_chain() {
     let server = server(vec![Answer::Hang]);
     let stop_timeout = HumanDuration(Duration::ZERO);
     let options = WebhookOptions { max_queued: 10, stop_timeout, ..options(&server.url("/")) };
@@ -147,7 +147,7 @@ fn what_finds_no_room_is_dropped_and_the_chain_goes_on() {
 }
 
 #[test]
-fn answers_are_counted_while_it_runs() {
+fn answers_are_counted_when_they_arrive() {
     let server = server(vec![Answer::status(200)]);
     let mut bench = bench(&options(&server.url("/")));
     bench.handle(events(1)).expect("no failure");
@@ -156,7 +156,7 @@ fn answers_are_counted_while_it_runs() {
 }
 
 #[test]
-fn a_secret_that_is_not_there_is_told_at_the_start() {
+fn missing_secret_is_an_error_at_the_start() {
     let json = r#"{"url":"http://x","headers":{"a":{"env":"WHALEWATCH_NO_SUCH_VARIABLE"}}}"#;
     let options: WebhookOptions = serde_json::from_str(json).expect("options");
     let problems = Bench::<Webhook>::new::<Ran>(&options).err().expect("a problem");

@@ -11,7 +11,7 @@ use crate::{Counters, ProcessHeader, RecordHeader, RingSettings, TaskOffsets};
 pub const SCOPE_LIST: usize = 16;
 /// The most cgroups in a scope. The map only uses memory for those that it has.
 pub const SCOPE_CGROUPS: u32 = 1 << 17;
-/// The most cgroups with budgets of their own. The least recently used ones are evicted.
+/// The most cgroups with a budget at a time. The least recently used ones are evicted.
 pub const BUDGET_CGROUPS: u32 = 8192;
 /// Size of tables by system call number. No architecture has as many.
 pub const SYSCALLS: usize = 512;

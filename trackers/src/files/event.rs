@@ -156,7 +156,7 @@ impl Event for FileEvent {
         field(
             "file.path_source",
             Type::Text,
-            "kernel: the file's true path; asked: the path that the process gave, perhaps with links",
+            "kernel: the file's true path; asked: the path as the process gave it",
             |e| Value::Text(if e.path.resolved { b"kernel" } else { b"asked" }),
         ),
         field("file.path_truncated", Type::Bool, "true if the path was cut", |e| {

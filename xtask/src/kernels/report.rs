@@ -63,7 +63,7 @@ impl Report {
                 name: word(finding, "name"),
                 state: word(finding, "state"),
                 found: word(finding, "found"),
-                mend: word(finding, "mend"),
+                mend: word(finding, "remedy"),
             })
             .collect())
     }

@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Never;
 use crate::batch::Batch;
-use crate::stats::{ContainerCounts, HandlerCounters};
+use crate::stats::{ContainerCounts, HandlerCounters, Owner};
 
 /// Identifies one of the chains that a handler is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,9 +93,8 @@ impl<'a, M> Context<'a, M> {
         HandlerCounters::add(&self.counters.output, count);
     }
 
-    /// Replaces what this handler counted by container id; `host` and `unknown` are keys beside the
-    /// ids.
-    pub fn count_containers(&self, counts: BTreeMap<Arc<str>, ContainerCounts>) {
+    /// Replaces what this handler has counted by owner.
+    pub fn count_containers(&self, counts: BTreeMap<Owner, ContainerCounts>) {
         self.counters.set_containers(counts);
     }
 

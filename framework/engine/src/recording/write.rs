@@ -40,7 +40,7 @@ struct Part {
     type_name: Arc<str>,
 }
 
-/// A recorder for one tracker or handler.
+/// Records what one part of the run sends or hears.
 #[derive(Clone)]
 pub(crate) struct PartRecorder {
     recorder: Recorder,
@@ -65,7 +65,7 @@ impl Recorder {
         Ok((Self { to: to.clone() }, RecorderEnd { to, thread }))
     }
 
-    /// Returns a recorder for the part with this name and type.
+    /// Returns the recorder for the part with this name and type.
     pub(crate) fn part(&self, name: &Arc<str>, type_name: &str) -> PartRecorder {
         let part = Part { name: Arc::clone(name), type_name: type_name.into() };
         PartRecorder { recorder: self.clone(), part }
@@ -95,7 +95,7 @@ impl PartRecorder {
         self.recorder.take(Entry::Batch { at, tracker, existing, batch: batch.clone() });
     }
 
-    /// Records a message from one of the handler's helper threads.
+    /// Records a message that a handler got from one of its helper threads.
     pub(crate) fn message(&self, text: String) {
         let handler = self.part.name.to_string();
         self.recorder.take(Entry::Line(Line::Heard { at: Timestamp::now(), handler, text }));

@@ -158,7 +158,7 @@ impl Handler for Even {
 pub(crate) struct Manager(Named);
 
 impl Handler for Manager {
-    const ABOUT: &'static str = "stands for a container manager";
+    const ABOUT: &'static str = "acts as a container manager";
     type Options = Named;
     type Message = Never;
     const DECLARATION: Declaration<Self> = Declaration::new().shared().observes(&["ticks"]);

@@ -1,6 +1,5 @@
-//! What has come below the folders in which runtimes keep state, by inotify: a container that ends
-//! within milliseconds has taken its folder with it when somebody looks there, but the kernel has
-//! told that it was there.
+//! New state folders of containers, by inotify. A container that ends within milliseconds has taken
+//! its folder with it by the time that anybody looks; the kernel's notification remains.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -16,35 +15,34 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-/// How long it is remembered that a folder has come, once somebody has asked. What is told of its
-/// cgroup is behind by less.
+/// How long a new folder is remembered, counted from the first question at the earliest. Events of
+/// its cgroup arrive sooner.
 const REMEMBERED: Duration = Duration::from_secs(10);
-/// Most folders that are remembered; a host that makes more in ten seconds loses the oldest.
-const MOST: usize = 4096;
-/// Most folders that are watched.
-const MOST_WATCHED: usize = 256;
+/// Bound on the remembered folders. A host that makes more in ten seconds loses the oldest.
+const MAX_ARRIVALS: usize = 4096;
+/// Bound on the watched folders.
+const MAX_WATCHED: usize = 256;
 
-/// Folders that have come lately.
+/// Folders that appeared lately.
 #[derive(Debug)]
 pub(super) struct Arrivals {
-    /// Not there: only what is there when somebody looks is known.
+    /// `None` if inotify failed: then only folders that still exist are known.
     inotify: Option<OwnedFd>,
     watched: FxHashMap<i32, PathBuf>,
     came: VecDeque<(Instant, PathBuf)>,
-    /// Whether anybody has asked. Until then nothing is forgotten: whoever will ask may take long
-    /// to begin.
+    /// Whether anybody has asked. Until then nothing is forgotten: trackers may take long to open.
     asked: bool,
     wanted: Wanted,
 }
 
-/// Which folders are watched for what comes in them.
+/// Which folders are watched for new ones in them.
 #[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// These, and the folders that they lie in below `root`.
+    /// These folders, and those above them up to `root`.
     pub(super) flat: Vec<PathBuf>,
-    /// The folders in these,
+    /// These folders, and each folder in them
     pub(super) deep: Vec<PathBuf>,
-    /// but for those of this name.
+    /// except those of this name.
     pub(super) but: &'static str,
     pub(super) root: PathBuf,
 }
@@ -62,7 +60,7 @@ impl Arrivals {
     pub(super) fn new(wanted: Wanted) -> Self {
         let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
         let inotify = inotify.inspect_err(|error| {
-            tracing::debug!(%error, "containers of runc and crun that end at once may be missed");
+            tracing::debug!(%error, "cannot watch state folders; brief containers may be missed");
         });
         let mut all = Self {
             inotify: inotify.ok(),
@@ -75,20 +73,20 @@ impl Arrivals {
         all
     }
 
-    /// Has a thread of its own read as soon as there is something: a folder that has just come is
-    /// to be watched before what comes in it is gone, which takes a runtime some milliseconds. It
-    /// ends when nobody else has them any more, or at the next look around.
+    /// Starts a thread that reads notifications at once: a new folder must be watched before the
+    /// folders in it are gone again, which takes a runtime some milliseconds. The thread ends
+    /// within ten seconds after everybody else has dropped `all`.
     pub(super) fn keep_reading(&self, all: &Arc<Mutex<Option<Self>>>) {
-        const LOOK_AROUND: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+        const CHECK_EVERY: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
         let Some(Ok(inotify)) = self.inotify.as_ref().map(OwnedFd::try_clone) else { return };
         let all = Arc::downgrade(all);
         let read = move || {
             loop {
                 let mut ready = [PollFd::new(&inotify, PollFlags::IN)];
-                if let Err(error) = poll(&mut ready, Some(&LOOK_AROUND))
+                if let Err(error) = poll(&mut ready, Some(&CHECK_EVERY))
                     && error != Errno::INTR
                 {
-                    tracing::debug!(%error, "a runtime's first container may be missed: no poll");
+                    tracing::debug!(%error, "cannot poll inotify; brief containers may be missed");
                     return;
                 }
                 let Some(all) = all.upgrade() else { return };
@@ -97,11 +95,11 @@ impl Arrivals {
             }
         };
         if let Err(error) = thread::Builder::new().name("arrivals".into()).spawn(read) {
-            tracing::debug!(%error, "a runtime's first container may be missed: no thread");
+            tracing::debug!(%error, "cannot start a thread; brief containers may be missed");
         }
     }
 
-    /// Whether this folder has come lately, and may be gone again.
+    /// Whether this folder appeared lately. It may be gone again.
     pub(super) fn has(&mut self, folder: &Path) -> bool {
         if !self.asked {
             self.asked = true;
@@ -112,7 +110,7 @@ impl Arrivals {
         self.came.iter().any(|(_, came)| came == folder)
     }
 
-    /// Reads what the kernel has to tell; it waits for nothing.
+    /// Reads pending notifications. Does not wait.
     fn catch_up(&mut self) {
         for folder in self.read() {
             self.arrive(folder);
@@ -127,20 +125,20 @@ impl Arrivals {
             self.watch(folder);
             return;
         }
-        if self.came.len() >= MOST {
+        if self.came.len() >= MAX_ARRIVALS {
             self.came.pop_front();
         }
         self.came.push_back((Instant::now(), folder));
     }
 
-    /// Watches a folder, and takes in what came before it was watched.
+    /// Watches a folder, and notes the folders that are in it already.
     fn watch(&mut self, folder: PathBuf) {
-        let Some(inotify) = self.inotify.as_ref().filter(|_| self.watched.len() < MOST_WATCHED)
+        let Some(inotify) = self.inotify.as_ref().filter(|_| self.watched.len() < MAX_WATCHED)
         else {
             return;
         };
         let what = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-        // It is not there yet, or no more.
+        // It does not exist: not yet, or not any more.
         let Ok(number) = inotify::add_watch(inotify, &folder, what) else { return };
         let there = fs::read_dir(&folder);
         self.watched.insert(number, folder);
@@ -179,13 +177,13 @@ impl Arrivals {
 mod tests {
     use super::*;
 
-    /// One runtime's folder.
+    /// Watches one runtime's folder.
     fn only(run: &Path, folder: &str) -> Wanted {
         Wanted { root: run.to_owned(), flat: vec![run.join(folder)], deep: vec![], but: "" }
     }
 
     #[test]
-    fn what_is_gone_again_was_there_and_folders_that_come_later_are_watched() {
+    fn gone_folder_is_remembered_and_a_later_one_watched() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().join("run");
         fs::create_dir(&run).unwrap();
@@ -201,7 +199,7 @@ mod tests {
             fs::remove_dir(folder).unwrap();
         };
         fs::create_dir(run.join("runc")).unwrap();
-        assert!(!arrivals.has(&run.join("runc")), "it is watched, and nobody's");
+        assert!(!arrivals.has(&run.join("runc")), "it is watched, and not a container's");
         brief(&run.join("runc/web"));
         assert!(arrivals.has(&run.join("runc/web")));
         assert!(!arrivals.has(&run.join("runc/other")));
@@ -210,14 +208,14 @@ mod tests {
         assert!(arrivals.has(&run.join("c/t/default/old")));
         brief(&run.join("c/t/default/new"));
         assert!(arrivals.has(&run.join("c/t/default/new")));
-        // Files are no containers, and what has nothing to do with it is not watched.
+        // Files are not containers, and unrelated folders are not watched.
         fs::write(run.join("runc/file"), "").unwrap();
         fs::create_dir_all(run.join("user/web")).unwrap();
         assert!(!arrivals.has(&run.join("runc/file")));
         assert!(!arrivals.has(&run.join("user/web")));
         fs::create_dir_all(run.join("c/t/moby/web")).unwrap();
         assert!(!arrivals.has(&run.join("c/t/moby/web")));
-        // A folder that is made anew is watched anew.
+        // A folder that is made again is watched again.
         fs::remove_dir_all(run.join("runc")).unwrap();
         fs::create_dir(run.join("runc")).unwrap();
         assert!(!arrivals.has(&run.join("runc/again")));
@@ -226,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_runtime_s_first_container_is_seen_though_nobody_asks_while_it_is_there() {
+    fn first_container_of_a_runtime_is_seen_without_a_question() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
         let crun = run.join("crun");
@@ -249,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_is_forgotten_in_time_but_not_before_anybody_has_asked() {
+    fn arrival_is_not_forgotten_before_the_first_question() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
         let mut arrivals = Arrivals::new(only(&run, "runc"));
@@ -267,14 +265,14 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_remembered_than_the_bound() {
+    fn arrivals_are_bounded() {
         let root = tempfile::tempdir().unwrap();
         let run = root.path().to_owned();
         let mut arrivals = Arrivals::new(only(&run, "runc"));
-        for number in 0..=MOST {
+        for number in 0..=MAX_ARRIVALS {
             arrivals.arrive(run.join(format!("runc/{number}")));
         }
-        assert_eq!(arrivals.came.len(), MOST);
+        assert_eq!(arrivals.came.len(), MAX_ARRIVALS);
         assert!(!arrivals.has(&run.join("runc/0")) && arrivals.has(&run.join("runc/1")));
     }
 }

@@ -1,5 +1,4 @@
-//! The cgroup file systems of this host: which cgroups there are, and the path that belongs to an
-//! id.
+//! The host's cgroup file systems: which cgroups exist, and the path of a cgroup by its id.
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -12,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::path::container_in;
 
-/// How a file handle of kernfs is marked (`FILEID_KERNFS` in linux/exportfs.h): it holds nothing
-/// but the 64-bit id.
+/// Type of a kernfs file handle, which is nothing but the 64-bit id (`FILEID_KERNFS` in the
+/// kernel's include/linux/exportfs.h, since 5.5).
 const FILEID_KERNFS: i32 = 0xfe;
 
 /// A mounted cgroup hierarchy.
@@ -21,7 +20,7 @@ const FILEID_KERNFS: i32 = 0xfe;
 pub(crate) struct Hierarchy {
     mount: PathBuf,
     root: OwnedFd,
-    /// Whether the kernel lets us ask by id.
+    /// Whether the kernel lets this process open a cgroup by its id.
     asks: bool,
 }
 
@@ -34,13 +33,12 @@ struct Handle {
 }
 
 impl Hierarchy {
-    /// The cgroup2 hierarchy of this host, if it has one mounted: alone, or at `unified` beside
-    /// those of version 1.
+    /// Opens the host's cgroup2 hierarchy, if one is mounted: alone, or beside those of version 1.
     pub(crate) fn version_2() -> Option<Self> {
         Self::open(mounts(&fs::read("/proc/mounts").ok()?, b"cgroup2").next()?)
     }
 
-    /// A hierarchy of version 1 that holds every process, if there is one.
+    /// Opens a hierarchy of version 1, if one is mounted. Each of them has every process.
     pub(crate) fn version_1() -> Option<Self> {
         Self::open(mounts(&fs::read("/proc/mounts").ok()?, b"cgroup").next()?)
     }
@@ -53,7 +51,7 @@ impl Hierarchy {
         Some(hierarchy)
     }
 
-    /// The cgroups below and with the root, at most `limit`: the directory, its id, its path in the
+    /// Returns the cgroups from the root down, at most `limit`: directory, id, path in the
     /// hierarchy.
     pub(crate) fn walk(&self, limit: usize) -> impl Iterator<Item = (PathBuf, u64, Vec<u8>)> {
         let root = fs::metadata(&self.mount).map(|m| (self.mount.clone(), m.ino()));
@@ -71,16 +69,12 @@ impl Hierarchy {
         .take(limit)
     }
 
-    /// The path of the cgroup with this id, asked of the kernel by file handle, which costs a few
-    /// microseconds and reads no disk. `None` if it is gone, or without `CAP_DAC_READ_SEARCH`.
+    /// Returns the path of a cgroup. Asks the kernel by file handle, which takes microseconds and
+    /// reads no disk. `None` if the cgroup is gone, or without `CAP_DAC_READ_SEARCH`.
     pub(crate) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         let cgroup = self.open_by_id(id).ok()?;
         let link = fs::read_link(format!("/proc/self/fd/{}", cgroup.as_raw_fd())).ok()?;
-        let mut link = link.into_os_string().into_vec();
-        if link.ends_with(b" (deleted)") {
-            link.truncate(link.len() - b" (deleted)".len());
-        }
-        below(&self.mount, Path::new(OsStr::from_bytes(&link)))
+        path_of_link(&self.mount, link)
     }
 
     /// Whether there is certainly no cgroup with this id.
@@ -104,15 +98,16 @@ impl Hierarchy {
             return Err(io::Error::last_os_error());
         }
         #[expect(unsafe_code, reason = "the descriptor comes from a raw system call")]
-        // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+        // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
         Ok(unsafe { OwnedFd::from_raw_fd(fd) })
     }
 
-    /// The pids in the cgroups of each container that `wanted` asks for, nested cgroups included.
+    /// Returns the pids in the cgroups of each container that `wanted` accepts, including cgroups
+    /// below its own.
     pub(crate) fn processes(&self, wanted: impl Fn(&str) -> bool) -> Vec<(String, Vec<u32>)> {
-        const MOST: usize = 1 << 20;
+        const MAX_CGROUPS: usize = 1 << 20;
         let mut found: Vec<(String, Vec<u32>)> = Vec::new();
-        for (dir, _, path) in self.walk(MOST) {
+        for (dir, _, path) in self.walk(MAX_CGROUPS) {
             let Some(container) = container_in(&path).filter(|c| wanted(c.id)) else { continue };
             let procs = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             let pids = procs.lines().filter_map(|l| l.parse().ok()).filter(|&pid| pid != 0);
@@ -125,12 +120,20 @@ impl Hierarchy {
     }
 }
 
+/// Returns the path of the cgroup that a link in `/proc/self/fd` shows. The kernel marks a deleted
+/// one.
+fn path_of_link(mount: &Path, link: PathBuf) -> Option<Vec<u8>> {
+    let link = link.into_os_string().into_vec();
+    let path = link.strip_suffix(b" (deleted)").unwrap_or(&link);
+    below(mount, Path::new(OsStr::from_bytes(path)))
+}
+
 fn below(mount: &Path, dir: &Path) -> Option<Vec<u8>> {
     let rest = dir.strip_prefix(mount).ok()?;
     Some([b"/", rest.as_os_str().as_bytes()].concat())
 }
 
-/// Mount points of file systems of this type in the text of `/proc/mounts`.
+/// Returns the mount points of this type of file system in the text of `/proc/mounts`.
 fn mounts<'a>(text: &'a [u8], fs_type: &'a [u8]) -> impl Iterator<Item = PathBuf> + use<'a> {
     text.split(|&b| b == b'\n').filter_map(move |line| {
         let mut words = line.split(|&b| b == b' ').skip(1);
@@ -159,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cgroup2_mount_is_found_alone_and_beside_version_1() {
+    fn cgroup2_mount_is_found_alone_and_beside_version_1() {
         let hybrid = b"tmpfs /sys/fs/cgroup tmpfs rw 0 0\n\
             cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
             cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0\n";
@@ -172,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_walk_yields_directories_with_their_inode_numbers_and_stops_at_its_limit() {
+    fn walk_yields_directories_with_inodes_up_to_its_limit() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("docker/x")).unwrap();
         fs::write(root.path().join("cgroup.procs"), "1\n").unwrap();
@@ -186,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn processes_of_nested_cgroups_count_for_the_container() {
+    fn processes_in_nested_cgroups_belong_to_the_container() {
         let id = "ab".repeat(32);
         let root = tempfile::tempdir().unwrap();
         let container = root.path().join("docker").join(&id);
@@ -199,30 +202,26 @@ mod tests {
     }
 
     #[test]
-    fn a_cgroup_is_found_by_its_id_as_long_as_it_is_there() {
-        let Some(tree) = Hierarchy::version_2().filter(|t| t.asks) else { return };
-        let name = format!("ww-test-{}", std::process::id());
-        let dir = tree.mount.join(&name);
-        if fs::create_dir(&dir).is_err() {
-            return; // without privileges there is nothing to find
+    fn path_is_the_one_below_the_mount_also_of_a_deleted_cgroup() {
+        let mount = Path::new("/sys/fs/cgroup");
+        for (link, path) in [
+            ("/sys/fs/cgroup/docker/x", Some("/docker/x")),
+            ("/sys/fs/cgroup/docker/x (deleted)", Some("/docker/x")),
+            ("/sys/fs/cgroup", Some("/")),
+            ("/elsewhere", None),
+        ] {
+            let found = path_of_link(mount, link.into());
+            assert_eq!(found, path.map(|path| path.as_bytes().to_vec()), "{link}");
         }
-        let id = fs::metadata(&dir).unwrap().ino();
-        let found = (tree.path_of(id), tree.lacks(id));
-        fs::remove_dir(&dir).unwrap();
-        assert_eq!(found, (Some(format!("/{name}").into_bytes()), false));
-        assert_eq!((tree.path_of(id), tree.lacks(id)), (None, true));
     }
 
     #[test]
-    fn an_id_that_no_cgroup_has_finds_nothing() {
-        if let Some(tree) = Hierarchy::version_2() {
-            assert_eq!(tree.path_of(u64::MAX), None);
-            // With the capability the root is found by its id; without it nothing is, and nothing
-            // fails.
-            let (_, root, _) = tree.walk(1).next().unwrap();
-            assert!(matches!(tree.path_of(root).as_deref(), None | Some(b"/")));
-            assert!(!tree.lacks(root));
-            assert_eq!(tree.lacks(u64::MAX), tree.asks);
+    fn nothing_is_lacking_where_the_kernel_cannot_be_asked_by_id() {
+        // A folder is no cgroup hierarchy: no id opens it, though every cgroup could be there.
+        let root = tempfile::tempdir().unwrap();
+        let tree = Hierarchy::open(root.path().into()).unwrap();
+        for id in [fs::metadata(root.path()).unwrap().ino(), u64::MAX] {
+            assert_eq!((tree.path_of(id), tree.lacks(id)), (None, false), "{id}");
         }
     }
 }

@@ -1,4 +1,8 @@
-//! Cgroup id → container: the first and best answer to "which container did it".
+//! Cgroup id → container: the first and best evidence for "which container did it".
+//!
+//! The kernel reports a cgroup's path when the cgroup is made, before any process can run in it.
+//! The path names the container (`path`); where a runtime allows any name, its state folder does
+//! (`state`, with `arrivals`). `hierarchy` reads the cgroups that are there already.
 
 mod arrivals;
 mod hierarchy;
@@ -13,25 +17,25 @@ use rustc_hash::FxHashMap;
 use crate::containers::Serial;
 
 pub(crate) use hierarchy::Hierarchy;
-pub(crate) use path::{Home, InPath, container_in, outwards};
+pub(crate) use path::{Identity, OwnedIdentity, container_in, outwards};
 pub(crate) use state::StateFolders;
 
-/// What a cgroup says of the processes in it.
+/// What a cgroup says about the processes in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Answer {
     /// They are in this container.
     Container(Serial),
-    /// By its name they are in this container; but a cgroup can be called anything, and no runtime
-    /// has spoken for it yet.
+    /// They are in this container according to the cgroup's name. But anybody may choose such a
+    /// name, and no runtime has confirmed the container yet.
     Doubtful(Serial),
-    /// They are in none.
+    /// They are on the host.
     Host,
-    /// It does not answer: nobody told its path within the hold.
+    /// Nothing: the path is not known, and did not come within the hold.
     Silent,
 }
 
 impl Answer {
-    /// The container, with or without doubt.
+    /// Returns the container, confirmed or doubtful.
     pub(crate) fn container(self) -> Option<Serial> {
         match self {
             Self::Container(serial) | Self::Doubtful(serial) => Some(serial),
@@ -43,64 +47,68 @@ impl Answer {
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     answer: Answer,
-    /// It was removed (or is silent) and is forgotten when its time in `leaving` has come.
-    leaving: bool,
+    /// When to forget the cgroup. Set once it is removed, or silent.
+    forget_at: Option<Duration>,
 }
 
-/// The cgroups that are known. Bounded; a removed one is kept for the grace period.
+/// The known cgroups. At most `max`; a removed one stays for the grace period, because events from
+/// it may arrive late.
 #[derive(Debug)]
 pub(crate) struct Cgroups {
     entries: FxHashMap<u64, Entry>,
+    /// Removed cgroups with the time to forget them, the earliest first. An element whose entry has
+    /// another time by now is stale.
     leaving: VecDeque<(Duration, u64)>,
-    most: usize,
+    max: usize,
     grace: Duration,
     refused: u64,
 }
 
 impl Cgroups {
-    pub(crate) fn new(most: usize, grace: Duration) -> Self {
+    pub(crate) fn new(max: usize, grace: Duration) -> Self {
         let (entries, leaving) = (FxHashMap::default(), VecDeque::new());
-        Self { entries, leaving, most, grace, refused: 0 }
+        Self { entries, leaving, max, grace, refused: 0 }
     }
 
-    /// What the cgroup says; `None` if it was never heard of.
+    /// Returns what the cgroup says; `None` for one that is not known.
     pub(crate) fn get(&self, id: u64) -> Option<Answer> {
         self.entries.get(&id).map(|e| e.answer)
     }
 
-    /// A cgroup is there, or its path has changed. Says whether there was room for it.
+    /// Adds a cgroup, or replaces its answer. Returns whether there was room.
     pub(crate) fn insert(&mut self, id: u64, answer: Answer) -> bool {
-        if self.entries.len() >= self.most && !self.entries.contains_key(&id) && !self.evict() {
+        if self.entries.len() >= self.max && !self.entries.contains_key(&id) && !self.evict() {
             self.refused += 1;
             return false;
         }
-        self.entries.insert(id, Entry { answer, leaving: false });
+        self.entries.insert(id, Entry { answer, forget_at: None });
         true
     }
 
-    /// A cgroup of which nobody has told. That is remembered for the grace period only.
-    pub(crate) fn silent(&mut self, id: u64, now: Duration) {
+    /// Remembers for the grace period that nobody knows this cgroup's path.
+    pub(crate) fn silence(&mut self, id: u64, now: Duration) {
         if self.insert(id, Answer::Silent) {
             self.remove(id, now);
         }
     }
 
-    /// A cgroup was removed: what it said is kept for the grace period.
+    /// Marks a cgroup as removed; returns its answer, which stays for the grace period.
     pub(crate) fn remove(&mut self, id: u64, now: Duration) -> Option<Answer> {
         let entry = self.entries.get_mut(&id)?;
-        if !entry.leaving {
-            entry.leaving = true;
-            self.leaving.push_back((now + self.grace, id));
+        if entry.forget_at.is_none() {
+            let forget_at = now + self.grace;
+            entry.forget_at = Some(forget_at);
+            self.leaving.push_back((forget_at, id));
         }
         Some(entry.answer)
     }
 
-    /// A runtime speaks for its container.
-    pub(crate) fn confirm(&mut self, id: u64) {
+    /// Ends the doubt about a cgroup: a runtime has reported this container.
+    pub(crate) fn confirm(&mut self, id: u64, container: Serial) {
         if let Some(entry) = self.entries.get_mut(&id)
-            && let Answer::Doubtful(serial) = entry.answer
+            && entry.answer == Answer::Doubtful(container)
         {
-            entry.answer = Answer::Container(serial);
+            entry.answer = Answer::Container(container);
         }
     }
 
@@ -109,19 +117,19 @@ impl Cgroups {
         self.entries.remove(&id);
     }
 
-    /// Forgets what was removed longer ago than the grace period.
+    /// Forgets the cgroups whose grace period is over.
     pub(crate) fn sweep(&mut self, now: Duration) {
-        while self.leaving.front().is_some_and(|&(when, _)| when <= now) {
-            self.evict();
+        while let Some((forget_at, id)) = self.leaving.pop_front_if(|(when, _)| *when <= now) {
+            self.forget_if_due(forget_at, id);
         }
     }
 
-    /// When there is something to sweep.
+    /// Returns when the next sweep is due.
     pub(crate) fn next_sweep(&self) -> Option<Duration> {
         self.leaving.front().map(|&(when, _)| when)
     }
 
-    /// All that are known, with what they say.
+    /// Returns every known cgroup with its answer.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, Answer)> {
         self.entries.iter().map(|(&id, entry)| (id, entry.answer))
     }
@@ -130,21 +138,48 @@ impl Cgroups {
         self.entries.len()
     }
 
-    /// How many there was no room for.
+    /// Returns how many cgroups found no room.
     pub(crate) fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Forgets the one that was removed first, if any was.
+    /// Makes room: forgets the cgroup that was removed first. Returns whether there was one.
     fn evict(&mut self) -> bool {
-        while let Some((_, id)) = self.leaving.pop_front() {
-            // It may have got another path since, or have gone already.
-            if self.entries.get(&id).is_some_and(|e| e.leaving) {
-                self.entries.remove(&id);
+        while let Some((forget_at, id)) = self.leaving.pop_front() {
+            if self.forget_if_due(forget_at, id) {
                 return true;
             }
         }
         false
+    }
+
+    /// Forgets the cgroup unless it was taken in again since; returns whether it did.
+    fn forget_if_due(&mut self, forget_at: Duration, id: u64) -> bool {
+        let due = self.entries.get(&id).is_some_and(|e| e.forget_at == Some(forget_at));
+        if due {
+            self.entries.remove(&id);
+        }
+        due
+    }
+
+    /// Returns the cgroups that are not removed, with their answers.
+    #[cfg(debug_assertions)]
+    pub(crate) fn live(&self) -> impl Iterator<Item = (u64, Answer)> {
+        let live = self.entries.iter().filter(|(_, entry)| entry.forget_at.is_none());
+        live.map(|(&id, entry)| (id, entry.answer))
+    }
+
+    /// Panics unless
+    /// * there are at most `max` cgroups, and
+    /// * every removed cgroup is queued to be forgotten, so that none stays for ever.
+    #[cfg(debug_assertions)]
+    pub(crate) fn check_invariants(&self) {
+        assert!(self.entries.len() <= self.max, "{} cgroups", self.entries.len());
+        let queued: rustc_hash::FxHashSet<_> = self.leaving.iter().copied().collect();
+        for (&id, entry) in &self.entries {
+            let due = entry.forget_at.is_none_or(|at| queued.contains(&(at, id)));
+            assert!(due, "removed cgroup {id} is never forgotten");
+        }
     }
 }
 
@@ -155,7 +190,7 @@ mod tests {
     const S: fn(u64) -> Duration = Duration::from_secs;
 
     #[test]
-    fn a_removed_cgroup_answers_during_the_grace_period_and_then_no_more() {
+    fn removed_cgroup_answers_during_the_grace_period() {
         let mut cgroups = Cgroups::new(10, S(5));
         cgroups.insert(7, Answer::Host);
         assert_eq!(cgroups.remove(7, S(1)), Some(Answer::Host));
@@ -167,20 +202,32 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_cgroup_is_asked_again_after_the_grace_period_or_when_its_path_comes() {
+    fn silent_cgroup_is_replaced_by_its_path_or_forgotten() {
         let mut cgroups = Cgroups::new(10, S(5));
-        cgroups.silent(7, S(0));
+        cgroups.silence(7, S(0));
         assert_eq!(cgroups.get(7), Some(Answer::Silent));
         cgroups.insert(7, Answer::Host);
         cgroups.sweep(S(9));
         assert_eq!(cgroups.get(7), Some(Answer::Host));
-        cgroups.silent(8, S(9));
+        cgroups.silence(8, S(9));
         cgroups.sweep(S(14));
         assert_eq!(cgroups.get(8), None);
     }
 
     #[test]
-    fn no_more_are_kept_than_the_bound_and_the_removed_make_room_first() {
+    fn grace_period_starts_at_the_last_removal() {
+        let mut cgroups = Cgroups::new(10, S(5));
+        cgroups.silence(7, S(0));
+        cgroups.insert(7, Answer::Host); // the path came after all
+        cgroups.remove(7, S(2));
+        cgroups.sweep(S(5));
+        assert_eq!(cgroups.get(7), Some(Answer::Host));
+        cgroups.sweep(S(7));
+        assert_eq!(cgroups.get(7), None);
+    }
+
+    #[test]
+    fn cgroups_are_bounded_and_removed_ones_make_room() {
         let mut cgroups = Cgroups::new(2, S(5));
         assert!(cgroups.insert(1, Answer::Host));
         assert!(cgroups.insert(2, Answer::Host));

@@ -1,34 +1,37 @@
-//! From a cgroup's path to the container that lives in it: one table of how runtimes name their
-//! cgroups.
+//! From a cgroup's path to its container: how each runtime names its cgroups.
+//!
+//! `paths.tsv` lists real paths with their sources; the tests read it.
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::Runtime;
 
-/// A container as its cgroup's path tells it.
+use crate::ids::{is_full_id, is_hex};
+
+/// A container as its cgroup's path identifies it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct InPath<'a> {
-    /// Its id.
+pub(crate) struct Identity<'a> {
+    /// The container's id.
     pub(crate) id: &'a str,
-    /// Its name, where that is known with it.
+    /// Its name, if the path has it.
     pub(crate) name: Option<&'a str>,
-    /// Its runtime; [`Runtime::Other`] where the path does not say.
+    /// Its runtime; [`Runtime::Other`] if the path does not say.
     pub(crate) runtime: Runtime,
-    /// Whether nobody but a runtime makes such a path. A cgroup can be called anything.
+    /// Whether only a runtime makes such paths. (A cgroup may have any name.)
     pub(crate) certain: bool,
-    /// Whether no runtime can tell its name.
+    /// Whether no client can report its name.
     pub(crate) nameless: bool,
 }
 
-impl<'a> InPath<'a> {
-    /// One that no doubt is one.
+impl<'a> Identity<'a> {
+    /// A container without doubt.
     pub(crate) fn certain(id: &'a str, runtime: Runtime) -> Self {
         Self { id, name: None, runtime, certain: true, nameless: false }
     }
 }
 
-/// The same, owned.
+/// An owned [`Identity`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
-pub(crate) struct Home {
+pub(crate) struct OwnedIdentity {
     pub(crate) id: String,
     pub(crate) name: Option<String>,
     pub(crate) runtime: Runtime,
@@ -36,22 +39,21 @@ pub(crate) struct Home {
     pub(crate) nameless: bool,
 }
 
-impl Home {
-    pub(crate) fn in_path(&self) -> InPath<'_> {
+impl OwnedIdentity {
+    pub(crate) fn as_identity(&self) -> Identity<'_> {
         let &Self { ref id, ref name, runtime, certain, nameless } = self;
-        InPath { id, name: name.as_deref(), runtime, certain, nameless }
+        Identity { id, name: name.as_deref(), runtime, certain, nameless }
     }
 }
 
-impl From<InPath<'_>> for Home {
-    fn from(found: InPath<'_>) -> Self {
-        let InPath { id, name, runtime, certain, nameless } = found;
+impl From<Identity<'_>> for OwnedIdentity {
+    fn from(found: Identity<'_>) -> Self {
+        let Identity { id, name, runtime, certain, nameless } = found;
         Self { id: id.to_owned(), name: name.map(str::to_owned), runtime, certain, nameless }
     }
 }
 
-/// Prefixes of a path's component that name the runtime; what follows is the id, and then perhaps
-/// `.scope`.
+/// Prefixes of a component that name the runtime. The id follows, and then perhaps `.scope`.
 const PREFIXES: &[(&str, Runtime)] = &[
     ("docker-", Runtime::Docker),
     ("cri-containerd-", Runtime::Containerd),
@@ -61,13 +63,14 @@ const PREFIXES: &[(&str, Runtime)] = &[
     ("libpod-", Runtime::Podman),
 ];
 
-/// The innermost container in whose cgroup, or below it, `path` is; `None` for the host's cgroups.
-pub(crate) fn container_in(path: &[u8]) -> Option<InPath<'_>> {
+/// Returns the innermost container whose cgroup is at or above `path`; `None` for the host's
+/// cgroups.
+pub(crate) fn container_in(path: &[u8]) -> Option<Identity<'_>> {
     outwards(path).next()
 }
 
-/// All of them, the innermost first: more than one where containers run in containers.
-pub(crate) fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
+/// Returns all containers in a path, the innermost first: more than one if containers are nested.
+pub(crate) fn outwards(path: &[u8]) -> impl Iterator<Item = Identity<'_>> {
     let mut components = path.rsplit(|&b| b == b'/').filter(|c| !c.is_empty()).peekable();
     std::iter::from_fn(move || {
         let component = components.next()?;
@@ -76,29 +79,30 @@ pub(crate) fn outwards(path: &[u8]) -> impl Iterator<Item = InPath<'_>> {
     .filter_map(|(component, parent)| in_component(text(component), text(parent)))
 }
 
-/// What is no text is nobody's.
+/// Returns a component as text; empty, which names nobody, if it is not UTF-8.
 fn text(component: &[u8]) -> &str {
     std::str::from_utf8(component).unwrap_or_default()
 }
 
-fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<InPath<'a>> {
+fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<Identity<'a>> {
     let bare = component.strip_suffix(".scope").unwrap_or(component);
     for &(prefix, runtime) in PREFIXES {
-        // What is no id behind the prefix is something else of that runtime: libpod-conmon-… holds
-        // podman's monitor.
-        if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_id(id)) {
-            return Some(InPath::certain(id, runtime));
+        // Without an id behind the prefix this is another cgroup of that runtime: libpod-conmon-…
+        // holds podman's monitor.
+        if let Some(id) = bare.strip_prefix(prefix).filter(|id| is_full_id(id)) {
+            return Some(Identity::certain(id, runtime));
         }
     }
-    if let Some((before, id)) = component.rsplit_once(':').filter(|(_, id)| is_id(id)) {
-        // A name for systemd that nobody gave to systemd.
+    if let Some((before, id)) = component.rsplit_once(':').filter(|(_, id)| is_full_id(id)) {
+        // A name in systemd's style that never reached systemd: the kubelet uses the systemd driver
+        // and the runtime cgroupfs.
         match before.rsplit(':').next() {
-            Some("cri-containerd") => return Some(InPath::certain(id, Runtime::Containerd)),
-            Some("crio") => return Some(InPath::certain(id, Runtime::CriO)),
+            Some("cri-containerd") => return Some(Identity::certain(id, Runtime::Containerd)),
+            Some("crio") => return Some(Identity::certain(id, Runtime::CriO)),
             _ => {}
         }
     }
-    if is_id(component) {
+    if is_full_id(component) {
         let runtime = match parent {
             "docker" => Runtime::Docker,
             "libpod_parent" => Runtime::Podman,
@@ -106,7 +110,7 @@ fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<InPath<'a>> {
         };
         // kubelet's cgroupfs driver: kubepods/besteffort/podUID/ID
         let certain = runtime != Runtime::Other || parent.starts_with("pod");
-        return Some(InPath { certain, ..InPath::certain(component, runtime) });
+        return Some(Identity { certain, ..Identity::certain(component, runtime) });
     }
     let nameless = of_buildkit(bare, parent)
         .or_else(|| of_fargate(component, parent))
@@ -114,33 +118,25 @@ fn in_component<'a>(component: &'a str, parent: &'a str) -> Option<InPath<'a>> {
     let named = || Some((of_system_container(component, parent)?, true));
     let (id, named) = nameless.map(|id| (id, false)).or_else(named)?;
     let name = named.then_some(id);
-    Some(InPath { name, nameless: true, ..InPath::certain(id, Runtime::Other) })
+    Some(Identity { name, nameless: true, ..Identity::certain(id, Runtime::Other) })
 }
 
-/// 64 hexadecimal digits in lower case: what Docker, containerd's CRI, CRI-O and podman all make.
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && is_hex(text)
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// `BuildKit`'s own: 25 digits to the base of 36.
+/// Returns the id of a `BuildKit` step: 25 digits in base 36.
 fn of_buildkit<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
     let own = if parent == "buildkit" { component } else { component.strip_prefix("docker-")? };
-    let is_id = |b| matches!(b, b'0'..=b'9' | b'a'..=b'z');
-    (own.len() == 25 && own.bytes().all(is_id)).then_some(own)
+    let is_digit = |b| matches!(b, b'0'..=b'9' | b'a'..=b'z');
+    (own.len() == 25 && own.bytes().all(is_digit)).then_some(own)
 }
 
-/// Amazon's Fargate: the task's id, and a number.
+/// Returns the id of a container of Amazon's Fargate: the task's id and a number.
 fn of_fargate<'a>(component: &'a str, task: &str) -> Option<&'a str> {
     let number = component.strip_prefix(task)?.strip_prefix('-')?;
     let numeric = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
     (task.len() == 32 && is_hex(task) && numeric).then_some(component)
 }
 
-/// Garden's: five groups of hexadecimal digits, of which all but the first have four.
+/// Returns the id of a container of Garden: five groups of hexadecimal digits, the first of eight,
+/// the others of four.
 fn of_garden<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
     let mut groups = component.split('-');
     let is_group = |group: &str, len| group.len() == len && is_hex(group);
@@ -150,8 +146,8 @@ fn of_garden<'a>(component: &'a str, parent: &str) -> Option<&'a str> {
     (matches!(parent, "garden" | "good" | "bad") && well_formed).then_some(component)
 }
 
-/// LXC's (also LXD's, Incus's, Proxmox's) and `systemd-nspawn`'s, whose names are their ids. Their
-/// monitors run on the host.
+/// Returns the name of a container of LXC (also LXD, Incus, Proxmox) or `systemd-nspawn`, which is
+/// its id as well. Their monitors run on the host.
 fn of_system_container<'a>(component: &'a str, parent: &'a str) -> Option<&'a str> {
     let name = match (component, parent) {
         (name, "lxc" | "lxc.payload") => name,
@@ -171,7 +167,7 @@ mod tests {
 
     const A: &str = "e0d4e6c11fdab1cb9bcf2ed1a0a37c6a0ba7b3ae3dbf6f7d1fdd7a1a6a3c1d2e";
     const B: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-    /// Paths as they are, each with where it is from.
+    /// Real paths, each with its source.
     const TABLE: &str = include_str!("paths.tsv");
 
     fn rows() -> impl Iterator<Item = [String; 5]> {
@@ -183,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn every_path_of_the_table_is_understood() {
+    fn every_path_in_the_table_is_understood() {
         for [path, id, runtime, name, source] in rows() {
             assert!(!source.is_empty(), "{path} has no source");
             let found = container_in(path.as_bytes()).map(|c| {
@@ -196,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn no_path_stands_in_the_table_twice() {
+    fn no_path_is_in_the_table_twice() {
         let mut paths: Vec<String> = rows().map(|[path, ..]| path).collect();
         let all = paths.len();
         paths.sort();
@@ -205,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_below_a_containers_cgroup_belongs_to_it() {
+    fn cgroups_below_a_container_belong_to_it() {
         for [path, id, ..] in rows().filter(|[_, id, ..]| id != "-") {
             let below = format!("{path}/some.service/deeper");
             assert_eq!(container_in(below.as_bytes()).map(|c| c.id), Some(&*id), "{below}");
@@ -213,26 +209,27 @@ mod tests {
     }
 
     #[test]
-    fn the_outermost_one_is_told_apart() {
+    fn outermost_container_comes_last() {
         let path = format!("/docker/{A}/kubelet/kubepods/pod0a1b/{B}");
         assert_eq!(outwards(path.as_bytes()).last().map(|c| c.id), Some(A));
     }
 
     #[test]
-    fn what_is_no_text_is_nobody_s() {
+    fn path_that_is_not_utf8_names_no_container() {
         assert_eq!(container_in(b"/docker/\xff\xfe"), None);
         assert_eq!(container_in(b"\xff/lxc.payload.\xff"), None);
     }
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_without_panicking(path: Vec<u8>) {
+        fn any_bytes_are_read_without_panic(path: Vec<u8>) {
             let _ = container_in(&path);
         }
 
         #[test]
-        fn any_names_are_read_without_panicking(
-            path in "(/(docker-|crio-|lxc\\.payload\\.|lxc|payload|garden|buildkit|[0-9a-f-]{0,70}|.{0,3})(:|\\.scope)?){0,5}"
+        fn any_names_are_read_without_panic(
+            path in "(/(docker-|crio-|lxc\\.payload\\.|lxc|payload|garden|buildkit\
+                |[0-9a-f-]{0,70}|.{0,3})(:|\\.scope)?){0,5}"
         ) {
             let _ = container_in(path.as_bytes());
         }

@@ -1,5 +1,5 @@
-//! Containers whose id may be any word: their runtimes keep a folder of state for each, under its
-//! id, from before its cgroup is made until it is gone.
+//! Containers whose id may be any word, so that no path shows it. Their runtime keeps a folder with
+//! the state of each, named by its id, from before the cgroup is made until after it is removed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,27 +9,24 @@ use serde_json::Value;
 use whalewatch_core::Runtime;
 
 use super::arrivals::{Arrivals, Wanted};
-use super::path::{Home, InPath};
+use super::path::{Identity, OwnedIdentity};
+use crate::ids::DOCKER_NAMESPACE;
 
-/// Where runtimes keep their state.
+/// The folders in which runtimes keep their containers' state.
 #[derive(Clone, Debug)]
 pub(crate) struct StateFolders {
     root: PathBuf,
     runc: PathBuf,
     crun: PathBuf,
-    /// With a folder for each namespace, and in it one for each container with a task: containerd's
-    /// own, and that of the runc below it, which is there also where containerd keeps its own
-    /// elsewhere.
+    /// A folder for each namespace, and in it one for each container with a task: containerd's own,
+    /// and that of its runc, which is here even if containerd keeps its own elsewhere.
     containerd: [PathBuf; 2],
-    /// Watched from [`StateFolders::watch`] or the first question on.
+    /// Set by [`StateFolders::watch`] or the first question.
     arrivals: Arc<Mutex<Option<Arrivals>>>,
 }
 
-/// containerd's namespace that is Docker's own.
-const DOCKERS: &str = "moby";
-
 impl StateFolders {
-    /// Those of a root file system.
+    /// The folders below a root directory.
     pub(crate) fn below(root: &Path) -> Self {
         Self {
             root: root.join("run"),
@@ -41,10 +38,11 @@ impl StateFolders {
         }
     }
 
-    /// The innermost container of a cgroup's path that has its state there; or that had it a moment
-    /// ago, where the cgroup is `gone` as well: runtimes remove that first. The names of cgroups
-    /// come from anybody, so what would lead out of the folder is no id.
-    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<Home> {
+    /// Returns the innermost container in a cgroup's path that has a state folder. If the cgroup is
+    /// `gone`, a folder that was there a moment ago counts as well: runtimes remove the cgroup
+    /// first. Anybody may name a cgroup, so a component that would lead out of the folder is not an
+    /// id.
+    pub(crate) fn claim(&self, path: &[u8], gone: impl Fn() -> bool) -> Option<OwnedIdentity> {
         let there = self.claim_with(path, &mut |folder| folder.is_dir());
         self.with_arrivals(|arrivals| {
             let was_there = || self.claim_with(path, &mut |folder| arrivals.has(folder) && gone());
@@ -52,8 +50,7 @@ impl StateFolders {
         })
     }
 
-    /// Watches from now on what comes, if that is not done yet. What is there already came just
-    /// now.
+    /// Starts to watch for new folders, unless that is done. Folders that exist count as new.
     pub(crate) fn watch(&self) {
         self.with_arrivals(|_| ());
     }
@@ -77,32 +74,37 @@ impl StateFolders {
             root: self.root.clone(),
             flat: vec![self.runc.clone(), self.crun.clone()],
             deep: self.containerd.to_vec(),
-            but: DOCKERS,
+            but: DOCKER_NAMESPACE,
         }
     }
 
-    fn claim_with(&self, path: &[u8], is_there: &mut dyn FnMut(&Path) -> bool) -> Option<Home> {
+    fn claim_with(
+        &self,
+        path: &[u8],
+        is_there: &mut dyn FnMut(&Path) -> bool,
+    ) -> Option<OwnedIdentity> {
         let mut path = std::str::from_utf8(path).ok()?;
         while let Some((above, component)) = path.rsplit_once('/') {
             if is_name(component)
-                && let Some(home) = self.claim_of(path, above, component, is_there)
+                && let Some(container) = self.claim_of(path, above, component, is_there)
             {
-                return Some(home);
+                return Some(container);
             }
             path = above;
         }
         None
     }
 
-    /// The container whose own cgroup has this path.
+    /// Returns the container whose own cgroup has this path.
     fn claim_of(
         &self,
         path: &str,
         above: &str,
         component: &str,
         is_there: &mut dyn FnMut(&Path) -> bool,
-    ) -> Option<Home> {
-        let namespace = above.rsplit('/').next().filter(|name| is_name(name) && *name != DOCKERS);
+    ) -> Option<OwnedIdentity> {
+        let namespace =
+            above.rsplit('/').next().filter(|name| is_name(name) && *name != DOCKER_NAMESPACE);
         if let Some(namespace) = namespace {
             let mut known = |folder: &PathBuf| is_there(&folder.join(namespace).join(component));
             if self.containerd.iter().any(&mut known) {
@@ -110,7 +112,7 @@ impl StateFolders {
             }
         }
         let scope = |prefix: &str| component.strip_suffix(".scope")?.strip_prefix(prefix);
-        // The systemd driver says whose it is, the cgroupfs driver does not.
+        // The systemd driver adds the runtime's name, the cgroupfs driver does not.
         let id = scope("runc-").unwrap_or(component);
         if is_name(id) && is_there(&self.runc.join(id)) {
             let state = self.runc.join(id).join("state.json");
@@ -127,32 +129,32 @@ impl StateFolders {
     }
 }
 
-/// Whether a container of that state is where it is asked for: another cgroup may be called like
-/// it. Before the state is written its cgroup is just being made, and this is it; and once it is
-/// gone nobody can tell any more.
-fn is_at(state: &Path, told: impl FnOnce(&Value) -> bool) -> bool {
+/// Whether a state file names this cgroup: another cgroup may have the same name. A file that is
+/// not there cannot deny it: either the cgroup is being made right now, or all is gone.
+fn is_at(state: &Path, names_it: impl FnOnce(&Value) -> bool) -> bool {
     let Ok(text) = fs::read(state) else { return true };
-    serde_json::from_slice(&text).map_or(true, |state| told(&state))
+    serde_json::from_slice(&text).map_or(true, |state| names_it(&state))
 }
 
-/// Whether runc's state names this path, below where the hierarchy is mounted: version 2's, or any
-/// of version 1's.
+/// Whether runc's state has this path, below the mount point of version 2's hierarchy or of one of
+/// version 1's.
 fn runc_is_at(state: &Value, path: &str) -> bool {
     let all = &state["cgroup_paths"];
     let unified = all[""].as_str();
     let others = all.as_object().into_iter().flat_map(|paths| paths.values());
     let others = others.filter_map(Value::as_str).filter(|_| unified.is_none());
-    unified.into_iter().chain(others).any(|told| {
-        // Of all cgroups only the root lacks this file.
+    unified.into_iter().chain(others).any(|full| {
+        // Only a hierarchy's root lacks this file.
         let is_root = |mount: &str| !Path::new(mount).join("cgroup.events").exists();
-        told.strip_suffix(path).is_some_and(is_root)
+        full.strip_suffix(path).is_some_and(is_root)
     })
 }
 
-/// With what the id is unique in before it, so that it is on this host: `runc/web`, `default/web`.
-fn claim(scope: &str, name: &str, runtime: Runtime) -> Home {
+/// Identifies a container by its id behind the scope in which that is unique: `runc/web`,
+/// `default/web`.
+fn claim(scope: &str, name: &str, runtime: Runtime) -> OwnedIdentity {
     let id = format!("{scope}/{name}");
-    InPath { name: Some(name), ..InPath::certain(&id, runtime) }.into()
+    Identity { name: Some(name), ..Identity::certain(&id, runtime) }.into()
 }
 
 fn is_name(text: &str) -> bool {
@@ -164,7 +166,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_container_is_claimed_while_its_state_is_there() {
+    fn container_is_claimed_while_its_state_exists() {
         let root = tempfile::tempdir().unwrap();
         let folders = StateFolders::below(root.path());
         let here = || false;
@@ -190,7 +192,7 @@ mod tests {
             ("/shop/web", Some("shop/web")),           // containerd with its state elsewhere
             ("/prod/shell", Some("prod/shell")),
             ("/other/shell", None),
-            ("/moby/mine", None), // Docker tells of its own
+            ("/moby/mine", None), // Docker reports its own
             ("/shell", None),
             ("/", None),
             ("", None),
@@ -210,19 +212,15 @@ mod tests {
         let state = |cgroup: &str| format!(r#"{{"cgroup_paths":{{"":"{mount}{cgroup}"}}}}"#);
         let file = root.path().join("run/runc/web/state.json");
         fs::write(&file, state("/system.slice/web")).unwrap();
-        assert_eq!(folders.claim(b"/web", here), None, "it is at another place that ends alike");
+        assert_eq!(folders.claim(b"/web", here), None, "it is elsewhere, with the same ending");
         assert!(folders.claim(b"/system.slice/web", here).is_some());
         fs::write(&file, state("/web")).unwrap();
         fs::write(root.path().join("run/crun/db/status"), r#"{"cgroup-path":"/db"}"#).unwrap();
         for (path, id) in [("/web/x", Some("runc/web")), ("/db", Some("crun/db"))] {
-            assert_eq!(folders.claim(path.as_bytes(), here).map(|home| home.id).as_deref(), id);
+            assert_eq!(folders.claim(path.as_bytes(), here).map(|claim| claim.id).as_deref(), id);
         }
         for path in ["/mine/web", "/mine/db"] {
-            assert_eq!(
-                folders.claim(path.as_bytes(), here),
-                None,
-                "called like it, elsewhere: {path}"
-            );
+            assert_eq!(folders.claim(path.as_bytes(), here), None, "same name elsewhere: {path}");
         }
         fs::write(&file, "half a file {").unwrap();
         assert!(folders.claim(b"/web", here).is_some());
@@ -232,23 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn a_container_that_has_gone_within_milliseconds_is_claimed_once_its_cgroup_is_gone() {
+    fn brief_container_is_claimed_once_its_cgroup_is_gone() {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir_all(root.path().join("run/runc")).unwrap();
         let folders = StateFolders::below(root.path());
         assert_eq!(folders.claim(b"/web", || true), None);
         fs::create_dir(root.path().join("run/runc/web")).unwrap();
         fs::remove_dir(root.path().join("run/runc/web")).unwrap();
-        assert_eq!(folders.claim(b"/web", || false), None, "its cgroup would have gone first");
+        assert_eq!(folders.claim(b"/web", || false), None, "its cgroup is removed first");
         assert_eq!(
-            folders.claim(b"/web", || true).map(|home| home.id).as_deref(),
+            folders.claim(b"/web", || true).map(|claim| claim.id).as_deref(),
             Some("runc/web")
         );
         assert_eq!(folders.claim(b"/db", || true), None);
     }
 
     #[test]
-    fn what_is_watched_is_known_though_it_is_gone_before_anybody_asks() {
+    fn watched_folder_is_known_though_it_is_gone_at_the_question() {
         let root = tempfile::tempdir().unwrap();
         let folder = |name: &str| root.path().join("run/runc").join(name);
         fs::create_dir_all(folder("old")).unwrap();
@@ -257,8 +255,8 @@ mod tests {
         fs::create_dir(folder("new")).unwrap();
         for name in ["old", "new"] {
             fs::remove_dir(folder(name)).unwrap();
-            let home = folders.claim(format!("/{name}").as_bytes(), || true);
-            assert_eq!(home.map(|home| home.id).as_deref(), Some(&*format!("runc/{name}")));
+            let claim = folders.claim(format!("/{name}").as_bytes(), || true);
+            assert_eq!(claim.map(|claim| claim.id).as_deref(), Some(&*format!("runc/{name}")));
         }
     }
 }

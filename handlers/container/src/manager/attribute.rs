@@ -1,4 +1,34 @@
-//! Which container did it: cgroup, pid, parent, namespace, runtime, in this order.
+//! The law of attribution: which container caused an event.
+//!
+//! The first evidence that answers decides:
+//!
+//! 1. **cgroup**: the process's cgroup at the time of the event. The kernel reports a cgroup's path
+//!    before any process runs in it, so this is known first and cannot be outdated.
+//! 2. **pid**: the process, by pid and start time, is known already.
+//! 3. **parent**: its parent is known. A child of a container's process is in the container; a child
+//!    of a host process is on the host only if its namespaces have not changed.
+//! 4. **namespace**: the mount namespace is that of a known container; or all namespaces are the
+//!    host's.
+//! 5. **runtime**: a runtime says that this is the first process of its container.
+//!
+//! If nothing answers, the event's place is *unknown*. It is never *host* by default: only a cgroup
+//! or a set of namespaces that is the host's says so.
+//!
+//! ```text
+//!  cgroup says        further evidence                                   place      evidence
+//!  ─────────────────  ─────────────────────────────────────────────────  ─────────  ─────────
+//!  container          –                                                  container  cgroup
+//!  host               mounts are the host's                              host       cgroup
+//!                     mounts, or pid, of a container without a cgroup    container  namespace
+//!                     any other mounts                                   host       cgroup
+//!  container, but no  mounts are not the host's, or unknown              container  cgroup
+//!  runtime confirms   mounts are the host's, every runtime denied it     host       namespace
+//!                     mounts are the host's, a runtime may yet confirm   unknown    –
+//!  nothing            pid, parent, namespace, runtime, in this order     either     each of them
+//! ```
+//!
+//! An event waits in two cases, at most for the hold: for the path of a cgroup that is not known
+//! yet, and for the name of a container that a runtime may still report.
 
 use std::sync::Arc;
 
@@ -9,17 +39,17 @@ use whalewatch_core::{
 use super::{ContainerManager, Message};
 use crate::cgroups::Answer;
 use crate::containers::{Naming, Serial};
-use crate::hold::{For, Held};
+use crate::hold::{Held, Missing};
 use crate::pids::{Entry, Place, Spaces};
 
 impl ContainerManager {
-    /// Attributes a batch and passes it on, but for what has to wait.
+    /// Attributes a batch and emits it, except for the events that have to wait.
     pub(super) fn attribute_batch(&mut self, mut batch: Batch, cx: &mut ChainContext<'_, Message>) {
         let chain = cx.chain();
         let mut waits = std::mem::take(&mut self.waits);
         let mut any_waits = false;
         waits.clear();
-        self.untold = 0;
+        self.unknown_cgroup = 0;
         batch.attribute(|event| {
             let (mut attribution, wait) = self.attribute(event, chain, cx);
             if let Some(target) = event.target() {
@@ -36,57 +66,58 @@ impl ContainerManager {
         cx.emit(batch);
     }
 
-    /// Takes out what has to wait, each container's events together.
-    fn hold(&mut self, batch: &mut Batch, waits: &mut Vec<Option<For>>, chain: ChainId) {
-        let arrival = self.arrive();
-        while let Some(what) = waits.iter().flatten().next().copied() {
+    /// Moves the events that have to wait into the waiting room, those for the same fact together.
+    fn hold(&mut self, batch: &mut Batch, waits: &mut Vec<Option<Missing>>, chain: ChainId) {
+        let arrival = self.next_arrival();
+        while let Some(missing) = waits.iter().flatten().next().copied() {
             let mut each = waits.iter();
-            let part = batch.split(|_| each.next() == Some(&Some(what)));
-            waits.retain(|w| *w != Some(what));
-            self.wait(what, Held { chain, batch: part, own: false, arrival });
+            let part = batch.split(|_| each.next() == Some(&Some(missing)));
+            waits.retain(|wait| *wait != Some(missing));
+            self.wait(missing, Held { chain, batch: part, own: false, arrival });
         }
     }
 
-    pub(super) fn arrive(&mut self) -> u64 {
+    pub(super) fn next_arrival(&mut self) -> u64 {
         self.arrivals += 1;
         self.arrivals
     }
 
-    pub(super) fn wait(&mut self, what: For, held: Held) {
+    pub(super) fn wait(&mut self, missing: Missing, held: Held) {
         let until = self.now() + self.options.hold.0;
-        self.room.put(what, until, held);
+        self.room.put(missing, until, held);
     }
 
-    /// An event's attribution, and what it has to wait for before it may go on.
+    /// Returns an event's attribution, and the fact that it has to wait for.
     fn attribute(
         &mut self,
         event: EventRef<'_>,
         chain: ChainId,
         cx: &mut Context<'_, Message>,
-    ) -> (Attribution, Option<For>) {
+    ) -> (Attribution, Option<Missing>) {
         let Some(process) = event.process() else {
-            return match self.place_without_process(event, cx) {
-                Ok((place, evidence)) => self.in_place(place, evidence, chain, true),
-                Err(cgroup) => (Attribution::unknown(), Some(For::Cgroup(cgroup))),
+            return match self.locate_without_process(event, cx) {
+                Ok((place, evidence)) => self.attribute_place(place, evidence, chain, true),
+                Err(cgroup) => (Attribution::unknown(), Some(Missing::Path(cgroup))),
             };
         };
-        match self.place(process, cx) {
-            Some((Place::Unknown, _)) if let Some(serial) = self.doubts(process) => {
-                (Attribution::unknown(), Some(For::Name(serial)))
+        match self.locate(process, cx) {
+            Some((Place::Unknown, _)) if let Some(serial) = self.unconfirmed(process) => {
+                (Attribution::unknown(), Some(Missing::Name(serial)))
             }
-            Some(found) => self.done_by(process, found, chain, true),
-            None => (Attribution::unknown(), Some(For::Cgroup(process.cgroup_id))),
+            Some(found) => self.attribute_process(process, found, chain, true),
+            None => (Attribution::unknown(), Some(Missing::Path(process.cgroup_id))),
         }
     }
 
-    /// Which container an event was done to, as far as that is known now: nothing waits for it.
+    /// Fills in the container that an event was done to, as far as it is known now. Nothing waits
+    /// for it.
     fn attribute_target(
         &mut self,
         attribution: &mut Attribution,
         target: &Process,
         cx: &mut Context<'_, Message>,
     ) {
-        let place = self.place(target, cx).map_or(Place::Unknown, |(place, _)| place);
+        let place = self.locate(target, cx).map_or(Place::Unknown, |(place, _)| place);
         let container = match place {
             Place::Container(serial) => self.containers.get(serial).map(|k| k.snapshot.clone()),
             Place::Host | Place::Unknown => None,
@@ -100,21 +131,28 @@ impl ContainerManager {
         attribution.target = container;
     }
 
-    /// Where a process is; `None` while its cgroup may yet be told.
-    fn place(
+    /// Returns where a process is; `None` while the path of its cgroup may still come.
+    fn locate(
         &mut self,
         process: &Process,
         cx: &mut Context<'_, Message>,
     ) -> Option<(Place, Evidence)> {
-        // The idle task is the kernel's own, on every processor: it is the host.
+        // The idle task of each processor belongs to the kernel, and so to the host.
         if process.pid == 0 {
             return Some((Place::Host, Evidence::Pid));
         }
-        match self.ask_cgroup(process.cgroup_id, cx)? {
-            Answer::Container(serial) => Some((Place::Container(serial), Evidence::Cgroup)),
-            Answer::Host => Some(self.place_on_host(process)),
-            Answer::Doubtful(serial) => Some(self.place_in_doubt(serial, process)),
-            Answer::Silent => Some(self.place_without_cgroup(process)),
+        let answer = self.ask_cgroup(process.cgroup_id, cx)?;
+        Some(self.locate_by(answer, process))
+    }
+
+    /// Returns where a process is whose cgroup gives this answer.
+    #[inline]
+    fn locate_by(&self, answer: Answer, process: &Process) -> (Place, Evidence) {
+        match answer {
+            Answer::Container(serial) => (Place::Container(serial), Evidence::Cgroup),
+            Answer::Host => self.locate_in_host_cgroup(process),
+            Answer::Doubtful(serial) => self.locate_in_doubtful_cgroup(serial, process),
+            Answer::Silent => self.locate_without_cgroup(process),
         }
     }
 
@@ -123,28 +161,30 @@ impl ContainerManager {
         known.is_some_and(|known| known.cgroups.is_empty() && known.former_cgroups.is_empty())
     }
 
-    /// The container that lives among these mounts. Where cgroups answer, one that has a cgroup is
-    /// told by that alone: what is in another is not in it, and the number of its mount namespace
-    /// may be another's by now.
-    pub(super) fn by_mounts(&self, mnt: u32) -> Option<Serial> {
+    /// Returns the container that has this mount namespace.
+    ///
+    /// Where cgroups answer, this is evidence only for a container that never had a cgroup. For any
+    /// other its cgroup decides: a process in another cgroup is not in the container, and the
+    /// kernel may have given the namespace's number away again.
+    pub(super) fn container_by_mounts(&self, mnt: u32) -> Option<Serial> {
         let answer = self.world.kernel.cgroups_answer();
         self.containers.by_mnt(mnt).filter(|&serial| !answer || self.never_had_a_cgroup(serial))
     }
 
-    /// Where a process is that is in a cgroup of the host's: there, or in a container that never
-    /// had a cgroup of its own, as rootless podman makes them. Such a container lives in its mount
+    /// Returns where a process is whose cgroup is the host's: on the host, or in a container that
+    /// never had a cgroup, as rootless podman starts them. Such a container is known by its mount
     /// namespace.
     #[inline]
-    pub(super) fn place_on_host(&self, process: &Process) -> (Place, Evidence) {
+    pub(super) fn locate_in_host_cgroup(&self, process: &Process) -> (Place, Evidence) {
         if process.namespaces.mnt == self.host.mnt {
             return (Place::Host, Evidence::Cgroup);
         }
-        self.place_among_other_mounts(process)
+        self.locate_by_other_mounts(process)
     }
 
-    fn place_among_other_mounts(&self, process: &Process) -> (Place, Evidence) {
-        // A process that ends has no namespaces any more; and one that has made itself another is
-        // where it was.
+    fn locate_by_other_mounts(&self, process: &Process) -> (Place, Evidence) {
+        // The pid map answers for a process that has left its container's mount namespace: one that
+        // exits has none any more, and one that made itself another is still where it was.
         let known = || match self.pids.get(process.key())?.place {
             Place::Container(serial) => Some(serial),
             Place::Host | Place::Unknown => None,
@@ -157,9 +197,14 @@ impl ContainerManager {
         }
     }
 
-    /// Where a process is whose cgroup is called like a container that no runtime has spoken for:
-    /// what lives among the host's mounts is in no container once all runtimes have denied it.
-    pub(super) fn place_in_doubt(&self, serial: Serial, process: &Process) -> (Place, Evidence) {
+    /// Returns where a process is whose cgroup has the name of a container that no runtime has
+    /// confirmed. A process with the host's mounts may be there because somebody chose that name;
+    /// it is on the host once every runtime has denied the container.
+    pub(super) fn locate_in_doubtful_cgroup(
+        &self,
+        serial: Serial,
+        process: &Process,
+    ) -> (Place, Evidence) {
         let mnt = process.namespaces.mnt;
         if mnt == 0 || mnt != self.host.mnt {
             return (Place::Container(serial), Evidence::Cgroup);
@@ -170,8 +215,9 @@ impl ContainerManager {
         }
     }
 
-    /// The container whose name has to come, or not, before it can be told where this process is.
-    fn doubts(&self, process: &Process) -> Option<Serial> {
+    /// Returns the container that a runtime has yet to confirm or deny before this process can be
+    /// located.
+    fn unconfirmed(&self, process: &Process) -> Option<Serial> {
         let Some(Answer::Doubtful(serial)) = self.cgroups.get(process.cgroup_id) else {
             return None;
         };
@@ -179,7 +225,7 @@ impl ContainerManager {
         (awaited && !self.options.hold.0.is_zero()).then_some(serial)
     }
 
-    /// Where what is told of a cgroup is, no process being known.
+    /// Returns the place of a cgroup itself, without a process in it.
     fn place_of_cgroup(answer: Option<Answer>) -> (Place, Evidence) {
         match answer {
             Some(Answer::Container(serial) | Answer::Doubtful(serial)) => {
@@ -190,8 +236,8 @@ impl ContainerManager {
         }
     }
 
-    /// What a cgroup answers; `None` while it may yet be told. One never heard of is asked of the
-    /// kernel.
+    /// Returns what a cgroup says; `None` while its path may still come. Asks the kernel for the
+    /// path of an unknown one.
     #[inline]
     pub(super) fn ask_cgroup(&mut self, id: u64, cx: &mut Context<'_, Message>) -> Option<Answer> {
         match self.cgroups.get(id) {
@@ -205,29 +251,29 @@ impl ContainerManager {
         if id == 0 || !self.world.kernel.cgroups_answer() {
             return Some(Answer::Silent);
         }
-        if self.untold != id && !self.room.holds(For::Cgroup(id)) {
+        if self.unknown_cgroup != id && !self.room.holds(Missing::Path(id)) {
             if let Some(path) = self.world.kernel.path_of(id) {
                 return Some(self.learn_cgroup(id, &path, cx));
             }
-            self.untold = id;
+            self.unknown_cgroup = id;
         }
         if self.options.hold.0.is_zero() { Some(Answer::Silent) } else { None }
     }
 
-    /// Where a process is whose cgroup does not answer.
-    pub(super) fn place_without_cgroup(&self, process: &Process) -> (Place, Evidence) {
+    /// Returns where a process is whose cgroup says nothing.
+    pub(super) fn locate_without_cgroup(&self, process: &Process) -> (Place, Evidence) {
         let spaces = Spaces::from(process.namespaces);
-        if let Some(place) = self.pids.get(process.key()).and_then(|e| kept(e, spaces)) {
+        if let Some(place) = self.pids.get(process.key()).and_then(|e| known_place(e, spaces)) {
             return (place, Evidence::Pid);
         }
         let parent = self.pids.get(process.parent_key()).filter(|_| process.parent_pid != 0);
-        if let Some(place) = parent.and_then(|e| kept(e, spaces)) {
+        if let Some(place) = parent.and_then(|e| known_place(e, spaces)) {
             return (place, Evidence::Parent);
         }
-        if let Some(serial) = self.by_mounts(spaces.mnt) {
+        if let Some(serial) = self.container_by_mounts(spaces.mnt) {
             return (Place::Container(serial), Evidence::Namespace);
         }
-        if self.is_hosts(spaces) {
+        if self.are_host_spaces(spaces) {
             return (Place::Host, Evidence::Namespace);
         }
         match self.containers.by_init(process.pid) {
@@ -236,14 +282,14 @@ impl ContainerManager {
         }
     }
 
-    /// Whether these are the host's namespaces: all known, all the same.
-    pub(super) fn is_hosts(&self, spaces: Spaces) -> bool {
+    /// Whether these are the host's namespaces: all known, and all the same.
+    pub(super) fn are_host_spaces(&self, spaces: Spaces) -> bool {
         spaces == self.host && spaces.user != 0 && spaces.pid != 0 && spaces.mnt != 0
     }
 
-    /// An event that no process did: that of a cgroup, or what is told of one. The error is a
-    /// cgroup that may yet be told.
-    fn place_without_process(
+    /// Returns the place of an event that no process caused: that of its cgroup. The error is a
+    /// cgroup whose path may still come.
+    fn locate_without_process(
         &mut self,
         event: EventRef<'_>,
         cx: &mut Context<'_, Message>,
@@ -253,7 +299,7 @@ impl ContainerManager {
         Ok(Self::place_of_cgroup(Some(answer)))
     }
 
-    /// What an event says of a cgroup is that cgroup's; of a process that moved, where it went.
+    /// Returns the place of a change to a cgroup, or of the cgroup that a process moved to.
     fn place_of_change(&self, event: EventRef<'_>) -> (Place, Evidence) {
         let Some(
             Change::CgroupMade { id, .. }
@@ -267,17 +313,17 @@ impl ContainerManager {
         Self::place_of_cgroup(self.cgroups.get(id))
     }
 
-    /// The attribution of what a process did that is there, and whether it has to wait for a name
-    /// first.
+    /// Returns the attribution of an event that a process in this place caused, and the name that
+    /// it has to wait for.
     #[inline]
-    fn done_by(
+    fn attribute_process(
         &mut self,
         process: &Process,
         (place, evidence): (Place, Evidence),
         chain: ChainId,
         may_wait: bool,
-    ) -> (Attribution, Option<For>) {
-        let (mut attribution, wait) = self.in_place(place, evidence, chain, may_wait);
+    ) -> (Attribution, Option<Missing>) {
+        let (mut attribution, wait) = self.attribute_place(place, evidence, chain, may_wait);
         let mnt = process.namespaces.mnt;
         if place == Place::Host && mnt != self.host.mnt && mnt != 0 {
             let entered = self.containers.by_mnt(mnt).and_then(|s| self.containers.get(s));
@@ -286,17 +332,17 @@ impl ContainerManager {
         (attribution, wait)
     }
 
-    /// The attribution of what happened there, and whether it has to wait for a name first.
+    /// Returns the attribution of an event in this place, and the name that it has to wait for.
     #[inline]
-    fn in_place(
+    fn attribute_place(
         &mut self,
         place: Place,
         evidence: Evidence,
         chain: ChainId,
         may_wait: bool,
-    ) -> (Attribution, Option<For>) {
+    ) -> (Attribution, Option<Missing>) {
         match place {
-            Place::Container(serial) => self.in_container(serial, evidence, chain, may_wait),
+            Place::Container(serial) => self.attribute_container(serial, evidence, chain, may_wait),
             Place::Host => {
                 self.counts.host += 1;
                 (Attribution::host(evidence), None)
@@ -309,13 +355,13 @@ impl ContainerManager {
     }
 
     #[inline]
-    fn in_container(
+    fn attribute_container(
         &mut self,
         serial: Serial,
         evidence: Evidence,
         chain: ChainId,
         may_wait: bool,
-    ) -> (Attribution, Option<For>) {
+    ) -> (Attribution, Option<Missing>) {
         let hold = may_wait && !self.options.hold.0.is_zero();
         let Some(known) = self.containers.get_mut(serial) else {
             self.counts.unknown += 1;
@@ -330,7 +376,7 @@ impl ContainerManager {
         let state = State::Pending;
         let attribution = Attribution { container, state, evidence, ..Attribution::default() };
         if hold && known.naming == Naming::Awaited {
-            return (attribution, Some(For::Name(serial)));
+            return (attribution, Some(Missing::Name(serial)));
         }
         known.events += 1;
         if !known.unnamed_in.contains(&chain) {
@@ -339,7 +385,7 @@ impl ContainerManager {
         (attribution, None)
     }
 
-    /// The attribution of an event that has waited: with what is known now.
+    /// Returns the final attribution of an event that has waited, by what is known now.
     pub(super) fn settle(&mut self, event: EventRef<'_>, chain: ChainId) -> Attribution {
         let mut settled = self.settle_actor(event, chain);
         let so_far = event.attribution();
@@ -359,30 +405,29 @@ impl ContainerManager {
     fn settle_actor(&mut self, event: EventRef<'_>, chain: ChainId) -> Attribution {
         let so_far = event.attribution();
         if let Some(container) = &so_far.container {
-            return match self.containers.by_id(&container.id) {
-                Some(serial) => self.in_container(serial, so_far.evidence, chain, false).0,
-                None => so_far.clone(),
-            };
+            if let Some(serial) = self.containers.by_id(&container.id) {
+                return self.attribute_container(serial, so_far.evidence, chain, false).0;
+            }
+            self.count_forgotten(&container.id);
+            return so_far.clone();
         }
         let Some(process) = event.process() else {
             let Some(cgroup) = event.cgroup() else { return so_far.clone() };
             let (place, evidence) = Self::place_of_cgroup(self.cgroups.get(cgroup));
-            return self.in_place(place, evidence, chain, false).0;
+            return self.attribute_place(place, evidence, chain, false).0;
         };
-        let (place, evidence) = match self.cgroups.get(process.cgroup_id) {
-            Some(Answer::Container(serial)) => (Place::Container(serial), Evidence::Cgroup),
-            Some(Answer::Host) => self.place_on_host(process),
-            Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process),
-            Some(Answer::Silent) | None => self.place_without_cgroup(process),
-        };
-        self.done_by(process, (place, evidence), chain, false).0
+        let answer = self.cgroups.get(process.cgroup_id).unwrap_or(Answer::Silent);
+        let found = self.locate_by(answer, process);
+        self.attribute_process(process, found, chain, false).0
     }
 }
 
-/// Where a process is that was known, or whose parent was, seen now in these namespaces. What is in
-/// a container stays in it (a sandbox there is still there); what was on the host may have entered
-/// one if its namespaces have changed.
-pub(super) fn kept(entry: &Entry, spaces: Spaces) -> Option<Place> {
+/// Returns the place of a known process, or of a process's known parent, for a process that is seen
+/// in these namespaces now.
+///
+/// A process in a container stays in it, whatever namespaces it makes (a sandbox is still there).
+/// One from the host may have entered a container if its namespaces have changed.
+pub(super) fn known_place(entry: &Entry, spaces: Spaces) -> Option<Place> {
     match entry.place {
         Place::Container(_) => Some(entry.place),
         Place::Host if entry.spaces.agrees(spaces) => Some(entry.place),

@@ -1,124 +1,107 @@
-//! The manager: owns the pid map, says of each event which container did it, and never waits for
-//! anything.
+//! The manager: owns every table, attributes events, and never waits for anything.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `learn` | what trackers tell of processes and cgroups |
-//! | `news` | what the runtime's client tells of containers |
-//! | `attribute` | which container did it |
-//! | `tell` | what goes down the chains: what was held, and the manager's own events |
+//! | `attribute` | decides which container caused an event: the law of attribution |
+//! | `observe` | learns processes and cgroups from trackers' events |
+//! | `reports` | learns names and states from runtimes' clients |
+//! | `emit` | sends held events and the manager's own events down the chains |
+//! | `counts` | counts events by container |
+//! | `message` | messages from timers and clients, and their form in recordings |
+//! | `invariants` | what must hold between the tables |
+//!
+//! A call takes something in (a batch, an observed batch, a message), updates the tables, emits
+//! what no longer has to wait, and ends with `conclude`, which sets timers for the rest.
 
 mod attribute;
-mod learn;
-mod news;
-mod tell;
+mod counts;
+mod emit;
+#[cfg(debug_assertions)]
+mod invariants;
+mod message;
+mod observe;
+mod reports;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use whalewatch_core::{
-    Batch, BuildError, ChainContext, ChainId, ContainerCounts, Context, Declaration, Directory,
-    EarlyWork, Event, Handler, HandlerError, Lifecycle, Mailbox, Observe, Problem, Replay, Schema,
-    Setup,
+    Batch, BuildError, ChainContext, ChainId, Container, ContainerCounts, Context, Declaration,
+    Directory, EarlyWork, Event, Handler, HandlerError, Lifecycle, Mailbox, Observe, Owner,
+    Problem, Replay, Schema, Setup,
 };
 
-use crate::cgroups::{Answer, Cgroups, Hierarchy};
+use self::counts::Counts;
+pub use self::message::Message;
+pub(crate) use self::message::{Payload, RunningProcess};
+use crate::cgroups::{Cgroups, Hierarchy};
 use crate::clock::Clock;
-use crate::containers::{Containers, Known};
+use crate::containers::{Containers, Naming, Serial};
 use crate::event::ContainerEvent;
-use crate::hold::{For, Room};
-use crate::kernel::{self, KernelView};
-use crate::options::{ContainerOptions, RuntimeKind};
+use crate::hold::{Missing, WaitingRoom};
+use crate::kernel_view::KernelView;
+use crate::options::{ContainerOptions, RuntimeClient};
 use crate::pids::{Pids, Spaces};
-use crate::proc::{Proc, Seen, Told};
-use crate::request::{Client, Heard, Nobody, Request};
+use crate::proc::Proc;
+use crate::protocol::{Client, NoClients};
 use crate::runtimes;
 
-/// A message to the manager, from its timers and helpers. Nobody else makes one.
-#[derive(Debug)]
-pub struct Message(pub(crate) Inner);
-
-#[derive(Debug)]
-pub(crate) enum Inner {
-    /// Tell of the containers that were there before.
-    Start,
-    /// A runtime's client has learnt something.
-    News(Heard),
-    /// Processes that run, read from `/proc` at start.
-    Running(Vec<Running>),
-    /// Something may have waited long enough.
-    Release,
-    /// Something may be forgotten.
-    Sweep,
-    /// A refresh was wanted too soon after the last.
-    Refresh,
-}
-
-/// A process that runs, and its container as its cgroups tell it.
-#[derive(Debug, Deserialize, Serialize)]
-pub(crate) struct Running {
-    pub(crate) seen: Seen,
-    pub(crate) home: Told,
-}
-
-/// What the manager needs of the world around it.
+/// Everything outside the manager that it uses.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) clock: Clock,
-    /// The kernel, by way of its file systems.
+    /// `/proc` and the cgroup file system.
     pub(crate) kernel: KernelView,
-    pub(crate) helper: Box<dyn Client>,
-    /// Where it is published who lives in which cgroup.
+    /// The runtimes' clients.
+    pub(crate) runtimes: Box<dyn Client>,
+    /// Where the manager publishes which container each cgroup belongs to.
     pub(crate) directory: Directory,
 }
 
-/// Says of each event which container did it. See the crate's own page.
+/// Attributes each event to the container that caused it. The crate's documentation has the
+/// overview.
 #[derive(Debug)]
 pub struct ContainerManager {
     options: ContainerOptions,
-    /// The runtimes that are asked.
-    kinds: Vec<RuntimeKind>,
+    /// The clients that were started.
+    clients: Vec<RuntimeClient>,
     name: Arc<str>,
     world: World,
+    /// The host's namespaces.
     host: Spaces,
     cgroups: Cgroups,
     containers: Containers,
     pids: Pids,
-    room: Room,
+    room: WaitingRoom,
     chains: Vec<ChainId>,
+    /// Whether the containers of the first scan were announced.
     started: bool,
     counts: Counts,
+    /// Counts of forgotten containers.
+    former: BTreeMap<Owner, ContainerCounts>,
+    /// Number of the last batch that had to wait.
     arrivals: u64,
-    /// What each event of the batch at hand is to wait for. Kept, so that a batch allocates
+    /// What each event of the current batch waits for. A field only so that a batch allocates
     /// nothing.
-    waits: Vec<Option<For>>,
-    /// The last cgroup id that nobody could tell, so that it is asked for once a batch.
-    untold: u64,
+    waits: Vec<Option<Missing>>,
+    /// The last cgroup of the current batch whose path nobody knows: the kernel is asked for it
+    /// once.
+    unknown_cgroup: u64,
+    /// When the timer for held events fires.
     release_at: Option<Duration>,
-    /// When the counts by container were told last.
-    counted_at: Option<Duration>,
+    /// When the timer for forgetting fires.
     sweep_at: Option<Duration>,
+    /// When the counts were last published.
+    counted_at: Option<Duration>,
+    /// When a listing was last requested.
     refreshed_at: Option<Duration>,
+    /// Whether the timer for the next listing is set.
     refresh_waits: bool,
-    /// What containers that are forgotten had.
-    former: BTreeMap<Arc<str>, ContainerCounts>,
-}
-
-/// Containers long gone whose counts are kept for the statistics: about 300 bytes each, twice.
-const MOST_FORMER: usize = 1024;
-/// Former cgroups that are remembered of one container: what was lost is known by cgroup.
-pub(crate) const MOST_FORMER_CGROUPS: usize = 16;
-
-/// Events that were attributed to no container; those of containers are counted with each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Counts {
-    host: u64,
-    unknown: u64,
-    /// Of containers that are known no more.
-    forgotten: u64,
+    /// Entries that may be checked before the next check of invariants.
+    #[cfg(debug_assertions)]
+    unchecked: usize,
 }
 
 impl ContainerManager {
@@ -134,20 +117,22 @@ impl ContainerManager {
             cgroups: Cgroups::new(options.max_cgroups as usize, grace),
             containers: Containers::new(options.max_containers as usize),
             pids: Pids::new(options.max_processes as usize, grace),
-            room: Room::default(),
+            room: WaitingRoom::default(),
             chains,
             started: false,
             counts: Counts::default(),
+            former: BTreeMap::new(),
             arrivals: 0,
             waits: Vec::new(),
-            untold: 0,
+            unknown_cgroup: 0,
             release_at: None,
-            counted_at: None,
             sweep_at: None,
+            counted_at: None,
             refreshed_at: None,
             refresh_waits: false,
-            former: BTreeMap::new(),
-            kinds: options.runtimes(),
+            #[cfg(debug_assertions)]
+            unchecked: 0,
+            clients: options.clients(),
             options,
             name,
             world,
@@ -156,59 +141,15 @@ impl ContainerManager {
         manager
     }
 
-    /// Takes in the cgroups that are there: trackers are open by now, so what goes from here on is
-    /// told of. Their containers are told of at the first call that can tell.
+    /// Learns the cgroups that exist. Trackers are open by now, so any later change is reported.
+    /// The first call that can emit events announces the containers.
     fn scan(&mut self) {
         for (id, path) in self.world.kernel.cgroups(self.options.max_cgroups as usize) {
             self.take_in_cgroup(id, &path);
         }
     }
 
-    /// How many events went to whom, by container id, and with which cgroups; `host` and `unknown`
-    /// stand beside the ids, and `forgotten` for containers beyond those that there is room to tell
-    /// of.
-    pub fn counts(&self) -> BTreeMap<Arc<str>, ContainerCounts> {
-        let mut all = self.former.clone();
-        let counts = &self.counts;
-        let words =
-            [("host", counts.host), ("unknown", counts.unknown), ("forgotten", counts.forgotten)];
-        for (word, events) in words.into_iter().filter(|(word, n)| *word == "host" || *n > 0) {
-            all.entry(word.into()).or_default().events += events;
-        }
-        for (_, known) in self.containers.iter() {
-            let container = all.entry(Arc::clone(&known.snapshot.id)).or_default();
-            container.name.clone_from(&known.snapshot.name);
-            container.events += known.events;
-        }
-        for (cgroup, answer) in self.cgroups.iter() {
-            let owner = match answer {
-                Answer::Container(serial) | Answer::Doubtful(serial) => {
-                    self.containers.get(serial).map(|known| Arc::clone(&known.snapshot.id))
-                }
-                Answer::Host => Some("host".into()),
-                Answer::Silent => None,
-            };
-            if let Some(owner) = owner {
-                all.entry(owner).or_default().cgroups.push(cgroup);
-            }
-        }
-        all
-    }
-
-    /// Keeps a container's counts beyond its own end.
-    fn remember_counts(&mut self, known: Known) {
-        let id = known.snapshot.id.clone();
-        if self.former.len() >= MOST_FORMER && !self.former.contains_key(&id) {
-            self.counts.forgotten += known.events;
-            return;
-        }
-        let former = self.former.entry(id).or_default();
-        former.name = known.snapshot.name.clone().or(former.name.take());
-        former.events += known.events;
-        former.cgroups.extend(known.former_cgroups);
-    }
-
-    /// How many containers, processes, cgroups and held events there are.
+    /// Returns how many containers, processes, cgroups and held events there are.
     #[cfg(test)]
     pub(crate) fn sizes(&self) -> (usize, usize, usize, usize) {
         (self.containers.len(), self.pids.len(), self.cgroups.len(), self.room.len())
@@ -219,7 +160,7 @@ impl ContainerManager {
         Some(self.containers.get(self.containers.by_id(id)?)?.snapshot.status)
     }
 
-    /// How many events of the manager's own are held.
+    /// Returns how many of the manager's own events are held.
     #[cfg(test)]
     pub(crate) fn held_own(&self) -> usize {
         self.room.own()
@@ -234,34 +175,31 @@ impl ContainerManager {
         self.world.clock.now()
     }
 
-    /// Ends a call: what waits beyond the bound goes on, and timers are set for what waits and what
-    /// is to be forgotten. No timer runs while there is neither.
+    /// Ends a call: publishes counts, releases events beyond `max_held`, and sets timers for what
+    /// waits and for what will be forgotten. No timer runs while there is neither.
     fn conclude(&mut self, cx: &mut Context<'_, Message>) {
-        const LEAST: Duration = Duration::from_millis(250);
-        // To make the counts of ten thousand containers takes milliseconds.
-        const COUNTS: Duration = Duration::from_secs(5);
-        let counted = self.counted_at;
-        if counted.is_none_or(|at| self.now().saturating_sub(at) >= COUNTS) {
-            self.counted_at = Some(self.now());
-            cx.count_containers(self.counts());
-        }
+        self.publish_counts(cx);
         self.release_beyond(cx);
+        self.set_timers(cx);
+        #[cfg(debug_assertions)]
+        self.check_invariants_sometimes();
+    }
+
+    fn set_timers(&mut self, cx: &mut Context<'_, Message>) {
+        const SHORTEST_SWEEP: Duration = Duration::from_millis(250);
         let release = self.room.next().filter(|&at| self.release_at.is_none_or(|set| at < set));
-        let sweep = match self.sweep_at {
-            None => self.next_sweep(),
-            Some(_) => None,
-        };
+        let sweep = if self.sweep_at.is_none() { self.next_sweep() } else { None };
         if release.is_none() && sweep.is_none() {
-            return;
+            return; // the usual case: the clock is not read
         }
         let now = self.now();
         if let Some(at) = release {
             self.release_at = Some(at);
-            cx.after(at.saturating_sub(now), Message(Inner::Release));
+            cx.after(at.saturating_sub(now), Message(Payload::Release));
         }
         if let Some(at) = sweep {
             self.sweep_at = Some(at);
-            cx.after(at.saturating_sub(now).max(LEAST), Message(Inner::Sweep));
+            cx.after(at.saturating_sub(now).max(SHORTEST_SWEEP), Message(Payload::Sweep));
         }
     }
 
@@ -270,13 +208,13 @@ impl ContainerManager {
         all.into_iter().flatten().min()
     }
 
-    /// Forgets what is gone for longer than the grace period. Not while a slow reader holds events
-    /// up: those that come then may be older than that.
+    /// Forgets everything whose grace period is over; nothing while a slow reader delays events,
+    /// which may then be older than the grace period.
     fn sweep(&mut self, cx: &mut Context<'_, Message>) {
         let now = self.now();
         self.sweep_at = None;
         if cx.behind() {
-            return; // `conclude` sets the next timer.
+            return; // `conclude` sets the next timer
         }
         self.pids.sweep(now);
         self.cgroups.sweep(now);
@@ -285,44 +223,36 @@ impl ContainerManager {
                 self.cgroups.forget(id);
                 self.world.directory.retract(id);
             }
-            self.release(For::Name(serial), cx);
-            let id = Arc::clone(&known.snapshot.id);
-            tracing::debug!(%id, events = known.events, "container is forgotten");
-            self.world.helper.ask(Request::Forget(id));
-            self.remember_counts(known);
+            self.forgotten(known);
+            self.release(Missing::Name(serial), cx);
         }
     }
 
-    fn message_inner(&mut self, message: Inner, cx: &mut Context<'_, Message>) {
+    /// Adds a container; `None` if there is no room. Makes room by forgetting an idle container.
+    fn insert_container(&mut self, container: Container, naming: Naming) -> Option<Serial> {
+        if self.containers.is_full()
+            && let Some(evicted) = self.containers.evict()
+        {
+            self.forgotten(evicted);
+        }
+        self.containers.insert(container, naming, self.now())
+    }
+
+    fn message_inner(&mut self, message: Payload, cx: &mut Context<'_, Message>) {
         match message {
-            Inner::Start => {}
-            Inner::News(heard) => self.hear(heard, cx),
-            Inner::Running(running) => self.take_in_running(running, cx),
-            Inner::Release => {
+            Payload::Start => {}
+            Payload::Report(reported) => self.take_in_report(reported, cx),
+            Payload::Running(running) => self.take_in_running(running, cx),
+            Payload::Release => {
                 self.release_at = None;
                 self.release_due(cx);
             }
-            Inner::Sweep => self.sweep(cx),
-            Inner::Refresh => {
+            Payload::Sweep => self.sweep(cx),
+            Payload::Refresh => {
                 self.refresh_waits = false;
                 self.want_refresh(cx);
             }
         }
-    }
-
-    fn log_counts(&self) {
-        tracing::debug!(
-            host = self.counts.host,
-            unknown = self.counts.unknown,
-            containers = self.containers.len(),
-            containers_refused = self.containers.refused(),
-            processes = self.pids.len(),
-            processes_evicted = self.pids.evicted(),
-            cgroups = self.cgroups.len(),
-            cgroups_refused = self.cgroups.refused(),
-            held = self.room.len(),
-            "container manager"
-        );
     }
 }
 
@@ -349,10 +279,12 @@ impl Handler for ContainerManager {
         let mailbox = setup.mailbox.clone();
         let outside = setup.outside.clone();
         let helper: Box<dyn Client> = if outside.is_replay() {
-            Box::new(Nobody) // what was told comes again by itself
+            Box::new(NoClients) // the recording has their reports
         } else {
-            let news = mailbox.clone();
-            Box::new(runtimes::start(options, move |heard| news.send(Message(Inner::News(heard)))))
+            let reports = mailbox.clone();
+            Box::new(runtimes::start(options, move |reported| {
+                reports.send(Message(Payload::Report(reported)));
+            }))
         };
         let proc = begun(&setup.early_work);
         let clock = outside.clone();
@@ -360,12 +292,12 @@ impl Handler for ContainerManager {
         let world = World {
             clock: Clock::new(move || clock.elapsed()),
             kernel: KernelView::new(outside, proc.clone(), Hierarchy::version_2),
-            helper,
+            runtimes: helper,
             directory: setup.directory.clone(),
         };
         let manager =
             Self::new(options.clone(), Arc::clone(&setup.name), setup.chains.clone(), world);
-        mailbox.send(Message(Inner::Start));
+        mailbox.send(Message(Payload::Start));
         if !replay {
             read_running(proc, options.max_processes as usize, mailbox);
         }
@@ -411,7 +343,7 @@ impl Observe for ContainerManager {
         cx: &mut Context<'_, Message>,
     ) -> Result<(), HandlerError> {
         self.start(cx);
-        // Our own events say nothing of processes.
+        // The manager's own events say nothing about processes.
         if batch.event_name() != ContainerEvent::NAME {
             let now = self.now();
             for event in batch.iter() {
@@ -432,16 +364,17 @@ impl Lifecycle for ContainerManager {
 
 impl Replay for ContainerManager {
     fn record(message: &Message) -> Option<String> {
-        kernel::record(&message.0)
+        message::record(&message.0)
     }
 
     fn recall(recorded: &str) -> Option<Message> {
-        kernel::recall(recorded).map(Message)
+        message::recall(recorded).map(Message)
     }
 }
 
 impl ContainerManager {
-    /// The state that runtimes keep of a container may be gone before all trackers are open.
+    /// Watches the folders in which runtimes keep state. A folder can be gone before all trackers are
+    /// open.
     fn start_early_work(_: &ContainerOptions) -> EarlyWork {
         let proc = Proc::default();
         proc.watch();
@@ -449,27 +382,29 @@ impl ContainerManager {
     }
 }
 
-/// What watches since before trackers were open; in a replay nothing does.
-fn begun(ahead: &EarlyWork) -> Proc {
-    ahead.get::<Proc>().cloned().unwrap_or_default()
+/// Returns the `/proc` whose state folders were watched before trackers opened; in a replay none
+/// was.
+fn begun(early_work: &EarlyWork) -> Proc {
+    early_work.get::<Proc>().cloned().unwrap_or_default()
 }
 
-/// Reads the processes that run, on a thread of its own: the manager needs them even where no
-/// tracker tells of them again, after it was built anew.
-fn read_running(proc: Proc, most: usize, mailbox: Mailbox<Message>) {
+/// Reads the running processes on a thread of its own. The process tracker reports them too, but
+/// not again to a manager that was rebuilt after a failure.
+fn read_running(proc: Proc, max: usize, mailbox: Mailbox<Message>) {
+    const CHUNK: usize = 256;
     let read = move || {
         let mut chunk = Vec::new();
-        for pid in proc.pids().take(most) {
-            let Some(seen) = proc.see(pid) else { continue };
-            let Some(home) = proc.container(seen.key) else { continue };
-            chunk.push(Running { seen, home });
-            if chunk.len() == 256 {
-                mailbox.send(Message(Inner::Running(std::mem::take(&mut chunk))));
+        for pid in proc.pids().take(max) {
+            let Some(entry) = proc.see(pid) else { continue };
+            let Some(membership) = proc.membership(entry.key) else { continue };
+            chunk.push(RunningProcess { entry, membership });
+            if chunk.len() == CHUNK {
+                mailbox.send(Message(Payload::Running(std::mem::take(&mut chunk))));
             }
         }
-        mailbox.send(Message(Inner::Running(chunk)));
+        mailbox.send(Message(Payload::Running(chunk)));
     };
     if let Err(error) = thread::Builder::new().name("running".into()).spawn(read) {
-        tracing::warn!(%error, "running processes could not be read: no thread");
+        tracing::warn!(%error, "cannot start a thread to read running processes");
     }
 }

@@ -1,32 +1,32 @@
-//! Which single containers a client is to ask for: each once at a time, few at once, again while
-//! unknown.
+//! Which single containers a client asks its runtime about: each once at a time, few at once, and
+//! again while the runtime does not know them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-/// How many are asked for at once.
-const AT_ONCE: usize = 8;
-/// How many may want to be asked for; those beyond it are told by the next listing.
-const MOST: usize = 4096;
-/// How often a runtime may say that it knows no such container: one that is just being made is not
-/// there yet.
+/// Bound on the questions that run at the same time.
+const MAX_RUNNING: usize = 8;
+/// Bound on the wanted containers. The next listing reports those beyond it.
+const MAX_WANTED: usize = 4096;
+/// How often a runtime must say that it does not know a container before that is final: one that is
+/// being made appears a moment later.
 pub(super) const DENIALS: u32 = 5;
 
-/// What is to be inspected.
+/// The containers to inspect.
 #[derive(Default)]
 pub(super) struct Inspections {
-    /// Tries that failed so far.
+    /// The wanted containers, with the number of failed attempts.
     wanted: FxHashMap<Arc<str>, u32>,
     queue: VecDeque<Arc<str>>,
     running: usize,
 }
 
 impl Inspections {
-    /// Says whether it was not wanted already.
+    /// Adds a container; returns whether it is new and there is room.
     pub(super) fn want(&mut self, id: &Arc<str>) -> bool {
-        if self.wanted.len() >= MOST || self.wanted.contains_key(id) {
+        if self.wanted.len() >= MAX_WANTED || self.wanted.contains_key(id) {
             return false;
         }
         self.wanted.insert(Arc::clone(id), 0);
@@ -34,7 +34,7 @@ impl Inspections {
         true
     }
 
-    /// All that were wanted; none is any more.
+    /// Empties the list and returns the containers that were wanted.
     pub(super) fn give_up(&mut self) -> Vec<Arc<str>> {
         self.queue.clear();
         self.wanted.drain().map(|(id, _)| id).collect()
@@ -46,9 +46,9 @@ impl Inspections {
         }
     }
 
-    /// The next that may be asked for now.
+    /// Returns the next container to ask about now.
     pub(super) fn next(&mut self) -> Option<Arc<str>> {
-        if self.running >= AT_ONCE {
+        if self.running >= MAX_RUNNING {
             return None;
         }
         let id = self.queue.pop_front()?;
@@ -56,29 +56,30 @@ impl Inspections {
         Some(id)
     }
 
-    /// Whether it is still wanted.
+    /// Whether a container is still wanted.
     pub(super) fn wants(&self, id: &str) -> bool {
         self.wanted.contains_key(id)
     }
 
-    /// One of those that were asked for has been answered, or was not in time.
+    /// Notes that a question has been answered, or has timed out.
     pub(super) fn answered(&mut self) {
         self.running = self.running.saturating_sub(1);
     }
 
-    /// It is known now, or given up; says whether it was wanted.
+    /// Removes a container that is known now, or given up; returns whether it was wanted.
     pub(super) fn settle(&mut self, id: &str) -> bool {
         self.wanted.remove(id).is_some()
     }
 
-    /// Queues it once more, if it is still wanted.
+    /// Queues a container again, if it is still wanted.
     pub(super) fn again(&mut self, id: Arc<str>) {
         if self.wants(&id) {
             self.queue.push_back(id);
         }
     }
 
-    /// One more try of this has failed; `None` if it is no longer wanted.
+    /// Counts a failed attempt and returns their number; `None` if the container is not wanted any
+    /// more.
     pub(super) fn failed(&mut self, id: &str) -> Option<u32> {
         let failures = self.wanted.get_mut(id)?;
         *failures += 1;
@@ -91,19 +92,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_is_asked_for_once_and_few_at_once() {
+    fn each_container_is_asked_about_once_and_few_at_once() {
         let mut inspections = Inspections::default();
         for i in 0..100 {
             assert!(inspections.want(&i.to_string().into()));
             assert!(!inspections.want(&i.to_string().into()));
         }
         let asked = std::iter::from_fn(|| inspections.next()).count();
-        assert_eq!(asked, AT_ONCE);
-        assert_eq!(inspections.queue.len(), 100 - AT_ONCE);
+        assert_eq!(asked, MAX_RUNNING);
+        assert_eq!(inspections.queue.len(), 100 - MAX_RUNNING);
     }
 
     #[test]
-    fn one_that_is_forgotten_is_not_asked_for() {
+    fn forgotten_container_is_not_asked_about() {
         let mut inspections = Inspections::default();
         inspections.want(&"a".into());
         inspections.forget("a");
@@ -112,9 +113,10 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_wanted_than_the_bound() {
+    fn wanted_containers_are_bounded() {
         let mut inspections = Inspections::default();
-        let wanted = (0..2 * MOST).filter(|i| inspections.want(&i.to_string().into())).count();
-        assert_eq!((wanted, inspections.queue.len()), (MOST, MOST));
+        let wanted =
+            (0..2 * MAX_WANTED).filter(|i| inspections.want(&i.to_string().into())).count();
+        assert_eq!((wanted, inspections.queue.len()), (MAX_WANTED, MAX_WANTED));
     }
 }

@@ -1,5 +1,5 @@
-//! When a client is to list all containers: one listing runs, at most one waits, never two within
-//! the interval, again if it fails.
+//! When a client lists all containers: one listing runs, at most one waits, no two start within the
+//! interval, and a failed one is repeated.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use tokio::time::Instant;
 
 use super::pause;
 
-/// How far the listing is.
-pub(super) struct Refresh {
+/// The schedule of a client's listings.
+pub(super) struct Listings {
     interval: Duration,
-    /// One runs, or is about to.
+    /// Whether a listing runs, or is about to.
     busy: bool,
-    /// Another is wanted, with or without processes.
+    /// Whether another is wanted, and if so whether with processes.
     waiting: Option<bool>,
-    /// When the last one began.
+    /// When the last one started.
     began: Option<Instant>,
     failures: u32,
-    /// Whether processes were listed once.
-    processes_told: bool,
+    /// Whether any listing had processes.
+    processes_listed: bool,
 }
 
-impl Refresh {
+impl Listings {
     pub(super) fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -29,11 +29,12 @@ impl Refresh {
             waiting: None,
             began: None,
             failures: 0,
-            processes_told: false,
+            processes_listed: false,
         }
     }
 
-    /// Wants one more; says after what pause it is to begin, unless it has to wait for another.
+    /// Requests a listing. Returns the pause after which to begin it, unless another one runs or
+    /// the runtime is not there.
     pub(super) fn want(&mut self, processes: bool, there: bool) -> Option<Duration> {
         self.waiting = Some(self.waiting.unwrap_or(false) || processes);
         if self.busy || !there {
@@ -44,31 +45,31 @@ impl Refresh {
         Some(self.interval.saturating_sub(since).max(self.retry_pause()))
     }
 
-    /// The runtime is there, perhaps another than before: the next one begins at once. Says whether
-    /// it is to tell processes.
-    pub(super) fn anew(&mut self) -> bool {
+    /// Resets the schedule for a runtime that is there again, perhaps another one: the next listing
+    /// begins at once. Returns whether it must have processes.
+    pub(super) fn restart(&mut self) -> bool {
         self.began = None;
         self.failures = 0;
-        !self.processes_told
+        !self.processes_listed
     }
 
-    /// One begins; says whether it is to tell processes.
+    /// Begins a listing; returns whether it must have processes.
     pub(super) fn begin(&mut self) -> bool {
         self.began = Some(Instant::now());
         self.waiting.take().unwrap_or(false)
     }
 
-    /// It cannot begin: the runtime is gone. What was wanted is done when it is back.
+    /// Puts the listing off: the runtime is gone. It takes place when the runtime is back.
     pub(super) fn put_off(&mut self) {
         self.busy = false;
     }
 
-    /// It has ended; says whether another is wanted, with or without processes.
-    pub(super) fn ended(&mut self, well: bool, processes: bool) -> Option<bool> {
+    /// Ends a listing. Returns whether another one is wanted, and if so whether with processes.
+    pub(super) fn ended(&mut self, success: bool, processes: bool) -> Option<bool> {
         self.busy = false;
-        if well {
+        if success {
             self.failures = 0;
-            self.processes_told |= processes;
+            self.processes_listed |= processes;
         } else {
             self.failures += 1;
             self.waiting = Some(processes | self.waiting.unwrap_or(false));
@@ -88,36 +89,36 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     #[test]
-    fn however_many_are_wanted_one_runs_and_one_waits() {
-        let mut refresh = Refresh::new(S);
-        assert_eq!(refresh.want(false, true), Some(Duration::ZERO));
-        refresh.waiting = None; // it has begun
+    fn one_listing_runs_and_one_waits_however_many_are_wanted() {
+        let mut listings = Listings::new(S);
+        assert_eq!(listings.want(false, true), Some(Duration::ZERO));
+        listings.waiting = None; // it has begun
         for _ in 0..1000 {
-            assert_eq!(refresh.want(false, true), None);
+            assert_eq!(listings.want(false, true), None);
         }
-        assert_eq!(refresh.want(true, true), None);
-        assert_eq!(refresh.waiting, Some(true)); // what waits does all that was wanted
+        assert_eq!(listings.want(true, true), None);
+        assert_eq!(listings.waiting, Some(true)); // it does everything that was requested
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_are_never_closer_than_the_interval_and_failures_grow_the_pause() {
-        let mut refresh = Refresh::new(S);
-        refresh.began = Some(Instant::now());
+    async fn listings_keep_the_interval_and_failures_grow_the_pause() {
+        let mut listings = Listings::new(S);
+        listings.began = Some(Instant::now());
         tokio::time::advance(Duration::from_millis(400)).await;
-        assert_eq!(refresh.want(false, true), Some(Duration::from_millis(600)));
-        refresh.busy = false;
-        refresh.failures = 4;
-        assert_eq!(refresh.want(false, true), Some(Duration::from_secs(2)));
-        refresh.busy = false;
-        refresh.failures = 40;
-        assert_eq!(refresh.want(false, true), Some(Duration::from_secs(5)));
+        assert_eq!(listings.want(false, true), Some(Duration::from_millis(600)));
+        listings.busy = false;
+        listings.failures = 4;
+        assert_eq!(listings.want(false, true), Some(Duration::from_secs(2)));
+        listings.busy = false;
+        listings.failures = 40;
+        assert_eq!(listings.want(false, true), Some(Duration::from_secs(5)));
     }
 
     #[test]
-    fn without_a_daemon_it_waits_for_one() {
-        let mut refresh = Refresh::new(S);
-        assert_eq!(refresh.want(true, false), None);
-        assert!(!refresh.busy);
-        assert_eq!(refresh.waiting, Some(true));
+    fn listing_waits_for_a_runtime() {
+        let mut listings = Listings::new(S);
+        assert_eq!(listings.want(true, false), None);
+        assert!(!listings.busy);
+        assert_eq!(listings.waiting, Some(true));
     }
 }

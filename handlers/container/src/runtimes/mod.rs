@@ -1,17 +1,18 @@
-//! Clients of container runtimes: those who know what a container is called.
+//! Clients of container runtimes: they know what a container is called.
 //!
-//! | module | asks | for containers of |
+//! | module | asks | about containers of |
 //! |---|---|---|
-//! | `docker` | Docker's daemon, or podman's socket in its words | Docker, podman |
-//! | `podman` | the records that podman and CRI-O keep on disk, no daemon | podman, CRI-O |
-//! | `containerd` | containerd's own interface, all its namespaces | containerd |
-//! | `cri` | what a kubelet asks: the container runtime interface | containerd, CRI-O |
+//! | `docker` | Docker's daemon, or podman's Docker-compatible socket | Docker, podman |
+//! | `podman` | the records that podman and CRI-O keep on disk; no daemon | podman, CRI-O |
+//! | `containerd` | containerd's own API, in all its namespaces | containerd |
+//! | `cri` | the container runtime interface, as a kubelet does | containerd, CRI-O |
 //!
-//! Bare runc and crun need none: the manager finds their containers in the folders where they keep
-//! state.
+//! runc and crun on their own need no client: the manager finds their containers in their state
+//! folders.
 //!
-//! All clients share one thread; `remote` is what those that speak gRPC have in common. One more is
-//! a module with a `start`, a word in [`RuntimeKind`] and a line in [`start`].
+//! Each client is an actor, and all share one thread. `remote` is the common part of those that
+//! speak gRPC; `inspections` and `listings` decide when to ask, for all but podman's. A new client
+//! is a module with a `start` function, a variant of [`RuntimeClient`] and a line in [`start_one`].
 
 mod containerd;
 mod cri;
@@ -31,23 +32,23 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use whalewatch_core::Runtime;
 
-use crate::options::{ContainerOptions, RuntimeKind};
-pub(crate) use crate::request::Client;
-use crate::request::{Heard, News, Request};
+use crate::options::{ContainerOptions, RuntimeClient};
+pub(crate) use crate::protocol::Client;
+use crate::protocol::{Report, Reported, Request};
 
-/// Tells the manager what a client has learnt. Never waits.
-pub(crate) type Tell = Arc<dyn Fn(News) + Send + Sync>;
+/// Hands a client's report to the manager. Never waits.
+pub(crate) type Reporter = Arc<dyn Fn(Report) + Send + Sync>;
 
-/// How a client is to behave.
+/// Settings of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Where the runtime is to be found; not set: where it usually is.
+    /// Where the runtime is; `None`: in its usual places.
     pub(crate) endpoint: Option<String>,
-    /// The runtime was asked for by its name: its absence is worth a warning, and what it could
-    /// tell is waited for. Else it is looked for, quietly, and while it is not there its containers
-    /// are [`News::NotKnown`] at once.
+    /// Whether the configuration names this runtime. If so, its absence is logged as a warning, and
+    /// events wait for names from it. If not, the client looks for it quietly and reports
+    /// [`Report::NotKnown`] at once while it is absent.
     pub(crate) expected: bool,
-    /// How long one answer may take.
+    /// Time limit for one answer.
     pub(crate) timeout: Duration,
     /// Least time between two listings of all containers.
     pub(crate) interval: Duration,
@@ -67,7 +68,8 @@ where
     }
 }
 
-/// An error with all that lies behind it: a client's own words do not say why it could not connect.
+/// Formats an error with all its causes: hyper's own text, for one, does not say why it could not
+/// connect.
 fn causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -81,85 +83,82 @@ fn causes(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// The pause before the first new try, and the longest.
+/// The pause before the first retry, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The pause after so many tries that failed.
+/// Returns the pause after this number of failures in a row.
 fn pause(failures: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(1 << failures.min(8)).min(LONGEST_PAUSE)
 }
 
-/// Waits before the next try to reach a runtime: growing with each failure, cut short by a nudge,
-/// but never none at all.
+/// Waits before the next attempt to reach a runtime. The pause grows with each failure; a nudge
+/// cuts it short, but never to nothing.
 async fn rest(failures: u32, nudge: &Notify) {
-    const LEAST: Duration = Duration::from_millis(10);
-    const MOST: Duration = Duration::from_secs(2);
-    sleep(LEAST).await;
-    // Either way it is time to try again.
-    let _: Result<(), _> = timeout(pause(failures).min(MOST), nudge.notified()).await;
+    const SHORTEST: Duration = Duration::from_millis(10);
+    const LONGEST: Duration = Duration::from_secs(2);
+    sleep(SHORTEST).await;
+    // Nudged or not, it is time for the next attempt.
+    let _: Result<(), _> = timeout(pause(failures).min(LONGEST), nudge.notified()).await;
 }
 
-impl RuntimeKind {
-    /// Every one.
-    pub(crate) const ALL: [Self; 4] = [Self::Docker, Self::Podman, Self::Containerd, Self::Cri];
-
-    /// Whether it may know a container that its cgroup's path ascribes to `runtime`.
+impl RuntimeClient {
+    /// Whether this client may know a container whose cgroup's path points to `runtime`.
     pub(crate) fn may_know(self, runtime: Runtime) -> bool {
         match runtime {
             Runtime::Docker => self == Self::Docker,
             Runtime::Podman => self == Self::Podman,
             Runtime::Containerd => matches!(self, Self::Containerd | Self::Cri),
             Runtime::CriO => matches!(self, Self::Cri | Self::Podman),
-            Runtime::Runc | Runtime::Crun => false, // their state has told all
+            Runtime::Runc | Runtime::Crun => false, // their state folders have said it all
             _ => true,                              // the path does not say
         }
     }
 }
 
-/// All clients of a run, behind one.
+/// All clients of a run behind one [`Client`].
 pub(crate) struct Clients {
-    clients: Vec<(RuntimeKind, Box<dyn Client>)>,
+    clients: Vec<(RuntimeClient, Box<dyn Client>)>,
     arbiter: Arbiter,
 }
 
-/// Starts the clients that the options want. Must be called inside an actix system.
+/// Starts the configured clients. Call it inside an actix system.
 pub(crate) fn start(
     options: &ContainerOptions,
-    tell: impl Fn(Heard) + Send + Sync + 'static,
+    deliver: impl Fn(Reported) + Send + Sync + 'static,
 ) -> Clients {
-    let (arbiter, tell) = (Arbiter::new(), Arc::new(tell));
-    let clients = options.runtimes().into_iter().map(|kind| {
-        let tell = Arc::clone(&tell);
-        let tell: Tell = Arc::new(move |news| tell(Heard { from: kind, news }));
-        (kind, start_one(kind, &arbiter.handle(), options.settings(kind), tell))
+    let (arbiter, deliver) = (Arbiter::new(), Arc::new(deliver));
+    let clients = options.clients().into_iter().map(|client| {
+        let deliver = Arc::clone(&deliver);
+        let report: Reporter = Arc::new(move |report| deliver(Reported { from: client, report }));
+        (client, start_one(client, &arbiter.handle(), options.settings(client), report))
     });
     Clients { clients: clients.collect(), arbiter }
 }
 
 fn start_one(
-    kind: RuntimeKind,
+    client: RuntimeClient,
     thread: &ArbiterHandle,
     settings: Settings,
-    tell: Tell,
+    report: Reporter,
 ) -> Box<dyn Client> {
-    match kind {
-        RuntimeKind::Docker => docker::start(thread, settings, Runtime::Docker, tell),
-        RuntimeKind::Podman
+    match client {
+        RuntimeClient::Docker => docker::start(thread, settings, Runtime::Docker, report),
+        RuntimeClient::Podman
             if settings.endpoint.as_ref().is_some_and(|e| e.starts_with("unix:")) =>
         {
-            docker::start(thread, settings, Runtime::Podman, tell)
+            docker::start(thread, settings, Runtime::Podman, report)
         }
-        RuntimeKind::Podman => podman::start(thread, settings, tell),
-        RuntimeKind::Containerd => containerd::start(thread, settings, tell),
-        RuntimeKind::Cri => cri::start(thread, settings, tell),
+        RuntimeClient::Podman => podman::start(thread, settings, report),
+        RuntimeClient::Containerd => containerd::start(thread, settings, report),
+        RuntimeClient::Cri => cri::start(thread, settings, report),
     }
 }
 
 impl Client for Clients {
     fn ask(&self, request: Request) {
-        for (kind, client) in &self.clients {
-            if request.runtime().is_none_or(|runtime| kind.may_know(runtime)) {
+        for (name, client) in &self.clients {
+            if request.runtime().is_none_or(|runtime| name.may_know(runtime)) {
                 client.ask(request.clone());
             }
         }

@@ -1,33 +1,35 @@
-//! The processes of containers, for where their cgroups do not answer.
+//! The processes of containers, where cgroup ids do not answer.
 
 use rustc_hash::FxHashSet;
 
-use super::Tell;
+use super::Reporter;
 use crate::cgroups::Hierarchy;
-use crate::proc::{Proc, Seen};
-use crate::request::News;
+use crate::proc::{Proc, ProcEntry};
+use crate::protocol::Report;
 
-/// Processes told in one message, so that no message takes long.
+/// Processes in one report, so that the manager never works long on one.
 const CHUNK: usize = 256;
 
-/// Tells the processes in each container's cgroups; gives the containers of which none could be
-/// read.
-pub(super) async fn tell_from_cgroups(running: Vec<String>, tell: &Tell) -> Vec<String> {
+/// Reports the processes in each container's cgroups; returns the containers for which none could
+/// be read.
+pub(super) async fn report_cgroup_processes(
+    running: Vec<String>,
+    report: &Reporter,
+) -> Vec<String> {
     let wanted: FxHashSet<String> = running.into_iter().collect();
-    // Thousands of small files: on another thread, so that what the runtime says goes on being
-    // read.
-    let tell = tell.clone();
-    tokio::task::spawn_blocking(move || read_cgroups(wanted, &tell)).await.unwrap_or_default()
+    // Thousands of small files: on another thread, so that this one goes on serving the runtimes.
+    let report = report.clone();
+    tokio::task::spawn_blocking(move || read_cgroups(wanted, &report)).await.unwrap_or_default()
 }
 
-fn read_cgroups(mut wanted: FxHashSet<String>, tell: &Tell) -> Vec<String> {
+fn read_cgroups(mut wanted: FxHashSet<String>, report: &Reporter) -> Vec<String> {
     for hierarchy in [Hierarchy::version_2(), Hierarchy::version_1()].into_iter().flatten() {
         if wanted.is_empty() {
             break;
         }
         for (id, pids) in hierarchy.processes(|id| wanted.contains(id)) {
             if !pids.is_empty() {
-                tell_processes(&id, &pids, tell);
+                report_processes(&id, &pids, report);
                 wanted.remove(&id);
             }
         }
@@ -35,11 +37,11 @@ fn read_cgroups(mut wanted: FxHashSet<String>, tell: &Tell) -> Vec<String> {
     wanted.into_iter().collect()
 }
 
-/// Tells some processes of a container.
-pub(super) fn tell_processes(id: &str, pids: &[u32], tell: &Tell) {
+/// Reports some processes of a container.
+pub(super) fn report_processes(id: &str, pids: &[u32], report: &Reporter) {
     let proc = Proc::default();
     for chunk in pids.chunks(CHUNK) {
-        let seen: Vec<Seen> = chunk.iter().filter_map(|&pid| proc.see(pid)).collect();
-        tell(News::Processes { id: id.to_owned(), seen });
+        let processes: Vec<ProcEntry> = chunk.iter().filter_map(|&pid| proc.see(pid)).collect();
+        report(Report::Processes { id: id.to_owned(), processes });
     }
 }

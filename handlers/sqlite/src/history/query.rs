@@ -160,7 +160,7 @@ fn containers(connection: &Connection, query: &Query) -> rusqlite::Result<Vec<i6
             labels: labels.collect::<rusqlite::Result<_>>()?,
             ..Container::bare(row.get::<_, String>(1)?, Runtime::Other)
         };
-        if patterns.mean(&container) {
+        if patterns.matches(&container) {
             meant.push(key);
         }
     }

@@ -1,4 +1,4 @@
-//! containerd's answers in our words. Nothing in them is trusted to be there.
+//! Translation of containerd's answers. Any field may be missing.
 
 use std::collections::BTreeMap;
 
@@ -7,11 +7,11 @@ use whalewatch_core::{Container, Runtime, Status};
 
 use super::messages::{Envelope, Event, Exit, Record, Task};
 use super::pods::Pods;
-use super::{DOCKERS, is_long_id};
-use crate::request::News;
+use crate::ids::{DOCKER_NAMESPACE, is_full_id};
+use crate::protocol::Report;
 use crate::runtimes::remote::Happened;
 
-/// The events that are listened for.
+/// The events to subscribe to.
 pub(super) const TOPICS: [&str; 7] = [
     "/containers/create",
     "/containers/update",
@@ -22,19 +22,19 @@ pub(super) const TOPICS: [&str; 7] = [
     "/tasks/resumed",
 ];
 
-/// No id, and no name of a namespace, is longer: containerd allows 76 bytes.
-const LONGEST: usize = 256;
+/// Bound on the length of an id or a namespace's name; containerd allows 76 bytes.
+const MAX_NAME: usize = 256;
 
-/// Our id of a container; `None` for what cannot be one.
+/// Returns a container's id as this program has it; `None` if it is invalid, or Docker's.
 fn id(namespace: &str, id: &str) -> Option<String> {
-    let fits = |name: &str| !name.is_empty() && name.len() <= LONGEST && !name.contains('/');
-    if !fits(namespace) || !fits(id) || namespace == DOCKERS {
+    let fits = |name: &str| !name.is_empty() && name.len() <= MAX_NAME && !name.contains('/');
+    if !fits(namespace) || !fits(id) || namespace == DOCKER_NAMESPACE {
         return None;
     }
-    Some(if is_long_id(id) { id.to_owned() } else { format!("{namespace}/{id}") })
+    Some(if is_full_id(id) { id.to_owned() } else { format!("{namespace}/{id}") })
 }
 
-/// Reads an event; `None` if it is nothing to us.
+/// Reads an event; `None` if it does not matter here.
 pub(super) fn happened(envelope: &Envelope) -> Option<Happened> {
     let bytes = &*envelope.event.as_ref()?.value;
     if envelope.topic == "/tasks/exit" {
@@ -45,20 +45,20 @@ pub(super) fn happened(envelope: &Envelope) -> Option<Happened> {
     }
     let id = id(&envelope.namespace, &Event::decode(bytes).ok()?.container)?;
     let look_at = || Some(id.as_str().into());
-    let status = |status| Some(News::Status { id: id.clone(), status });
-    let (news, look_at) = match &*envelope.topic {
+    let status = |status| Some(Report::Status { id: id.clone(), status });
+    let (report, look_at) = match &*envelope.topic {
         "/containers/create" | "/containers/update" => (None, look_at()),
-        "/containers/delete" => (Some(News::Removed { id }), None),
+        "/containers/delete" => (Some(Report::Removed { id }), None),
         "/tasks/start" => (status(Status::Running), look_at()),
         "/tasks/exit" => (status(Status::Exited), None),
         "/tasks/paused" => (status(Status::Paused), None),
         "/tasks/resumed" => (status(Status::Running), None),
         _ => return None,
     };
-    Some(Happened { news, look_at })
+    Some(Happened { report, look_at })
 }
 
-/// A container with its task. One without a task has just been made.
+/// Reads a container and its task. A container without a task is not started yet.
 pub(super) fn container(
     namespace: &str,
     record: Record,
@@ -82,7 +82,7 @@ pub(super) fn container(
     })
 }
 
-/// An image's name; the CRI plugin may know it by what is in it alone.
+/// Returns an image's name; `None` if the CRI plugin knows only its digest.
 fn image(image: String) -> Option<String> {
     (!image.is_empty() && !image.starts_with("sha256:")).then_some(image)
 }
@@ -97,7 +97,7 @@ fn status(task: &Task) -> Status {
     }
 }
 
-/// The one that runs, if two namespaces have a container with the same id.
+/// Picks the running container if two namespaces have one with the same id.
 pub(super) fn livelier(a: Option<Container>, b: Option<Container>) -> Option<Container> {
     let runs = |c: &Container| matches!(c.status, Status::Running | Status::Paused);
     match (a, b) {

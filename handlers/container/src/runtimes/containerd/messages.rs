@@ -1,6 +1,6 @@
-//! containerd's messages: of each, the fields that are used. Numbers as in containerd's `api/`:
-//! `services/*/v1/*.proto`, `types/task/task.proto`, `types/event.proto` and
-//! `events/{container,task}.proto`; the same since version 1.0.
+//! containerd's messages, with the fields that are used here. The numbers are those of containerd's
+//! `api/` (`services/*/v1/*.proto`, `types/task/task.proto`, `types/event.proto`,
+//! `events/{container,task}.proto`), unchanged since version 1.0.
 
 use std::collections::HashMap;
 
@@ -8,15 +8,15 @@ use prost::Message;
 
 pub(super) const LIST_NAMESPACES: &str = "/containerd.services.namespaces.v1.Namespaces/List";
 pub(super) const GET_CONTAINER: &str = "/containerd.services.containers.v1.Containers/Get";
-/// Container by container: each brings its whole specification, so all together can be too large
-/// for one message.
+/// One message a container. Each has the container's whole specification, so a single answer with
+/// all of them could be too large.
 pub(super) const LIST_CONTAINERS: &str = "/containerd.services.containers.v1.Containers/ListStream";
 pub(super) const GET_TASK: &str = "/containerd.services.tasks.v1.Tasks/Get";
 pub(super) const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
 pub(super) const LIST_PIDS: &str = "/containerd.services.tasks.v1.Tasks/ListPids";
 pub(super) const SUBSCRIBE: &str = "/containerd.services.events.v1.Events/Subscribe";
 
-/// A question that says nothing: `ListNamespacesRequest`, `ListContainersRequest`,
+/// An empty request: `ListNamespacesRequest`, `ListContainersRequest`,
 /// `ListTasksRequest`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct All {}
@@ -53,7 +53,7 @@ pub(super) struct ContainerResponse {
     pub(super) container: Option<Record>,
 }
 
-/// `Container`: what is kept of one, whether it runs or not.
+/// `Container`: the record of a container, running or not.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Record {
     #[prost(string, tag = "1")]
@@ -87,7 +87,7 @@ pub(super) struct ListTasksResponse {
     pub(super) tasks: Vec<Task>,
 }
 
-/// `Process`. The id of a container's first process is the container's.
+/// `Process`. A container's first process has the container's id.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Task {
     #[prost(string, tag = "2")]
@@ -111,7 +111,7 @@ pub(super) struct ProcessInfo {
     pub(super) pid: u32,
 }
 
-/// What stands around each event.
+/// The envelope of an event.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Envelope {
     #[prost(string, tag = "2")]
@@ -123,7 +123,7 @@ pub(super) struct Envelope {
 }
 
 /// `ContainerCreate`, `ContainerUpdate` and `ContainerDelete`, `TaskStart`, `TaskPaused` and
-/// `TaskResumed`: all begin with the container's id.
+/// `TaskResumed`: the container's id is the first field of each.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Event {
     #[prost(string, tag = "1")]
@@ -135,7 +135,7 @@ pub(super) struct Event {
 pub(super) struct Exit {
     #[prost(string, tag = "1")]
     pub(super) container: String,
-    /// The container's id for its first process, another for one that was started in it later.
+    /// The container's id for its first process; another id for one that was executed later.
     #[prost(string, tag = "2")]
     pub(super) process: String,
 }

@@ -1,8 +1,8 @@
-//! containerd's own interface: the containers of all its namespaces but Docker's.
+//! containerd's own API: the containers of all its namespaces except Docker's.
 //!
-//! An id is unique in its namespace only. One of 64 hexadecimal digits is taken for unique
-//! everywhere, as its makers mean it; any other has its namespace before it: `default/web`. That is
-//! also how such a container's cgroup is called.
+//! An id is unique in its namespace only. A full id (64 hexadecimal digits) is meant to be unique
+//! everywhere and stands alone; any other gets its namespace as a prefix, as in `default/web`,
+//! which is also the path of the container's cgroup.
 
 mod answers;
 mod messages;
@@ -19,18 +19,21 @@ use whalewatch_core::{Container, Runtime};
 use self::messages as m;
 use self::pods::Pods;
 use super::remote::grpc::Caller;
-use super::remote::{Happened, Listed, Remote, is_long_id, start as start_remote};
-use super::{Client, Settings, Tell};
+use super::remote::{Happened, Listed, Remote, start as start_remote};
+use super::{Client, Reporter, Settings};
+use crate::ids::{DOCKER_NAMESPACE, is_full_id};
 
-/// Docker's own namespace: its containers' names are Docker's to tell.
-const DOCKERS: &str = "moby";
-/// How many namespaces are looked at; there are seldom more than three.
-const MOST_NAMESPACES: usize = 64;
-/// How many containers are listed.
-const MOST_CONTAINERS: usize = 1 << 16;
+/// Bound on the namespaces; there are seldom more than three.
+const MAX_NAMESPACES: usize = 64;
+/// Bound on the listed containers.
+const MAX_CONTAINERS: usize = 1 << 16;
 
-pub(super) fn start(thread: &ArbiterHandle, settings: Settings, tell: Tell) -> Box<dyn Client> {
-    start_remote::<Containerd>(thread, settings, tell)
+pub(super) fn start(
+    thread: &ArbiterHandle,
+    settings: Settings,
+    report: Reporter,
+) -> Box<dyn Client> {
+    start_remote::<Containerd>(thread, settings, report)
 }
 
 #[derive(Clone)]
@@ -49,14 +52,14 @@ impl Remote for Containerd {
 
     fn may_have(&self, id: &str, runtime: Runtime) -> bool {
         matches!(runtime, Runtime::Containerd | Runtime::Other)
-            && (is_long_id(id) || id.contains('/'))
+            && (is_full_id(id) || id.contains('/'))
     }
 
     async fn follow(&self, happened: impl Fn(Happened)) -> Status {
         let topics = answers::TOPICS.map(|topic| format!("topic==\"{topic}\""));
         let question = m::SubscribeRequest { filters: topics.into() };
         let events = self.0.stream::<_, m::Envelope>(m::SUBSCRIBE, None, question).await;
-        // What has answered before is no stranger, whatever it says now.
+        // A server that has answered before is containerd, whatever its error code is now.
         let gone = |status: Status| Status::unavailable(status.message());
         let mut events = match events {
             Ok(events) => events,
@@ -69,7 +72,7 @@ impl Remote for Containerd {
                         happened(event);
                     }
                 }
-                Ok(None) => return Status::unavailable("its event stream has ended"),
+                Ok(None) => return Status::unavailable("its event stream ended"),
                 Err(status) => return gone(status),
             }
         }
@@ -85,7 +88,11 @@ impl Remote for Containerd {
 
     async fn inspect(&self, id: &str) -> Result<Option<Container>, Status> {
         if let Some((namespace, id)) = id.split_once('/') {
-            return if namespace == DOCKERS { Ok(None) } else { self.get(namespace, id).await };
+            return if namespace == DOCKER_NAMESPACE {
+                Ok(None)
+            } else {
+                self.get(namespace, id).await
+            };
         }
         let mut found = None;
         for namespace in self.namespaces().await? {
@@ -112,11 +119,11 @@ impl Remote for Containerd {
 }
 
 impl Containerd {
-    /// All namespaces but Docker's.
+    /// Returns all namespaces except Docker's.
     async fn namespaces(&self) -> Result<Vec<String>, Status> {
         let all = self.0.ask::<_, m::ListNamespacesResponse>(m::LIST_NAMESPACES, None, m::All {});
         let names = all.await?.namespaces.into_iter().map(|namespace| namespace.name);
-        Ok(names.filter(|name| name != DOCKERS).take(MOST_NAMESPACES).collect())
+        Ok(names.filter(|name| name != DOCKER_NAMESPACE).take(MAX_NAMESPACES).collect())
     }
 
     async fn record(&self, namespace: &str, id: &str) -> Result<Option<m::Record>, Status> {
@@ -140,8 +147,8 @@ impl Containerd {
         Ok(answers::container(namespace, record, task.as_ref(), &pods))
     }
 
-    /// Those of one namespace that have a task. Without one a container has ended, or has not been
-    /// started yet, which events tell.
+    /// Lists the containers of one namespace that have a task. A container without one has ended or
+    /// is not started yet; events report the start.
     async fn list_namespace(&self, name: &str, found: &mut Vec<Container>) -> Result<(), Status> {
         let tasks =
             self.0.ask::<_, m::ListTasksResponse>(m::LIST_TASKS, Some(name), m::All {}).await?;
@@ -151,7 +158,7 @@ impl Containerd {
         for record in &records {
             pods.learn(record);
         }
-        let room = MOST_CONTAINERS.saturating_sub(found.len());
+        let room = MAX_CONTAINERS.saturating_sub(found.len());
         let containers = records.into_iter().filter_map(|record| {
             let task = tasks.get(&record.id);
             answers::container(name, record, task, &pods)
@@ -160,7 +167,7 @@ impl Containerd {
         Ok(())
     }
 
-    /// The records of those containers that have a task.
+    /// Returns the records of the containers that have a task.
     async fn records(
         &self,
         namespace: &str,
@@ -182,7 +189,7 @@ impl Containerd {
     }
 }
 
-/// What it does not know is no failure.
+/// Turns "not found" into `None`: it is an answer, not a failure.
 fn if_known<T>(answer: Result<T, Status>) -> Result<Option<T>, Status> {
     match answer {
         Ok(answer) => Ok(Some(answer)),

@@ -1,6 +1,6 @@
 //! The pods of containers that containerd's CRI plugin made. A kubelet labels each container with
-//! its pod; who else speaks the CRI need not, and then it stands in the plugin's own record of the
-//! pod's sandbox, a JSON text.
+//! its pod. Other clients of the CRI need not; then the pod is in the plugin's own record of the
+//! sandbox, a JSON text.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use serde::Deserialize;
 
 use super::messages::Record;
 
-/// The plugin's record of a container, and of a sandbox:
-/// pkg/cri/store/{container,sandbox}/metadata.go.
+/// The extensions with the plugin's records of a container and of a sandbox (containerd,
+/// pkg/cri/store/{container,sandbox}/metadata.go).
 const OF_CONTAINER: &str = "io.cri-containerd.container.metadata";
 const OF_SANDBOX: &str = "io.cri-containerd.sandbox.metadata";
 
@@ -43,27 +43,27 @@ struct Named {
     uid: String,
 }
 
-/// The pods that are known, by the id of their sandbox.
+/// The known pods, by the id of their sandbox.
 #[derive(Debug, Default)]
 pub(super) struct Pods(HashMap<String, Named>);
 
 impl Pods {
-    /// The sandbox that has to be known before a container's labels are whole.
+    /// Returns the sandbox whose record is needed to complete a container's labels.
     pub(super) fn wanted(&self, record: &Record) -> Option<String> {
         let sandbox = read(record, OF_CONTAINER)?.sandbox;
         let missing = !record.labels.contains_key(POD) && !self.0.contains_key(&sandbox);
         (missing && !sandbox.is_empty()).then_some(sandbox)
     }
 
-    /// Takes in what the record of a sandbox says.
+    /// Learns a pod from the record of its sandbox.
     pub(super) fn learn(&mut self, record: &Record) {
         if let Some(metadata) = read(record, OF_SANDBOX) {
             self.0.insert(record.id.clone(), metadata.config.metadata);
         }
     }
 
-    /// A container's name in its pod; for a sandbox the pod's. `None` for a container that the
-    /// plugin did not make.
+    /// Returns a container's name in its pod, or a sandbox's pod name. `None` for a container that
+    /// the plugin did not make.
     pub(super) fn name(&self, record: &Record) -> Option<String> {
         let name = match self.0.get(&record.id) {
             Some(pod) => pod.name.clone(),
@@ -72,7 +72,7 @@ impl Pods {
         (!name.is_empty()).then_some(name)
     }
 
-    /// The labels that a kubelet would have given a container: nothing for one that is in no pod.
+    /// Returns the labels that a kubelet would have set; none for a container outside a pod.
     pub(super) fn labels(&self, record: &Record) -> Vec<(&'static str, String)> {
         let own = read(record, OF_CONTAINER);
         let sandbox = own.as_ref().map_or(&record.id, |own| &own.sandbox);

@@ -11,12 +11,12 @@ use whalewatch_core::Status as State;
 
 use super::answers::{container, happened};
 use super::*;
-use crate::request::{News, Request};
+use crate::protocol::{Report, Request};
 use crate::runtimes::remote::testing::{
     Asked, Fake, LONG, MS, NOT_FOUND, Reply, hasty, name, next, not_known, says, settings,
     with_client,
 };
-use crate::testing::{id, refuse};
+use crate::tests::rig::{id, refuse, wait_until};
 
 fn labels(pairs: &[(&str, &str)]) -> HashMap<String, String> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -54,123 +54,126 @@ fn inspect(short: u32) -> Request {
 }
 
 #[test]
-fn a_daemon_that_accepts_and_never_answers_holds_nobody_up() {
+fn hung_daemon_blocks_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let hangs = Arc::new(AtomicBool::new(true));
     let hung = Arc::clone(&hangs);
     let answer =
         move |asked: &Asked| if hung.load(SeqCst) { Reply::Hangs } else { serves(asked, "web") };
     let fake = Fake::at(&dir.path().join("s"), answer);
-    with_client(start, hasty(&dir.path().join("s"), true), |client, news| {
+    with_client(start, hasty(&dir.path().join("s"), true), |client, reports| {
         let before = Instant::now();
         for n in 0..1000 {
             client.ask(inspect(n));
             client.ask(Request::Refresh { processes: true });
         }
         assert!(before.elapsed() < LONG, "{:?}", before.elapsed());
-        assert_eq!(name(news, MS(700)), None);
+        wait_until(|| fake.asked(m::LIST_NAMESPACES) >= 2); // it has given up once
         hangs.store(false, SeqCst); // it wakes up
-        assert_eq!(name(news, LONG).as_deref(), Some("web"));
+        assert_eq!(name(reports, LONG).as_deref(), Some("web"));
     });
-    drop(fake);
 }
 
 #[test]
-fn a_late_daemon_is_noticed_and_at_once_when_a_container_appears() {
+fn late_daemon_is_noticed_at_once_when_a_container_appears() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
-    with_client(start, settings(&socket, true), |client, news| {
+    with_client(start, settings(&socket, true), |client, reports| {
         refuse(&socket, 6); // the pauses have grown to two seconds meanwhile
         let _fake = Fake::at(&socket, |asked| serves(asked, "web"));
         let before = Instant::now();
         client.ask(inspect(7));
-        assert_eq!(name(news, LONG).as_deref(), Some("web"));
+        assert_eq!(name(reports, LONG).as_deref(), Some("web"));
         assert!(before.elapsed() < MS(1500), "{:?}", before.elapsed());
     });
 }
 
 #[test]
-fn a_daemon_that_dies_and_comes_back_is_listed_anew() {
+fn daemon_that_comes_back_is_listed_again() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let fake = Fake::at(&socket, |asked| serves(asked, "web"));
-    with_client(start, settings(&socket, true), |_, news| {
-        assert_eq!(name(news, LONG).as_deref(), Some("web"));
+    with_client(start, settings(&socket, true), |_, reports| {
+        assert_eq!(name(reports, LONG).as_deref(), Some("web"));
         fake.die();
         let _fake = Fake::at(&socket, |asked| serves(asked, "renamed"));
-        // What the first one said may still be under way.
-        while name(news, LONG).expect("it is listed anew") != "renamed" {}
+        // A report from the first one may still be under way.
+        while name(reports, LONG).expect("it is listed again") != "renamed" {}
     });
 }
 
 #[test]
-fn one_whose_event_stream_ends_is_followed_again() {
+fn daemon_whose_event_stream_ends_is_followed_again() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let fake = Fake::at(&socket, |asked| match &*asked.method {
         m::SUBSCRIBE => Reply::Says(Vec::new()),
         _ => serves(asked, "web"),
     });
-    with_client(start, settings(&socket, true), |_, news| {
+    with_client(start, settings(&socket, true), |_, reports| {
         for _ in 0..2 {
-            assert_eq!(name(news, LONG).as_deref(), Some("web"));
+            assert_eq!(name(reports, LONG).as_deref(), Some("web"));
         }
         assert!(fake.asked(m::SUBSCRIBE) >= 2);
     });
 }
 
 #[test]
-fn one_that_refuses_everything_is_asked_again_and_nothing_is_taken_for_unknown() {
+fn refusing_daemon_is_asked_again_before_anything_is_unknown() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let refuses = Arc::new(AtomicBool::new(true));
     let refused = Arc::clone(&refuses);
-    let _fake = Fake::at(&socket, move |asked| match &*asked.method {
+    let fake = Fake::at(&socket, move |asked| match &*asked.method {
         m::GET_CONTAINER | m::LIST_TASKS if refused.load(SeqCst) => Reply::Fails(14),
         _ => serves(asked, "web"),
     });
-    with_client(start, settings(&socket, true), |client, news| {
+    with_client(start, settings(&socket, true), |client, reports| {
         client.ask(inspect(7));
-        assert!(!not_known(news, MS(1000), &id(7)));
+        wait_until(|| fake.asked(m::GET_CONTAINER) >= 2);
         refuses.store(false, SeqCst);
-        assert_eq!(name(news, LONG).as_deref(), Some("web"));
+        let answer = next(reports, LONG, |report| match report {
+            Report::Container(_) | Report::NotKnown { .. } => Some(report),
+            _ => None,
+        });
+        assert!(matches!(answer, Some(Report::Container(_))), "{answer:?}");
     });
 }
 
 #[test]
-fn what_it_does_not_know_is_told_after_a_few_tries_and_no_more() {
+fn unknown_container_is_reported_after_a_few_attempts() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let fake = Fake::at(&socket, |asked| serves(asked, "web"));
-    with_client(start, settings(&socket, true), |client, news| {
+    with_client(start, settings(&socket, true), |client, reports| {
         for _ in 0..100 {
             client.ask(inspect(8));
         }
-        assert!(not_known(news, LONG, &id(8)));
+        assert!(not_known(reports, LONG, &id(8)));
         assert_eq!(fake.asked(m::GET_CONTAINER), 5);
     });
 }
 
 #[test]
-fn without_a_socket_nothing_is_waited_for_if_nobody_expects_one() {
+fn unexpected_runtime_without_a_socket_knows_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    with_client(start, settings(&dir.path().join("s"), false), |client, news| {
+    with_client(start, settings(&dir.path().join("s"), false), |client, reports| {
         client.ask(inspect(7));
-        assert!(not_known(news, MS(1000), &id(7)));
+        assert!(not_known(reports, LONG, &id(7)));
     });
 }
 
 #[test]
-fn what_is_dockers_is_not_told() {
+fn containers_of_docker_are_not_reported() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let fake = Fake::at(&socket, |asked| serves(asked, "web"));
-    with_client(start, settings(&socket, true), |client, news| {
-        assert_eq!(name(news, LONG).as_deref(), Some("web"));
+    with_client(start, settings(&socket, true), |client, reports| {
+        assert_eq!(name(reports, LONG).as_deref(), Some("web"));
         client.ask(Request::Inspect(id(9).into(), Runtime::Docker));
-        assert!(not_known(news, LONG, &id(9)));
+        assert!(not_known(reports, LONG, &id(9)));
         client.ask(Request::Inspect("moby/web".into(), Runtime::Other));
-        assert!(not_known(news, LONG, "moby/web"));
+        assert!(not_known(reports, LONG, "moby/web"));
     });
     assert_eq!(fake.asked(m::GET_CONTAINER), 0);
 }
@@ -187,18 +190,18 @@ fn events_are_followed() {
         m::Exit { container: id.into(), process: process.into() }.encode_to_vec()
     };
     let id = || "default/web".to_owned();
-    let status = |status| Some(News::Status { id: id(), status });
-    for (topic, bytes, news, look_at) in [
+    let status = |status| Some(Report::Status { id: id(), status });
+    for (topic, bytes, report, look_at) in [
         ("/containers/create", of("web"), None, true),
         ("/containers/update", of("web"), None, true),
-        ("/containers/delete", of("web"), Some(News::Removed { id: id() }), false),
+        ("/containers/delete", of("web"), Some(Report::Removed { id: id() }), false),
         ("/tasks/start", of("web"), status(State::Running), true),
         ("/tasks/exit", exit("web", "web"), status(State::Exited), false),
         ("/tasks/paused", of("web"), status(State::Paused), false),
         ("/tasks/resumed", of("web"), status(State::Running), false),
     ] {
         let look_at = look_at.then(|| id().into());
-        assert_eq!(happened(&event(topic, bytes)), Some(Happened { news, look_at }), "{topic}");
+        assert_eq!(happened(&event(topic, bytes)), Some(Happened { report, look_at }), "{topic}");
     }
     assert_eq!(happened(&event("/tasks/exit", exit("web", "an exec"))), None);
     assert_eq!(happened(&event("/tasks/oom", of("web"))), None);
@@ -209,7 +212,7 @@ fn events_are_followed() {
 }
 
 #[test]
-fn an_event_brings_the_container_before_it_runs() {
+fn event_reports_the_container_before_it_runs() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let event = m::Envelope {
@@ -227,35 +230,35 @@ fn an_event_brings_the_container_before_it_runs() {
         m::LIST_TASKS => says(&m::ListTasksResponse { tasks: Vec::new() }),
         _ => serves(asked, "web"),
     });
-    with_client(start, settings(&socket, true), |_, news| {
-        let told = next(news, LONG, |news| match news {
-            News::Container(container) => Some(container),
+    with_client(start, settings(&socket, true), |_, reports| {
+        let reported = next(reports, LONG, |report| match report {
+            Report::Container(container) => Some(container),
             _ => None,
         });
-        let told = told.unwrap();
-        assert_eq!((told.name.as_deref(), told.status), (Some("web"), State::Created));
-        assert_eq!(told.image.as_deref(), Some("docker.io/library/web:1"));
+        let reported = reported.unwrap();
+        assert_eq!((reported.name.as_deref(), reported.status), (Some("web"), State::Created));
+        assert_eq!(reported.image.as_deref(), Some("docker.io/library/web:1"));
     });
 }
 
 #[test]
-fn a_container_is_called_what_its_maker_calls_it() {
-    let told = |namespace: &str, record: m::Record| {
+fn container_has_the_name_that_its_maker_gave_it() {
+    let reported = |namespace: &str, record: m::Record| {
         let container = container(namespace, record, None, &Pods::default()).unwrap();
         (container.id.to_string(), container.name.unwrap().to_string())
     };
     let hex = id(7);
     let both = [("nerdctl/name", "shop"), ("io.kubernetes.container.name", "nginx")];
-    assert_eq!(told("default", record(&hex, &both)), (hex.clone(), "shop".into()));
-    assert_eq!(told("k8s.io", record(&hex, &both[1..])), (hex.clone(), "nginx".into()));
-    assert_eq!(told("a", record("web", &[])), ("a/web".into(), "web".into()));
-    assert_eq!(told("b", record("web", &[])), ("b/web".into(), "web".into()));
+    assert_eq!(reported("default", record(&hex, &both)), (hex.clone(), "shop".into()));
+    assert_eq!(reported("k8s.io", record(&hex, &both[1..])), (hex.clone(), "nginx".into()));
+    assert_eq!(reported("a", record("web", &[])), ("a/web".into(), "web".into()));
+    assert_eq!(reported("b", record("web", &[])), ("b/web".into(), "web".into()));
     assert_eq!(container("moby", record(&hex, &[]), None, &Pods::default()), None);
     assert_eq!(container("a", record("b/c", &[]), None, &Pods::default()), None);
 }
 
 #[test]
-fn pods_are_known_from_the_plugins_records_where_labels_are_missing() {
+fn pods_are_read_from_the_plugins_records_without_labels() {
     let extended = |short: u32, extension: &str, json: &str| {
         let value = json.as_bytes().to_vec();
         let any = m::Any { value, ..m::Any::default() };
@@ -264,10 +267,16 @@ fn pods_are_known_from_the_plugins_records_where_labels_are_missing() {
     let sandbox = extended(
         1,
         "io.cri-containerd.sandbox.metadata",
-        r#"{"Version":"v1","Metadata":{"Config":{"metadata":{"name":"web-0","uid":"u","namespace":"shop"}}}}"#,
+        concat!(
+            r#"{"Version":"v1","Metadata":{"Config":{"metadata":"#,
+            r#"{"name":"web-0","uid":"u","namespace":"shop"}}}}"#
+        ),
     );
     let json = format!(
-        r#"{{"Version":"v1","Metadata":{{"SandboxID":"{}","Config":{{"metadata":{{"name":"nginx"}}}}}}}}"#,
+        concat!(
+            r#"{{"Version":"v1","Metadata":{{"SandboxID":"{}","#,
+            r#""Config":{{"metadata":{{"name":"nginx"}}}}}}}}"#
+        ),
         id(1)
     );
     let nginx = extended(2, "io.cri-containerd.container.metadata", &json);
@@ -276,8 +285,8 @@ fn pods_are_known_from_the_plugins_records_where_labels_are_missing() {
     assert_eq!(pods.wanted(&sandbox), None);
     pods.learn(&sandbox);
     assert_eq!(pods.wanted(&nginx), None);
-    let told = |record: &m::Record| container("k8s.io", record.clone(), None, &pods).unwrap();
-    let (sandbox, nginx) = (told(&sandbox), told(&nginx));
+    let reported = |record: &m::Record| container("k8s.io", record.clone(), None, &pods).unwrap();
+    let (sandbox, nginx) = (reported(&sandbox), reported(&nginx));
     assert_eq!((sandbox.name.as_deref(), nginx.name.as_deref()), (Some("web-0"), Some("nginx")));
     let fields = |c: &Container| c.kubernetes().map(|(_, v)| v.to_owned()).collect::<Vec<_>>();
     assert_eq!(fields(&sandbox), ["web-0", "shop", "u"]);
@@ -286,18 +295,19 @@ fn pods_are_known_from_the_plugins_records_where_labels_are_missing() {
 
 proptest! {
     #[test]
-    fn any_event_is_read_without_panicking(topic in 0..TOPICS, value: Vec<u8>, namespace: String) {
+    fn any_event_is_read_without_panic(topic in 0..TOPICS, value: Vec<u8>, namespace: String) {
         let topic = answers::TOPICS[topic].to_owned();
         let event = Some(m::Any { value, ..m::Any::default() });
         drop(happened(&m::Envelope { namespace, topic, event }));
     }
 
     #[test]
-    fn any_record_is_read_without_panicking(bytes: Vec<u8>, value: Vec<u8>, namespace: String) {
+    fn any_record_is_read_without_panic(bytes: Vec<u8>, value: Vec<u8>, namespace: String) {
         let mut record = m::Record::decode(&*bytes).unwrap_or_default();
-        for extension in ["io.cri-containerd.sandbox.metadata", "io.cri-containerd.container.metadata"] {
+        for of in ["sandbox", "container"] {
+            let extension = format!("io.cri-containerd.{of}.metadata");
             let any = m::Any { value: value.clone(), ..m::Any::default() };
-            record.extensions.insert(extension.to_owned(), any);
+            record.extensions.insert(extension, any);
         }
         let mut pods = Pods::default();
         drop(pods.wanted(&record));

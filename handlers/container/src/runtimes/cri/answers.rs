@@ -1,20 +1,20 @@
-//! The interface's answers in our words. Nothing in them is trusted to be there.
+//! Translation of the interface's answers. Any field may be missing.
 
 use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use whalewatch_core::{Container, Runtime, Status, Timestamp};
 
-use super::is_long_id;
 use super::messages as m;
-use crate::request::News;
+use crate::ids::is_full_id;
+use crate::protocol::Report;
 use crate::runtimes::remote::Happened;
 
-/// Where a runtime says what it knows beyond the interface, if asked to be verbose: the same in
-/// containerd and CRI-O.
+/// The key under which a verbose answer has what the runtime knows beyond the interface. containerd
+/// and CRI-O use the same.
 const INFO: &str = "info";
 
-/// Which runtime answers to that name.
+/// Returns the runtime with this name.
 pub(super) fn runtime(name: &str) -> Runtime {
     match name {
         "containerd" => Runtime::Containerd,
@@ -24,29 +24,29 @@ pub(super) fn runtime(name: &str) -> Runtime {
     }
 }
 
-/// Reads an event; `None` if it is nothing to us.
+/// Reads an event; `None` if it does not matter here.
 pub(super) fn happened(event: m::Event) -> Option<Happened> {
-    let id = Some(event.container).filter(|id| is_long_id(id))?;
-    let (news, look_at) = match event.kind {
+    let id = Some(event.container).filter(|id| is_full_id(id))?;
+    let (report, look_at) = match event.kind {
         0 => (None, Some(id.as_str().into())),
         1 => {
             let look_at = Some(id.as_str().into());
-            (Some(News::Status { id, status: Status::Running }), look_at)
+            (Some(Report::Status { id, status: Status::Running }), look_at)
         }
-        2 => (Some(News::Status { id, status: Status::Exited }), None),
-        3 => (Some(News::Removed { id }), None),
+        2 => (Some(Report::Status { id, status: Status::Exited }), None),
+        3 => (Some(Report::Removed { id }), None),
         _ => return None,
     };
-    Some(Happened { news, look_at })
+    Some(Happened { report, look_at })
 }
 
-/// A container of a pod, which is not always there to be asked.
+/// Reads a container and its pod, if that is known.
 pub(super) fn container(
     container: m::Container,
     pod: Option<&m::Pod>,
     runtime: Runtime,
 ) -> Option<Container> {
-    let id = Some(container.id).filter(|id| is_long_id(id))?;
+    let id = Some(container.id).filter(|id| is_full_id(id))?;
     let name = container.metadata.unwrap_or_default().name;
     let mut labels = labels(container.labels, pod);
     fill_in(&mut labels, "io.kubernetes.container.name", &name);
@@ -59,18 +59,18 @@ pub(super) fn container(
     })
 }
 
-/// The container that stands for a pod while it is there: it is called as its pod.
+/// Reads a pod's sandbox, the container that exists as long as the pod. It has the pod's name.
 pub(super) fn sandbox(pod: &m::Pod, runtime: Runtime) -> Option<Container> {
     let name = pod.metadata.as_ref().map(|pod| &*pod.name).filter(|name| !name.is_empty());
     Some(Container {
         name: name.map(Into::into),
         status: if pod.state == 0 { Status::Running } else { Status::Exited },
         labels: labels(pod.labels.clone(), Some(pod)),
-        ..Container::bare(Some(&*pod.id).filter(|id| is_long_id(id))?, runtime)
+        ..Container::bare(Some(&*pod.id).filter(|id| is_full_id(id))?, runtime)
     })
 }
 
-/// Its labels, with those that a kubelet would have given it.
+/// Returns the labels, with those that a kubelet would have set.
 fn labels(labels: HashMap<String, String>, pod: Option<&m::Pod>) -> BTreeMap<String, String> {
     let mut labels = labels.into_iter().collect();
     if let Some(pod) = pod.and_then(|pod| pod.metadata.as_ref()) {
@@ -96,15 +96,15 @@ fn state(state: i32) -> Status {
     }
 }
 
-/// An image's name; a kubelet asks for it by what is in it, and says only lately what it was asked
-/// for itself.
+/// Returns an image's name. A kubelet asks for images by digest, and passes the name on only in
+/// recent versions.
 fn image(image: m::Image) -> Option<String> {
-    let by_content = |name: &str| name.starts_with("sha256:") || is_long_id(name);
+    let is_digest = |name: &str| name.starts_with("sha256:") || is_full_id(name);
     let names = [image.as_asked_for, image.image];
-    names.into_iter().find(|name| !name.is_empty() && !by_content(name))
+    names.into_iter().find(|name| !name.is_empty() && !is_digest(name))
 }
 
-/// Adds what a container's status tells beyond the list.
+/// Completes a container with what its status adds to the list.
 pub(super) fn complete(container: &mut Container, status: m::ContainerStatusResponse) {
     container.init_pid = info(&status.info).pid.filter(|&pid| pid != 0);
     let Some(status) = status.status else { return };
@@ -115,7 +115,7 @@ pub(super) fn complete(container: &mut Container, status: m::ContainerStatusResp
     container.started_at = started.map(Timestamp);
 }
 
-/// Adds what a sandbox's status tells beyond the list.
+/// Completes a sandbox with what its status adds to the list.
 pub(super) fn complete_sandbox(container: &mut Container, status: &m::PodStatusResponse) {
     let info = info(&status.info);
     container.init_pid = info.pid.filter(|&pid| pid != 0);
@@ -129,7 +129,7 @@ struct Info {
     image: Option<String>,
 }
 
-/// What a runtime says beyond the interface, as far as it can be read.
+/// Reads what a runtime says beyond the interface; empty if it cannot be read.
 fn info(info: &HashMap<String, String>) -> Info {
     info.get(INFO).and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }

@@ -1,5 +1,6 @@
-//! The container runtime interface's messages: of each, the fields that are used. Numbers as in
-//! Kubernetes' `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`, which only ever adds to them.
+//! The messages of the container runtime interface, with the fields that are used here. The numbers
+//! are those of Kubernetes' `k8s.io/cri-api/pkg/apis/runtime/v1/api.proto`, which only ever adds to
+//! them.
 
 use std::collections::HashMap;
 
@@ -31,7 +32,7 @@ pub(super) struct ListRequest {
     pub(super) filter: Option<Filter>,
 }
 
-/// `ContainerFilter` and `PodSandboxFilter`: by the id, or the beginning of one.
+/// `ContainerFilter` and `PodSandboxFilter`: an id, or the beginning of one.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Filter {
     #[prost(string, tag = "1")]
@@ -125,7 +126,7 @@ pub(super) struct ContainerStatusResponse {
 
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct ContainerStatus {
-    /// In nanoseconds; 0 for never.
+    /// In nanoseconds since 1970; 0 for never.
     #[prost(int64, tag = "5")]
     pub(super) started_at: i64,
     #[prost(message, optional, tag = "8")]

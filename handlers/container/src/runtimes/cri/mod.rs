@@ -1,4 +1,4 @@
-//! The container runtime interface: what a kubelet asks, and whoever runs its containers answers.
+//! The container runtime interface (CRI), through which a kubelet talks to its runtime.
 
 mod answers;
 mod messages;
@@ -16,14 +16,19 @@ use whalewatch_core::{Container, Runtime, Status as State};
 
 use self::messages as m;
 use super::remote::grpc::Caller;
-use super::remote::{Happened, Listed, Remote, is_long_id, start as start_remote};
-use super::{Client, Settings, Tell};
+use super::remote::{Happened, Listed, Remote, start as start_remote};
+use super::{Client, Reporter, Settings};
+use crate::ids::is_full_id;
 
-/// How often a runtime that tells no events is asked whether it is still there.
-const HEARTBEAT: Duration = Duration::from_secs(2);
+/// How often to ask a runtime without events whether it is still there.
+const HEARTBEAT: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2_000 });
 
-pub(super) fn start(thread: &ArbiterHandle, settings: Settings, tell: Tell) -> Box<dyn Client> {
-    start_remote::<Cri>(thread, settings, tell)
+pub(super) fn start(
+    thread: &ArbiterHandle,
+    settings: Settings,
+    report: Reporter,
+) -> Box<dyn Client> {
+    start_remote::<Cri>(thread, settings, report)
 }
 
 #[derive(Clone)]
@@ -44,14 +49,14 @@ impl Remote for Cri {
         let cri = Self { caller, runtime: Runtime::Other };
         let runtime = answers::runtime(&cri.version().await?.runtime_name);
         if runtime == Runtime::Docker {
-            // It has other names for the same containers, and cgroups that are Docker's.
-            return Err(Status::unimplemented("it speaks for Docker, which is asked itself"));
+            // It has other names for Docker's containers, whose cgroups are Docker's.
+            return Err(Status::unimplemented("it fronts Docker, which has a client of its own"));
         }
         Ok(Self { runtime, ..cri })
     }
 
     fn may_have(&self, id: &str, runtime: Runtime) -> bool {
-        is_long_id(id) && [Runtime::Other, self.runtime].contains(&runtime)
+        is_full_id(id) && [Runtime::Other, self.runtime].contains(&runtime)
     }
 
     async fn follow(&self, happened: impl Fn(Happened)) -> Status {
@@ -63,7 +68,7 @@ impl Remote for Cri {
                 }
             }
         }
-        // It has none, or they are turned off, or it is gone.
+        // It has no events, or they are turned off, or it is gone.
         loop {
             if let Err(status) = self.version().await {
                 return status;
@@ -95,7 +100,7 @@ impl Remote for Cri {
             let pod = self.pod(&container.pod).await?;
             let container = answers::container(container, pod.as_ref(), self.runtime);
             let Some(mut container) = container else { return Ok(None) };
-            // One that has gone meanwhile is told as it was.
+            // Without a status it has just gone, and is reported as listed.
             if let Ok(status) = self.caller.ask(m::CONTAINER_STATUS, None, question).await {
                 answers::complete(&mut container, status);
             }
@@ -110,7 +115,7 @@ impl Remote for Cri {
     }
 
     async fn processes(&self, _: &str) -> Vec<u32> {
-        Vec::new() // the interface has no word for it
+        Vec::new() // the interface has no call for it
     }
 }
 
@@ -120,13 +125,13 @@ impl Cri {
         self.caller.ask(m::VERSION, None, question).await
     }
 
-    /// All containers, or those whose id begins so.
+    /// Returns all containers, or those whose id begins with this.
     async fn containers(&self, id: Option<&str>) -> Result<Vec<m::Container>, Status> {
         let answer = self.caller.ask(m::LIST_CONTAINERS, None, list(id)).await;
         if_known(answer).map(|answer: m::ListContainersResponse| answer.containers)
     }
 
-    /// All pods, or those whose sandbox's id begins so.
+    /// Returns all pods, or those whose sandbox's id begins with this.
     async fn pods(&self, id: Option<&str>) -> Result<Vec<m::Pod>, Status> {
         let answer = self.caller.ask(m::LIST_PODS, None, list(id)).await;
         if_known(answer).map(|answer: m::ListPodsResponse| answer.pods)
@@ -134,7 +139,7 @@ impl Cri {
 
     async fn pod(&self, id: &str) -> Result<Option<m::Pod>, Status> {
         if id.is_empty() {
-            return Ok(None); // it would be taken for all
+            return Ok(None); // it would match all pods
         }
         Ok(self.pods(Some(id)).await?.into_iter().find(|pod| pod.id == id))
     }
@@ -144,7 +149,7 @@ fn list(id: Option<&str>) -> m::ListRequest {
     m::ListRequest { filter: id.map(|id| m::Filter { id: id.to_owned() }) }
 }
 
-/// What it does not know is no failure: an empty list.
+/// Turns "not found" into an empty list: it is an answer, not a failure.
 fn if_known<T: Default>(answer: Result<T, Status>) -> Result<T, Status> {
     match answer {
         Err(status) if status.code() == Code::NotFound => Ok(T::default()),

@@ -1,18 +1,17 @@
 //! The client against a fake runtime.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::thread;
 
 use proptest::prelude::*;
 use prost::Message as _;
 
 use super::*;
-use crate::request::{News, Request};
+use crate::protocol::{Report, Request};
 use crate::runtimes::remote::testing::{
-    Asked, Fake, LONG, MS, NOT_FOUND, Reply, UNIMPLEMENTED, hasty, name, next, not_known, says,
-    settings, with_client,
+    Asked, Fake, LONG, MS, NOT_FOUND, Reply, UNIMPLEMENTED, hasty, next, not_known, says, settings,
+    with_client,
 };
-use crate::testing::id;
+use crate::tests::rig::{id, wait_until};
 
 fn pod() -> m::Pod {
     m::Pod {
@@ -66,16 +65,16 @@ fn serves(asked: &Asked) -> Reply {
     }
 }
 
-fn told(news: &std::sync::mpsc::Receiver<News>, short: u32) -> Container {
-    let about = |news| match news {
-        News::Container(container)
+fn wait_for(reports: &std::sync::mpsc::Receiver<Report>, short: u32) -> Container {
+    let about = |report| match report {
+        Report::Container(container)
             if *container.id == *id(short) && container.init_pid.is_some() =>
         {
             Some(*container)
         }
         _ => None,
     };
-    next(news, LONG, about).expect("it is told")
+    next(reports, LONG, about).expect("it is reported")
 }
 
 fn inspect(short: u32) -> Request {
@@ -83,14 +82,14 @@ fn inspect(short: u32) -> Request {
 }
 
 #[test]
-fn containers_and_sandboxes_are_told_with_their_pod() {
+fn containers_and_sandboxes_are_reported_with_their_pod() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let _fake = Fake::at(&socket, serves);
-    with_client(start, settings(&socket, true), |client, news| {
+    with_client(start, settings(&socket, true), |client, reports| {
         client.ask(inspect(7));
         client.ask(inspect(1));
-        let nginx = told(news, 7);
+        let nginx = wait_for(reports, 7);
         assert_eq!(nginx.name.as_deref(), Some("nginx"));
         assert_eq!(nginx.image.as_deref(), Some("docker.io/nginx:1"));
         assert_eq!((nginx.init_pid, nginx.started_at.unwrap().0), (Some(70), 5));
@@ -98,7 +97,7 @@ fn containers_and_sandboxes_are_told_with_their_pod() {
         let fields = |c: &Container| c.kubernetes().map(|(_, v)| v.to_owned()).collect::<Vec<_>>();
         assert_eq!(fields(&nginx), ["web-0", "shop", "u", "nginx"]);
         client.ask(inspect(1));
-        let sandbox = told(news, 1);
+        let sandbox = wait_for(reports, 1);
         assert_eq!(sandbox.name.as_deref(), Some("web-0"));
         assert_eq!((sandbox.image.as_deref(), sandbox.init_pid), (Some("pause:3"), Some(71)));
         assert_eq!(fields(&sandbox), ["web-0", "shop", "u"]);
@@ -106,25 +105,25 @@ fn containers_and_sandboxes_are_told_with_their_pod() {
 }
 
 #[test]
-fn a_list_without_an_images_name_is_followed_up() {
+fn container_listed_without_an_image_name_is_inspected() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let _fake = Fake::at(&socket, serves);
-    with_client(start, settings(&socket, true), |_, news| {
-        assert_eq!(told(news, 7).image.as_deref(), Some("docker.io/nginx:1"));
+    with_client(start, settings(&socket, true), |_, reports| {
+        assert_eq!(wait_for(reports, 7).image.as_deref(), Some("docker.io/nginx:1"));
     });
 }
 
 #[test]
-fn a_runtime_without_the_interface_is_none() {
+fn service_without_the_interface_is_not_a_runtime() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let _fake = Fake::at(&socket, |_| UNIMPLEMENTED);
-    with_client(start, settings(&socket, false), |client, news| {
+    with_client(start, settings(&socket, false), |client, reports| {
         client.ask(inspect(7));
-        assert!(not_known(news, MS(1000), &id(7)));
+        assert!(not_known(reports, LONG, &id(7)));
         client.ask(inspect(8));
-        assert!(not_known(news, MS(100), &id(8)), "at once, by now");
+        assert!(not_known(reports, MS(100), &id(8)), "at once, from now on");
     });
 }
 
@@ -133,29 +132,29 @@ fn docker_is_left_to_its_own_client() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let _fake = Fake::at(&socket, |_| says(&m::VersionResponse { runtime_name: "docker".into() }));
-    with_client(start, settings(&socket, false), |client, news| {
+    with_client(start, settings(&socket, false), |client, reports| {
         client.ask(inspect(7));
-        assert!(not_known(news, MS(1000), &id(7)));
+        assert!(not_known(reports, LONG, &id(7)));
     });
 }
 
 #[test]
-fn a_runtime_that_hangs_holds_nobody_up_and_is_heard_when_it_wakes() {
+fn hung_runtime_is_heard_when_it_wakes() {
     static HANGS: AtomicBool = AtomicBool::new(true);
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let answer = |asked: &Asked| if HANGS.load(SeqCst) { Reply::Hangs } else { serves(asked) };
-    let _fake = Fake::at(&socket, answer);
-    with_client(start, hasty(&socket, false), |client, news| {
+    let fake = Fake::at(&socket, answer);
+    with_client(start, hasty(&socket, false), |client, reports| {
         client.ask(inspect(7));
-        assert_eq!(name(news, MS(700)), None);
+        wait_until(|| fake.asked(m::VERSION) >= 2); // it has given up once
         HANGS.store(false, SeqCst);
-        assert_eq!(told(news, 7).name.as_deref(), Some("nginx"));
+        assert_eq!(wait_for(reports, 7).name.as_deref(), Some("nginx"));
     });
 }
 
 #[test]
-fn one_whose_events_are_turned_off_is_listed_once_and_missed_when_it_goes() {
+fn runtime_without_events_is_listed_once_until_it_goes() {
     let dir = tempfile::tempdir().unwrap();
     let socket = dir.path().join("s");
     let answer = |asked: &Asked| match &*asked.method {
@@ -163,13 +162,13 @@ fn one_whose_events_are_turned_off_is_listed_once_and_missed_when_it_goes() {
         _ => serves(asked),
     };
     let fake = Fake::at(&socket, answer);
-    with_client(start, settings(&socket, true), |_, news| {
-        told(news, 7);
-        thread::sleep(MS(500));
+    with_client(start, settings(&socket, true), |_, reports| {
+        wait_for(reports, 7);
+        wait_until(|| fake.asked(m::VERSION) >= 4); // heartbeats instead of events
         assert_eq!(fake.asked(m::EVENTS), 1);
         fake.die();
         let fake = Fake::at(&socket, answer);
-        told(news, 7);
+        wait_for(reports, 7);
         assert_eq!(fake.asked(m::EVENTS), 1);
     });
 }
@@ -177,15 +176,15 @@ fn one_whose_events_are_turned_off_is_listed_once_and_missed_when_it_goes() {
 #[test]
 fn events_are_followed() {
     let event = |kind| m::Event { container: id(7), kind };
-    let status = |status| Some(News::Status { id: id(7), status });
-    for (kind, news, look_at) in [
+    let status = |status| Some(Report::Status { id: id(7), status });
+    for (kind, report, look_at) in [
         (0, None, true),
         (1, status(State::Running), true),
         (2, status(State::Exited), false),
-        (3, Some(News::Removed { id: id(7) }), false),
+        (3, Some(Report::Removed { id: id(7) }), false),
     ] {
         let look_at = look_at.then(|| id(7).into());
-        assert_eq!(answers::happened(event(kind)), Some(Happened { news, look_at }));
+        assert_eq!(answers::happened(event(kind)), Some(Happened { report, look_at }));
     }
     assert_eq!(answers::happened(event(9)), None);
     assert_eq!(answers::happened(m::Event { container: "x".into(), kind: 1 }), None);
@@ -193,7 +192,7 @@ fn events_are_followed() {
 
 proptest! {
     #[test]
-    fn any_answer_is_read_without_panicking(bytes: Vec<u8>, json: String, ids: bool) {
+    fn any_answer_is_read_without_panic(bytes: Vec<u8>, json: String, ids: bool) {
         let mut container = m::Container::decode(&*bytes).unwrap_or_default();
         let mut pod = m::Pod::decode(&*bytes).unwrap_or_default();
         if ids {
@@ -204,8 +203,10 @@ proptest! {
         let info = [("info".to_owned(), json)];
         for mut container in told.into_iter().chain(sandbox) {
             let status = m::ContainerStatus::decode(&*bytes).ok();
-            answers::complete(&mut container, m::ContainerStatusResponse { status, info: info.clone().into() });
-            answers::complete_sandbox(&mut container, &m::PodStatusResponse { info: info.clone().into() });
+            let info: HashMap<_, _> = info.clone().into();
+            let answer = m::ContainerStatusResponse { status, info: info.clone() };
+            answers::complete(&mut container, answer);
+            answers::complete_sandbox(&mut container, &m::PodStatusResponse { info });
         }
         if let Ok(event) = m::Event::decode(&*bytes) {
             drop(answers::happened(event));

@@ -1,4 +1,4 @@
-//! The daemon's coming and going, and its event stream.
+//! Connecting to the daemon, and following its events.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,12 +17,12 @@ use whalewatch_core::Runtime;
 use super::{DockerActor, Link};
 use crate::runtimes::{Settings, causes, rest};
 
-/// How far back the daemon's events are of interest: what ended while Whalewatch started is not
-/// listed any more, and its name is known from them alone. The daemon keeps its last 256 (Docker's
-/// manual, `docker system events`).
+/// How far back events are requested. A container that ended while Whalewatch started is in no
+/// listing; only its events have the name. The daemon keeps the last 256 events (Docker's manual,
+/// `docker system events`).
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
-/// The daemon, to be followed for as long as the actor lives.
+/// The daemon, followed for as long as the actor lives.
 pub(super) struct Daemon {
     pub(super) settings: Settings,
     pub(super) runtime: Runtime,
@@ -31,8 +31,8 @@ pub(super) struct Daemon {
 }
 
 impl Daemon {
-    /// Connects, follows the events, and starts anew whenever the daemon goes; sooner when nudged.
-    /// One line is logged each time that it comes or goes.
+    /// Connects, follows the events, and starts again whenever the daemon goes; sooner when nudged.
+    /// Logs one line each time that it comes or goes.
     pub(super) async fn follow(self) {
         let mut was_up = None;
         let mut failures = 0;
@@ -41,7 +41,7 @@ impl Daemon {
                 Ok((docker, connected)) => {
                     failures = 0;
                     was_up = Some(true);
-                    tracing::info!(endpoint = self.endpoint(), "{} is there", self.name());
+                    tracing::info!(endpoint = self.endpoint(), "connected to {}", self.name());
                     self.actor.do_send(Link::Up(docker.clone()));
                     let reason = self.events(&docker, connected).await;
                     self.actor.do_send(Link::Down);
@@ -56,7 +56,7 @@ impl Daemon {
                 tracing::warn!(
                     endpoint = self.endpoint(),
                     reason,
-                    "{} does not answer: new containers have an id and no name until it does",
+                    "{} does not answer; new containers have no name until it does",
                     self.name()
                 );
             }
@@ -73,13 +73,13 @@ impl Daemon {
         self.settings.endpoint.as_deref().unwrap_or_default()
     }
 
-    /// Whether nobody expects it, and there is no socket either.
+    /// Whether there is no socket, and none is expected.
     fn is_absent(&self) -> bool {
         let path = self.endpoint().trim_start_matches("unix://");
         !self.settings.expected && !Path::new(path).exists()
     }
 
-    /// A client that the daemon has answered, and since when, after 1970.
+    /// Connects; returns the connection, and the time since 1970 at which it began.
     async fn connect(&self) -> Result<(Docker, Duration), String> {
         let seconds = self.settings.timeout.as_secs().max(1);
         let connected = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -92,9 +92,9 @@ impl Daemon {
         }
     }
 
-    /// Hands on events until the stream ends; says why it did. What happened since we connected is
-    /// told as well, so that nothing falls between the stream and the list; what happened shortly
-    /// before, for its names.
+    /// Forwards events until the stream ends; returns why it did. The stream starts shortly before
+    /// we connected: so nothing is missed between the stream and the first listing, and containers
+    /// that have just ended still get their names.
     async fn events(&self, docker: &Docker, connected: Duration) -> String {
         let since = connected.saturating_sub(LOOK_BACK);
         let since = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
@@ -108,13 +108,13 @@ impl Daemon {
                 }
                 Some(Ok(event)) => self.actor.do_send(Link::Event(Box::new(event))),
                 Some(Err(error)) => return causes(&error),
-                None => return "its event stream has ended".into(),
+                None => return "its event stream ended".into(),
             }
         }
     }
 }
 
-/// Whether it happened before that. One without a time is as good as new.
+/// Whether an event happened before this time. One without a time counts as new.
 fn is_before(event: &EventMessage, time: Duration) -> bool {
     let nanoseconds = event.time_nano.and_then(|nanoseconds| u64::try_from(nanoseconds).ok());
     nanoseconds.is_some_and(|nanoseconds| Duration::from_nanos(nanoseconds) < time)

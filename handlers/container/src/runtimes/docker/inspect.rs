@@ -12,12 +12,12 @@ use tokio::time::timeout;
 use whalewatch_core::{Container, Runtime};
 
 use super::{DockerActor, answers};
-use crate::request::News;
+use crate::protocol::Report;
 use crate::runtimes::inspections::DENIALS;
 use crate::runtimes::pause;
 
 enum Outcome {
-    Told(Box<Container>),
+    Found(Box<Container>),
     NotThere,
     Failed,
 }
@@ -29,15 +29,15 @@ impl DockerActor {
         }
     }
 
-    /// Asks for as many as may be asked for. The name comes from a list of one: the daemon answers
-    /// an inspection only when it has done with starting the container, a list at once.
+    /// Starts as many questions as allowed. The name comes from a list of one container: the daemon
+    /// answers that at once, but an inspection only when it has finished starting the container.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else { return };
         while let Some(id) = self.inspections.next() {
             let ask = look_up(docker.clone(), self.runtime, self.settings.timeout, Arc::clone(&id));
             let done = |outcome, this: &mut Self, ctx: &mut Context<Self>| match outcome {
-                Outcome::Told(container) if this.inspections.wants(&id) => {
-                    (this.tell)(News::Container(container));
+                Outcome::Found(container) if this.inspections.wants(&id) => {
+                    (this.report)(Report::Container(container));
                     this.inspect_further(id, ctx);
                 }
                 other => this.inspected(id, other, ctx),
@@ -46,7 +46,7 @@ impl DockerActor {
         }
     }
 
-    /// Its name is told; now the rest.
+    /// Inspects a container whose name is reported, for everything else.
     fn inspect_further(&mut self, id: Arc<str>, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else {
             return self.inspected(id, Outcome::Failed, ctx);
@@ -61,17 +61,17 @@ impl DockerActor {
     fn inspected(&mut self, id: Arc<str>, outcome: Outcome, ctx: &mut Context<Self>) {
         self.inspections.answered();
         match outcome {
-            Outcome::Told(container) => {
+            Outcome::Found(container) => {
                 if self.inspections.settle(&id) {
-                    (self.tell)(News::Container(container));
+                    (self.report)(Report::Container(container));
                 }
             }
             Outcome::NotThere => match self.inspections.failed(&id) {
                 Some(denials) if denials >= DENIALS => {
                     self.inspections.settle(&id);
-                    (self.tell)(News::NotKnown { id });
+                    (self.report)(Report::NotKnown { id });
                 }
-                // One that is just being made is there within milliseconds.
+                // A container that is being made appears within milliseconds.
                 Some(denials) => again(id, Duration::from_millis(5 << (2 * denials)), ctx),
                 None => {}
             },
@@ -91,22 +91,22 @@ async fn look_up(docker: Docker, runtime: Runtime, limit: Duration, id: Arc<str>
     let Ok(Ok(answer)) = timeout(limit, docker.list_containers(Some(options))).await else {
         return Outcome::Failed;
     };
-    // The filter takes the beginning of an id as well.
+    // The filter also accepts the beginning of an id.
     let found = answer.into_iter().filter_map(|c| answers::listed(c, runtime)).find(|c| c.id == id);
-    found.map_or(Outcome::NotThere, |container| Outcome::Told(Box::new(container)))
+    found.map_or(Outcome::NotThere, |container| Outcome::Found(Box::new(container)))
 }
 
 async fn inspect(docker: Docker, runtime: Runtime, limit: Duration, id: Arc<str>) -> Outcome {
     let answer = docker.inspect_container(&id, None::<InspectContainerOptions>);
     match timeout(limit, answer).await {
         Ok(Ok(answer)) => answers::inspected(answer, runtime)
-            .map_or(Outcome::Failed, |container| Outcome::Told(Box::new(container))),
+            .map_or(Outcome::Failed, |container| Outcome::Found(Box::new(container))),
         Ok(Err(Error::DockerResponseServerError { status_code: 404, .. })) => Outcome::NotThere,
         Ok(Err(_)) | Err(_) => Outcome::Failed,
     }
 }
 
-/// Queues it once more after a pause, if it is still wanted then.
+/// Queues a container again after a pause, if it is still wanted then.
 fn again(id: Arc<str>, after: Duration, ctx: &mut Context<DockerActor>) {
     ctx.run_later(after, move |this, ctx| {
         this.inspections.again(id);

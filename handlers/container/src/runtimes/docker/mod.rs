@@ -1,13 +1,14 @@
-//! Docker's client: an actor with a thread of its own, so that a daemon that is slow, hung or gone
-//! delays nothing.
+//! Docker's client: an actor on the clients' thread, so a daemon that is slow, hung or gone delays
+//! nothing.
 //!
-//! It asks at most so many things at once, gives each a time limit, tries again with growing
-//! pauses, and tells what it has learnt to the manager, whenever that is.
+//! It asks a bounded number of questions at once, each with a time limit, repeats failed ones with
+//! growing pauses, and reports to the manager whenever an answer comes.
 
 mod answers;
 mod follow;
 mod inspect;
-mod refresh;
+mod list;
+
 #[cfg(test)]
 mod tests;
 
@@ -21,22 +22,22 @@ use tokio::sync::Notify;
 use whalewatch_core::{Container, Runtime};
 
 use super::inspections::Inspections;
-use super::listings::Refresh;
-use super::{Client, Settings, Tell};
-use crate::request::{News, Request};
+use super::listings::Listings;
+use super::{Client, Reporter, Settings};
+use crate::protocol::{Report, Request};
 
-/// Starts the client on that thread.
+/// Starts the client on this thread.
 pub(super) fn start(
     thread: &ArbiterHandle,
     settings: Settings,
     runtime: Runtime,
-    tell: Tell,
+    report: Reporter,
 ) -> Box<dyn Client> {
     let actor = DockerActor::start_in_arbiter(thread, move |_| DockerActor {
-        refresh: Refresh::new(settings.interval),
+        listings: Listings::new(settings.interval),
         settings,
         runtime,
-        tell,
+        report,
         docker: None,
         absent: false,
         nudge: Arc::new(Notify::new()),
@@ -46,27 +47,26 @@ pub(super) fn start(
     Box::new(actor)
 }
 
-/// Owns the client of Docker's API.
+/// Owns the connection to Docker's API.
 pub(super) struct DockerActor {
     settings: Settings,
-    /// Whose containers these are: podman has a socket that speaks Docker's words.
+    /// The runtime whose containers these are: podman has a Docker-compatible socket.
     runtime: Runtime,
-    tell: Tell,
-    /// There while the daemon is.
+    report: Reporter,
+    /// The connection, while the daemon is there.
     docker: Option<Docker>,
-    /// There is not even a socket, and none is expected.
+    /// Whether there is no socket, and none is expected.
     absent: bool,
-    /// Has the daemon looked for at once.
+    /// Cuts the pause before the next attempt to connect short.
     nudge: Arc<Notify>,
-    refresh: Refresh,
+    listings: Listings,
     inspections: Inspections,
-    /// What containers are called of which there were events shortly before the daemon was there
-    /// for us, until somebody asks.
+    /// Containers with events from shortly before we connected, until the manager asks about them.
     past: HashMap<String, Container>,
 }
 
-/// Most containers that are known from events of before: the daemon remembers as many events.
-const MOST_PAST: usize = 256;
+/// Bound on the containers known from earlier events. The daemon remembers as many events.
+const MAX_PAST: usize = 256;
 
 impl Actor for DockerActor {
     type Context = Context<Self>;
@@ -91,10 +91,10 @@ impl Handler<Request> for DockerActor {
         }
         match request {
             Request::Refresh { processes } => self.refresh(processes, ctx),
-            Request::Inspect(id, _) if self.absent => (self.tell)(News::NotKnown { id }),
+            Request::Inspect(id, _) if self.absent => (self.report)(Report::NotKnown { id }),
             Request::Inspect(id, _) => {
                 if let Some(past) = self.past.remove(&*id) {
-                    (self.tell)(News::Container(Box::new(past)));
+                    (self.report)(Report::Container(Box::new(past)));
                 }
                 self.inspect(&id, ctx);
             }
@@ -103,19 +103,19 @@ impl Handler<Request> for DockerActor {
     }
 }
 
-/// What becomes of the daemon.
+/// What happens to the connection.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Link {
-    /// It is there: for the first time, or again.
+    /// The daemon has answered, for the first time or again.
     Up(Docker),
-    /// It says that something happened.
+    /// The daemon reports an event.
     Event(Box<EventMessage>),
-    /// It says that something happened before it was there for us.
+    /// The daemon reports an event from before we connected.
     Past(Box<EventMessage>),
-    /// It is gone.
+    /// The connection is lost.
     Down,
-    /// It is not there at all, and nobody expects it to be.
+    /// There is no daemon, and none is expected.
     Absent,
 }
 
@@ -128,7 +128,7 @@ impl Handler<Link> for DockerActor {
                 self.docker = Some(docker);
                 self.absent = false;
                 self.past.clear();
-                self.refresh_anew(ctx);
+                self.refresh_at_once(ctx);
                 self.pump(ctx);
             }
             Link::Event(event) => self.happened(*event, ctx),
@@ -137,7 +137,7 @@ impl Handler<Link> for DockerActor {
             Link::Absent => {
                 self.absent = true;
                 for id in self.inspections.give_up() {
-                    (self.tell)(News::NotKnown { id });
+                    (self.report)(Report::NotKnown { id });
                 }
             }
         }
@@ -145,31 +145,31 @@ impl Handler<Link> for DockerActor {
 }
 
 impl DockerActor {
-    /// Tells what a container was called, or keeps it until somebody asks. The list tells what is
-    /// there; nobody but its cgroup tells that one was.
+    /// Reports the name from an earlier event, or keeps it until the manager asks. Listings have
+    /// existing containers only; one that has ended is known from its cgroup and from such events.
     fn happened_before(&mut self, event: EventMessage) {
-        let Some(mut container) = answers::called(event, self.runtime) else { return };
+        let Some(mut container) = answers::name_in(event, self.runtime) else { return };
         let before = self.past.remove(&*container.id);
         if let Some(before) = before.filter(|_| container.labels.is_empty()) {
             container.labels = before.labels;
         }
         if self.inspections.wants(&container.id) {
-            (self.tell)(News::Container(Box::new(container)));
-        } else if self.past.len() < MOST_PAST {
+            (self.report)(Report::Container(Box::new(container)));
+        } else if self.past.len() < MAX_PAST {
             self.past.insert(container.id.to_string(), container);
         }
     }
 
     fn happened(&mut self, event: EventMessage, ctx: &mut Context<Self>) {
         let Some(happened) = answers::happened(event, self.runtime) else { return };
-        if let News::Removed { id } = &happened.news {
-            // Where it was asked for nobody else will tell any more.
-            if let Some(called) = happened.called.filter(|_| self.inspections.wants(id)) {
-                (self.tell)(News::Container(Box::new(called)));
+        if let Report::Removed { id } = &happened.report {
+            // If the manager has asked, nobody else can answer any more.
+            if let Some(named) = happened.named.filter(|_| self.inspections.wants(id)) {
+                (self.report)(Report::Container(Box::new(named)));
             }
             self.inspections.forget(id);
         }
-        (self.tell)(happened.news);
+        (self.report)(happened.report);
         if let Some(id) = happened.look_at {
             self.inspect(&id, ctx);
         }

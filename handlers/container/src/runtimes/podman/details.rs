@@ -1,5 +1,5 @@
-//! What lies beside a record: the container's configuration for its runtime, and the pid of its
-//! first process.
+//! The files beside a record: the container's configuration for the low-level runtime, and the pid
+//! of its first process.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -10,17 +10,17 @@ use serde::Deserialize;
 use whalewatch_core::{Container, Namespaces, Status};
 
 use super::roots::read;
-use crate::proc::{Proc, Seen, Told};
+use crate::proc::{Membership, Proc, ProcEntry};
 
 pub(super) const FILES: [&str; 2] = [CONFIGURATION, PID];
 const CONFIGURATION: &str = "config.json";
 const PID: &str = "pidfile";
-/// Largest configuration that is read, and the most of a process's mounts.
-const MOST_BYTES: u64 = 4 << 20;
-/// CRI-O's own, with the container's labels as JSON in a string.
+/// Bound in bytes on a configuration, and on a process's list of mounts.
+const MAX_BYTES: u64 = 4 << 20;
+/// CRI-O's annotation with the container's labels, as JSON in a string.
 const LABELS: &str = "io.kubernetes.cri-o.Labels";
 
-/// The configuration for the runtime: `config.json` of the OCI.
+/// The OCI's `config.json`.
 #[derive(Default, Deserialize)]
 struct Configuration {
     #[serde(default)]
@@ -35,10 +35,10 @@ struct Mount {
     source: PathBuf,
 }
 
-/// What is to be known of a container besides its record.
+/// What is known about a container besides its record.
 #[derive(Debug, Default)]
 pub(super) struct Details {
-    /// The folder for what is kept while it runs, once its configuration tells that.
+    /// The folder for files of the running container, as far as the configuration shows it.
     pub(super) run: Option<PathBuf>,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) state: State,
@@ -46,47 +46,47 @@ pub(super) struct Details {
 
 #[derive(Debug, Default)]
 pub(super) enum State {
-    /// Its files do not say.
+    /// The files do not say.
     #[default]
-    Unsaid,
+    Unknown,
     /// It was never started.
     Created,
     /// Its first process runs.
-    Runs(Seen),
+    Running(ProcEntry),
     /// It has run.
     Ended,
 }
 
 impl Details {
-    /// Reads them, in the container's own folder `userdata`.
+    /// Reads the details from the container's own folder `userdata`.
     pub(super) fn of(id: &str, userdata: &Path, host: Namespaces) -> Self {
-        let text = match read(&userdata.join(CONFIGURATION), MOST_BYTES) {
+        let text = match read(&userdata.join(CONFIGURATION), MAX_BYTES) {
             Ok(text) => text,
-            // It is written at each start.
+            // Every start writes it.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Self { state: State::Created, ..Self::default() };
             }
             Err(_) => return Self::default(),
         };
         let Some((run, labels)) = configured(&text, id, userdata) else { return Self::default() };
-        let state = run.as_deref().map_or(State::Unsaid, |run| state(id, run, host));
+        let state = run.as_deref().map_or(State::Unknown, |run| state(id, run, host));
         Self { run, labels, state }
     }
 
-    /// Adds them to what the record tells.
+    /// Adds the details to a container from its record.
     pub(super) fn complete(&self, container: &mut Container) {
         container.labels.extend(self.labels.clone());
         (container.status, container.init_pid) = match &self.state {
-            State::Unsaid => (Status::Unknown, None),
+            State::Unknown => (Status::Unknown, None),
             State::Created => (Status::Created, None),
-            State::Runs(first) => (Status::Running, Some(first.key.pid)),
+            State::Running(first) => (Status::Running, Some(first.key.pid)),
             State::Ended => (Status::Exited, None),
         };
     }
 }
 
-/// The folder for what is kept while it runs, and labels. The folder is where files come from that
-/// podman and CRI-O mount into each container: `…/overlay-containers/ID/userdata/.containerenv`,
+/// Reads the folder for files of the running container, and the labels. Podman and CRI-O mount
+/// files from that folder into each container: `…/overlay-containers/ID/userdata/.containerenv`,
 /// `resolv.conf`, `hostname`.
 fn configured(
     text: &[u8],
@@ -104,24 +104,24 @@ fn configured(
 }
 
 pub(super) fn state(id: &str, run: &Path, host: Namespaces) -> State {
-    let Ok(text) = read(&run.join(PID), 64) else { return State::Unsaid };
+    let Ok(text) = read(&run.join(PID), 64) else { return State::Unknown };
     let pid = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
     match pid.and_then(|pid| Proc::default().see(pid)) {
-        Some(seen) if is_first(&seen, id, host) => State::Runs(seen),
-        _ => State::Ended, // or the number is another process's by now
+        Some(seen) if is_first(&seen, id, host) => State::Running(seen),
+        _ => State::Ended, // or the pid was reused
     }
 }
 
-/// Whether a process lives in a container's own mount namespace.
-fn is_first(seen: &Seen, id: &str, host: Namespaces) -> bool {
+/// Whether a process is in the container's own mount namespace.
+fn is_first(seen: &ProcEntry, id: &str, host: Namespaces) -> bool {
     let mounts = format!("/proc/{}/mountinfo", seen.key.pid);
     seen.namespaces.mnt != 0
         && seen.namespaces.mnt != host.mnt
-        && read(Path::new(&mounts), MOST_BYTES).is_ok_and(|mounts| has_own_files(&mounts, id))
+        && read(Path::new(&mounts), MAX_BYTES).is_ok_and(|mounts| has_own_files(&mounts, id))
 }
 
-/// Whether a file of the container's own is mounted, and not at its own place: that is so in the
-/// namespaces of podman itself.
+/// Whether a file of the container is mounted elsewhere than at its own path, which is the case in
+/// the container's mount namespace but not in that of podman itself.
 fn has_own_files(mounts: &[u8], id: &str) -> bool {
     let own = format!("/{id}/userdata/");
     let mounts = String::from_utf8_lossy(mounts);
@@ -132,16 +132,17 @@ fn has_own_files(mounts: &[u8], id: &str) -> bool {
     pairs.any(|(root, place)| root.contains(&own) && !place.contains(id))
 }
 
-/// Whether the cgroups of a container's first process tell which container it is.
-pub(super) fn has_cgroup(first: &Seen, id: &str) -> bool {
-    matches!(Proc::default().container(first.key), Some(Told::Container(home)) if home.id == id)
+/// Whether the cgroups of a container's first process identify the container.
+pub(super) fn has_cgroup(first: &ProcEntry, id: &str) -> bool {
+    let membership = Proc::default().membership(first.key);
+    matches!(membership, Some(Membership::Container(identity)) if identity.id == id)
 }
 
-/// Something that becomes readable when the process ends.
-pub(super) fn end_of(first: &Seen) -> Option<OwnedFd> {
+/// Returns a descriptor that becomes readable when the process ends.
+pub(super) fn end_of(first: &ProcEntry) -> Option<OwnedFd> {
     let pid = Pid::from_raw(first.key.pid.cast_signed())?;
     let end = pidfd_open(pid, PidfdFlags::NONBLOCK).ok()?;
-    // The number may have become another's meanwhile.
+    // The pid may have been reused meanwhile.
     Proc::default().see(first.key.pid).is_some_and(|now| now.key == first.key).then_some(end)
 }
 
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_of_a_running_container_is_where_its_mounts_come_from() {
+    fn folder_of_a_running_container_is_the_source_of_its_mounts() {
         let userdata = PathBuf::from(format!("/data/overlay-containers/{ID}/userdata"));
         let run = PathBuf::from(format!("/run/c/overlay-containers/{ID}/userdata"));
         let text = json!({"mounts": [
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_is_told_by_its_own_mounts_and_podman_s_are_not_its_own() {
+    fn container_is_known_by_its_own_mounts_not_by_podmans() {
         let line = |root: &str, place: &str| format!("145 138 254:0 {root} {place} rw - ext4 x rw");
         let own = line(&format!("/run/overlay-containers/{ID}/userdata/hosts"), "/etc/hosts");
         let podman = line("/", &format!("/data/overlay-containers/{ID}/userdata/shm"));
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_started_is_created_and_a_number_of_another_process_is_an_end() {
+    fn never_started_is_created_and_a_reused_pid_is_ended() {
         let dir = tempfile::tempdir().unwrap();
         let userdata = dir.path().join(format!("root/{ID}/userdata"));
         let run = dir.path().join(format!("run/{ID}/userdata"));
@@ -196,7 +197,7 @@ mod tests {
         assert!(matches!(state(), State::Created));
         let text = json!({"mounts": [{"source": run.join("hosts")}]}).to_string();
         std::fs::write(userdata.join(CONFIGURATION), text).unwrap();
-        assert!(matches!(state(), State::Unsaid), "it is being started");
+        assert!(matches!(state(), State::Unknown), "it is being started");
         for pid in [std::process::id().to_string(), "0".into(), "rubbish".into()] {
             std::fs::write(run.join(PID), pid).unwrap();
             assert!(matches!(state(), State::Ended));
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_process_can_be_waited_for_and_one_that_is_not_it_cannot() {
+    fn own_process_can_be_waited_for_and_another_with_its_pid_not() {
         let mut seen = Proc::default().see(std::process::id()).unwrap();
         assert!(end_of(&seen).is_some());
         assert!(!has_cgroup(&seen, ID));
@@ -214,7 +215,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_configuration_and_any_mounts_are_read_without_panicking(text: Vec<u8>) {
+        fn any_configuration_and_mounts_are_read_without_panic(text: Vec<u8>) {
             drop(configured(&text, ID, Path::new("/")));
             let _ = has_own_files(&text, ID);
         }

@@ -1,9 +1,9 @@
-//! Podman's and CRI-O's records on disk: no daemon is needed, and none is asked.
+//! The records of podman and CRI-O on disk. No daemon is needed, and none is asked.
 //!
-//! Both keep a record of each container in one file for all, written when it is made (`records`),
-//! and beside it the configuration for its runtime and the pid of its first process (`details`).
-//! The actor here only keeps the order: files are read elsewhere (`store`), one job at a time, when
-//! a folder stirs (`watch`), when somebody asks, and now and then.
+//! Both write a record of each new container into one file for all (`records`), and keep beside it
+//! the configuration for the low-level runtime and the pid of the first process (`details`). The
+//! actor here only schedules: files are read by `store`, one job at a time on a blocking thread,
+//! when a folder changes (`watch`), when the manager asks, and every now and then.
 
 mod details;
 mod records;
@@ -28,36 +28,41 @@ use tokio::time::Instant;
 
 use self::store::{Outcome, Store};
 use self::watch::{Stir, Watcher};
-use super::{Client, Settings, Tell};
-use crate::request::{News, Request};
+use super::{Client, Reporter, Settings};
+use crate::protocol::{Report, Request};
 
-/// How often folders are looked for that nobody has asked for: a user's first container makes them.
+/// How often to look for new folders: a user's first container makes them.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
-/// How often records are read for one that they do not have. They are written before it has a
-/// process: once would do, but for a file that is just being replaced.
+/// How often to read the records for a container that they lack. They are written before it has a
+/// process, so once would do, were it not for a file that is being replaced.
 const DENIALS: u32 = 3;
-/// How many containers may wait to be found; those beyond it are told when their records change.
-const MOST_WANTED: usize = 4096;
-/// How often in a row something half there is looked at again.
-const MOST_AGAIN: u32 = 6;
+/// Bound on the containers that are looked for. Those beyond it are reported when their records
+/// change.
+const MAX_WANTED: usize = 4096;
+/// How often in a row to look again at something incomplete.
+const MAX_AGAIN: u32 = 6;
 
-/// Starts the client on that thread.
-pub(super) fn start(thread: &ArbiterHandle, settings: Settings, tell: Tell) -> Box<dyn Client> {
-    let actor = PodmanActor::start_in_arbiter(thread, move |_| PodmanActor::new(settings, tell));
+/// Starts the client on this thread.
+pub(super) fn start(
+    thread: &ArbiterHandle,
+    settings: Settings,
+    report: Reporter,
+) -> Box<dyn Client> {
+    let actor = PodmanActor::start_in_arbiter(thread, move |_| PodmanActor::new(settings, report));
     Box::new(actor)
 }
 
-/// What is to be done next.
+/// The work of the next job.
 #[derive(Default)]
 struct Work {
-    /// Look for folders, too.
+    /// Look for new folders, too.
     everywhere: bool,
     stirs: FxHashSet<Stir>,
     inspect: FxHashSet<Arc<str>>,
-    /// List all, with or without processes.
+    /// List all containers, and if so whether with processes.
     list: Option<bool>,
     ended: Vec<(Arc<str>, u32)>,
-    /// Look again at what was half there.
+    /// Look again at what was incomplete.
     again: bool,
 }
 
@@ -71,31 +76,31 @@ impl Work {
 
 struct PodmanActor {
     settings: Settings,
-    tell: Tell,
+    report: Reporter,
     watcher: Option<Watcher>,
-    /// There while no job has it.
+    /// The store, while no job has it.
     store: Option<Box<Store>>,
     absent: bool,
     work: Work,
-    /// Containers to be found, with how often they were not.
+    /// The containers to find, with the number of failed attempts.
     wanted: FxHashMap<Arc<str>, u32>,
-    /// When folders were looked for last, and all were listed last.
+    /// When folders were last looked for, and when all containers were last listed.
     looked: Option<Instant>,
     listed: Option<Instant>,
     list_waits: bool,
-    /// How often in a row something was half there.
+    /// How often in a row something was incomplete.
     agains: u32,
 }
 
 impl PodmanActor {
-    fn new(settings: Settings, tell: Tell) -> Self {
+    fn new(settings: Settings, report: Reporter) -> Self {
         let watcher = Watcher::new();
         if let Err(error) = &watcher {
-            tracing::warn!(%error, "podman's records cannot be watched: they are read now and then");
+            tracing::warn!(%error, "cannot watch podman's records; reading them every 30 s");
         }
         let mut actor = Self {
             settings,
-            tell,
+            report,
             watcher: watcher.ok(),
             store: None,
             absent: false,
@@ -112,7 +117,7 @@ impl PodmanActor {
 
     fn new_store(&self) -> Box<Store> {
         let endpoint = self.settings.endpoint.as_ref().map(PathBuf::from);
-        Box::new(Store::new(endpoint, self.watcher.clone(), Arc::clone(&self.tell)))
+        Box::new(Store::new(endpoint, self.watcher.clone(), Arc::clone(&self.report)))
     }
 }
 
@@ -124,7 +129,7 @@ impl Actor for PodmanActor {
             let actor = ctx.address();
             let follow = watcher.follow(move |stirs| actor.do_send(Stirred(stirs)));
             ctx.spawn(follow.into_actor(self).map(|error, this, _| {
-                tracing::warn!(%error, "podman's records are watched no more, and read now and then");
+                tracing::warn!(%error, "podman's records are no longer watched; reading them every 30 s");
                 this.watcher = None;
             }));
         }
@@ -147,10 +152,10 @@ impl Handler<Request> for PodmanActor {
             Request::Inspect(id, _) => {
                 let fresh = self.looked.is_some_and(|at| at.elapsed() < self.settings.interval);
                 if self.absent && fresh && !self.settings.expected {
-                    return (self.tell)(News::NotKnown { id });
+                    return (self.report)(Report::NotKnown { id });
                 }
                 self.work.everywhere |= !fresh;
-                if self.wanted.len() < MOST_WANTED && !self.wanted.contains_key(&id) {
+                if self.wanted.len() < MAX_WANTED && !self.wanted.contains_key(&id) {
                     self.wanted.insert(Arc::clone(&id), 0);
                     self.work.inspect.insert(id);
                 }
@@ -171,10 +176,10 @@ impl Handler<Stirred> for PodmanActor {
     type Result = ();
 
     fn handle(&mut self, Stirred(stirs): Stirred, ctx: &mut Self::Context) {
-        const MOST: usize = 16_384;
+        const MAX_STIRS: usize = 16_384;
         self.work.stirs.extend(stirs);
-        if self.work.stirs.len() > MOST {
-            self.work.stirs = [Stir::Much].into_iter().collect();
+        if self.work.stirs.len() > MAX_STIRS {
+            self.work.stirs = [Stir::Overflow].into_iter().collect();
         }
         self.agains = 0;
         self.run(ctx);
@@ -182,7 +187,7 @@ impl Handler<Stirred> for PodmanActor {
 }
 
 impl PodmanActor {
-    /// Does what is to be done, unless a job is at it: that goes on here when it is done.
+    /// Starts a job for the pending work, unless one runs: that one calls this again when done.
     fn run(&mut self, ctx: &mut Context<Self>) {
         self.postpone_list(ctx);
         let list = if self.list_waits { self.work.list.take() } else { None };
@@ -193,7 +198,7 @@ impl PodmanActor {
         self.work.list = self.work.list.or(list);
     }
 
-    /// No two listings are closer than the interval.
+    /// Puts a listing off that would come within the interval after the last one.
     fn postpone_list(&mut self, ctx: &mut Context<Self>) {
         let since = self.listed.map_or(self.settings.interval, |at| at.elapsed());
         let wait = self.settings.interval.saturating_sub(since);
@@ -208,7 +213,7 @@ impl PodmanActor {
 
     fn begin(&mut self, mut work: Work, ctx: &mut Context<Self>) {
         let Some(mut store) = self.store.take() else { return };
-        // Before folders were looked for once nothing can be said of any container.
+        // Nothing is known about any container before the first look for folders.
         work.everywhere |= self.looked.is_none();
         let now = Instant::now();
         self.looked = if work.everywhere { Some(now) } else { self.looked };
@@ -223,7 +228,7 @@ impl PodmanActor {
                 this.store = Some(store);
                 this.done(outcome, ctx);
             } else {
-                this.store = Some(this.new_store()); // all is read anew
+                this.store = Some(this.new_store()); // everything is read again
                 this.work.everywhere = true;
             }
             this.run(ctx);
@@ -243,7 +248,7 @@ impl PodmanActor {
         }
         if !outcome.again {
             self.agains = 0;
-        } else if self.agains < MOST_AGAIN {
+        } else if self.agains < MAX_AGAIN {
             self.agains += 1;
             ctx.run_later(pause(self.agains), |this, ctx| {
                 this.work.again = true;
@@ -258,7 +263,7 @@ impl PodmanActor {
         let denials = *denials;
         if denials >= DENIALS || (self.absent && !self.settings.expected) {
             self.wanted.remove(&id);
-            return (self.tell)(News::NotKnown { id });
+            return (self.report)(Report::NotKnown { id });
         }
         ctx.run_later(pause(denials), move |this, ctx| {
             if this.wanted.contains_key(&id) {
@@ -273,7 +278,7 @@ fn pause(tries: u32) -> Duration {
     Duration::from_millis(5 << (2 * tries.min(6)))
 }
 
-/// The job.
+/// Does the work of one job.
 fn do_work(store: &mut Store, work: Work) -> Outcome {
     let mut outcome = Outcome::default();
     if work.everywhere {
@@ -298,7 +303,7 @@ fn do_work(store: &mut Store, work: Work) -> Outcome {
     outcome
 }
 
-/// Waits for the end of a process.
+/// Waits until a process ends.
 async fn wait(id: Arc<str>, pid: u32, end: OwnedFd, actor: Addr<PodmanActor>) {
     if let Ok(end) = watch::readable(end)
         && end.readable().await.is_ok()

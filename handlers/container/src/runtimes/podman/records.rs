@@ -1,5 +1,5 @@
-//! The records that podman and CRI-O keep of their containers (containers/storage, containers.go),
-//! in our words. Nothing in them is trusted to be there or to be right.
+//! Translation of the records that podman and CRI-O keep of their containers (containers/storage,
+//! containers.go). Any field may be missing or wrong: users can write these files.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +7,16 @@ use std::sync::Arc;
 use serde::Deserialize;
 use whalewatch_core::{Container, Runtime};
 
-/// The files that hold them: those that survive a crash, and those that need not.
-pub(super) const FILES: [&str; 2] = ["containers.json", "volatile-containers.json"];
-/// Largest file that is read: about 30,000 containers.
-pub(super) const MOST_BYTES: u64 = 16 << 20;
-/// Most records that are read of one file.
-const MOST_RECORDS: usize = 16_384;
+use crate::ids::is_full_id;
 
-/// One container's record.
+/// The files with records: of containers that survive a reboot, and of those that need not.
+pub(super) const FILES: [&str; 2] = ["containers.json", "volatile-containers.json"];
+/// Bound on the size of a file in bytes: about 30,000 containers.
+pub(super) const MAX_BYTES: u64 = 16 << 20;
+/// Bound on the records of one file.
+const MAX_RECORDS: usize = 16_384;
+
+/// The record of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     pub(super) id: Arc<str>,
@@ -31,33 +33,33 @@ struct Entry {
     metadata: Option<String>,
 }
 
-/// What podman and CRI-O write into the field `metadata`, as JSON in a string.
+/// The field `metadata` of podman and CRI-O, which is JSON in a string.
 #[derive(Deserialize)]
 struct Metadata {
     name: Option<String>,
     #[serde(rename = "image-name")]
     image: Option<String>,
-    /// CRI-O's alone.
+    /// CRI-O only.
     #[serde(rename = "pod-id")]
     pod: Option<String>,
 }
 
-/// The records in the text of a file. The error is a file that is no list, perhaps not yet.
+/// Reads the records in the text of a file. An error means that the text is not a list, or not yet.
 pub(super) fn parse(text: &[u8]) -> Result<Vec<Record>, serde_json::Error> {
     if text.is_empty() {
         return Ok(Vec::new());
     }
     let entries: Vec<serde_json::Value> = serde_json::from_slice(text)?;
-    Ok(entries.into_iter().filter_map(record).take(MOST_RECORDS).collect())
+    Ok(entries.into_iter().filter_map(record).take(MAX_RECORDS).collect())
 }
 
-/// `None` for what is no container of podman's or CRI-O's: buildah keeps what it works on among
-/// them, without metadata.
+/// Reads one record; `None` unless it is a container of podman or CRI-O with a full id, which
+/// becomes part of paths. buildah keeps its working containers in the same file, without metadata.
 fn record(entry: serde_json::Value) -> Option<Record> {
-    let entry: Entry = serde_json::from_value(entry).ok().filter(|e: &Entry| is_id(&e.id))?;
+    let entry: Entry = serde_json::from_value(entry).ok().filter(|e: &Entry| is_full_id(&e.id))?;
     let metadata: Metadata = serde_json::from_str(&entry.metadata?).ok()?;
     let first_name = metadata.name.filter(|name| !name.is_empty())?;
-    // After a renaming the metadata still has the first name.
+    // The metadata keeps the first name after a rename.
     let name = entry.names.unwrap_or_default().into_iter().find(|name| !name.is_empty());
     let name = name.unwrap_or(first_name);
     let pod = metadata.pod.is_some_and(|pod| !pod.is_empty());
@@ -70,12 +72,7 @@ fn record(entry: serde_json::Value) -> Option<Record> {
     })
 }
 
-/// It becomes part of paths.
-fn is_id(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// What CRI-O's name for a container says: `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`, of which no
+/// Reads the labels in CRI-O's name of a container, `k8s_CONTAINER_POD_NAMESPACE_UID_ATTEMPT`. No
 /// part has an underscore.
 fn labels_in(name: &str) -> BTreeMap<String, String> {
     let mut parts = name.split('_');
@@ -91,7 +88,7 @@ fn labels_in(name: &str) -> BTreeMap<String, String> {
 }
 
 impl Record {
-    /// The container, as far as its record tells.
+    /// Returns the container, as far as its record describes it.
     pub(super) fn container(&self) -> Container {
         Container {
             name: Some(Arc::clone(&self.name)),
@@ -118,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn podman_s_record_has_the_name_of_today_and_the_image_as_it_was_asked_for() {
+    fn podmans_record_has_the_current_name_and_the_image() {
         let metadata = json!({"image-name": "localhost/bb:1", "image-id": "60fc", "name": "first",
             "created-at": 1});
         let record = one(&json!(["now"]), &metadata).unwrap();
@@ -128,9 +125,10 @@ mod tests {
     }
 
     #[test]
-    fn cri_o_s_record_tells_the_pod() {
+    fn crios_record_has_the_pod() {
         let name = "k8s_web_front-7d4_shop_0a1b-2c_0";
-        let metadata = json!({"pod-name": "k8s_front-7d4_shop_0a1b-2c_0", "pod-id": "cd", "name": name,
+        let metadata = json!({"pod-name": "k8s_front-7d4_shop_0a1b-2c_0", "pod-id": "cd",
+            "name": name,
             "image-name": "docker.io/library/nginx:1", "metadata-name": "web", "created-at": 1});
         let record = one(&json!([name]), &metadata).unwrap();
         assert_eq!((&*record.name, record.runtime), (name, Runtime::CriO));
@@ -143,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_container_of_theirs_is_left_out_and_the_others_stay() {
+    fn other_records_are_left_out_and_the_good_ones_stay() {
         let good = json!({"id": id(), "metadata": "{\"name\":\"good\"}"});
         for bad in [
             json!(7),
@@ -163,21 +161,22 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_bytes_are_read_without_panicking(text: Vec<u8>) {
+        fn any_bytes_are_read_without_panic(text: Vec<u8>) {
             drop(parse(&text));
         }
 
         #[test]
-        fn any_names_and_metadata_are_read_and_no_id_leads_out_of_the_folder(
+        fn any_record_is_read_and_no_id_leads_out_of_the_folder(
             id in "[0-9a-f/.]{62,66}", name: String, metadata: String
         ) {
             let text = json!([{"id": id, "names": [name], "metadata": metadata}]).to_string();
             for record in parse(text.as_bytes()).unwrap() {
-                proptest::prop_assert!(is_id(&record.id));
+                proptest::prop_assert!(is_full_id(&record.id));
             }
             let crio = json!({"name": name, "pod-id": "x"}).to_string();
             let text = json!([{"id": "ab".repeat(32), "metadata": crio}]).to_string();
-            proptest::prop_assert_eq!(parse(text.as_bytes()).unwrap().len(), usize::from(!name.is_empty()));
+            let records = parse(text.as_bytes()).unwrap().len();
+            proptest::prop_assert_eq!(records, usize::from(!name.is_empty()));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Where records may lie: the system's storage and each user's.
+//! The folders that may have records: the system's storage and that of each user.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,10 +11,10 @@ use serde::Deserialize;
 const SYSTEM: [&str; 2] = ["/var/lib/containers/storage", "/run/containers/storage"];
 /// The administrator's settings, and the distribution's.
 const SETTINGS: [&str; 2] = ["/etc/containers/storage.conf", "/usr/share/containers/storage.conf"];
-/// Largest settings and password file that are read.
-const MOST_BYTES: u64 = 1 << 20;
-/// Most users whose homes are looked into.
-const MOST_USERS: usize = 1024;
+/// Bound in bytes on the settings and the password file.
+const MAX_BYTES: u64 = 1 << 20;
+/// Bound on the users.
+const MAX_USERS: usize = 1024;
 
 #[derive(Default, Deserialize)]
 struct Settings {
@@ -35,11 +35,11 @@ struct User<'a> {
     home: &'a str,
 }
 
-/// The folders that may hold records, the system's before users': whoever comes first has a
-/// container. Few of them are there. What is kept for as long as the machine runs may have a folder
-/// of its own (`transient_store`).
+/// Returns the folders that may have records, the system's before the users': the first that has a
+/// container keeps it. Few of them exist. Storage that is lost at a reboot may have a folder of its
+/// own (`transient_store`).
 pub(super) fn usual() -> Vec<PathBuf> {
-    let read = |path| read_with(Path::new(path), MOST_BYTES, 0).ok();
+    let read = |path| read_with(Path::new(path), MAX_BYTES, 0).ok();
     let settings = SETTINGS.into_iter().find_map(read);
     let passwd = read("/etc/passwd").unwrap_or_default();
     from(&settings.unwrap_or_default(), &passwd)
@@ -53,7 +53,7 @@ fn from(settings: &[u8], passwd: &[u8]) -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
     roots.extend([graphroot, runroot].into_iter().flatten());
     let passwd = String::from_utf8_lossy(passwd);
-    for User { name, uid, home } in passwd.lines().filter_map(user).take(MOST_USERS) {
+    for User { name, uid, home } in passwd.lines().filter_map(user).take(MAX_USERS) {
         roots.push(Path::new(home).join(".local/share/containers/storage"));
         roots.push(format!("/run/user/{uid}/containers").into());
         let set = rootless_storage_path.as_ref();
@@ -62,8 +62,8 @@ fn from(settings: &[u8], passwd: &[u8]) -> Vec<PathBuf> {
             path.replace("$UID", &uid.to_string()).into()
         }));
     }
-    let mut told = BTreeSet::new();
-    roots.retain(|root| root.is_absolute() && told.insert(root.clone()));
+    let mut seen = BTreeSet::new();
+    roots.retain(|root| root.is_absolute() && seen.insert(root.clone()));
     roots
 }
 
@@ -74,20 +74,23 @@ fn user(line: &str) -> Option<User<'_>> {
     (home.starts_with('/') && home.len() > 1).then_some(User { name, uid, home })
 }
 
-/// Reads a file that may be any user's: a regular one, not behind a link, not larger than that.
-/// Opening it never waits.
-pub(super) fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    read_with(path, most, libc::O_NOFOLLOW | libc::O_NONBLOCK)
+/// Reads a file that any user may have made: only a regular file, not a link, of at most `max`
+/// bytes. Opening it never waits.
+pub(super) fn read(path: &Path, max: u64) -> io::Result<Vec<u8>> {
+    read_with(path, max, libc::O_NOFOLLOW | libc::O_NONBLOCK)
 }
 
-fn read_with(path: &Path, most: u64, flags: i32) -> io::Result<Vec<u8>> {
+fn read_with(path: &Path, max: u64, flags: i32) -> io::Result<Vec<u8>> {
     let file = File::options().read(true).custom_flags(flags).open(path)?;
     let about = file.metadata()?;
-    if !about.is_file() || about.len() > most {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no file, or too large a one"));
+    if !about.is_file() || about.len() > max {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file, or too large",
+        ));
     }
     let mut text = Vec::new();
-    file.take(most).read_to_end(&mut text)?;
+    file.take(max).read_to_end(&mut text)?;
     Ok(text)
 }
 
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn the_system_s_storage_and_each_home_s_are_looked_into_once() {
+    fn storage_of_the_system_and_of_each_home_is_found_once() {
         check("", &[]);
         check("rubbish [", &[]);
         check("[storage]\ngraphroot = \"relative\"", &[]);
@@ -124,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn the_settings_may_move_them() {
+    fn settings_may_move_the_storage() {
         check("[storage]\ndriver = \"overlay\"\ngraphroot = \"/data/c\"", &["/data/c"]);
         let each = ["/data/root/0", "/data/ann/1000", "/data/ann2/1000"];
         check("[storage]\nrootless_storage_path = \"/data/$USER/$UID\"", &each);
     }
 
     #[test]
-    fn neither_links_nor_pipes_nor_large_files_are_read() {
+    fn links_pipes_and_large_files_are_not_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::write(path("file"), "text").unwrap();

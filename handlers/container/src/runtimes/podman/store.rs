@@ -1,5 +1,5 @@
-//! What is known of all records, and what of it is news. Everything here reads files: it runs where
-//! waiting harms nobody.
+//! The records as they were read last, and reports of what has changed. Everything here reads
+//! files, so it runs on a blocking thread.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,30 +15,29 @@ use super::details::{self, Details, State};
 use super::records::{self, Record};
 use super::roots;
 use super::watch::{Stir, Watcher, is_records_folder};
-use crate::proc::{Proc, Seen};
-use crate::request::News;
-use crate::runtimes::Tell;
+use crate::proc::{Proc, ProcEntry};
+use crate::protocol::Report;
+use crate::runtimes::Reporter;
 
-/// Most folders of records that are followed.
-const MOST_FOLDERS: usize = 4096;
-/// Most containers that are followed, of all folders; each may take two of the user's inotify
-/// watches.
-const MOST_KNOWN: usize = 16_384;
-/// Most containers whose first process is watched for its end: each takes a file descriptor. Of
-/// those beyond it the next listing tells.
-const MOST_ENDS: usize = 256;
+/// Bound on the folders of records.
+const MAX_FOLDERS: usize = 4096;
+/// Bound on the containers of all folders. Each may take two of the user's inotify watches.
+const MAX_KNOWN: usize = 16_384;
+/// Bound on the first processes whose end is watched. Each takes a file descriptor. The next
+/// listing shows the end of the others.
+const MAX_ENDS: usize = 256;
 
-/// The records, as they were read last.
+/// The records as they were read last.
 pub(super) struct Store {
-    /// Where to look; none: where they usually are.
+    /// Where to look; `None`: in the usual folders.
     endpoint: Option<PathBuf>,
     watcher: Option<Watcher>,
     host: Namespaces,
-    tell: Tell,
+    report: Reporter,
     folders: BTreeMap<PathBuf, Folder>,
     known: FxHashMap<Arc<str>, Known>,
     watched: FxHashMap<i32, Watched>,
-    /// First processes that are watched for their end.
+    /// The first processes whose end is watched.
     ends: FxHashSet<(Arc<str>, u32)>,
 }
 
@@ -46,11 +45,11 @@ pub(super) struct Store {
 #[derive(Default)]
 struct Folder {
     stamps: [Option<Stamp>; 2],
-    /// Whether it has been read once: what comes later is new.
+    /// Whether it was read once. Containers that appear later are new.
     read: bool,
 }
 
-/// A file as it was: it is replaced as a whole.
+/// The version of a file, which is always replaced as a whole.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -61,7 +60,7 @@ struct Stamp {
 struct Known {
     record: Record,
     folder: PathBuf,
-    /// The numbers of its own folders in the watcher.
+    /// The watch descriptors of its own folders.
     watches: [Option<i32>; 2],
 }
 
@@ -77,26 +76,30 @@ enum Watched {
     Container(Arc<str>),
 }
 
-/// What came of looking.
+/// The outcome of a job.
 #[derive(Default)]
 pub(super) struct Outcome {
-    /// Something was half there: it is worth another look soon.
+    /// Whether something was incomplete, so that another look soon is worthwhile.
     pub(super) again: bool,
-    /// Containers that were asked for and are known.
+    /// The wanted containers that are known.
     pub(super) found: Vec<Arc<str>>,
-    /// Those that are not.
+    /// The wanted containers that are not.
     pub(super) missing: Vec<Arc<str>>,
-    /// First processes that are to be waited for.
+    /// The first processes to wait for.
     pub(super) ends: Vec<(Arc<str>, u32, OwnedFd)>,
 }
 
 impl Store {
-    pub(super) fn new(endpoint: Option<PathBuf>, watcher: Option<Watcher>, tell: Tell) -> Self {
+    pub(super) fn new(
+        endpoint: Option<PathBuf>,
+        watcher: Option<Watcher>,
+        report: Reporter,
+    ) -> Self {
         Self {
             endpoint,
             watcher,
             host: Proc::default().host(),
-            tell,
+            report,
             folders: BTreeMap::new(),
             known: FxHashMap::default(),
             watched: FxHashMap::default(),
@@ -104,7 +107,7 @@ impl Store {
         }
     }
 
-    /// Whether there is nothing that could hold records.
+    /// Whether there is no folder with records.
     pub(super) fn is_absent(&self) -> bool {
         self.folders.is_empty()
     }
@@ -132,10 +135,10 @@ impl Store {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         for name in names.filter(|name| is_records_folder(name)) {
             let folder = root.join(name);
-            if self.folders.contains_key(&folder) || self.folders.len() >= MOST_FOLDERS {
+            if self.folders.contains_key(&folder) || self.folders.len() >= MAX_FOLDERS {
                 continue;
             }
-            // Watched first and read then, so that nothing falls between.
+            // Watched before it is read, so that no change is missed in between.
             if let Some(Ok(number)) = self.watcher.as_ref().map(|w| w.files_in(&folder)) {
                 self.watched.insert(number, Watched::Folder(folder.clone()));
             }
@@ -144,7 +147,7 @@ impl Store {
         }
     }
 
-    /// Reads what has changed in the folders that are known.
+    /// Reads what has changed in the known folders.
     pub(super) fn look(&mut self, outcome: &mut Outcome) {
         for folder in self.folders.keys().cloned().collect::<Vec<_>>() {
             self.read(&folder, outcome);
@@ -152,14 +155,14 @@ impl Store {
         self.watch_the_unwatched(outcome);
     }
 
-    /// Looks where something has changed.
+    /// Reads what has changed where something stirred.
     pub(super) fn stirred(&mut self, stirs: FxHashSet<Stir>, outcome: &mut Outcome) {
         let mut roots = false;
         let mut folders = FxHashSet::default();
         let mut containers = FxHashSet::default();
         for stir in stirs {
             match stir {
-                Stir::Much => {
+                Stir::Overflow => {
                     roots = true;
                     folders.extend(self.folders.keys().cloned());
                 }
@@ -192,34 +195,34 @@ impl Store {
         self.watch_the_unwatched(outcome);
     }
 
-    /// Tells a container as it is now, if it is known.
+    /// Reports a container as it is now, if it is known.
     pub(super) fn inspect(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
         if let Some((container, state)) = self.details(id) {
-            self.tell_details(container, &state, true, outcome);
+            self.report_details(container, &state, true, outcome);
         }
     }
 
-    /// Tells all containers that run or may.
+    /// Reports all containers that run, or may.
     pub(super) fn list(&mut self, processes: bool, outcome: &mut Outcome) {
         let mut there = Vec::new();
         for id in self.known.keys().cloned().collect::<Vec<_>>() {
             let Some((container, state)) = self.details(&id) else { continue };
-            // One that has run is left out: nobody asks for its name any more.
+            // One that has ended is left out: nobody needs its name any more.
             if !matches!(state, State::Ended) {
                 there.push(id.to_string());
             }
-            if matches!(state, State::Created | State::Runs(_)) {
-                self.tell_details(container, &state, processes, outcome);
+            if matches!(state, State::Created | State::Running(_)) {
+                self.report_details(container, &state, processes, outcome);
             }
         }
-        (self.tell)(News::Refreshed { running: there });
+        (self.report)(Report::Refreshed { running: there });
     }
 
-    /// A first process has ended.
+    /// Reports that a first process has ended.
     pub(super) fn ended(&mut self, id: &Arc<str>, pid: u32) {
         self.ends.remove(&(Arc::clone(id), pid));
         if self.knows(id) {
-            (self.tell)(News::Status { id: id.to_string(), status: Status::Exited });
+            (self.report)(Report::Status { id: id.to_string(), status: Status::Exited });
         }
     }
 
@@ -238,19 +241,19 @@ impl Store {
         let mut found = Vec::new();
         for file in records::FILES {
             let path = folder.join(file);
-            let text = match roots::read(&path, records::MOST_BYTES) {
+            let text = match roots::read(&path, records::MAX_BYTES) {
                 Ok(text) => text,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => {
-                    tracing::debug!(path = %path.display(), %error, "records cannot be read");
+                    tracing::debug!(path = %path.display(), %error, "cannot read records");
                     return;
                 }
             };
             match records::parse(&text) {
                 Ok(records) => found.extend(records),
                 Err(error) => {
-                    // They are replaced as a whole; whoever does not is about to go on writing.
-                    tracing::debug!(path = %path.display(), %error, "no records, or not yet");
+                    // Podman replaces the file as a whole. Another writer may not be done yet.
+                    tracing::debug!(path = %path.display(), %error, "no list of records, or not yet");
                     outcome.again = true;
                     return;
                 }
@@ -262,26 +265,28 @@ impl Store {
         self.watch_the_unwatched(outcome);
     }
 
-    /// Takes in all that a folder holds. Containers that are `new` have just been made.
+    /// Takes in all records of a folder. If `new`, containers that were not known have just been
+    /// made.
     fn take(&mut self, folder: &Path, found: Vec<Record>, new: bool) {
         let there: FxHashSet<Arc<str>> = found.iter().map(|r| Arc::clone(&r.id)).collect();
         let gone = |known: &Known| known.folder == folder && !there.contains(&known.record.id);
         let ids = self.known.iter().filter(|(_, k)| gone(k)).map(|(id, _)| Arc::clone(id));
         for id in ids.collect::<Vec<_>>() {
-            self.lose(&id);
+            self.remove(&id);
         }
         for record in found {
-            let full = self.known.len() >= MOST_KNOWN;
+            let full = self.known.len() >= MAX_KNOWN;
             match self.known.get_mut(&record.id) {
-                // Another folder's: no user takes a container from the system or from another user.
+                // It is another folder's: no user takes a container from the system or another
+                // user.
                 Some(known) if known.folder != folder => {}
                 Some(known) if known.record == record => {}
                 Some(known) => {
                     let name = record.name.to_string();
-                    (self.tell)(if known.record.name == record.name {
-                        News::Container(Box::new(record.container()))
+                    (self.report)(if known.record.name == record.name {
+                        Report::Container(Box::new(record.container()))
                     } else {
-                        News::Renamed { id: record.id.to_string(), name }
+                        Report::Renamed { id: record.id.to_string(), name }
                     });
                     known.record = record;
                 }
@@ -289,7 +294,7 @@ impl Store {
                 None => {
                     if new {
                         let container = Container { status: Status::Created, ..record.container() };
-                        (self.tell)(News::Container(Box::new(container)));
+                        (self.report)(Report::Container(Box::new(container)));
                     }
                     let id = Arc::clone(&record.id);
                     let known = Known { record, folder: folder.to_owned(), watches: [None; 2] };
@@ -299,16 +304,16 @@ impl Store {
         }
     }
 
-    fn lose(&mut self, id: &Arc<str>) {
+    fn remove(&mut self, id: &Arc<str>) {
         let Some(known) = self.known.remove(id) else { return };
         for number in known.watches.into_iter().flatten() {
             self.watched.remove(&number);
             self.watcher.as_ref().inspect(|watcher| watcher.drop(number));
         }
-        (self.tell)(News::Removed { id: id.to_string() });
+        (self.report)(Report::Removed { id: id.to_string() });
     }
 
-    /// A container's own folder is made just after its record.
+    /// Watches the containers' own folders, which are made just after their records.
     fn watch_the_unwatched(&mut self, outcome: &mut Outcome) {
         if self.watcher.is_none() {
             return;
@@ -324,7 +329,7 @@ impl Store {
         }
     }
 
-    /// Says whether it is watched now.
+    /// Watches one of a container's folders; returns whether that works.
     fn watch(&mut self, id: &Arc<str>, which: usize, folder: &Path) -> bool {
         let Some(Ok(number)) = self.watcher.as_ref().map(|w| w.files_in(folder)) else {
             return false;
@@ -336,12 +341,12 @@ impl Store {
         true
     }
 
-    /// Looks at a container's own files, and tells what they say, unless they say nothing: while it
-    /// is being started.
+    /// Reads a container's own files and reports them, unless they say nothing: it is being
+    /// started.
     fn examine(&mut self, id: &Arc<str>, outcome: &mut Outcome) {
-        let details = self.details(id).filter(|(_, state)| !matches!(state, State::Unsaid));
+        let details = self.details(id).filter(|(_, state)| !matches!(state, State::Unknown));
         if let Some((container, state)) = details {
-            self.tell_details(container, &state, true, outcome);
+            self.report_details(container, &state, true, outcome);
         }
     }
 
@@ -352,7 +357,7 @@ impl Store {
         if let Some(run) = run
             && self.watch(id, 1, &run)
         {
-            // What came before it was watched.
+            // Its files may have changed before it was watched.
             details.state = details::state(id, &run, self.host);
         }
         let mut container = self.known.get(id)?.record.container();
@@ -360,7 +365,7 @@ impl Store {
         Some((container, details.state))
     }
 
-    fn tell_details(
+    fn report_details(
         &mut self,
         container: Container,
         state: &State,
@@ -368,18 +373,18 @@ impl Store {
         outcome: &mut Outcome,
     ) {
         let id = Arc::clone(&container.id);
-        (self.tell)(News::Container(Box::new(container)));
-        let State::Runs(first) = state else { return };
+        (self.report)(Report::Container(Box::new(container)));
+        let State::Running(first) = state else { return };
         if processes {
-            (self.tell)(News::Processes { id: id.to_string(), seen: vec![*first] });
+            (self.report)(Report::Processes { id: id.to_string(), processes: vec![*first] });
         }
         self.want_end(id, first, outcome);
     }
 
-    /// No cgroup tells the end of a container that has none.
-    fn want_end(&mut self, id: Arc<str>, first: &Seen, outcome: &mut Outcome) {
+    /// Requests to watch for the end of a container without a cgroup: no removal will show it.
+    fn want_end(&mut self, id: Arc<str>, first: &ProcEntry, outcome: &mut Outcome) {
         let key = (Arc::clone(&id), first.key.pid);
-        if self.ends.len() >= MOST_ENDS
+        if self.ends.len() >= MAX_ENDS
             || self.ends.contains(&key)
             || details::has_cgroup(first, &id)
         {

@@ -1,4 +1,4 @@
-//! Asking for single containers and for all of them, each with a time limit.
+//! Inspecting single containers, and listing all, each with a time limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use whalewatch_core::{Container, Status as State};
 
 use super::grpc::in_time;
 use super::{Listed, Remote, RemoteActor};
-use crate::request::News;
+use crate::protocol::Report;
 use crate::runtimes::inspections::DENIALS;
-use crate::runtimes::processes::{tell_from_cgroups, tell_processes};
-use crate::runtimes::{Tell, pause};
+use crate::runtimes::processes::{report_cgroup_processes, report_processes};
+use crate::runtimes::{Reporter, pause};
 
 /// How often the runtime itself is asked for processes in one listing.
-const MOST_PROCESS_LISTS: usize = 64;
+const MAX_PROCESS_LISTS: usize = 64;
 
-/// How many times as long as one answer a listing may take: it consists of several.
-const LONGEST_LIST: u32 = 16;
+/// Time limit of a listing, in limits of one answer: it needs several answers.
+const LIST_LIMIT: u32 = 16;
 
 type Answer = Result<Option<Container>, Status>;
 
@@ -30,7 +30,7 @@ impl<R: Remote> RemoteActor<R> {
         }
     }
 
-    /// Asks for as many as may be asked for.
+    /// Starts as many questions as allowed.
     pub(super) fn pump(&mut self, ctx: &mut Context<Self>) {
         let Some(remote) = self.remote.clone() else { return };
         while let Some(id) = self.inspections.next() {
@@ -48,20 +48,20 @@ impl<R: Remote> RemoteActor<R> {
         match answer {
             Ok(Some(container)) => {
                 if self.inspections.settle(&id) {
-                    (self.tell)(News::Container(Box::new(container)));
+                    (self.report)(Report::Container(Box::new(container)));
                 }
             }
             Ok(None) => match self.inspections.failed(&id) {
                 Some(denials) if denials >= DENIALS => {
                     self.inspections.settle(&id);
-                    (self.tell)(News::NotKnown { id });
+                    (self.report)(Report::NotKnown { id });
                 }
-                // One that is just being made is there within milliseconds.
+                // A container that is being made appears within milliseconds.
                 Some(denials) => Self::again(id, Duration::from_millis(5 << (2 * denials)), ctx),
                 None => {}
             },
             Err(status) => {
-                tracing::debug!(%id, %status, "a container could not be asked for");
+                tracing::debug!(%id, %status, "cannot inspect a container");
                 if let Some(failures) = self.inspections.failed(&id) {
                     Self::again(id, pause(failures), ctx);
                 }
@@ -70,7 +70,7 @@ impl<R: Remote> RemoteActor<R> {
         self.pump(ctx);
     }
 
-    /// Queues it once more after a pause, if it is still wanted then.
+    /// Queues a container again after a pause, if it is still wanted then.
     fn again(id: Arc<str>, after: Duration, ctx: &mut Context<Self>) {
         ctx.run_later(after, move |this, ctx| {
             this.inspections.again(id);
@@ -78,24 +78,24 @@ impl<R: Remote> RemoteActor<R> {
         });
     }
 
-    /// A listing is wanted.
+    /// Requests a listing.
     pub(super) fn refresh(&mut self, processes: bool, ctx: &mut Context<Self>) {
-        if let Some(after) = self.refresh.want(processes, self.remote.is_some()) {
+        if let Some(after) = self.listings.want(processes, self.remote.is_some()) {
             ctx.run_later(after, Self::list);
         }
     }
 
-    /// The runtime is there, perhaps another than before: lists at once.
-    pub(super) fn refresh_anew(&mut self, ctx: &mut Context<Self>) {
-        let processes = self.refresh.anew();
+    /// Lists at once, because the runtime is there again, perhaps another one.
+    pub(super) fn refresh_at_once(&mut self, ctx: &mut Context<Self>) {
+        let processes = self.listings.restart();
         self.refresh(processes, ctx);
     }
 
     fn list(&mut self, ctx: &mut Context<Self>) {
-        let Some(remote) = self.remote.clone() else { return self.refresh.put_off() };
-        let processes = self.refresh.begin();
-        let (limit, tell) = (self.settings.timeout, Arc::clone(&self.tell));
-        let listing = async move { list(remote, limit, processes, &tell).await };
+        let Some(remote) = self.remote.clone() else { return self.listings.put_off() };
+        let processes = self.listings.begin();
+        let (limit, report) = (self.settings.timeout, Arc::clone(&self.report));
+        let listing = async move { list(remote, limit, processes, &report).await };
         let done = move |look_at, this: &mut Self, ctx: &mut Context<Self>| {
             this.listed(look_at, processes, ctx);
         };
@@ -108,40 +108,39 @@ impl<R: Remote> RemoteActor<R> {
         processes: bool,
         ctx: &mut Context<Self>,
     ) {
-        let well = look_at.is_ok();
+        let success = look_at.is_ok();
         match look_at {
             Ok(look_at) => look_at.iter().for_each(|id| self.inspect(id, ctx)),
-            Err(status) => tracing::debug!(%status, "{}: containers could not be listed", R::NAME),
+            Err(status) => tracing::debug!(%status, "{}: cannot list containers", R::NAME),
         }
-        if let Some(processes) = self.refresh.ended(well, processes) {
+        if let Some(processes) = self.listings.ended(success, processes) {
             self.refresh(processes, ctx);
         }
     }
 }
 
-/// Lists the containers that run or are about to, then, if asked, the processes of each. Gives what
-/// is worth an inspection.
+/// Lists the containers, then, if wanted, the processes of each. Returns the containers to inspect.
 async fn list<R: Remote>(
     remote: R,
     limit: Duration,
     processes: bool,
-    tell: &Tell,
+    report: &Reporter,
 ) -> Result<Vec<Arc<str>>, Status> {
-    let Listed { containers, look_at } = in_time(limit * LONGEST_LIST, remote.list()).await?;
+    let Listed { containers, look_at } = in_time(limit * LIST_LIMIT, remote.list()).await?;
     let id = |c: &Container| c.id.to_string();
     let there = |status| matches!(status, State::Created | State::Running | State::Paused);
     let all = containers.iter().filter(|c| there(c.status)).map(id).collect();
     let run = |c: &&Container| there(c.status) && c.status != State::Created;
     let running: Vec<String> = containers.iter().filter(run).map(id).collect();
     for container in containers {
-        tell(News::Container(Box::new(container)));
+        report(Report::Container(Box::new(container)));
     }
-    tell(News::Refreshed { running: all });
+    report(Report::Refreshed { running: all });
     if processes {
-        let unread = tell_from_cgroups(running, tell).await;
-        for id in unread.into_iter().take(MOST_PROCESS_LISTS) {
+        let unread = report_cgroup_processes(running, report).await;
+        for id in unread.into_iter().take(MAX_PROCESS_LISTS) {
             let pids = timeout(limit, remote.processes(&id)).await.unwrap_or_default();
-            tell_processes(&id, &pids, tell);
+            report_processes(&id, &pids, report);
         }
     }
     Ok(look_at)

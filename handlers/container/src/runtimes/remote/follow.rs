@@ -1,4 +1,4 @@
-//! The runtime's coming and going.
+//! Connecting to the runtime, and following its events.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,48 +13,48 @@ use super::grpc::Caller;
 use super::{Link, Remote, RemoteActor};
 use crate::runtimes::{Settings, rest};
 
-/// The pause before a socket is tried again on which something else answers than was looked for.
-const STRANGER: Duration = Duration::from_secs(30);
+/// The pause before the next attempt on a socket where something other than the runtime answers.
+const OTHER_SERVICE_PAUSE: Duration = Duration::from_secs(30);
 
-/// The runtime, to be followed for as long as the actor lives.
+/// The runtime, followed for as long as the actor lives.
 pub(super) struct Daemon<R: Remote> {
     pub(super) settings: Settings,
     pub(super) nudge: Arc<Notify>,
     pub(super) actor: Addr<RemoteActor<R>>,
 }
 
-/// How it stands, as far as the log has been told.
+/// The state of the connection that was logged last.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
+enum Logged {
     Nothing,
-    There,
-    Silent,
-    Strange,
+    Connected,
+    NoAnswer,
+    OtherService,
 }
 
 impl<R: Remote> Daemon<R> {
-    /// Connects, follows the events, and starts anew whenever the runtime goes; sooner when nudged.
-    /// One line is logged each time that it comes or goes.
+    /// Connects, follows the events, and starts again whenever the runtime goes; sooner when
+    /// nudged. Logs one line each time that it comes or goes.
     pub(super) async fn follow(self) {
-        let mut said = Said::Nothing;
+        let mut logged = Logged::Nothing;
         let mut failures = 0;
         loop {
             let status = match self.connect().await {
                 Ok((remote, socket)) => {
-                    (failures, said) = (0, Said::There);
-                    tracing::info!(socket = %socket.display(), "{} is there", R::NAME);
+                    (failures, logged) = (0, Logged::Connected);
+                    tracing::info!(socket = %socket.display(), "connected to {}", R::NAME);
                     self.actor.do_send(Link::Up(remote.clone()));
-                    let hand_on = |happened| self.actor.do_send(Link::Event(happened));
-                    let status = remote.follow(hand_on).await;
+                    let forward = |happened| self.actor.do_send(Link::Event(happened));
+                    let status = remote.follow(forward).await;
                     self.actor.do_send(Link::Down);
                     status
                 }
                 Err(status) => status,
             };
-            let strange = status.code() == Code::Unimplemented;
-            said = self.tell_absence(&status, said);
-            if strange {
-                sleep(STRANGER).await;
+            let other_service = status.code() == Code::Unimplemented;
+            logged = self.log_absence(&status, logged);
+            if other_service {
+                sleep(OTHER_SERVICE_PAUSE).await;
             } else {
                 rest(failures, &self.nudge).await;
             }
@@ -62,28 +62,28 @@ impl<R: Remote> Daemon<R> {
         }
     }
 
-    /// Says that it is not there, once; gives what has been said by now.
-    fn tell_absence(&self, status: &Status, said: Said) -> Said {
+    /// Logs, once, that the runtime is not there; returns the state that is logged now.
+    fn log_absence(&self, status: &Status, logged: Logged) -> Logged {
         let (reason, name) = (status.message(), R::NAME);
-        let strange = status.code() == Code::Unimplemented;
-        if !self.settings.expected && (strange || self.sockets().is_empty()) {
+        let other_service = status.code() == Code::Unimplemented;
+        if !self.settings.expected && (other_service || self.sockets().is_empty()) {
             self.actor.do_send(Link::Absent);
-            if strange && said != Said::Strange {
-                tracing::debug!(reason, "{name} is not there");
-                return Said::Strange;
+            if other_service && logged != Logged::OtherService {
+                tracing::debug!(reason, "{name} is not on its usual socket");
+                return Logged::OtherService;
             }
-            return said;
+            return logged;
         }
-        if said != Said::Silent {
+        if logged != Logged::NoAnswer {
             tracing::warn!(
                 reason,
-                "{name} does not answer: new containers have an id and no name until it does"
+                "{name} does not answer; new containers have no name until it does"
             );
         }
-        Said::Silent
+        Logged::NoAnswer
     }
 
-    /// The socket that was named, or those of the usual ones that are there.
+    /// Returns the configured socket, or the usual ones; only those that exist.
     fn sockets(&self) -> Vec<PathBuf> {
         let path = |path: &str| PathBuf::from(path.trim_start_matches("unix://"));
         let sockets: Vec<PathBuf> = match &self.settings.endpoint {
@@ -93,25 +93,26 @@ impl<R: Remote> Daemon<R> {
         sockets.into_iter().filter(|path| path.exists()).collect()
     }
 
-    /// The first runtime that answers as one should, and where.
+    /// Connects to the first socket where the runtime answers; returns the connection and the
+    /// socket.
     async fn connect(&self) -> Result<(R, PathBuf), Status> {
         let named = self.settings.endpoint.as_deref();
         let looked = || named.map_or_else(|| R::SOCKETS.join(", "), str::to_owned);
-        let mut why = None;
+        let mut reason = None;
         for socket in self.sockets() {
-            match self.try_one(&socket).await {
+            match self.connect_to(&socket).await {
                 Ok(remote) => return Ok((remote, socket)),
-                // That one does not answer is worse than that something else listens there.
+                // A runtime that does not answer matters more than another service that does.
                 Err(status) if status.code() == Code::Unimplemented => {
-                    why.get_or_insert(status);
+                    reason.get_or_insert(status);
                 }
-                Err(status) => why = Some(status),
+                Err(status) => reason = Some(status),
             }
         }
-        Err(why.unwrap_or_else(|| Status::not_found(format!("there is no socket at {}", looked()))))
+        Err(reason.unwrap_or_else(|| Status::not_found(format!("no socket at {}", looked()))))
     }
 
-    async fn try_one(&self, socket: &Path) -> Result<R, Status> {
+    async fn connect_to(&self, socket: &Path) -> Result<R, Status> {
         R::greet(Caller::connect(socket, self.settings.timeout).await?).await
     }
 }

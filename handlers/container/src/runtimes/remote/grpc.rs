@@ -1,4 +1,4 @@
-//! Asking over gRPC on a Unix socket.
+//! gRPC calls on a Unix socket.
 
 use std::future::{Ready, ready};
 use std::io;
@@ -21,13 +21,13 @@ use tonic_prost::ProstCodec;
 
 use crate::runtimes::causes;
 
-/// No answer is larger: what a kubelet takes, too.
-const LARGEST: usize = 16 << 20;
+/// Bound on the size of an answer in bytes: the kubelet has the same.
+const MAX_ANSWER: usize = 16 << 20;
 
-/// The header that says which of containerd's namespaces is meant.
+/// The header that selects one of containerd's namespaces.
 const NAMESPACE: &str = "containerd-namespace";
 
-/// Asks whoever listens on one socket.
+/// Calls the service on one socket.
 #[derive(Clone, Debug)]
 pub(in crate::runtimes) struct Caller {
     channel: Channel,
@@ -39,14 +39,14 @@ impl Caller {
     pub(super) async fn connect(socket: &Path, limit: Duration) -> Result<Self, Status> {
         let connect = async {
             let stream = UnixStream::connect(socket).await.map_err(|e| failed(&e))?;
-            // The socket has no host; some servers want one named.
+            // A socket has no host name, but some servers insist on one.
             let endpoint = Endpoint::from_static("http://localhost");
             endpoint.connect_with_connector(Once(Some(stream))).await.map_err(|e| failed(&e))
         };
         Ok(Self { channel: in_time(limit, connect).await?, limit })
     }
 
-    /// What came of it within the time that an answer may take.
+    /// Waits for an answer within the time limit.
     pub(in crate::runtimes) async fn in_time<T>(
         &self,
         answer: impl Future<Output = Result<T, Status>>,
@@ -54,7 +54,7 @@ impl Caller {
         in_time(self.limit, answer).await
     }
 
-    /// Asks for one answer.
+    /// Calls a method with one answer.
     pub(in crate::runtimes) async fn ask<Q, A>(
         &self,
         method: &'static str,
@@ -74,8 +74,8 @@ impl Caller {
         Ok(answer.await?.into_inner())
     }
 
-    /// Asks for a stream of answers. It may begin only with its first one, so there is no time
-    /// limit.
+    /// Calls a method with a stream of answers. There is no time limit: a server may send nothing,
+    /// not even headers, before the first answer.
     pub(in crate::runtimes) async fn stream<Q, A>(
         &self,
         method: &'static str,
@@ -95,7 +95,7 @@ impl Caller {
     }
 
     fn client(&self) -> Grpc<Channel> {
-        Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST)
+        Grpc::new(self.channel.clone()).max_decoding_message_size(MAX_ANSWER)
     }
 }
 
@@ -107,13 +107,13 @@ fn request<Q>(namespace: Option<&str>, question: Q) -> Result<Request<Q>, Status
     let mut request = Request::new(question);
     if let Some(namespace) = namespace {
         let value = MetadataValue::try_from(namespace)
-            .map_err(|_| Status::invalid_argument("a namespace that no header can hold"))?;
+            .map_err(|_| Status::invalid_argument("the namespace is not a valid header value"))?;
         request.metadata_mut().insert(NAMESPACE, value);
     }
     Ok(request)
 }
 
-/// What came of it within that time.
+/// Waits for an answer within this limit.
 pub(super) async fn in_time<T>(
     limit: Duration,
     answer: impl Future<Output = Result<T, Status>>,
@@ -122,8 +122,8 @@ pub(super) async fn in_time<T>(
     timeout(limit, answer).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// A connector that connects once: a runtime that has gone is to be missed, not silently replaced
-/// by the next.
+/// A connector that connects once: when a runtime goes, that must be noticed, not hidden by a
+/// silent connection to the next one.
 struct Once(Option<UnixStream>);
 
 impl Service<Uri> for Once {

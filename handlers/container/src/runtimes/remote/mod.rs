@@ -1,9 +1,9 @@
-//! What the clients of runtimes that speak gRPC on a Unix socket have in common: an actor on the
-//! clients' thread, so that a runtime that is slow, hung or gone delays nothing.
+//! The common part of the clients whose runtimes speak gRPC on a Unix socket: an actor on the
+//! clients' thread, so a runtime that is slow, hung or gone delays nothing.
 //!
-//! It asks at most so many things at once, gives each a time limit, tries again with growing
-//! pauses, and tells what it has learnt to the manager, whenever that is. What one runtime is
-//! asked, and in which words, is its [`Remote`].
+//! It asks a bounded number of questions at once, each with a time limit, repeats failed ones with
+//! growing pauses, and reports to the manager whenever an answer comes. The questions themselves
+//! are each runtime's [`Remote`].
 
 mod ask;
 mod follow;
@@ -20,69 +20,64 @@ use whalewatch_core::{Container, Runtime};
 
 use self::grpc::Caller;
 use super::inspections::Inspections;
-use super::listings::Refresh;
-use super::{Client, Settings, Tell};
-use crate::request::{News, Request};
+use super::listings::Listings;
+use super::{Client, Reporter, Settings};
+use crate::protocol::{Report, Request};
 
-/// A runtime that has answered.
+/// A connection to a runtime that has answered.
 pub(super) trait Remote: Clone + Send + Unpin + 'static {
-    /// What it is called in the log.
+    /// The runtime's name in the log.
     const NAME: &'static str;
     /// Where it usually listens, the likeliest place first.
     const SOCKETS: &'static [&'static str];
 
-    /// Says hello. The error `unimplemented` means that something else listens there.
+    /// Checks that this runtime answers. The error `unimplemented` means that something else
+    /// listens there.
     fn greet(caller: Caller) -> impl Future<Output = Result<Self, Status>>;
 
-    /// Whether a container with this id, which its cgroup's path ascribes to `runtime`, can be one
-    /// of its own.
+    /// Whether the runtime may have a container with this id, whose cgroup's path points to
+    /// `runtime`.
     fn may_have(&self, id: &str, runtime: Runtime) -> bool;
 
-    /// Hands on what happens, until that cannot be known any more; says why.
+    /// Forwards the runtime's events until the connection is lost; returns why it was.
     fn follow(&self, happened: impl Fn(Happened)) -> impl Future<Output = Status>;
 
-    /// Its containers.
+    /// Lists all containers.
     fn list(&self) -> impl Future<Output = Result<Listed, Status>>;
 
-    /// One container; `None` if it does not know it.
+    /// Inspects a container; `None` if the runtime does not know it.
     fn inspect(&self, id: &str) -> impl Future<Output = Result<Option<Container>, Status>>;
 
-    /// The processes of a container, where it can tell.
+    /// Returns the processes of a container, if the runtime can list them.
     fn processes(&self, id: &str) -> impl Future<Output = Vec<u32>>;
 }
 
-/// What one of a runtime's events says.
+/// An event of a runtime.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Happened {
-    pub(super) news: Option<News>,
-    /// This container is worth an inspection: more has changed than the event tells.
+    pub(super) report: Option<Report>,
+    /// A container to inspect, because more has changed than the event says.
     pub(super) look_at: Option<Arc<str>>,
 }
 
-/// All containers of a runtime.
+/// The answer to a listing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Listed {
     pub(super) containers: Vec<Container>,
-    /// These are worth an inspection: there is more to know than the list tells.
+    /// Containers to inspect, because the list lacks something.
     pub(super) look_at: Vec<Arc<str>>,
 }
 
-/// Whether a container's id is one of those that are unique everywhere: 64 hexadecimal digits in
-/// lower case.
-pub(super) fn is_long_id(id: &str) -> bool {
-    id.len() == 64 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
-}
-
-/// Starts a client on that thread.
+/// Starts a client on this thread.
 pub(super) fn start<R: Remote>(
     thread: &ArbiterHandle,
     settings: Settings,
-    tell: Tell,
+    report: Reporter,
 ) -> Box<dyn Client> {
     let actor = RemoteActor::<R>::start_in_arbiter(thread, move |_| RemoteActor {
-        refresh: Refresh::new(settings.interval),
+        listings: Listings::new(settings.interval),
         settings,
-        tell,
+        report,
         remote: None,
         absent: false,
         nudge: Arc::new(Notify::new()),
@@ -94,14 +89,14 @@ pub(super) fn start<R: Remote>(
 /// Owns the connection.
 pub(super) struct RemoteActor<R: Remote> {
     settings: Settings,
-    tell: Tell,
-    /// There while the runtime is.
+    report: Reporter,
+    /// The connection, while the runtime is there.
     remote: Option<R>,
-    /// It is not there at all, and nobody expects it.
+    /// Whether there is no such runtime, and none is expected.
     absent: bool,
-    /// Has the runtime looked for at once.
+    /// Cuts the pause before the next attempt to connect short.
     nudge: Arc<Notify>,
-    refresh: Refresh,
+    listings: Listings,
     inspections: Inspections,
 }
 
@@ -128,7 +123,7 @@ impl<R: Remote> Handler<Request> for RemoteActor<R> {
         match request {
             Request::Refresh { processes } => self.refresh(processes, ctx),
             Request::Inspect(id, runtime) if self.lacks(&id, runtime) => {
-                (self.tell)(News::NotKnown { id });
+                (self.report)(Report::NotKnown { id });
             }
             Request::Inspect(id, _) => self.inspect(&id, ctx),
             Request::Forget(id) => self.inspections.forget(&id),
@@ -136,17 +131,17 @@ impl<R: Remote> Handler<Request> for RemoteActor<R> {
     }
 }
 
-/// What becomes of the runtime.
+/// What happens to the connection.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) enum Link<R: Remote> {
-    /// It is there: for the first time, or again.
+    /// The runtime has answered, for the first time or again.
     Up(R),
-    /// Something happened in it.
+    /// The runtime reports an event.
     Event(Happened),
-    /// It is gone.
+    /// The connection is lost.
     Down,
-    /// It is not there at all, and nobody expects it to be.
+    /// There is no such runtime, and none is expected.
     Absent,
 }
 
@@ -158,7 +153,7 @@ impl<R: Remote> Handler<Link<R>> for RemoteActor<R> {
             Link::Up(remote) => {
                 self.remote = Some(remote);
                 self.absent = false;
-                self.refresh_anew(ctx);
+                self.refresh_at_once(ctx);
                 self.pump(ctx);
             }
             Link::Event(happened) => self.happened(happened, ctx),
@@ -166,7 +161,7 @@ impl<R: Remote> Handler<Link<R>> for RemoteActor<R> {
             Link::Absent => {
                 self.absent = true;
                 for id in self.inspections.give_up() {
-                    (self.tell)(News::NotKnown { id });
+                    (self.report)(Report::NotKnown { id });
                 }
             }
         }
@@ -174,17 +169,17 @@ impl<R: Remote> Handler<Link<R>> for RemoteActor<R> {
 }
 
 impl<R: Remote> RemoteActor<R> {
-    /// Whether the runtime surely does not have this container.
+    /// Whether the runtime certainly does not have this container.
     fn lacks(&self, id: &str, runtime: Runtime) -> bool {
         self.absent || self.remote.as_ref().is_some_and(|remote| !remote.may_have(id, runtime))
     }
 
     fn happened(&mut self, happened: Happened, ctx: &mut Context<Self>) {
-        if let Some(news) = happened.news {
-            if let News::Removed { id } = &news {
+        if let Some(report) = happened.report {
+            if let Report::Removed { id } = &report {
                 self.inspections.forget(id);
             }
-            (self.tell)(news);
+            (self.report)(report);
         }
         if let Some(id) = happened.look_at {
             self.inspect(&id, ctx);

@@ -1,5 +1,5 @@
-//! A fake runtime: a thread that speaks gRPC on a Unix socket, and does wrong as told. (What real
-//! ones do is tested in the repository's end-to-end tests.)
+//! A fake runtime: a thread that speaks gRPC on a Unix socket and misbehaves as configured. (The
+//! end-to-end tests use real runtimes.)
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -20,31 +20,31 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message;
 use tokio::sync::oneshot;
 
-use crate::request::News;
-use crate::runtimes::{Client, Settings, Tell};
+use crate::protocol::Report;
+use crate::runtimes::{Client, Reporter, Settings};
 
-/// How the fake treats a question.
+/// How the fake replies to a call.
 pub(in crate::runtimes) enum Reply {
     /// Never answers.
     Hangs,
-    /// Refuses, with a code of gRPC's.
+    /// Refuses with this gRPC status code.
     Fails(u16),
-    /// Answers with these messages, each encoded.
+    /// Answers with these encoded messages.
     Says(Vec<Vec<u8>>),
-    /// As `Says`, but the stream goes on, with nothing more on it.
+    /// As `Says`, but the stream stays open without further messages.
     GoesOn(Vec<Vec<u8>>),
 }
 
-/// That it knows no such thing, and no such method.
+/// There is no such object; there is no such method.
 pub(in crate::runtimes) const NOT_FOUND: Reply = Reply::Fails(5);
 pub(in crate::runtimes) const UNIMPLEMENTED: Reply = Reply::Fails(12);
 
-/// One answer.
+/// Replies with one message.
 pub(in crate::runtimes) fn says(message: &impl Message) -> Reply {
     Reply::Says(vec![message.encode_to_vec()])
 }
 
-/// A question as it came.
+/// A call as the fake received it.
 pub(in crate::runtimes) struct Asked {
     pub(in crate::runtimes) method: String,
     pub(in crate::runtimes) namespace: String,
@@ -53,7 +53,7 @@ pub(in crate::runtimes) struct Asked {
 
 impl Asked {
     pub(in crate::runtimes) fn read<M: Message + Default>(&self) -> M {
-        M::decode(&self.body[5..]).expect("a question of that kind")
+        M::decode(&self.body[5..]).expect("a message of that type")
     }
 }
 
@@ -69,7 +69,7 @@ pub(in crate::runtimes) struct Fake {
 }
 
 impl Fake {
-    /// Listens at `socket`.
+    /// Starts a fake that listens at `socket`.
     pub(in crate::runtimes) fn at(
         socket: &Path,
         answer: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
@@ -93,12 +93,12 @@ impl Fake {
         Self { socket: socket.to_owned(), asked, stop: Some(stop), thread: Some(thread) }
     }
 
-    /// How often a method was asked for.
+    /// Returns how often a method was called.
     pub(in crate::runtimes) fn asked(&self, method: &str) -> usize {
         self.asked.lock().unwrap().iter().filter(|asked| *asked == method).count()
     }
 
-    /// As SIGKILL would: connections break, the socket refuses.
+    /// Ends as on SIGKILL: connections break, and the socket refuses new ones.
     pub(in crate::runtimes) fn die(self) {
         std::fs::remove_file(&self.socket).unwrap();
     }
@@ -139,7 +139,7 @@ async fn serve(
         Reply::Hangs => return std::future::pending().await,
         Reply::Fails(code) => (code, Vec::new(), true),
         Reply::Says(messages) => (0, messages, true),
-        // Go's servers send not even headers before the first message.
+        // Servers in Go send nothing, not even headers, before the first message.
         Reply::GoesOn(messages) if messages.is_empty() => return std::future::pending().await,
         Reply::GoesOn(messages) => (0, messages, false),
     };
@@ -165,51 +165,51 @@ fn framed(message: &[u8]) -> Bytes {
     frame.freeze()
 }
 
-/// Whether anyone expects the runtime to be there.
+/// Settings for a runtime that is expected, or not.
 pub(in crate::runtimes) fn settings(socket: &Path, expected: bool) -> Settings {
     Settings {
         endpoint: Some(format!("unix://{}", socket.display())),
         expected,
-        // Longer than a busy machine takes: who is asked twice has not been late.
+        // Longer than any delay of a busy machine: a second call means more than lateness.
         timeout: LONG,
         interval: MS(50),
     }
 }
 
-/// The same, for one that does not answer.
+/// The same for a runtime that does not answer.
 pub(in crate::runtimes) fn hasty(socket: &Path, expected: bool) -> Settings {
     Settings { timeout: MS(300), ..settings(socket, expected) }
 }
 
-/// Runs a client in an actix system of its own, and gives the test its news.
+/// Runs a test with a client in its own actix system, and with the client's reports.
 pub(in crate::runtimes) fn with_client(
-    start: fn(&ArbiterHandle, Settings, Tell) -> Box<dyn Client>,
+    start: fn(&ArbiterHandle, Settings, Reporter) -> Box<dyn Client>,
     settings: Settings,
-    test: impl FnOnce(&dyn Client, &mpsc::Receiver<News>),
+    test: impl FnOnce(&dyn Client, &mpsc::Receiver<Report>),
 ) {
-    let (sender, news) = mpsc::channel();
-    let tell: Tell = Arc::new(move |news| sender.send(news).unwrap_or(()));
+    let (sender, reports) = mpsc::channel();
+    let report_to: Reporter = Arc::new(move |report| sender.send(report).unwrap_or(()));
     let system = actix::System::new();
     let (arbiter, client) = system.block_on(async move {
         let arbiter = Arbiter::new();
-        let client = start(&arbiter.handle(), settings, tell);
+        let client = start(&arbiter.handle(), settings, report_to);
         (arbiter, client)
     });
-    test(&*client, &news);
+    test(&*client, &reports);
     arbiter.stop();
 }
 
 pub(in crate::runtimes) const MS: fn(u64) -> Duration = Duration::from_millis;
 pub(in crate::runtimes) const LONG: Duration = Duration::from_secs(10);
 
-/// The next news that the test is about.
+/// Returns the next report that the test is about; `None` after the time limit.
 pub(in crate::runtimes) fn next<T>(
-    news: &mpsc::Receiver<News>,
+    reports: &mpsc::Receiver<Report>,
     within: Duration,
-    about: impl Fn(News) -> Option<T>,
+    about: impl Fn(Report) -> Option<T>,
 ) -> Option<T> {
     let until = Instant::now() + within;
-    while let Ok(item) = news.recv_timeout(until.saturating_duration_since(Instant::now())) {
+    while let Ok(item) = reports.recv_timeout(until.saturating_duration_since(Instant::now())) {
         if let Some(found) = about(item) {
             return Some(found);
         }
@@ -217,20 +217,23 @@ pub(in crate::runtimes) fn next<T>(
     None
 }
 
-/// The next name.
-pub(in crate::runtimes) fn name(news: &mpsc::Receiver<News>, within: Duration) -> Option<String> {
-    next(news, within, |news| match news {
-        News::Container(container) => container.name.as_deref().map(str::to_owned),
+/// Returns the next name; `None` after the time limit.
+pub(in crate::runtimes) fn name(
+    reports: &mpsc::Receiver<Report>,
+    within: Duration,
+) -> Option<String> {
+    next(reports, within, |report| match report {
+        Report::Container(container) => container.name.as_deref().map(str::to_owned),
         _ => None,
     })
 }
 
-/// Whether it is told within the time that the runtime does not know this container.
+/// Whether the client reports within the time limit that the runtime does not know this container.
 pub(in crate::runtimes) fn not_known(
-    news: &mpsc::Receiver<News>,
+    reports: &mpsc::Receiver<Report>,
     within: Duration,
     which: &str,
 ) -> bool {
-    let about = |news| matches!(news, News::NotKnown { id } if *id == *which).then_some(());
-    next(news, within, about).is_some()
+    let about = |report| matches!(report, Report::NotKnown { id } if *id == *which).then_some(());
+    next(reports, within, about).is_some()
 }

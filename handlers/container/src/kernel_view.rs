@@ -1,15 +1,13 @@
-//! What the kernel's file systems answer, here and now or, in a replay, as they did then; and
-//! messages as recordings keep them.
+//! The kernel's file systems as the manager sees them: read now or, in a replay, as they were
+//! recorded.
 
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{Namespaces, Outside, ProcessKey, Timestamp};
 
-use crate::cgroups::{Hierarchy, Home};
-use crate::manager::{Inner, Running};
-use crate::proc::{Proc, Told};
-use crate::request::Heard;
+use crate::cgroups::{Hierarchy, OwnedIdentity};
+use crate::proc::{Membership, Proc};
 
-/// The kernel, by way of `/proc` and of the cgroup file system.
+/// `/proc` and the cgroup file system, read now or, in a replay, as they were recorded.
 #[derive(Debug)]
 pub(crate) struct KernelView {
     outside: Outside,
@@ -19,7 +17,8 @@ pub(crate) struct KernelView {
 }
 
 impl KernelView {
-    /// `hierarchy` opens the one whose ids events carry, if this host has it.
+    /// `hierarchy` opens the hierarchy whose ids events carry, if the host has it. A replay does
+    /// not call it.
     pub(crate) fn new(
         outside: Outside,
         proc: Proc,
@@ -31,41 +30,42 @@ impl KernelView {
         Self { outside, proc, hierarchy, cgroups_answer }
     }
 
-    /// One that has cgroups answer or not, whatever this host has.
+    /// A view whose cgroups answer or not, whatever this host has.
     #[cfg(test)]
     pub(crate) fn scripted(proc: Proc, cgroups_answer: bool) -> Self {
         Self { outside: Outside::default(), proc, hierarchy: None, cgroups_answer }
     }
 
-    /// Whether cgroup ids tell anything on this host.
+    /// Whether cgroup ids mean anything on this host: whether it has a cgroup2 hierarchy.
     pub(crate) fn cgroups_answer(&self) -> bool {
         self.cgroups_answer
     }
 
-    /// The wall clock.
+    /// Returns the wall-clock time.
     pub(crate) fn now(&self) -> Timestamp {
         self.outside.now()
     }
 
-    /// The namespaces of what runs in no container.
+    /// Returns the host's namespaces.
     pub(crate) fn host(&self) -> Namespaces {
         self.ask("host", || Some(self.proc.host())).unwrap_or_default()
     }
 
-    /// The cgroups that there are, at most `limit`, with their paths.
+    /// Returns the existing cgroups with their paths, at most `limit`.
     pub(crate) fn cgroups(&self, limit: usize) -> Vec<(u64, Vec<u8>)> {
         let all =
             || Some(self.hierarchy.as_ref()?.walk(limit).map(|(_, id, path)| (id, path)).collect());
         self.ask("cgroups", all).unwrap_or_default()
     }
 
-    /// The path of a cgroup.
+    /// Returns the path of a cgroup; `None` if it is gone or the kernel may not be asked.
     pub(crate) fn path_of(&self, id: u64) -> Option<Vec<u8>> {
         self.ask(&format!("cgroup {id}"), || self.hierarchy.as_ref()?.path_of(id))
     }
 
-    /// The container of a cgroup whose path alone does not tell it.
-    pub(crate) fn claim(&self, id: u64, path: &[u8]) -> Option<Home> {
+    /// Returns the container of a cgroup whose path alone does not show it, from a runtime's state
+    /// folder.
+    pub(crate) fn claim(&self, id: u64, path: &[u8]) -> Option<OwnedIdentity> {
         let gone = || self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.lacks(id));
         let question = || format!("state of {}", String::from_utf8_lossy(path));
         if self.outside.is_plain() {
@@ -80,13 +80,13 @@ impl KernelView {
         self.ask(&format!("no cgroup {id}"), || Some(lacks())).unwrap_or(false)
     }
 
-    /// Where a process is by its own cgroups; `None` if it is gone.
-    pub(crate) fn process(&self, key: ProcessKey) -> Option<Told> {
+    /// Returns where a process is according to its own cgroups; `None` if it is gone.
+    pub(crate) fn process(&self, key: ProcessKey) -> Option<Membership> {
         let question = format!("process {} of {}", key.pid, key.start_time);
-        self.ask(&question, || self.proc.container(key))
+        self.ask(&question, || self.proc.membership(key))
     }
 
-    /// Asks, by way of text only where somebody takes it down or has it.
+    /// Asks a question. Only while recording, and in a replay, does the answer pass through text.
     fn ask<T: Serialize + for<'de> Deserialize<'de>>(
         &self,
         question: &str,
@@ -100,58 +100,12 @@ impl KernelView {
     }
 }
 
-/// What a recording keeps of a message.
-#[derive(Deserialize, Serialize)]
-enum Kept<N, R> {
-    News(N),
-    Running(R),
-}
-
-/// A message that came from outside as text.
-pub(crate) fn record(message: &Inner) -> Option<String> {
-    let kept: Kept<&Heard, &Vec<Running>> = match message {
-        Inner::News(news) => Kept::News(news),
-        Inner::Running(running) => Kept::Running(running),
-        Inner::Start | Inner::Release | Inner::Sweep | Inner::Refresh => return None,
-    };
-    serde_json::to_string(&kept).ok()
-}
-
-/// The message that [`record`] made this of.
-pub(crate) fn recall(recorded: &str) -> Option<Inner> {
-    Some(match serde_json::from_str(recorded).ok()? {
-        Kept::News(news) => Inner::News(news),
-        Kept::Running(running) => Inner::Running(running),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use whalewatch_core::{Container, Runtime, Status};
-
-    use crate::options::RuntimeKind;
-    use crate::request::News;
-
     use super::*;
 
     #[test]
-    fn what_a_recording_keeps_comes_back_as_it_was() {
-        let container = Container {
-            name: Some("web".into()),
-            labels: [("tier".to_owned(), "front".to_owned())].into(),
-            status: Status::Running,
-            ..Container::bare("ab12", Runtime::Docker)
-        };
-        let news = News::Container(Box::new(container));
-        let news = Heard { from: RuntimeKind::Docker, news };
-        let text = record(&Inner::News(news.clone())).unwrap();
-        assert!(matches!(recall(&text), Some(Inner::News(again)) if again == news), "{text}");
-        assert!(record(&Inner::Sweep).is_none(), "time is not outside");
-        assert!(recall("{}").is_none());
-    }
-
-    #[test]
-    fn the_kernel_of_a_replay_is_the_one_that_was_recorded() {
+    fn replay_sees_the_kernel_that_was_recorded() {
         let taken = std::sync::Arc::<std::sync::Mutex<Vec<_>>>::default();
         let record = std::sync::Arc::clone(&taken);
         let outside = Outside::live(Some(Box::new(move |question, answer| {

@@ -1,13 +1,13 @@
-//! Over random scripts: nothing is lost, nothing comes twice, and what is held keeps its order
-//! within its container.
+//! Over random scripts: no event is lost or duplicated, held events keep their order within a
+//! container, and the invariants hold after every call.
 
 use proptest::prelude::*;
 
 use crate::options::ContainerOptions;
-use crate::request::News;
-use crate::testing::{Rig, act, id, made, ms, options, process, removed};
+use crate::protocol::Report;
+use crate::tests::rig::{Rig, act, id, made, ms, options, process, removed};
 
-/// A container `n` lives in cgroup `n`; cgroups from 100 on are nobody's.
+/// Container `n` has cgroup `n`; cgroups from 100 on have no known path.
 #[derive(Clone, Debug)]
 enum Step {
     Batch { chain: u32, cgroups: Vec<u64> },
@@ -35,15 +35,15 @@ fn step() -> impl Strategy<Value = Step> {
 fn run(rig: &mut Rig, step: Step) -> Vec<(u32, u64)> {
     match step {
         Step::Batch { chain, cgroups } => {
-            let came: Vec<_> = cgroups.iter().map(|&cgroup| (chain, cgroup)).collect();
+            let arrived: Vec<_> = cgroups.iter().map(|&cgroup| (chain, cgroup)).collect();
             let events = cgroups.into_iter().map(|c| act(process(60, 5, c))).collect();
             rig.handle(chain, events);
-            return came;
+            return arrived;
         }
         Step::Made(n) => rig.observe(vec![made(n.into(), n)]),
         Step::Removed(n) => rig.observe(vec![removed(n.into())]),
-        Step::Named(n) => rig.hear_name(n, "web"),
-        Step::NotKnown(n) => rig.hear(News::NotKnown { id: id(n).into() }),
+        Step::Named(n) => rig.report_name(n, "web"),
+        Step::NotKnown(n) => rig.report(Report::NotKnown { id: id(n).into() }),
         Step::Time(ms) => rig.advance(ms),
     }
     Vec::new()
@@ -58,23 +58,23 @@ proptest! {
     ) {
         let options = ContainerOptions { max_held, hold: ms(hold), lifecycle: true, ..options() };
         let mut rig = Rig::with(options, true);
-        let mut came = 0;
-        // By chain and cgroup: the numbers in the order in which they came.
+        let mut arrived = 0;
+        // The numbers of the events by chain and cgroup, in order of arrival.
         let mut sent: std::collections::BTreeMap<(u32, u64), Vec<u64>> =
             std::collections::BTreeMap::default();
         for step in steps {
-            let before = rig.numbers();
+            let before = rig.last_number();
             let batch = run(&mut rig, step);
             for (i, key) in batch.into_iter().enumerate() {
                 sent.entry(key).or_default().push(before + 1 + i as u64);
-                came += 1;
+                arrived += 1;
             }
             prop_assert!(rig.manager().sizes().3 <= max_held as usize);
             let own = rig.out.iter().filter(|o| o.kind != "scripted").count();
             let held_own = rig.manager().held_own();
             let out = rig.out.len() - own;
             let held = rig.manager().sizes().3 - held_own;
-            prop_assert_eq!(came, out + held, "in = out + held");
+            prop_assert_eq!(arrived, out + held, "in = out + held");
         }
         rig.end(0);
         rig.end(1);
@@ -82,7 +82,7 @@ proptest! {
         let out = rig.take();
         let own = out.iter().filter(|o| o.kind != "scripted").count() as u64;
         let added = rig.counters.added.load(std::sync::atomic::Ordering::Relaxed);
-        prop_assert_eq!(added, own, "each event of our own is counted as added");
+        prop_assert_eq!(added, own, "each event of the manager's own is counted as added");
         for ((chain, cgroup), numbers) in sent {
             let got: Vec<u64> = out
                 .iter()

@@ -10,34 +10,34 @@ use tokio::time::timeout;
 use whalewatch_core::{Container, Runtime, Status};
 
 use super::{DockerActor, answers};
-use crate::request::News;
-use crate::runtimes::Tell;
-use crate::runtimes::processes::{tell_from_cgroups, tell_processes};
+use crate::protocol::Report;
+use crate::runtimes::Reporter;
+use crate::runtimes::processes::{report_cgroup_processes, report_processes};
 
-/// How often the daemon itself is asked for processes in one listing: it starts a `ps` for each.
-const MOST_TOPS: usize = 64;
+/// How often the daemon itself is asked for processes in one listing: it runs `ps` for each.
+const MAX_TOPS: usize = 64;
 
 impl DockerActor {
-    /// A listing is wanted.
+    /// Requests a listing.
     pub(super) fn refresh(&mut self, processes: bool, ctx: &mut Context<Self>) {
-        if let Some(after) = self.refresh.want(processes, self.docker.is_some()) {
+        if let Some(after) = self.listings.want(processes, self.docker.is_some()) {
             ctx.run_later(after, DockerActor::list);
         }
     }
 
-    /// The daemon is there, perhaps another than before: lists at once.
-    pub(super) fn refresh_anew(&mut self, ctx: &mut Context<Self>) {
-        let processes = self.refresh.anew();
+    /// Lists at once, because the daemon is there again, perhaps another one.
+    pub(super) fn refresh_at_once(&mut self, ctx: &mut Context<Self>) {
+        let processes = self.listings.restart();
         self.refresh(processes, ctx);
     }
 
     fn list(&mut self, ctx: &mut Context<Self>) {
         let Some(docker) = self.docker.clone() else {
-            return self.refresh.put_off();
+            return self.listings.put_off();
         };
-        let processes = self.refresh.begin();
+        let processes = self.listings.begin();
         let listing =
-            list(docker, self.runtime, self.settings.timeout, processes, self.tell.clone());
+            list(docker, self.runtime, self.settings.timeout, processes, self.report.clone());
         let done = move |done: Result<(), String>, this: &mut Self, ctx: &mut Context<Self>| {
             this.listed(&done, processes, ctx);
         };
@@ -46,21 +46,21 @@ impl DockerActor {
 
     fn listed(&mut self, done: &Result<(), String>, processes: bool, ctx: &mut Context<Self>) {
         if let Err(reason) = done {
-            tracing::debug!(reason, "containers could not be listed");
+            tracing::debug!(reason, "cannot list containers");
         }
-        if let Some(processes) = self.refresh.ended(done.is_ok(), processes) {
+        if let Some(processes) = self.listings.ended(done.is_ok(), processes) {
             self.refresh(processes, ctx);
         }
     }
 }
 
-/// Lists the containers that run or are about to, then, if asked, the processes of each.
+/// Lists the containers that are running or may be soon, then, if wanted, the processes of each.
 async fn list(
     docker: Docker,
     runtime: Runtime,
     limit: Duration,
     processes: bool,
-    tell: Tell,
+    report: Reporter,
 ) -> Result<(), String> {
     let there = HashMap::from([("status", vec!["created", "running", "paused", "restarting"])]);
     let options = ListContainersOptionsBuilder::default().all(true).filters(&there).build();
@@ -74,25 +74,26 @@ async fn list(
         listed.iter().filter(|c| c.status != Status::Created).map(id).collect();
     let all = listed.iter().map(id).collect();
     for container in listed {
-        tell(News::Container(Box::new(container)));
+        report(Report::Container(Box::new(container)));
     }
-    tell(News::Refreshed { running: all });
+    report(Report::Refreshed { running: all });
     if processes {
-        list_processes(&docker, limit, running, &tell).await;
+        list_processes(&docker, limit, running, &report).await;
     }
     Ok(())
 }
 
-/// The processes in each container's cgroups; the daemon is asked where those cannot be read.
-async fn list_processes(docker: &Docker, limit: Duration, running: Vec<String>, tell: &Tell) {
-    let unread = tell_from_cgroups(running, tell).await;
-    for id in unread.into_iter().take(MOST_TOPS) {
+/// Reports the processes in each container's cgroups, or from the daemon where those cannot be
+/// read.
+async fn list_processes(docker: &Docker, limit: Duration, running: Vec<String>, report: &Reporter) {
+    let unread = report_cgroup_processes(running, report).await;
+    for id in unread.into_iter().take(MAX_TOPS) {
         let options = TopOptionsBuilder::default().ps_args("-eo pid").build();
         let top = timeout(limit, docker.top_processes(&id, Some(options))).await;
         let Ok(Ok(top)) = top else { continue };
         let rows = top.processes.unwrap_or_default();
         let pids: Vec<u32> =
             rows.iter().filter_map(|row| row.first()?.trim().parse().ok()).collect();
-        tell_processes(&id, &pids, tell);
+        report_processes(&id, &pids, report);
     }
 }

@@ -1,4 +1,4 @@
-//! What trackers tell of processes and cgroups.
+//! Learning processes and cgroups from trackers' events.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,18 +7,18 @@ use whalewatch_core::{
     Change, Container, Context, EventRef, Parents, Process, ProcessKey, Resident, Status,
 };
 
-use super::attribute::kept;
-use super::{ContainerManager, Inner, Message, Running};
-use crate::cgroups::{Answer, InPath, container_in, outwards};
-use crate::containers::{Naming, Nesting, Serial};
+use super::attribute::known_place;
+use super::{ContainerManager, Message, Payload, RunningProcess};
+use crate::cgroups::{Answer, Identity, container_in, outwards};
+use crate::containers::{MAX_FORMER_CGROUPS, Naming, Nesting, Serial};
 use crate::event::ContainerEventKind;
-use crate::options::RuntimeKind;
+use crate::options::RuntimeClient;
 use crate::pids::{Entry, Place, Spaces};
-use crate::proc::Told;
-use crate::request::Request;
+use crate::proc::Membership;
+use crate::protocol::Request;
 
 impl ContainerManager {
-    /// Takes in what an event says of processes and cgroups.
+    /// Learns what an event says about processes and cgroups.
     pub(super) fn learn(
         &mut self,
         event: EventRef<'_>,
@@ -31,26 +31,26 @@ impl ContainerManager {
                 self.learn_cgroup(id, path, cx);
             }
             Change::CgroupRemoved { id, path } => {
-                // It came before anybody watched, and went before anybody looked: what was done in
-                // it may still wait.
+                // It was made before the tracker was live and removed before the scan saw it.
+                // Events from it may still be waiting.
                 if self.cgroups.get(id).is_none_or(|answer| answer == Answer::Silent)
                     && !path.is_empty()
                 {
                     self.learn_cgroup(id, path, cx);
                 }
-                self.lose_cgroup(id, now, cx);
+                self.remove_cgroup(id, now, cx);
             }
             Change::Moved { process, to } => self.move_process(process, to, cx),
             Change::Existing | Change::Forked { .. } | Change::Executed | Change::Exited => {
                 let Some(process) = event.process() else { return };
                 match change {
-                    Change::Exited => self.lose_process(process, now, cx),
+                    Change::Exited => self.end_process(process, now, cx),
                     Change::Forked { parent } => {
                         self.learn_process(process, parent, now, cx);
                     }
                     _ => {
                         let place = self.learn_process(process, process.parent_key(), now, cx);
-                        self.runs(place);
+                        self.set_running(place);
                     }
                 }
             }
@@ -69,10 +69,10 @@ impl ContainerManager {
         }
         let place = match self.ask_cgroup(process.cgroup_id, cx) {
             Some(Answer::Container(serial)) => Place::Container(serial),
-            Some(Answer::Host) => self.place_on_host(process).0,
-            Some(Answer::Doubtful(serial)) => self.place_in_doubt(serial, process).0,
+            Some(Answer::Host) => self.locate_in_host_cgroup(process).0,
+            Some(Answer::Doubtful(serial)) => self.locate_in_doubtful_cgroup(serial, process).0,
             Some(Answer::Silent) => self.find_place(process, parent, cx),
-            None => Place::Unknown, // the cgroup is about to be told
+            None => Place::Unknown, // the path of its cgroup may still come
         };
         if let Place::Container(serial) = place {
             let before = self.pids.get(process.key()).or_else(|| self.pids.get(parent));
@@ -83,9 +83,9 @@ impl ContainerManager {
         place
     }
 
-    /// A program runs there. The daemon says so only once the container's first program is long
-    /// under way.
-    fn runs(&mut self, place: Place) {
+    /// Marks the container of a running program as running. Its runtime says so later, when the
+    /// first program has been running for a while.
+    fn set_running(&mut self, place: Place) {
         if let Place::Container(serial) = place
             && let Some(known) = self.containers.get(serial)
             && matches!(known.snapshot.status, Status::Created | Status::Unknown)
@@ -94,8 +94,8 @@ impl ContainerManager {
         }
     }
 
-    /// Where a process is whose cgroup does not answer: it is known, or its parent is, or `/proc`
-    /// tells, or the runtime has to.
+    /// Finds the place of a process whose cgroup says nothing: from the pid map, by its namespaces,
+    /// from `/proc`, or by asking the runtimes.
     fn find_place(
         &mut self,
         process: &Process,
@@ -103,18 +103,18 @@ impl ContainerManager {
         cx: &mut Context<'_, Message>,
     ) -> Place {
         let spaces = Spaces::from(process.namespaces);
-        let known = self.pids.get(process.key()).and_then(|e| kept(e, spaces));
+        let known = self.pids.get(process.key()).and_then(|e| known_place(e, spaces));
         let inherited = || {
             let parent = self.pids.get(parent).filter(|_| parent.pid != 0);
-            parent.and_then(|e| kept(e, spaces))
+            parent.and_then(|e| known_place(e, spaces))
         };
         if let Some(place) = known.or_else(inherited) {
             return place;
         }
-        if self.is_hosts(spaces) {
+        if self.are_host_spaces(spaces) {
             return Place::Host;
         }
-        if let Some(serial) = self.by_mounts(spaces.mnt) {
+        if let Some(serial) = self.container_by_mounts(spaces.mnt) {
             return Place::Container(serial);
         }
         if let Some(place) = self.ask_proc(process.key(), cx) {
@@ -124,22 +124,25 @@ impl ContainerManager {
         Place::Unknown
     }
 
-    /// What the process's own cgroup file says. Read here and now, from memory: only where no
-    /// cgroup answers, and once for a process that has entered other namespaces.
+    /// Reads where the process's own cgroup file says it is. The file is in memory, so this does
+    /// not wait for a disk. It happens only where cgroups do not answer, for a process in other
+    /// namespaces than its parent's.
     fn ask_proc(&mut self, key: ProcessKey, cx: &mut Context<'_, Message>) -> Option<Place> {
         match self.world.kernel.process(key)? {
-            Told::Host => Some(Place::Host),
-            Told::Container(home) => self.meet(home.in_path(), cx).map(Place::Container),
+            Membership::Host => Some(Place::Host),
+            Membership::Container(identity) => {
+                self.meet(identity.as_identity(), cx).map(Place::Container)
+            }
         }
     }
 
     fn learn_namespaces(&mut self, spaces: Spaces, place: Place) {
-        // Before it enters its own, a container's first process still has the host's.
+        // A container's first process has the host's mounts until it enters its own.
         if let Place::Container(serial) = place
             && spaces.mnt != 0
             && spaces.mnt != self.host.mnt
         {
-            self.containers.lives_in(serial, spaces.mnt);
+            self.containers.set_mount_namespace(serial, spaces.mnt);
         }
     }
 
@@ -159,12 +162,12 @@ impl ContainerManager {
         }
     }
 
-    /// The first process of a container comes from where its runtime runs: from the host, or from
-    /// the container that it runs in, though its cgroup may lie beside that one's. What enters
-    /// later says nothing.
+    /// Settles which containers a container runs in, by where its first process comes from: its
+    /// runtime runs on the host or in an outer container, whose cgroup may lie beside this one's.
+    /// Processes that enter later are no evidence.
     fn settle_parents(&mut self, serial: Serial, from: Option<Place>) {
         let unsettled =
-            self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Untold);
+            self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Unknown);
         if !unsettled {
             return;
         }
@@ -180,34 +183,34 @@ impl ContainerManager {
     }
 
     fn set_parents(&mut self, serial: Serial, parents: Parents) {
-        let Some(known) = self.containers.get_mut(serial).filter(|k| k.nesting == Nesting::Untold)
+        let Some(known) = self.containers.get_mut(serial).filter(|k| k.nesting == Nesting::Unknown)
         else {
             return;
         };
-        known.nesting = Nesting::Told;
+        known.nesting = Nesting::Known;
         if !parents.is_empty() {
             self.containers.change(serial, |container| container.parents = parents);
             self.publish_container(serial);
         }
     }
 
-    fn lose_process(&mut self, process: &Process, now: Duration, cx: &mut Context<'_, Message>) {
+    fn end_process(&mut self, process: &Process, now: Duration, cx: &mut Context<'_, Message>) {
         if self.pids.get(process.key()).is_none() {
-            // So that what comes late finds it, and nobody takes it for running.
+            // Late events will look for it, and a later snapshot must not revive it.
             self.learn_process(process, process.parent_key(), now, cx);
         }
         if process.namespaced_pid == 1
             && let Some(entry) = self.pids.get(process.key())
             && let Place::Container(serial) = entry.place
         {
-            // The kernel ends all that is left in its pid namespace, and soon gives the mount
-            // namespace's number to another.
-            self.containers.lives_no_more_in(serial, entry.spaces.mnt);
+            // The kernel kills the rest of the pid namespace and soon reuses the mount namespace's
+            // number.
+            self.containers.clear_mount_namespace(serial, entry.spaces.mnt);
         }
         self.pids.end(process.key(), now);
     }
 
-    /// Takes in a cgroup's path, and lets on what waited for it.
+    /// Learns a cgroup's path, and releases the events that waited for it.
     pub(super) fn learn_cgroup(
         &mut self,
         id: u64,
@@ -218,19 +221,19 @@ impl ContainerManager {
         if let Some(serial) = answer.container() {
             self.appear(serial, cx);
         }
-        self.cgroup_told(id, cx);
+        self.path_arrived(id, cx);
         answer
     }
 
-    /// Takes in a cgroup's path; gives what it says, also where there is no room to remember it.
+    /// Adds a cgroup to the table and returns its answer, which is right even if there was no room.
     pub(super) fn take_in_cgroup(&mut self, id: u64, path: &[u8]) -> Answer {
         let claim =
             if container_in(path).is_none() { self.world.kernel.claim(id, path) } else { None };
         let answer = match &claim {
-            Some(home) => self.take_in(home.in_path()).map(Answer::Container),
+            Some(claimed) => self.take_in(claimed.as_identity()).map(Answer::Container),
             None => self.take_in_path(path),
         };
-        // No room for the container: never call it host.
+        // There was no room for the container. It must not read as host.
         let answer = answer.unwrap_or(Answer::Silent);
         let serial = answer.container();
         if let Some(before) = self.cgroups.get(id).and_then(Answer::container)
@@ -239,7 +242,7 @@ impl ContainerManager {
         {
             known.cgroups.retain(|&c| c != id);
         }
-        // What there is no room to remember is not told either: nobody would take it back.
+        // A cgroup without room is not published: nothing would ever retract it.
         if self.cgroups.insert(id, answer) {
             if let Some(known) = serial.and_then(|s| self.containers.get_mut(s))
                 && !known.cgroups.contains(&id)
@@ -251,30 +254,30 @@ impl ContainerManager {
         answer
     }
 
-    /// The innermost container of a path, and those around it; `None` if there is no room for one
-    /// of them.
+    /// Adds the containers in a path, the outermost first, and returns the innermost; `None` if
+    /// there is no room for one of them.
     fn take_in_path(&mut self, path: &[u8]) -> Option<Answer> {
         let mut answer = Answer::Host;
         let mut parents = Parents::default();
-        let all: Vec<InPath<'_>> = outwards(path).collect();
+        let all: Vec<Identity<'_>> = outwards(path).collect();
         for (depth, &found) in all.iter().rev().enumerate() {
             let known = self.containers.by_id(found.id).and_then(|s| self.containers.get(s));
-            // A container that may make cgroups could name one after another container, and pass
-            // for it. One that has a cgroup of its own elsewhere does not run in here: whoever made
-            // this one does.
-            if depth > 0 && known.is_some_and(|known| known.stands_alone) {
+            // A container that may create cgroups could name one after another container to pass
+            // for it. A container with a top-level cgroup elsewhere is not in here; the container
+            // that made this cgroup is.
+            if depth > 0 && known.is_some_and(|known| known.has_top_cgroup) {
                 break;
             }
-            let confirmed = known.is_some_and(|known| known.told_by.is_some());
+            let confirmed = known.is_some_and(|known| known.reported_by.is_some());
             let serial = self.take_in(found)?;
             if let Some(known) = self.containers.get_mut(serial) {
-                known.stands_alone |= depth == 0;
+                known.has_top_cgroup |= depth == 0;
             }
             if depth > 0 {
                 self.set_parents(serial, parents);
             }
             parents = Parents::with(&self.containers.get(serial)?.snapshot);
-            // What a container makes below its own cgroup is in it either way.
+            // Below a container's own cgroup there is no doubt: the processes are in it either way.
             answer = if found.certain || confirmed || depth > 0 {
                 Answer::Container(serial)
             } else {
@@ -284,7 +287,7 @@ impl ContainerManager {
         Some(answer)
     }
 
-    /// Tells the directory who lives in a cgroup.
+    /// Publishes a cgroup's container in the directory.
     fn publish(&self, id: u64, answer: Answer) {
         let directory = &self.world.directory;
         match answer {
@@ -298,7 +301,7 @@ impl ContainerManager {
         }
     }
 
-    /// Tells the directory what is known of a container by now.
+    /// Publishes a container's current snapshot for all its cgroups.
     pub(super) fn publish_container(&self, serial: Serial) {
         let Some(known) = self.containers.get(serial) else { return };
         for &id in &known.cgroups {
@@ -306,12 +309,12 @@ impl ContainerManager {
         }
     }
 
-    pub(super) fn lose_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
+    pub(super) fn remove_cgroup(&mut self, id: u64, now: Duration, cx: &mut Context<'_, Message>) {
         self.world.directory.retract(id);
         let Some(serial) = self.cgroups.remove(id, now).and_then(Answer::container) else { return };
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.cgroups.retain(|&c| c != id);
-        if known.former_cgroups.len() < super::MOST_FORMER_CGROUPS {
+        if known.former_cgroups.len() < MAX_FORMER_CGROUPS {
             known.former_cgroups.push(id);
         }
         if known.cgroups.is_empty() {
@@ -319,24 +322,24 @@ impl ContainerManager {
         }
     }
 
-    /// The container of that path: known, or known from now on and asked for.
-    fn take_in(&mut self, found: InPath<'_>) -> Option<Serial> {
+    /// Returns the container with this identity; adds it if it is not known.
+    fn take_in(&mut self, found: Identity<'_>) -> Option<Serial> {
         if let Some(serial) = self.containers.by_id(found.id) {
             return Some(serial);
         }
-        let may_know = |kind: &RuntimeKind| !found.nameless && kind.may_know(found.runtime);
-        let asked = self.kinds.iter().any(may_know);
+        let may_know = |client: &RuntimeClient| !found.nameless && client.may_know(found.runtime);
+        let asked = self.clients.iter().any(may_know);
         let naming = if asked { Naming::Awaited } else { Naming::Hopeless };
         let container = Container {
             name: found.name.map(Into::into),
             ..Container::bare(found.id, found.runtime)
         };
-        self.containers.insert(container, naming, self.now())
+        self.insert_container(container, naming)
     }
 
-    /// As [`ContainerManager::take_in`], for a process that was seen in it. One whose cgroups are
-    /// all gone has ended since.
-    fn meet(&mut self, found: InPath<'_>, cx: &mut Context<'_, Message>) -> Option<Serial> {
+    /// As [`ContainerManager::take_in`], for a process that was seen in the container. The
+    /// container is there, unless all its cgroups have been removed since.
+    fn meet(&mut self, found: Identity<'_>, cx: &mut Context<'_, Message>) -> Option<Serial> {
         let serial = self.take_in(found)?;
         let known = self.containers.get(serial)?;
         if known.present || known.former_cgroups.is_empty() {
@@ -345,29 +348,29 @@ impl ContainerManager {
         Some(serial)
     }
 
-    /// A container is there: now, or again.
+    /// Marks a container as present, for the first time or again.
     pub(super) fn appear(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
-        self.containers.stay(serial);
+        self.containers.keep(serial);
         let Some(known) = self.containers.get_mut(serial).filter(|k| !k.present) else { return };
         known.present = true;
         let back = matches!(known.snapshot.status, Status::Exited | Status::Dead);
-        // A container whose state told its name has an image and labels as well.
-        let bare = !known.named() || known.told_by.is_none();
+        // One whose name came from its state folder still lacks its image and labels.
+        let bare = !known.named() || known.reported_by.is_none();
         if bare && known.naming != Naming::Hopeless {
             known.naming = Naming::Awaited;
             known.denied_by.clear();
             let (id, runtime) = (known.snapshot.id.clone(), known.snapshot.runtime);
-            self.world.helper.ask(Request::Inspect(id, runtime));
+            self.world.runtimes.ask(Request::Inspect(id, runtime));
         }
         if back {
             self.containers.change(serial, |c| c.status = Status::Created);
         }
-        self.tell(ContainerEventKind::Found, serial, cx);
+        self.announce(ContainerEventKind::Found, serial, cx);
     }
 
-    /// A container is gone. What it was called is kept for what comes late.
+    /// Marks a container as gone. It is remembered for the grace period, for late events.
     pub(super) fn depart(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
-        self.containers.leave(serial, self.now() + self.options.grace.0);
+        self.containers.schedule_forget(serial, self.now() + self.options.grace.0);
         let Some(known) = self.containers.get_mut(serial).filter(|k| k.present) else { return };
         known.present = false;
         let ended = matches!(
@@ -377,37 +380,44 @@ impl ContainerManager {
         if ended {
             self.containers.change(serial, |c| c.status = Status::Exited);
         }
-        self.tell(ContainerEventKind::Gone, serial, cx);
+        self.announce(ContainerEventKind::Gone, serial, cx);
     }
 
-    /// A container may have appeared that nothing told of. Asked at most once an interval.
+    /// Requests a listing, because a container may have appeared unnoticed; at most once an
+    /// interval.
     pub(super) fn want_refresh(&mut self, cx: &mut Context<'_, Message>) {
         let now = self.now();
         let next = self.refreshed_at.map_or(now, |at| at + self.options.refresh_interval.0);
         let wait = next.saturating_sub(now);
         if wait.is_zero() {
             self.refreshed_at = Some(now);
-            self.world.helper.ask(Request::Refresh { processes: true });
+            self.world.runtimes.ask(Request::Refresh { processes: true });
         } else if !self.refresh_waits {
             self.refresh_waits = true;
-            cx.after(wait, Message(Inner::Refresh));
+            cx.after(wait, Message(Payload::Refresh));
         }
     }
 
-    /// Processes that ran at start: those that no tracker has told of.
-    pub(super) fn take_in_running(&mut self, running: Vec<Running>, cx: &mut Context<'_, Message>) {
+    /// Adds the processes that were running at start, unless a tracker has reported them.
+    pub(super) fn take_in_running(
+        &mut self,
+        running: Vec<RunningProcess>,
+        cx: &mut Context<'_, Message>,
+    ) {
         let now = self.now();
-        for Running { seen, home } in running {
-            if self.pids.get(seen.key).is_some() {
+        for RunningProcess { entry, membership } in running {
+            if self.pids.get(entry.key).is_some() {
                 continue;
             }
-            let place = match &home {
-                Told::Host => Some(Place::Host),
-                Told::Container(home) => self.meet(home.in_path(), cx).map(Place::Container),
+            let place = match &membership {
+                Membership::Host => Some(Place::Host),
+                Membership::Container(identity) => {
+                    self.meet(identity.as_identity(), cx).map(Place::Container)
+                }
             };
             let place = place.unwrap_or(Place::Unknown);
-            self.pids.insert(seen.key.pid, Entry::seen(&seen, place), now);
-            self.learn_namespaces(seen.namespaces.into(), place);
+            self.pids.insert(entry.key.pid, Entry::from_proc(&entry, place), now);
+            self.learn_namespaces(entry.namespaces.into(), place);
         }
     }
 }

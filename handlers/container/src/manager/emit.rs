@@ -1,5 +1,4 @@
-//! What goes down the chains besides batches that pass: what was held, and the manager's own
-//! events.
+//! What goes down the chains besides batches that pass at once: held events, and the manager's own.
 
 use whalewatch_core::{Attribution, Batch, ChainId, Context, Evidence};
 
@@ -7,10 +6,10 @@ use super::{ContainerManager, Message};
 use crate::cgroups::Answer;
 use crate::containers::{Naming, Serial};
 use crate::event::{ContainerEvent, ContainerEventKind};
-use crate::hold::{For, Held};
+use crate::hold::{Held, Missing};
 
 impl ContainerManager {
-    /// At the first call: tells of the containers that the scan has found.
+    /// Announces, in the first call, the containers that the scan has found.
     pub(super) fn start(&mut self, cx: &mut Context<'_, Message>) {
         if !self.started {
             self.started = true;
@@ -22,8 +21,9 @@ impl ContainerManager {
         }
     }
 
-    /// Sends an event of our own down every chain; behind the container's others if those wait.
-    pub(super) fn tell(
+    /// Sends a lifecycle event down every chain, if configured. It queues behind the container's
+    /// other events if those wait.
+    pub(super) fn announce(
         &mut self,
         kind: ContainerEventKind,
         serial: Serial,
@@ -31,16 +31,16 @@ impl ContainerManager {
     ) {
         if self.options.lifecycle {
             for chain in self.chains.clone() {
-                self.tell_chain(kind, serial, chain, cx);
+                self.announce_in(chain, kind, serial, cx);
             }
         }
     }
 
-    fn tell_chain(
+    fn announce_in(
         &mut self,
+        chain: ChainId,
         kind: ContainerEventKind,
         serial: Serial,
-        chain: ChainId,
         cx: &mut Context<'_, Message>,
     ) {
         let Some(known) = self.containers.get_mut(serial) else { return };
@@ -55,34 +55,36 @@ impl ContainerManager {
         let mut batch = Batch::new(self.name.clone(), vec![event]);
         batch.attribute(|_| attribution.clone());
         if waits {
-            let arrival = self.arrive();
-            self.wait(For::Name(serial), Held { chain, batch, own: true, arrival });
+            let arrival = self.next_arrival();
+            self.wait(Missing::Name(serial), Held { chain, batch, own: true, arrival });
         } else {
             cx.add_to(chain, batch);
         }
     }
 
-    /// A container's name has come: completes what went without it, and lets on what waited for it.
+    /// Follows up on a container's name: sends `container.resolved` to the chains that got events
+    /// without it, and releases the events that waited for it.
     pub(super) fn resolve(&mut self, serial: Serial, cx: &mut Context<'_, Message>) {
         let Some(known) = self.containers.get_mut(serial) else { return };
         known.naming = Naming::Awaited;
         for chain in std::mem::take(&mut known.unnamed_in) {
             if self.chains.contains(&chain) {
-                self.tell_chain(ContainerEventKind::Resolved, serial, chain, cx);
+                self.announce_in(chain, ContainerEventKind::Resolved, serial, cx);
             }
         }
-        self.release(For::Name(serial), cx);
+        self.release(Missing::Name(serial), cx);
     }
 
-    /// A cgroup's path has come: what waited for it goes on, or waits on for the name.
-    pub(super) fn cgroup_told(&mut self, id: u64, cx: &mut Context<'_, Message>) {
-        let Some((until, held)) = self.room.take(For::Cgroup(id)) else { return };
+    /// Follows up on a cgroup's path: releases the events that waited for it, or lets them wait for
+    /// the container's name, with the deadline that they had.
+    pub(super) fn path_arrived(&mut self, id: u64, cx: &mut Context<'_, Message>) {
+        let Some((until, held)) = self.room.take(Missing::Path(id)) else { return };
         let container = self.cgroups.get(id).and_then(Answer::container);
         let container = container.and_then(|serial| Some((serial, self.containers.get(serial)?)));
         let Some((serial, known)) =
             container.filter(|(_, k)| !k.named() && k.naming == Naming::Awaited)
         else {
-            return self.let_on(held, cx);
+            return self.send(held, cx);
         };
         let attribution = match self.cgroups.get(id) {
             Some(Answer::Doubtful(_)) => Attribution::unknown(),
@@ -90,50 +92,52 @@ impl ContainerManager {
         };
         for mut held in held {
             held.batch.attribute(|_| attribution.clone());
-            self.room.put(For::Name(serial), until, held);
+            self.room.put(Missing::Name(serial), until, held);
         }
     }
 
-    /// What has waited long enough goes on as it is.
+    /// Releases the events whose hold is over.
     pub(super) fn release_due(&mut self, cx: &mut Context<'_, Message>) {
-        while let Some(what) = self.room.due(self.now()) {
-            self.wait_no_more(what, cx);
+        while let Some(missing) = self.room.due(self.now()) {
+            self.give_up(missing, cx);
         }
     }
 
-    /// So does what has waited longest, while more wait than there is room for.
+    /// Releases the events that have waited longest while more than `max_held` wait.
     pub(super) fn release_beyond(&mut self, cx: &mut Context<'_, Message>) {
-        while let Some(what) = self.room.beyond(self.options.max_held as usize) {
-            self.wait_no_more(what, cx);
+        while let Some(missing) = self.room.beyond(self.options.max_held as usize) {
+            self.give_up(missing, cx);
         }
     }
 
-    fn wait_no_more(&mut self, what: For, cx: &mut Context<'_, Message>) {
-        match what {
-            For::Name(serial) => {
+    fn give_up(&mut self, missing: Missing, cx: &mut Context<'_, Message>) {
+        match missing {
+            Missing::Name(serial) => {
                 if let Some(known) = self.containers.get_mut(serial) {
                     known.naming = Naming::Late;
                 }
             }
-            For::Cgroup(id) => self.cgroups.silent(id, self.now()),
+            Missing::Path(id) => self.cgroups.silence(id, self.now()),
         }
-        self.release(what, cx);
+        self.release(missing, cx);
     }
 
-    /// Lets on what waited for this.
-    pub(super) fn release(&mut self, what: For, cx: &mut Context<'_, Message>) {
-        if let Some((_, held)) = self.room.take(what) {
-            self.let_on(held, cx);
+    /// Releases the events that wait for this fact.
+    pub(super) fn release(&mut self, missing: Missing, cx: &mut Context<'_, Message>) {
+        if let Some((_, held)) = self.room.take(missing) {
+            self.send(held, cx);
         }
     }
 
-    /// A chain has ended: what waits in it goes on now.
+    /// Releases everything that waits in a chain that ends.
     pub(super) fn release_chain(&mut self, chain: ChainId, cx: &mut Context<'_, Message>) {
-        let held = self.room.take_chain(chain).into_iter().map(|(_, held)| held).collect();
-        self.let_on(held, cx);
+        let held = self.room.take_chain(chain);
+        self.send(held, cx);
+        #[cfg(debug_assertions)]
+        self.check_invariants_sometimes();
     }
 
-    fn let_on(&mut self, held: Vec<Held>, cx: &mut Context<'_, Message>) {
+    fn send(&mut self, held: Vec<Held>, cx: &mut Context<'_, Message>) {
         for Held { chain, mut batch, own, .. } in held {
             batch.attribute(|event| self.settle(event, chain));
             if own {

@@ -1,9 +1,10 @@
-//! A manager with scripted events, a scripted helper and a clock that only tests move. No root, no
-//! Docker, no kernel.
+//! A manager with scripted events, scripted runtimes and a clock that only tests move. It needs no
+//! root, no Docker and no kernel.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use whalewatch_core::{
     Batch, ChainId, Change, Container, Directory, Event, Evidence, Field, HandlerCounters, Hosted,
@@ -11,29 +12,32 @@ use whalewatch_core::{
 };
 
 use crate::clock::Clock;
-use crate::kernel::KernelView;
-use crate::manager::{ContainerManager, Inner, Message, Running, World};
-use crate::options::{ContainerOptions, RuntimeChoice, RuntimeKind, RuntimeWord};
+use crate::kernel_view::KernelView;
+use crate::manager::{ContainerManager, Message, Payload, RunningProcess, World};
+use crate::options::{ContainerOptions, RuntimeChoice, RuntimeClient};
 use crate::proc::Proc;
-use crate::request::{Client, Heard, News, Request};
+use crate::protocol::{Client, Report, Reported, Request};
 
 /// The host's namespaces in scripts.
 pub(crate) const HOST: Namespaces = Namespaces { user: 1, pid: 2, mnt: 3, net: 4 };
 
-/// Full id of a container for short.
+/// The namespaces of a container in scripts.
+pub(crate) const INNER: Namespaces = Namespaces { user: 1, pid: 92, mnt: 93, net: 94 };
+
+/// Returns the full id for a short number.
 pub(crate) fn id(short: u32) -> String {
     format!("{short:064x}")
 }
 
-/// A process on the host.
+/// A process with the host's namespaces.
 pub(crate) fn process(pid: u32, start_time: u64, cgroup_id: u64) -> Process {
     Process { pid, tid: pid, start_time, cgroup_id, namespaces: HOST, ..Process::default() }
 }
 
-/// What an event says, owned.
+/// What an event means for processes and cgroups: an owned `Change`, or none.
 #[derive(Clone, Debug)]
-pub(crate) enum Says {
-    Nothing,
+pub(crate) enum Effect {
+    None,
     Existing,
     Forked(ProcessKey),
     Executed,
@@ -47,17 +51,17 @@ pub(crate) enum Says {
 #[derive(Clone, Debug)]
 pub(crate) struct Scripted {
     pub(crate) process: Option<Process>,
-    pub(crate) says: Says,
+    pub(crate) effect: Effect,
     pub(crate) number: u64,
-    /// Whom it was done to.
+    /// The process that it was done to.
     pub(crate) target: Option<Process>,
-    /// The cgroup that it is about, if no process did it.
+    /// The cgroup that it is about, if no process caused it.
     pub(crate) cgroup: Option<u64>,
 }
 
 impl Scripted {
-    pub(crate) fn new(process: Option<Process>, says: Says) -> Self {
-        Self { process, says, number: 0, target: None, cgroup: None }
+    pub(crate) fn new(process: Option<Process>, effect: Effect) -> Self {
+        Self { process, effect, number: 0, target: None, cgroup: None }
     }
 }
 
@@ -87,25 +91,25 @@ impl Event for Scripted {
     }
 
     fn change(&self) -> Option<Change<'_>> {
-        Some(match &self.says {
-            Says::Nothing => return None,
-            Says::Existing => Change::Existing,
-            Says::Forked(parent) => Change::Forked { parent: *parent },
-            Says::Executed => Change::Executed,
-            Says::Exited => Change::Exited,
-            Says::Made(id, path) => Change::CgroupMade { id: *id, path: path.as_bytes() },
-            Says::Removed(id, path) => Change::CgroupRemoved { id: *id, path: path.as_bytes() },
-            Says::Moved(process, to) => Change::Moved { process: *process, to: *to },
+        Some(match &self.effect {
+            Effect::None => return None,
+            Effect::Existing => Change::Existing,
+            Effect::Forked(parent) => Change::Forked { parent: *parent },
+            Effect::Executed => Change::Executed,
+            Effect::Exited => Change::Exited,
+            Effect::Made(id, path) => Change::CgroupMade { id: *id, path: path.as_bytes() },
+            Effect::Removed(id, path) => Change::CgroupRemoved { id: *id, path: path.as_bytes() },
+            Effect::Moved(process, to) => Change::Moved { process: *process, to: *to },
         })
     }
 }
 
-pub(crate) fn event(process: Process, says: Says) -> Scripted {
-    Scripted::new(Some(process), says)
+pub(crate) fn event(process: Process, effect: Effect) -> Scripted {
+    Scripted::new(Some(process), effect)
 }
 
 pub(crate) fn act(process: Process) -> Scripted {
-    event(process, Says::Nothing)
+    event(process, Effect::None)
 }
 
 /// Something that was done to another process.
@@ -113,35 +117,44 @@ pub(crate) fn act_on(process: Process, target: Process) -> Scripted {
     Scripted { target: Some(target), ..act(process) }
 }
 
-/// Something that no process did, of a cgroup.
+/// An event of a cgroup that no process caused.
 pub(crate) fn of_cgroup(cgroup: u64) -> Scripted {
-    Scripted { cgroup: Some(cgroup), ..Scripted::new(None, Says::Nothing) }
+    Scripted { cgroup: Some(cgroup), ..Scripted::new(None, Effect::None) }
+}
+
+pub(crate) fn forked(child: Process, parent: ProcessKey) -> Scripted {
+    let child = Process { parent_pid: parent.pid, parent_start_time: parent.start_time, ..child };
+    event(child, Effect::Forked(parent))
+}
+
+pub(crate) fn made_at(cgroup: u64, path: String) -> Scripted {
+    Scripted::new(None, Effect::Made(cgroup, path))
 }
 
 pub(crate) fn made(cgroup: u64, container: u32) -> Scripted {
     let path = format!("/docker/{}", id(container));
-    Scripted::new(None, Says::Made(cgroup, path))
+    Scripted::new(None, Effect::Made(cgroup, path))
 }
 
 pub(crate) fn made_host(cgroup: u64) -> Scripted {
-    Scripted::new(None, Says::Made(cgroup, "/system.slice".into()))
+    Scripted::new(None, Effect::Made(cgroup, "/system.slice".into()))
 }
 
 pub(crate) fn removed(cgroup: u64) -> Scripted {
-    Scripted::new(None, Says::Removed(cgroup, String::new()))
+    Scripted::new(None, Effect::Removed(cgroup, String::new()))
 }
 
-/// A container's cgroup is removed, and with that is told whose it was.
+/// The removal of a container's cgroup, with its path.
 pub(crate) fn removed_of(cgroup: u64, container: u32) -> Scripted {
     let path = format!("/docker/{}", id(container));
-    Scripted::new(None, Says::Removed(cgroup, path))
+    Scripted::new(None, Effect::Removed(cgroup, path))
 }
 
 pub(crate) fn moved(process: &Process, to: u64) -> Scripted {
-    Scripted::new(None, Says::Moved(process.key(), to))
+    Scripted::new(None, Effect::Moved(process.key(), to))
 }
 
-/// An event that went on.
+/// An event that the manager emitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Out {
     pub(crate) chain: u32,
@@ -157,9 +170,9 @@ pub(crate) struct Out {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Notes(Arc<Mutex<Vec<Request>>>);
+struct RequestLog(Arc<Mutex<Vec<Request>>>);
 
-impl Client for Notes {
+impl Client for RequestLog {
     fn ask(&self, request: Request) {
         self.0.lock().unwrap().push(request);
     }
@@ -170,7 +183,7 @@ pub(crate) struct Rig {
     pub(crate) counters: Arc<HandlerCounters>,
     pub(crate) out: Vec<Out>,
     pub(crate) directory: Directory,
-    notes: Notes,
+    log: RequestLog,
     ms: Arc<AtomicU64>,
     timers: Vec<(u64, Message)>,
     number: u64,
@@ -178,32 +191,32 @@ pub(crate) struct Rig {
     root: tempfile::TempDir,
 }
 
-/// The options that scripts begin with: no lifecycle events, so that what comes out is what went
-/// in.
+/// The options that scripts start with: Docker's client alone, and no lifecycle events, so that the
+/// output is the input.
 pub(crate) fn options() -> ContainerOptions {
-    let runtime = RuntimeChoice::Word(RuntimeWord::Docker);
+    let runtime = RuntimeChoice::only(RuntimeClient::Docker);
     ContainerOptions { runtime, lifecycle: false, ..ContainerOptions::default() }
 }
 
 impl Rig {
-    /// With cgroups that answer, and two chains.
+    /// A manager in two chains on a host whose cgroups answer.
     pub(crate) fn new() -> Self {
         Self::with(options(), true)
     }
 
-    /// On a host without cgroup2.
-    pub(crate) fn silent() -> Self {
+    /// The same on a host without cgroup2.
+    pub(crate) fn without_cgroups() -> Self {
         Self::with(options(), false)
     }
 
     pub(crate) fn with(options: ContainerOptions, cgroups_answer: bool) -> Self {
-        let (notes, ms) = (Notes::default(), Arc::new(AtomicU64::new(0)));
+        let (log, ms) = (RequestLog::default(), Arc::new(AtomicU64::new(0)));
         let (proc, directory) = (tempfile::tempdir().unwrap(), Directory::default());
         let clock = ms.clone();
         let world = World {
             clock: Clock::new(move || Duration::from_millis(clock.load(Relaxed))),
             kernel: KernelView::scripted(Proc::at(proc.path()), cgroups_answer),
-            helper: Box::new(notes.clone()),
+            runtimes: Box::new(log.clone()),
             directory: directory.clone(),
         };
         let chains = vec![ChainId::new(0), ChainId::new(1)];
@@ -215,7 +228,7 @@ impl Rig {
             counters,
             out: Vec::new(),
             directory,
-            notes,
+            log,
             ms,
             timers: Vec::new(),
             number: 0,
@@ -274,26 +287,26 @@ impl Rig {
         Batch::new("script".into(), events)
     }
 
-    /// A runtime keeps state in this folder.
-    pub(crate) fn keep_state(&self, folder: &str) {
+    /// Makes a folder in which a runtime keeps a container's state.
+    pub(crate) fn make_state_folder(&self, folder: &str) {
         std::fs::create_dir_all(self.root.path().join(folder)).unwrap();
     }
 
-    /// A batch of a tracker that the manager lives on, in no chain.
+    /// Lets the manager observe a batch of a tracker that is in no chain.
     pub(crate) fn observe(&mut self, events: Vec<Scripted>) {
         let batch = self.batch(events);
         self.hosted.observe(&batch).unwrap();
         self.collect();
     }
 
-    /// A batch in a chain that the manager does not observe.
+    /// Sends a batch down a chain, from a tracker that the manager does not observe.
     pub(crate) fn handle(&mut self, chain: u32, events: Vec<Scripted>) {
         let batch = self.batch(events);
         self.hosted.handle(ChainId::new(chain), batch).unwrap();
         self.collect();
     }
 
-    /// A batch as it comes from the process tracker: observed, then brought by chain 0.
+    /// Takes a batch as the process tracker sends it: observed first, then down chain 0.
     pub(crate) fn track(&mut self, events: Vec<Scripted>) {
         let batch = self.batch(events);
         self.hosted.observe(&batch).unwrap();
@@ -302,29 +315,29 @@ impl Rig {
         self.collect();
     }
 
-    /// From now on, whether a slow reader holds events up.
+    /// Sets whether a slow reader delays events.
     pub(crate) fn set_behind(&mut self, behind: bool) {
         self.behind = behind;
     }
 
-    /// Docker's client has news.
-    pub(crate) fn hear(&mut self, news: News) {
-        self.hear_from(RuntimeKind::Docker, news);
+    /// Lets Docker's client report something.
+    pub(crate) fn report(&mut self, report: Report) {
+        self.report_from(RuntimeClient::Docker, report);
     }
 
-    pub(crate) fn hear_from(&mut self, from: RuntimeKind, news: News) {
-        let heard = Heard { from, news };
-        self.message(Message(Inner::News(heard)));
+    pub(crate) fn report_from(&mut self, from: RuntimeClient, report: Report) {
+        let reported = Reported { from, report };
+        self.message(Message(Payload::Report(reported)));
     }
 
-    /// Processes that ran were read.
-    pub(crate) fn hear_running(&mut self, running: Vec<Running>) {
-        self.message(Message(Inner::Running(running)));
+    /// Reports processes that were running at start.
+    pub(crate) fn report_running(&mut self, running: Vec<RunningProcess>) {
+        self.message(Message(Payload::Running(running)));
     }
 
-    /// The daemon says that this container has this name, and runs.
-    pub(crate) fn hear_name(&mut self, container: u32, name: &str) {
-        self.hear(News::Container(Box::new(named(container, name))));
+    /// Lets Docker's client report that a container has this name and runs.
+    pub(crate) fn report_name(&mut self, container: u32, name: &str) {
+        self.report(Report::Container(Box::new(named(container, name))));
     }
 
     pub(crate) fn end(&mut self, chain: u32) {
@@ -332,7 +345,7 @@ impl Rig {
         self.collect();
     }
 
-    /// Time passes; timers come when they are due.
+    /// Lets time pass; timers fire when they are due.
     pub(crate) fn advance(&mut self, ms: u64) {
         let until = self.ms.load(Relaxed) + ms;
         loop {
@@ -345,8 +358,8 @@ impl Rig {
         self.ms.store(until, Relaxed);
     }
 
-    /// The number of the last event.
-    pub(crate) fn numbers(&self) -> u64 {
+    /// Returns the number of the last event.
+    pub(crate) fn last_number(&self) -> u64 {
         self.number
     }
 
@@ -354,36 +367,47 @@ impl Rig {
         self.timers.len()
     }
 
-    /// What was asked for since this was called last.
-    pub(crate) fn asked(&self) -> Vec<Request> {
-        std::mem::take(&mut *self.notes.0.lock().unwrap())
+    /// Returns the requests since the last call.
+    pub(crate) fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut *self.log.0.lock().unwrap())
     }
 
-    /// What went on since this was called last.
+    /// Returns the emitted events since the last call.
     pub(crate) fn take(&mut self) -> Vec<Out> {
         std::mem::take(&mut self.out)
     }
 
-    /// As [`Rig::take`], shorter: `resolved web`, `pending 7`, `host`.
-    pub(crate) fn told(&mut self) -> Vec<String> {
+    /// Returns the emitted events since the last call in short: `resolved web`, `pending 7`,
+    /// `host`.
+    pub(crate) fn summary(&mut self) -> Vec<String> {
         let number = |id: &str| u32::from_str_radix(&id[56..], 16).unwrap();
-        let tell = |o: Out| {
+        let short = |o: Out| {
             let kind =
                 o.kind.strip_prefix("container.").map(|k| format!("{k}: ")).unwrap_or_default();
             let state = o.state.as_str().unwrap_or("unset");
             let who = o.name.or(o.id.map(|id| number(&id).to_string()));
             format!("{kind}{state} {}", who.unwrap_or_default()).trim_end().to_owned()
         };
-        self.take().into_iter().map(tell).collect()
+        self.take().into_iter().map(short).collect()
     }
 }
 
-/// What is asked of a container in one of Docker's cgroups.
+/// The request for a container in one of Docker's cgroups.
 pub(crate) fn inspect(container: u32) -> Request {
     Request::Inspect(id(container).into(), Runtime::Docker)
 }
 
-/// A socket that takes so many callers in and answers none, and then is gone.
+/// Waits until a condition holds; panics after ten seconds.
+#[track_caller]
+pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) {
+    let until = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < until, "it does not come");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Accepts this many connections on a socket, answers none, and removes the socket.
 pub(crate) fn refuse(socket: &std::path::Path, callers: usize) {
     let listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
     listener.incoming().take(callers).for_each(drop);
