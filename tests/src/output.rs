@@ -66,6 +66,8 @@ impl Event {
 #[derive(Debug)]
 pub struct Output {
     file: BufReader<File>,
+    /// How many bytes of it have been read.
+    read: u64,
     /// The beginning of a line that is not complete yet.
     partial: String,
     events: Vec<Event>,
@@ -80,7 +82,7 @@ impl Output {
     pub fn open(path: &Path) -> Self {
         let mut file = File::open(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         file.seek(SeekFrom::Start(0)).expect("a file can be read from its start");
-        Self { file: BufReader::new(file), partial: String::new(), events: Vec::new() }
+        Self { file: BufReader::new(file), read: 0, partial: String::new(), events: Vec::new() }
     }
 
     /// Returns all events so far, those read before and new ones.
@@ -89,14 +91,19 @@ impl Output {
     /// On a line that is not JSON.
     #[track_caller]
     pub fn events(&mut self) -> &[Event] {
-        loop {
+        // Only the file's present content: a slow reader would never catch up with a fast writer, and
+        // its caller would never reach its deadline.
+        let end = self.file.get_ref().metadata().expect("an open file has metadata").len();
+        while self.read < end {
             let read = self.file.read_line(&mut self.partial).expect("the output is UTF-8");
+            self.read += read as u64;
             if read == 0 || !self.partial.ends_with('\n') {
-                return &self.events;
+                break;
             }
             self.events.push(Event(parse(&self.partial)));
             self.partial.clear();
         }
+        &self.events
     }
 
     /// Returns all events, once the writer has exited.

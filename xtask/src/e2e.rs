@@ -11,8 +11,7 @@ use crate::steps::{Context, E2E, cargo};
 ///
 /// A module belongs here if its tests make few events, and judge only events of containers and
 /// processes that they started, which have names and arguments that no other test uses.
-const SIDE_BY_SIDE: [&str; 6] =
-    ["aggregate", "command_line", "exec", "prometheus", "throttle", "webhook"];
+const SIDE_BY_SIDE: [&str; 4] = ["command_line", "exec", "prometheus", "webhook"];
 
 /// How many of these run at once. They wait for containers and timers most of the time.
 const THREADS: usize = 3;
