@@ -156,7 +156,7 @@ impl Handler for Prometheus {
         let Message::Sweep = message;
         let mut store = self.store();
         store.sweep();
-        let room = store.newly_roomy();
+        let room = store.no_longer_full();
         drop(store);
         for metric in room {
             tracing::warn!(
