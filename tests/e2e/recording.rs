@@ -162,14 +162,14 @@ fn a_malformed_recording_is_refused_with_its_line() {
     let dir = environment::scratch("recording-mistakes");
     let config = config_in(&dir, "");
     let recording = dir.join("recording.jsonl");
-    let header = r#"{"recording":1,"host":"h","at":1}"#;
+    let header = r#"{"recording":2,"host":"h","at":1}"#;
     let event = r#"{"line":"event","at":2,"tracker":"procs","type":"process","event":"process","kind":"process.exec","time":2"#;
     for (text, expected) in [
         (String::new(), ":1: the file is empty: make a recording with `whalewatch record`"),
         (String::from("{}\n"), ":1: this is not a recording"),
         (
             header.replace(":1,", ":9,"),
-            ":1: the recording has version 9, and this program reads version 1",
+            ":1: the recording has version 9, and this program reads version 2",
         ),
         (format!("{header}\n{event}}}\n\nrubbish\n"), ":4: expected value"),
         (

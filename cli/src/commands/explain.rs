@@ -141,7 +141,7 @@ mod tests {
             "2. roots (filter): keeps the events",
             "when = \"process.user.id == 0\"",
             "if its queue of 64 batches is full, new batches are dropped and counted",
-            "3. null: takes every event",
+            "3. null: accepts and discards every event",
         ] {
             assert!(text.contains(part), "{part:?} is missing in:\n{text}");
         }

@@ -18,4 +18,4 @@ pub(crate) use write::PartRecorder;
 pub use write::{Recorder, RecorderEnd};
 
 /// Version of the format. Recordings of another version are refused.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;

@@ -163,7 +163,7 @@ fn each_mistake_is_reported_with_its_key_and_a_fix() {
             "0 is out of range: expected 1 to 1000000",
             "write for example 1",
         ),
-        ("order = '1h'".to_owned(), "order", "expected at most 1m", "delayed"),
+        ("order = '1h'".to_owned(), "order", "expected at most 1m", "delays alerts"),
     ] {
         let found = wrong(&text);
         let matching =
