@@ -91,8 +91,8 @@ impl Output {
     /// On a line that is not JSON.
     #[track_caller]
     pub fn events(&mut self) -> &[Event] {
-        // Only the file's present content: a slow reader would never catch up with a fast writer, and
-        // its caller would never reach its deadline.
+        // Only the file's present content: a slow reader would never catch up with a fast writer,
+        // and its caller would never reach its deadline.
         let end = self.file.get_ref().metadata().expect("an open file has metadata").len();
         while self.read < end {
             let read = self.file.read_line(&mut self.partial).expect("the output is UTF-8");

@@ -57,8 +57,8 @@ const CRATES: [(&str, &str); 3] =
 const TAKEN: &str = "arc batch bench box build-error chain-context chains clock clone container \
     context copy core debug declaration default deserialize engine eq err exit-code extension \
     field field-info filter handler handler-error handlers hash-map json-schema kit never none nth \
-    null odd ok option partial-eq per-type problem program ran result schema selected self send serialize \
-    setup some stdout string sync tests trackers type value vec";
+    null odd ok option partial-eq per-type problem program ran result schema selected self send \
+    serialize setup some stdout string sync tests trackers type value vec";
 
 /// Longest name, in bytes. crates.io accepts 64, and the crate's name has a prefix.
 const MAX_NAME: usize = 40;

@@ -13,10 +13,10 @@ use crate::time::Timestamp;
 
 /// The events of a batch, their type erased.
 ///
-/// Every `Vec` of events implements it. Other implementations are for events that have no Rust type,
-/// such as those read from a recording, or whose fields come from a configuration. All events with
-/// the same [`Events::name`] must have the same schema, since readers cache what they derive from a
-/// schema by that name.
+/// Every `Vec` of events implements it. Other implementations are for events that have no Rust
+/// type, such as those read from a recording, or whose fields come from a configuration. All events
+/// with the same [`Events::name`] must have the same schema, since readers cache what they derive
+/// from a schema by that name.
 pub trait Events: Any + Send + Sync {
     /// The number of events.
     fn len(&self) -> usize;
@@ -107,9 +107,9 @@ struct Row {
 
 /// Events of one tracker, in the kernel's order.
 ///
-/// The events themselves are shared: a clone for a second chain copies none of them. A batch owns the
-/// list of the events that are still in it, with their attributions. So filtering moves no event, and
-/// holding some events back is a split.
+/// The events themselves are shared: a clone for a second chain copies none of them. A batch owns
+/// the list of the events that are still in it, with their attributions. So filtering moves no
+/// event, and holding some events back is a split.
 #[derive(Clone)]
 pub struct Batch {
     tracker: Arc<str>,
@@ -220,9 +220,9 @@ impl Batch {
         self
     }
 
-    /// Adds to each event the fields of the `X` that `add` returns. Where `add` returns `None`, those
-    /// fields are null. The events then have a type of their own: see [`Schema::extended`], and
-    /// declare it with [`Declaration::extends`](crate::Declaration::extends).
+    /// Adds to each event the fields of the `X` that `add` returns. Where `add` returns `None`,
+    /// those fields are null. The events then have a separate type: see [`Schema::extended`],
+    /// and declare it with [`Declaration::extends`](crate::Declaration::extends).
     ///
     /// Other chains that share the events do not see the new fields.
     pub fn extend<X: Extension>(&mut self, mut add: impl FnMut(EventRef<'_>) -> Option<X>) {

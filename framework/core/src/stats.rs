@@ -36,7 +36,7 @@ impl Owner {
         ("forgotten", Self::Forgotten),
         ("other", Self::Other),
     ];
-    /// Marks an id that could be taken for a word.
+    /// Marks an id that reads like one of the words.
     const MARK: &str = "container:";
 
     /// Reads the printed form. Every text is some owner.

@@ -1,6 +1,6 @@
 //! What the compiler says when the author of a handler forgets a piece. The texts in `ui/` are
 //! those of the compiler that the workspace names as its `rust-version`; `TRYBUILD=overwrite cargo
-//! test -p whalewatch-core --test messages` writes them anew.
+//! test -p whalewatch-core --test messages` rewrites them.
 
 use std::process::Command;
 
@@ -13,7 +13,7 @@ fn is_pinned() -> bool {
 }
 
 #[test]
-fn a_missing_piece_is_told_with_what_to_do() {
+fn compiler_names_the_missing_piece_and_the_fix() {
     let cases = trybuild::TestCases::new();
     cases.pass("tests/ui/complete.rs");
     if is_pinned() {

@@ -1,13 +1,13 @@
 //! Runs chains: trackers and handlers as actors, joined by bounded channels, composed from a
 //! configuration.
 //!
-//! Three phases, each with a type of its own:
+//! Three phases, each with its own type:
 //!
 //! 1. **validate**: [`config::validate`] reads a TOML text against a [`Registry`] and yields a
 //!    [`Plan`], or every mistake at once. It touches nothing but the text.
-//! 2. **build**: [`System::run`] opens trackers, makes handlers, joins them;
-//! 3. **run**: and runs them until it is told to stop, all sources have ended, or something fails
-//!    for good.
+//! 2. **build**: [`System::run`] opens trackers, builds handlers and joins them.
+//! 3. **run**: the parts run until the run is stopped, all sources have ended, or a part fails for
+//!    good.
 
 mod actors;
 pub mod config;

@@ -2,10 +2,11 @@
 //! nothing.
 //!
 //! Parts of the old and the new plan are matched by *identity*: name, type and options. A tracker
-//! with the same identity stays attached. A chain of which every part is the same goes on untouched.
-//! A shared handler with the same identity goes on and joins other chains. Every other part ends
-//! first and is then built again, while the trackers that go on leave their events in their sources.
-//! So no event is lost, and whatever only one part can hold (a file, a port) is free for the next.
+//! with the same identity stays attached. A chain of which every part is the same goes on
+//! untouched. A shared handler with the same identity goes on and joins other chains. Every other
+//! part ends first and is then built again, while the trackers that go on leave their events in
+//! their sources. So no event is lost, and whatever only one part can hold (a file, a port) is free
+//! for the next.
 //!
 //! ```text
 //!             apply(plan)
@@ -22,7 +23,7 @@
 //! ```
 //!
 //! An actor's own states: a **tracker** drains its source, waits for its timer, is paused by a
-//! reload, or has been told to stop and drains what is left. A **stage** runs until its last lane
+//! reload, or is stopping and drains what is left. A **stage** runs until its last lane
 //! has ended, unless a reload has announced more lanes.
 
 mod change;
@@ -172,8 +173,8 @@ impl Live {
     /// Turns what runs into what `plan` asks for.
     ///
     /// # Errors
-    /// If a part cannot be opened or built. What ran before then runs again; if even that fails, the
-    /// error is [`Failed`](RunError::Failed).
+    /// If a part cannot be opened or built. What ran before then runs again; if even that fails,
+    /// the error is [`Failed`](RunError::Failed).
     pub(crate) async fn apply(&mut self, plan: Arc<Plan>) -> Result<(), RunError> {
         let change = Change::new(self, &plan);
         let early_work = start_early_work(&plan, &change, &BTreeMap::new())?;

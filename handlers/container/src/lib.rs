@@ -15,7 +15,7 @@
 //! An event whose container has no name yet waits for it, at most `hold`. If the name comes later,
 //! a `container.resolved` event follows down the same chain.
 //!
-//! The manager never waits for I/O. Clients are actors on a thread of their own, so a runtime that
+//! The manager never waits for I/O. Clients are actors on a separate thread, so a runtime that
 //! is slow, hung or gone delays no event.
 
 mod cgroups;

@@ -135,8 +135,8 @@ impl Pids {
     pub(crate) fn insert(&mut self, pid: u32, entry: Entry, now: Duration) {
         if let Some(known) = self.now.get_mut(&pid) {
             if same_start(known.start_time, entry.start_time) {
-                // The queue of ended processes knows this one by its start time; and an exact one is
-                // better than one to the tick.
+                // The queue of ended processes knows this one by its start time; and an exact one
+                // is better than one to the tick.
                 let keep = known.ended || entry.start_time.is_multiple_of(TICK);
                 let start_time = if keep { known.start_time } else { entry.start_time };
                 *known = Entry { start_time, ended: known.ended, ..entry };
@@ -339,8 +339,9 @@ mod tests {
     fn exact_start_is_not_replaced_by_one_to_the_tick() {
         let mut pids = Pids::new(10, S(5));
         pids.insert(7, entry(51_234_567, Place::Host), S(0));
-        pids.insert(7, entry(52_345_678, Place::Unknown), S(0)); // the pid is reused within the tick
-        pids.insert(7, entry(50_000_000, Place::Unknown), S(0)); // the second process, from /proc
+        // The pid is reused within the tick, and then the second process is read from /proc.
+        pids.insert(7, entry(52_345_678, Place::Unknown), S(0));
+        pids.insert(7, entry(50_000_000, Place::Unknown), S(0));
         assert_eq!(place(&pids, 7, 51_234_567), Some(Place::Host));
         pids.check_invariants();
     }

@@ -133,7 +133,7 @@ impl<H: Handler> Declaration<H> {
         self
     }
 
-    /// The handler may block its thread, and so needs one of its own.
+    /// The handler may block, and so needs its own thread.
     #[must_use]
     pub const fn blocking(mut self) -> Self {
         self.properties.blocking = true;

@@ -41,9 +41,10 @@ impl std::error::Error for Failure {}
 /// A handler with what its calls need: counters, and room for what a call emits and which timers it
 /// sets.
 ///
-/// It catches panics, keeps the accounts, and does no I/O. A driver brings batches and messages, and
-/// after each call takes [`Hosted::outgoing`] and [`Hosted::timers`] and acts on them: the engine's
-/// stage with queues and a clock, a replay with the recording's clock, a test bench with neither.
+/// It catches panics, keeps the accounts, and does no I/O. A driver brings batches and messages,
+/// and after each call takes [`Hosted::outgoing`] and [`Hosted::timers`] and acts on them: the
+/// engine's stage with queues and a clock, a replay with the recording's clock, a test bench with
+/// neither.
 pub struct Hosted<H: Handler> {
     handler: H,
     counters: Arc<HandlerCounters>,

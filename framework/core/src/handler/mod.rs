@@ -1,7 +1,7 @@
 //! Handlers: what becomes of events.
 //!
-//! A filter implements [`Handler`] and nothing else. What only some handlers need is in traits of
-//! its own, which a handler names in its [`Declaration`]:
+//! A filter implements [`Handler`] and nothing else. What only some handlers need is in separate
+//! traits, which a handler names in its [`Declaration`]:
 //!
 //! | trait | for a handler that |
 //! |---|---|
@@ -36,14 +36,15 @@ pub enum Never {}
 ///
 /// A handler gets its name in the configuration where it is registered. The engine runs each
 /// handler on one thread and never calls it twice at once. A handler must not block; one that has
-/// to, such as a slow output, declares itself [blocking](Declaration::blocking) and gets a thread
-/// of its own.
+/// to, such as a slow output, declares itself [blocking](Declaration::blocking) and gets its own
+/// thread.
 ///
 /// The first four items are required. The others have defaults that do nothing.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "does not implement `Handler`",
-    note = "implement `whalewatch_core::Handler` for it; `whalewatch new handler NAME` writes a crate to start from"
+    note = "implement `whalewatch_core::Handler` for it; `whalewatch new handler NAME` writes a \
+            crate to start from"
 )]
 pub trait Handler: Sized + Send + 'static {
     /// What the handler does, in one line.

@@ -1,4 +1,4 @@
-//! What went wrong has to be told.
+//! `handle` has to return its errors.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

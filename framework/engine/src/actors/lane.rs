@@ -29,7 +29,7 @@ pub(crate) struct NewFeed {
     pub(crate) counters: Arc<TrackerCounters>,
 }
 
-/// What a stage can be told while it runs.
+/// A command for a running stage.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum StageCommand {
@@ -49,7 +49,7 @@ pub(super) struct Lane {
     pub(super) to: Option<Output>,
     /// Whether the handler is the end of the chain.
     pub(super) last: bool,
-    /// Whether so many events wait for the output that what the handler makes by itself is dropped.
+    /// Whether the output has no room, so that events that the handler makes by itself are dropped.
     pub(super) full: bool,
     pub(super) trackers: Vec<Arc<TrackerCounters>>,
 }

@@ -10,9 +10,9 @@ use whalewatch_core::Batch;
 
 use crate::queue::{Offered, QueueSender};
 
-/// Sends batches in order and never blocks. Batches that find no room wait here, and the owner takes
-/// no input until [`Output::poll_flush`] is ready. So an output holds what one call of a handler
-/// made, and no more.
+/// Sends batches in order and never blocks. Batches that find no room wait here, and the owner
+/// takes no input until [`Output::poll_flush`] is ready. So an output holds what one call of a
+/// handler made, and no more.
 pub(crate) struct Output {
     queue: QueueSender,
     waiting: VecDeque<Batch>,
@@ -56,7 +56,7 @@ impl Output {
         sending + self.waiting.iter().map(|batch| batch.len() as u64).sum::<u64>()
     }
 
-    /// Sends what waits. Ready when nothing is left. `left` counts what has gone, also while
+    /// Sends what waits. Ready when nothing is left. `left` counts the events that left, also while
     /// pending.
     pub(crate) fn poll_flush(&mut self, task: &mut Context<'_>, left: &mut Sent) -> Poll<()> {
         loop {

@@ -17,14 +17,14 @@ use super::{ActorId, Report};
 use crate::queue::QueueSender;
 use crate::recording::PartRecorder;
 
-/// The most events in a batch. Measured on a prototype of three actors: 15 M events/s with 16 events
-/// a batch, 30 M events/s with 256 and more.
+/// The most events in a batch. Measured on a prototype of three actors: 15 M events/s with 16
+/// events a batch, 30 M events/s with 256 and more.
 const BATCH: usize = 256;
 /// Batches taken in one turn before other actors on the thread get theirs.
 const TURN: usize = 16;
 
-/// Events that may wait for a chain whose queue is full while other chains take theirs. Beyond this,
-/// events are dropped for that chain.
+/// Events that may wait for a chain whose queue is full while other chains take theirs. Beyond
+/// this, events are dropped for that chain.
 const MAX_WAITING_EVENTS: u64 = 16_384;
 
 /// The shortest time between two warnings of lost events.
@@ -64,7 +64,7 @@ impl TrackerCounters {
     }
 }
 
-/// What a tracker can be told while it runs.
+/// A command for a running tracker.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum TrackerCommand {
@@ -191,7 +191,11 @@ impl<E: Event> Tracker<E> {
 
     fn send_existing_again(&mut self, feeds: std::ops::Range<usize>) {
         if let Err(error) = self.send_existing(feeds) {
-            tracing::warn!(tracker = %self.name, %error, "cannot read again what existed before watching began");
+            tracing::warn!(
+                tracker = %self.name,
+                %error,
+                "cannot read again what existed before watching began"
+            );
         }
     }
 

@@ -35,9 +35,9 @@ pub(super) fn start_early_work_of(plan: &Plan, handler: usize) -> Result<EarlyWo
     })
 }
 
-/// Opens trackers and returns them in the plan's order. Each is opened on a thread of its own: loading
-/// into the kernel takes most of the time of a start, and the parts that run must not wait for it.
-/// The trackers that handlers need first are open before the others.
+/// Opens trackers and returns them in the plan's order. Each is opened on its own thread:
+/// loading into the kernel takes most of the time of a start, and the parts that run must not wait
+/// for it. The trackers that handlers need first are open before the others.
 pub(super) async fn open(
     plan: &Arc<Plan>,
     trackers: &[usize],
@@ -64,7 +64,7 @@ pub(super) async fn open(
     Ok(all.into_values().collect())
 }
 
-/// Opens a tracker on a thread of its own. The result is dropped if nobody waits for it any more,
+/// Opens a tracker on a new thread. The result is dropped if nobody waits for it any more,
 /// because another tracker has failed.
 fn open_apart(
     plan: &Arc<Plan>,

@@ -1,7 +1,7 @@
 //! The registry: the types of trackers and handlers that a program has.
 //!
-//! Registration is explicit. A crate that is linked but not registered is then a missing name in the
-//! configuration, not an empty registry without an error.
+//! Registration is explicit. A crate that is linked but not registered is then a missing name in
+//! the configuration, not an empty registry without an error.
 //!
 //! Types are erased behind one trait for each step of their life. A tracker is a [`TrackerType`]
 //! where it is registered, a [`ConfiguredTracker`] once its options have been read, and an
@@ -45,7 +45,8 @@ pub enum RegistryError {
     },
     /// A handler has an option with a name that every handler has already.
     #[error(
-        "the handler type \"{name}\" has an option \"{option}\", which every handler has already: give it another name"
+        "the handler type \"{name}\" has an option \"{option}\", which every \
+         handler has already: give it another name"
     )]
     Option {
         /// The handler type's name.
@@ -55,7 +56,8 @@ pub enum RegistryError {
     },
     /// The name could not be written in a configuration file.
     #[error(
-        "\"{name}\" cannot name a {what} type: use lower-case letters, digits and hyphens, and not one of trackers, handlers, chains, tests"
+        "\"{name}\" cannot name a {what} type: use lower-case letters, digits and \
+         hyphens, and not one of trackers, handlers, chains, tests"
     )]
     Name {
         /// `tracker` or `handler`.
@@ -80,7 +82,7 @@ impl Registry {
     }
 
     /// Adds a tracker without options, whose sources `open` makes: for tests, benchmarks, and
-    /// programs with events of their own.
+    /// programs with custom events.
     ///
     /// # Errors
     /// If the name is taken or cannot be a name.
@@ -153,8 +155,8 @@ fn check_name(what: &'static str, name: &str, taken: bool) -> Result<(), Registr
     Ok(())
 }
 
-/// Returns options as a value that can be compared and printed. Options that cannot be serialised (a
-/// map with keys that are not text) count as changed each time.
+/// Returns options as a value that can be compared and printed. Options that cannot be serialised
+/// (a map with keys that are not text) count as changed each time.
 fn value_of(options: &impl Serialize) -> Value {
     static UNIQUE: AtomicU64 = AtomicU64::new(0);
     serde_json::to_value(options).unwrap_or_else(|_| UNIQUE.fetch_add(1, Relaxed).into())

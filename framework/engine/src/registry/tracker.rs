@@ -49,7 +49,7 @@ pub(crate) trait ConfiguredTracker: Send + Sync {
     fn extra(&self) -> Option<Schema> {
         None
     }
-    /// Loads and attaches the programs. This may take a while and belongs on a thread of its own.
+    /// Loads and attaches the programs. This may take a while and belongs on a separate thread.
     fn open(&self, directory: &Directory) -> Result<Box<dyn OpenTracker>, OpenError>;
 }
 

@@ -2,9 +2,9 @@
 //! same result.
 //!
 //! Nothing runs concurrently here. Each batch goes through its chains to the end before the next is
-//! read, timers go off when the recording's clock reaches them, and what handlers heard from outside
-//! comes when it came then. So the output depends on the recording and the plan alone, however fast
-//! the replay goes.
+//! read, timers go off when the recording's clock reaches them, and what handlers heard from
+//! outside comes when it came then. So the output depends on the recording and the plan alone,
+//! however fast the replay goes.
 
 mod chains;
 mod offline;
@@ -93,7 +93,8 @@ impl<'a> Replay<'a> {
         self
     }
 
-    /// Returns a flag that ends the replay when it is set. What was read by then still goes through.
+    /// Returns a flag that ends the replay when it is set. What was read by then still goes
+    /// through.
     pub fn stopper(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.stop)
     }

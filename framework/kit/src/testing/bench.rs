@@ -13,10 +13,10 @@ use whalewatch_core::{
 /// The chain that the handler is in.
 const CHAIN: ChainId = ChainId::new(0);
 
-/// A handler in a chain of its own, whose output is kept.
+/// A handler alone in a chain, whose output is kept.
 ///
-/// Time passes for the handler's timers only in [`Bench::advance`]; messages from its helper threads
-/// are delivered by [`Bench::receive`].
+/// Time passes for the handler's timers only in [`Bench::advance`]; messages from its helper
+/// threads are delivered by [`Bench::receive`].
 pub struct Bench<H: Handler> {
     hosted: Hosted<H>,
     /// What has been counted. The counts add up once the handler has ended: see [`Bench::end`].
@@ -29,8 +29,8 @@ pub struct Bench<H: Handler> {
 }
 
 impl<H: Handler> Bench<H> {
-    /// Checks the options against events of type `E` and builds the handler, under the name `tested`
-    /// on the machine `node-1`.
+    /// Checks the options against events of type `E` and builds the handler, under the name
+    /// `tested` on the machine `node-1`.
     ///
     /// # Errors
     /// What is wrong with the options, or why the handler could not be built.

@@ -5,8 +5,8 @@
 //! 1. **cgroup**: the process's cgroup at the time of the event. The kernel reports a cgroup's path
 //!    before any process runs in it, so this is known first and cannot be outdated.
 //! 2. **pid**: the process, by pid and start time, is known already.
-//! 3. **parent**: its parent is known. A child of a container's process is in the container; a child
-//!    of a host process is on the host only if its namespaces have not changed.
+//! 3. **parent**: its parent is known. A child of a container's process is in the container; a
+//!    child of a host process is on the host only if its namespaces have not changed.
 //! 4. **namespace**: the mount namespace is that of a known container; or all namespaces are the
 //!    host's.
 //! 5. **runtime**: a runtime says that this is the first process of its container.

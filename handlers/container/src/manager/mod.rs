@@ -257,11 +257,12 @@ impl ContainerManager {
 }
 
 impl Handler for ContainerManager {
-    const ABOUT: &'static str = "says of each event which container did it";
+    const ABOUT: &'static str = "determines which container caused each event";
     type Options = ContainerOptions;
     type Message = Message;
-    /// Cgroups first: one that was there before the others watch is there when the manager looks,
-    /// or is told of when it goes.
+    /// Cgroups come first, so that the manager knows every cgroup in which the other trackers can
+    /// see an event: it hears when the cgroup is made, finds it, or hears its path when it is
+    /// removed.
     const DECLARATION: Declaration<Self> = Declaration::new()
         .shared()
         .publishes()
@@ -373,8 +374,8 @@ impl Replay for ContainerManager {
 }
 
 impl ContainerManager {
-    /// Watches the folders in which runtimes keep state. A folder can be gone before all trackers are
-    /// open.
+    /// Watches the folders in which runtimes keep state. A folder can be gone before all trackers
+    /// are open.
     fn start_early_work(_: &ContainerOptions) -> EarlyWork {
         let proc = Proc::default();
         proc.watch();
@@ -388,7 +389,7 @@ fn begun(early_work: &EarlyWork) -> Proc {
     early_work.get::<Proc>().cloned().unwrap_or_default()
 }
 
-/// Reads the running processes on a thread of its own. The process tracker reports them too, but
+/// Reads the running processes on a separate thread. The process tracker reports them too, but
 /// not again to a manager that was rebuilt after a failure.
 fn read_running(proc: Proc, max: usize, mailbox: Mailbox<Message>) {
     const CHUNK: usize = 256;

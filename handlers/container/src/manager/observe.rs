@@ -164,7 +164,7 @@ impl ContainerManager {
 
     /// Settles which containers a container runs in, by where its first process comes from: its
     /// runtime runs on the host or in an outer container, whose cgroup may lie beside this one's.
-    /// Processes that enter later are no evidence.
+    /// Processes that enter later do not count as evidence.
     fn settle_parents(&mut self, serial: Serial, from: Option<Place>) {
         let unsettled =
             self.containers.get(serial).is_some_and(|known| known.nesting == Nesting::Unknown);

@@ -56,7 +56,7 @@ fn f02_first_and_execed_processes_are_in_the_container() {
 }
 
 #[test]
-fn f03_new_namespaces_are_no_container_and_no_refresh_storm() {
+fn f03_new_namespaces_cause_neither_a_container_nor_a_refresh_storm() {
     let mut rig = Rig::new();
     let shell = process(100, 1, 1);
     rig.observe(vec![made_host(1), event(shell, Effect::Existing)]);

@@ -86,7 +86,7 @@ fn events_overtaken_by_the_end_keep_their_container() {
 }
 
 #[test]
-fn mounts_of_a_removed_container_are_no_evidence() {
+fn mounts_of_a_removed_container_do_not_count() {
     let mut rig = Rig::with(options(), true);
     rig.observe(vec![made_host(1), made(7, 7)]);
     rig.report_name(7, "web");

@@ -74,7 +74,7 @@ fn outdated_process_does_not_revive_its_container() {
 }
 
 #[test]
-fn mounts_are_no_evidence_where_cgroups_answer() {
+fn mounts_do_not_count_where_cgroups_answer() {
     let mut rig = Rig::new();
     rig.observe(vec![made_host(1), removed_of(7, 7)]);
     rig.report_name(7, "web");
@@ -82,7 +82,7 @@ fn mounts_are_no_evidence_where_cgroups_answer() {
     rig.report_running(vec![running(&process(60, 5, 7), 7)]);
     rig.handle(0, vec![act(Process { namespaces: INNER, ..process(61, 6, 99) })]);
     rig.advance(100);
-    assert_eq!(rig.summary(), ["unknown"], "nobody knows the path of its own cgroup");
+    assert_eq!(rig.summary(), ["unknown"], "nobody knows the path of the cgroup");
     // Where cgroups do not answer there is no better evidence.
     let mut rig = Rig::without_cgroups();
     rig.report_name(7, "web");

@@ -50,7 +50,7 @@ impl Remote for Cri {
         let runtime = answers::runtime(&cri.version().await?.runtime_name);
         if runtime == Runtime::Docker {
             // It has other names for Docker's containers, whose cgroups are Docker's.
-            return Err(Status::unimplemented("it fronts Docker, which has a client of its own"));
+            return Err(Status::unimplemented("it fronts Docker, which has its own client"));
         }
         Ok(Self { runtime, ..cri })
     }

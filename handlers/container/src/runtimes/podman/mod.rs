@@ -129,7 +129,10 @@ impl Actor for PodmanActor {
             let actor = ctx.address();
             let follow = watcher.follow(move |stirs| actor.do_send(Stirred(stirs)));
             ctx.spawn(follow.into_actor(self).map(|error, this, _| {
-                tracing::warn!(%error, "podman's records are no longer watched; reading them every 30 s");
+                tracing::warn!(
+                    %error,
+                    "podman's records are no longer watched; reading them every 30 s"
+                );
                 this.watcher = None;
             }));
         }

@@ -36,8 +36,8 @@ struct User<'a> {
 }
 
 /// Returns the folders that may have records, the system's before the users': the first that has a
-/// container keeps it. Few of them exist. Storage that is lost at a reboot may have a folder of its
-/// own (`transient_store`).
+/// container keeps it. Few of them exist. Storage that is lost at a reboot may have a separate
+/// folder (`transient_store`).
 pub(super) fn usual() -> Vec<PathBuf> {
     let read = |path| read_with(Path::new(path), MAX_BYTES, 0).ok();
     let settings = SETTINGS.into_iter().find_map(read);

@@ -60,7 +60,7 @@ struct Stamp {
 struct Known {
     record: Record,
     folder: PathBuf,
-    /// The watch descriptors of its own folders.
+    /// The watch descriptors of the container's folders.
     watches: [Option<i32>; 2],
 }
 
@@ -253,7 +253,8 @@ impl Store {
                 Ok(records) => found.extend(records),
                 Err(error) => {
                     // Podman replaces the file as a whole. Another writer may not be done yet.
-                    tracing::debug!(path = %path.display(), %error, "no list of records, or not yet");
+                    let path = path.display();
+                    tracing::debug!(%path, %error, "no list of records, or not yet");
                     outcome.again = true;
                     return;
                 }
