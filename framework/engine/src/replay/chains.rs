@@ -40,7 +40,7 @@ pub(super) struct Chains<'p, 'c> {
     plan: &'p Plan,
     nodes: Vec<Node>,
     /// For each chain, the nodes that it goes through.
-    chains: Vec<Vec<usize>>,
+    routes: Vec<Vec<usize>>,
     clock: Arc<AtomicU64>,
     counters: Counters,
     /// For each of the plan's trackers, its counters and the events that it has sent.
@@ -62,7 +62,7 @@ impl<'p, 'c> Chains<'p, 'c> {
         let mut chains = Self {
             plan,
             nodes: Vec::new(),
-            chains: Vec::new(),
+            routes: Vec::new(),
             clock,
             counters: Counters::default(),
             trackers: plan.trackers.iter().map(|_| Default::default()).collect(),
@@ -92,7 +92,7 @@ impl<'p, 'c> Chains<'p, 'c> {
                 };
                 through.push(chains.add_node(planned, setup, last)?);
             }
-            chains.chains.push(through);
+            chains.routes.push(through);
         }
         for (number, (planned, (counters, _))) in
             plan.trackers.iter().zip(&chains.trackers).enumerate()
@@ -133,7 +133,7 @@ impl<'p, 'c> Chains<'p, 'c> {
         let outgoing = handler.take_outgoing();
         for (chain, batch) in outgoing {
             let count = batch.len() as u64;
-            let through = self.chains.get(chain.number() as usize);
+            let through = self.routes.get(chain.number() as usize);
             let next = through.and_then(|through| {
                 let step = through.iter().position(|&other| other == index)?;
                 through.get(step + 1).copied()
@@ -219,7 +219,7 @@ impl<'p, 'c> Chains<'p, 'c> {
         self.trackers[number].1 += batch.len() as u64;
         for (chain, planned) in (0..).zip(&self.plan.chains) {
             if planned.from.contains(&number) {
-                let first = self.chains[chain as usize][0];
+                let first = self.routes[chain as usize][0];
                 self.bring(ChainId::new(chain), first, batch.clone())?;
             }
         }
@@ -275,7 +275,7 @@ impl<'p, 'c> Chains<'p, 'c> {
         &mut self,
         call: impl Fn(&mut dyn OfflineHandler, ChainId) -> Result<(), Failure>,
     ) -> Result<(), Stopped> {
-        for (chain, through) in (0..).zip(self.chains.clone()) {
+        for (chain, through) in (0..).zip(self.routes.clone()) {
             for index in through {
                 self.call(index, |handler| call(handler, ChainId::new(chain)))?;
             }
