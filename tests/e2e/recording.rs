@@ -168,7 +168,7 @@ fn a_malformed_recording_is_refused_with_its_line() {
         (String::new(), ":1: the file is empty: make a recording with `whalewatch record`"),
         (String::from("{}\n"), ":1: this is not a recording"),
         (
-            header.replace(":1,", ":9,"),
+            header.replace(":2,", ":9,"),
             ":1: the recording has version 9, and this program reads version 2",
         ),
         (format!("{header}\n{event}}}\n\nrubbish\n"), ":4: expected value"),

@@ -65,7 +65,7 @@ fn drop_newest_keeps_the_first_events() {
     assert_eq!(slow.dropped, 100_000 - slow.output);
     // The queue had room for the first two batches, even before the handler took one.
     let first = taken("newest-slow")[..2].concat();
-    assert_eq!(first, Vec::from_iter(0..first.len() as u64));
+    assert_eq!(first, (0..first.len() as u64).collect::<Vec<_>>());
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn drop_oldest_keeps_the_last_events() {
     let taken = taken("oldest-slow");
     assert_eq!(taken.last().and_then(|batch| batch.last()), Some(&99_999));
     let queued = taken[1..].concat();
-    assert_eq!(queued, Vec::from_iter(100_000 - queued.len() as u64..100_000));
+    assert_eq!(queued, (100_000 - queued.len() as u64..100_000).collect::<Vec<_>>());
 }
 
 #[test]

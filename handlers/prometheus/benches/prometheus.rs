@@ -98,7 +98,7 @@ fn page(c: &mut Criterion) {
         hosted.handle(ChainId::new(0), batch(256)).expect("handles");
     }
     c.bench_function("page of 256 counters and 256 histograms", |b| {
-        b.iter(|| hosted.handler().page())
+        b.iter(|| hosted.handler().page());
     });
 }
 

@@ -133,7 +133,9 @@ fn write(c: &mut Criterion) {
             (0..8).map(next).collect()
         };
         let mut take = |batches: Vec<Batch>| {
-            batches.into_iter().for_each(|b| bench.handle(b).expect("handler takes it"))
+            for batch in batches {
+                bench.handle(batch).expect("handler takes it");
+            }
         };
         // Until the limit is reached.
         (0..if max_size == 0 { 4 } else { 200 }).for_each(|_| take(batches()));

@@ -33,6 +33,7 @@ pub enum OnFailure {
 
 /// What a handler declares that does not depend on its type: plain data, for the engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each answers a question that no other does")]
 #[non_exhaustive]
 pub struct Properties {
     /// See [`Declaration::shared`].
