@@ -10,9 +10,10 @@ use crate::say::say;
 
 /// Make a running `whalewatch run` read its configuration file again
 ///
-/// Parts that did not change keep running, trackers stay attached, and no event is lost. If the
-/// file has mistakes, they are printed here and by the running program, and the old configuration
-/// stays in force. SIGHUP has the same effect, but only the running program prints the outcome.
+/// Parts that did not change keep running and trackers stay attached. Events wait in the kernel's
+/// buffer meanwhile, and none is lost while it has room. If the file has mistakes, they are printed
+/// here and by the running program, and the old configuration stays in force. SIGHUP has the same
+/// effect, but only the running program prints the outcome.
 #[derive(Args)]
 pub(crate) struct ReloadCommand {
     /// Process to reload; required if several are running
