@@ -102,7 +102,8 @@ fn page(list: &Value) -> Result<String> {
 }
 
 fn write_part(text: &mut String, part: &Value) -> Result<()> {
-    write!(text, "\n### `{}`\n\n{}.\n", word(part, "name"), about(part).trim_end_matches('.'))?;
+    let about = format!("{}.", about(part).trim_end_matches('.'));
+    write!(text, "\n### `{}`\n\n{}\n", word(part, "name"), wrapped(&about))?;
     let options = rows(part, "options");
     if options.is_empty() {
         text.push_str("\nNo options.\n");
@@ -111,7 +112,8 @@ fn write_part(text: &mut String, part: &Value) -> Result<()> {
     }
     let kinds: Vec<_> = rows(part, "kinds").iter().filter_map(Value::as_str).collect();
     if !kinds.is_empty() {
-        write!(text, "\nEvents: `{}`.\n", kinds.join("`, `"))?;
+        let events = format!("Events: `{}`.", kinds.join("`, `"));
+        write!(text, "\n{}\n", wrapped(&events))?;
     }
     let fields = rows(part, "fields");
     if !fields.is_empty() {
@@ -137,6 +139,24 @@ fn write_options(text: &mut String, options: &[Value]) -> Result<()> {
         writeln!(text, "| `{name}` | {kind} | {default} | {} |", about(option))?;
     }
     Ok(())
+}
+
+/// Breaks a paragraph into lines of at most 100 columns.
+fn wrapped(paragraph: &str) -> String {
+    const WIDTH: usize = 100;
+    let mut lines = vec![String::new()];
+    for word in paragraph.split_whitespace() {
+        let line = lines.last_mut().expect("there is a line from the start");
+        if line.is_empty() {
+            line.push_str(word);
+        } else if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines.join("\n")
 }
 
 fn rows<'a>(part: &'a Value, name: &str) -> &'a [Value] {
@@ -186,5 +206,13 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| `when` | text | required |  |"), "{text}");
+    }
+
+    #[test]
+    fn paragraphs_are_wrapped_at_100_columns() {
+        let text = wrapped(&"word ".repeat(30));
+        let widths: Vec<_> = text.lines().map(str::len).collect();
+        assert_eq!(widths, [99, 49]);
+        assert_eq!(text.split_whitespace().count(), 30);
     }
 }

@@ -11,9 +11,9 @@
 //! ```text
 //!             apply(plan)
 //!                  │
-//!   compare plan with what runs ── start early work ── open new trackers ──fails──► nothing changed
+//!   compare plan with what runs ── start early work ── open new trackers ─fails─► nothing changed
 //!                  │
-//!        expect: kept stages outlive their last lane ──a stage does not answer──► nothing changed
+//!        expect: kept stages outlive their last lane ─a stage does not answer─► nothing changed
 //!                  │
 //!        release: kept trackers pause, the other trackers and stages end
 //!                  │

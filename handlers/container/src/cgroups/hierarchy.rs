@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lacking_where_the_kernel_cannot_be_asked_by_id() {
-        // An ordinary folder is not a cgroup hierarchy: no id opens it, though every cgroup could be there.
+        // No id opens an ordinary folder, which could still contain every cgroup.
         let root = tempfile::tempdir().unwrap();
         let tree = Hierarchy::open(root.path().into()).unwrap();
         for id in [fs::metadata(root.path()).unwrap().ino(), u64::MAX] {
