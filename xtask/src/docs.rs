@@ -102,8 +102,8 @@ fn page(list: &Value) -> Result<String> {
 }
 
 fn write_part(text: &mut String, part: &Value) -> Result<()> {
-    let about = format!("{}.", about(part).trim_end_matches('.'));
-    write!(text, "\n### `{}`\n\n{}\n", word(part, "name"), wrapped(&about))?;
+    let paragraph = format!("{}.", about(part).trim_end_matches('.'));
+    write!(text, "\n### `{}`\n\n{}\n", word(part, "name"), wrapped(&paragraph))?;
     let options = rows(part, "options");
     if options.is_empty() {
         text.push_str("\nNo options.\n");
