@@ -25,8 +25,8 @@ pub(crate) fn run_all(context: &Context<'_>) -> Result<()> {
     let one_by_one = paths.iter().flat_map(|path| ["--skip", path]).collect::<Vec<_>>();
     let side_by_side = paths.iter().map(String::as_str).collect::<Vec<_>>();
     // Both parts run, so that one failure does not hide another.
-    let first = run(context, 1, &one_by_one);
-    let second = run(context, THREADS, &side_by_side);
+    let first = run(context, THREADS, &side_by_side);
+    let second = run(context, 1, &one_by_one);
     first.and(second).context("an end-to-end test failed")
 }
 

@@ -78,7 +78,7 @@ offsets! {
 }
 
 offsets! {
-    /// Offsets for an [`ExecRecord`](crate::ExecRecord).
+    /// Offsets for an [`ExecRecord`](crate::process::ExecRecord).
     ExecOffsets {
         mm: "task_struct"."mm",
         mm_arg_start: "mm_struct"."arg_start",
@@ -89,7 +89,7 @@ offsets! {
 }
 
 offsets! {
-    /// Offsets for a [`CgroupRecord`](crate::CgroupRecord).
+    /// Offsets for a [`CgroupRecord`](crate::cgroup::CgroupRecord).
     CgroupOffsets {
         node: "cgroup"."kn",
         level: "cgroup"."level",

@@ -3,10 +3,9 @@
 //! Registration is explicit. A crate that is linked but not registered is then a missing name in
 //! the configuration, not an empty registry without an error.
 //!
-//! Types are erased behind one trait for each step of their life. A tracker is a [`TrackerType`]
-//! where it is registered, a [`ConfiguredTracker`] once its options have been read, and an
-//! [`OpenTracker`] once its source is open. A handler is a [`HandlerType`], then a
-//! [`ConfiguredHandler`].
+//! Types are erased behind one trait for each step of their life. A tracker is a `TrackerType`
+//! where it is registered, a `ConfiguredTracker` once its options have been read, and an
+//! `OpenTracker` once its source is open. A handler is a `HandlerType`, then a `ConfiguredHandler`.
 
 mod handler;
 mod tracker;
