@@ -80,7 +80,7 @@ fn a_new_handler_builds_and_works_in_trace() {
     let (done, _, error) = run(&program, &["check", chain]);
     assert!(done, "{error}");
     let (_, list, _) = run(&program, &["list", "handlers"]);
-    assert!(list.contains("once: lets the first events"), "{list}");
+    assert!(list.contains("once: passes on the first events"), "{list}");
 
     let socket = format!("unix://{}", environment::docker_socket().display());
     let mut trace = vec!["trace", "--through", "once", "--format", "json", "--endpoint", &socket];
