@@ -68,7 +68,7 @@ type RecallOf<H> = fn(&str) -> Option<<H as Handler>::Message>;
 
 /// What the engine must know of a handler before it builds one: [`Handler::DECLARATION`].
 ///
-/// ```ignore
+/// ```text
 /// const DECLARATION: Declaration<Self> = Declaration::new().shared().output().blocking();
 /// ```
 pub struct Declaration<H: Handler> {
