@@ -43,19 +43,32 @@ use whalewatch_container::ContainerManager;
 use whalewatch_core::{Handler, TrackerSpec};
 use whalewatch_engine::{Registry, RegistryError};
 use whalewatch_exec::Exec;
-use whalewatch_file::JsonFile;
 use whalewatch_filter::Filter;
-use whalewatch_nats::Nats;
 use whalewatch_null::Null;
-use whalewatch_otlp::Otlp;
-use whalewatch_prometheus::Prometheus;
 use whalewatch_rules::Rules;
-use whalewatch_sqlite::Sqlite;
 use whalewatch_stdout::Stdout;
 use whalewatch_throttle::Throttle;
-use whalewatch_webhook::Webhook;
 
 use commands::Cli;
+
+/// Registers the handlers that have a cargo feature. A configuration that names one that is not
+/// compiled in gets a hint how to build it.
+macro_rules! optional_handlers {
+    ($program:ident; $($name:literal => $handler:path),* $(,)?) => {{
+        $(
+            #[cfg(feature = $name)]
+            let $program = $program.handler::<$handler>($name);
+            #[cfg(not(feature = $name))]
+            let $program = {
+                let mut program = $program;
+                let remedy = concat!("this build lacks it: build with `--features ", $name, "`");
+                program.registry.absent_handler($name, remedy);
+                program
+            };
+        )*
+        $program
+    }};
+}
 
 /// Exit code for bad usage or a bad configuration.
 const BAD_USAGE: u8 = 2;
@@ -84,21 +97,23 @@ impl Program {
     pub fn new() -> Self {
         let mut program = Self { registry: Registry::new(), error: None };
         whalewatch_trackers::each(&mut program);
-        program
+        let program = program
             .handler::<Aggregate>("aggregate")
             .handler::<ContainerManager>("container")
             .handler::<Exec>("exec")
-            .handler::<JsonFile>("file")
             .handler::<Filter>("filter")
-            .handler::<Nats>("nats")
             .handler::<Null>("null")
-            .handler::<Otlp>("otlp")
-            .handler::<Prometheus>("prometheus")
             .handler::<Rules>("rules")
-            .handler::<Sqlite>("sqlite")
             .handler::<Stdout>("stdout")
-            .handler::<Throttle>("throttle")
-            .handler::<Webhook>("webhook")
+            .handler::<Throttle>("throttle");
+        optional_handlers!(program;
+            "file" => whalewatch_file::JsonFile,
+            "nats" => whalewatch_nats::Nats,
+            "otlp" => whalewatch_otlp::Otlp,
+            "prometheus" => whalewatch_prometheus::Prometheus,
+            "sqlite" => whalewatch_sqlite::Sqlite,
+            "webhook" => whalewatch_webhook::Webhook,
+        )
     }
 
     /// Adds a tracker type. If the name is taken, [`run`](Self::run) reports it and fails.

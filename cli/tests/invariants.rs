@@ -68,8 +68,8 @@ fn core_depends_on_nothing_heavy() {
 }
 
 #[test]
-fn handlers_depend_only_on_core_and_kit() {
-    let allowed = names(&["whalewatch-core", "whalewatch-kit"]);
+fn handlers_depend_only_on_core_kit_and_net() {
+    let allowed = names(&["whalewatch-core", "whalewatch-kit", "whalewatch-net"]);
     for handler in handlers() {
         let own = own_dependencies(&handler);
         assert!(own.contains("whalewatch-core"), "{handler} is a handler without the core");
@@ -80,6 +80,13 @@ fn handlers_depend_only_on_core_and_kit() {
 #[test]
 fn kit_depends_only_on_core() {
     assert_eq!(own_dependencies("framework/kit"), names(&["whalewatch-core"]));
+}
+
+#[test]
+fn net_and_testing_depend_only_on_core() {
+    for folder in ["framework/net", "framework/testing"] {
+        assert_eq!(own_dependencies(folder), names(&["whalewatch-core"]), "{folder}");
+    }
 }
 
 #[test]

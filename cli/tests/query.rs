@@ -6,8 +6,8 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use whalewatch_core::{Attribution, Batch, Evidence, Status, Timestamp};
-use whalewatch_kit::testing::{Bench, Ran, bare, example, named};
 use whalewatch_sqlite::{Sqlite, SqliteOptions};
+use whalewatch_testing::{Bench, Ran, bare, example, named};
 
 fn query(database: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_whalewatch"));

@@ -7,6 +7,7 @@ mod explain;
 mod graph;
 mod list;
 mod new;
+#[cfg(feature = "sqlite")]
 mod query;
 mod record;
 mod reload;
@@ -58,6 +59,7 @@ enum Command {
     List(list::List),
     Explain(explain::Explain),
     Graph(graph::Graph),
+    #[cfg(feature = "sqlite")]
     Query(query::Query),
     Doctor(doctor::Doctor),
     New(new::New),
@@ -96,6 +98,7 @@ pub(crate) fn run(cli: Cli, registry: &Registry) -> ExitCode {
         Command::List(list) => list.run(registry),
         Command::Explain(explain) => explain.run(registry),
         Command::Graph(graph) => graph.run(registry),
+        #[cfg(feature = "sqlite")]
         Command::Query(query) => query.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::New(new) => new.run(registry),

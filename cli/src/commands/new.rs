@@ -49,16 +49,21 @@ const FILES: [(&str, &str); 7] = [
 ];
 
 /// The crate's dependencies: placeholder in the texts, and folder in the sources.
-const CRATES: [(&str, &str); 3] =
-    [("__whalewatch__", "cli"), ("__core__", "framework/core"), ("__kit__", "framework/kit")];
+const CRATES: [(&str, &str); 4] = [
+    ("__whalewatch__", "cli"),
+    ("__core__", "framework/core"),
+    ("__kit__", "framework/kit"),
+    ("__testing__", "framework/testing"),
+];
 
 /// Names that are refused: in camel case they would collide with a type that the crate's files use,
 /// or `whalewatch-NAME` is a crate of this project.
 const TAKEN: &str = "arc batch bench box build-error chain-context chains clock clone container \
     context copy core debug declaration default deserialize engine eq err exit-code extension \
-    field field-info filter handler handler-error handlers hash-map json-schema kit never none nth \
-    null odd ok option partial-eq per-type problem program ran result schema selected self send \
-    serialize setup some stdout string sync tests trackers type value vec";
+    field field-info file filter handler handler-error handlers hash-map json-schema kit nats net \
+    never none nth null odd ok option otlp partial-eq per-type problem program prometheus ran \
+    result schema selected self send serialize setup some sqlite stdout string sync testing tests \
+    trackers type value vec webhook";
 
 /// Longest name, in bytes. crates.io accepts 64, and the crate's name has a prefix.
 const MAX_NAME: usize = 40;

@@ -1,5 +1,5 @@
 use whalewatch_core::Event;
-use whalewatch_kit::testing::{Bench, Ran, TestEvent, TestType, example};
+use whalewatch_testing::{Bench, Ran, TestEvent, TestType, example};
 
 use super::*;
 

@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     fn batch(number: u64) -> Batch {
-        Batch::new(number.to_string().into(), vec![whalewatch_kit::testing::example()])
+        Batch::new(number.to_string().into(), vec![whalewatch_testing::example()])
     }
 
     fn numbers(receiver: &flume::Receiver<Batch>) -> Vec<u64> {

@@ -52,6 +52,23 @@ fn unknown_table_is_refused() {
 }
 
 #[test]
+fn absent_handler_gets_its_remedy_as_hint() {
+    let mut registry = common::registry();
+    registry.absent_handler("colect", "build with it");
+    let hints = |text: &str| -> Vec<Option<String>> {
+        let found = config::validate(&registry, "test.toml", text).err().expect("a mistake");
+        found.iter().map(|(_, _, diagnostic)| diagnostic.hint.clone()).collect()
+    };
+    let declared = format!("[handlers.out]\ntype = 'colect'\n{CHAIN}");
+    let named = "[[chains]]\nfrom = ['ticks']\nthrough = ['colect']\n";
+    for text in [declared.as_str(), named] {
+        assert!(hints(text).contains(&Some("build with it".to_owned())), "{text}");
+    }
+    let tracker = "[trackers.in]\ntype = 'colect'\n";
+    assert!(!hints(tracker).contains(&Some("build with it".to_owned())), "only for handlers");
+}
+
+#[test]
 fn unknown_type_is_refused() {
     check(
         &format!("[handlers.out]\ntype = 'colect'\n{CHAIN}"),

@@ -165,7 +165,7 @@ pub(crate) fn did_you_mean(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Odd, Ran, example};
+    use whalewatch_testing::{Odd, Ran, example};
 
     #[test]
     fn values_are_written_as_plain_text() {

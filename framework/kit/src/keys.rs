@@ -150,7 +150,7 @@ mod tests {
     use whalewatch_core::{Attribution, Evidence, Status};
 
     use super::*;
-    use crate::testing::{Ran, bare, example, named};
+    use whalewatch_testing::{Ran, bare, example, named};
 
     fn key(fields: &[&str], event: Ran, attribution: &Attribution) -> Vec<u8> {
         let fields: Vec<_> = fields.iter().map(ToString::to_string).collect();

@@ -12,8 +12,6 @@
 //! * [`fields`]: finds fields by name, and suggests names for those that do not exist.
 //! * [`text`]: escapes text of traced programs; [`Clock`]: formats times.
 //! * [`Backoff`]: growing pauses between attempts.
-//! * `net`, with the feature of that name: tools for handlers that talk to servers.
-//! * `testing`, with the feature of that name: events, a bench to test a handler on, and a server.
 
 mod backoff;
 mod clock;
@@ -22,13 +20,9 @@ mod event_time;
 pub mod fields;
 mod json;
 pub mod keys;
-#[cfg(feature = "net")]
-pub mod net;
 mod shape;
 mod subject;
 mod template;
-#[cfg(any(test, feature = "testing"))]
-pub mod testing;
 pub mod text;
 
 pub use backoff::Backoff;

@@ -170,7 +170,7 @@ mod tests {
     use whalewatch_core::Batch;
 
     use super::*;
-    use crate::testing::{Ran, example};
+    use whalewatch_testing::{Ran, example};
 
     fn filled(template: &str) -> String {
         let batch = Batch::new("t".into(), vec![example()]);

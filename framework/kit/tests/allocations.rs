@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::thread;
 
-use whalewatch_kit::testing::{CountingAllocator, allocations};
+use whalewatch_testing::{CountingAllocator, allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

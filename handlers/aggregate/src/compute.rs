@@ -216,7 +216,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use whalewatch_kit::testing::Did;
+    use whalewatch_testing::Did;
 
     use super::*;
 

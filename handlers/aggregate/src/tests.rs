@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 use whalewatch_core::{Attribution, Evidence, HumanDuration, Status};
-use whalewatch_kit::testing::{Bench, Did, bare, named};
 use whalewatch_kit::{Condition, Json};
+use whalewatch_testing::{Bench, Did, bare, named};
 
 use super::*;
 

@@ -10,7 +10,7 @@ use whalewatch_container::{ContainerManager, ContainerOptions, RuntimeChoice};
 use whalewatch_core::{
     Batch, ChainId, Change, Event, Field, Hosted, Mailbox, Namespaces, Process, Setup, Timestamp,
 };
-use whalewatch_kit::testing::{CountingAllocator, print_allocations};
+use whalewatch_testing::{CountingAllocator, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

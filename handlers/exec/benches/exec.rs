@@ -6,7 +6,7 @@ use std::iter::repeat;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Evidence, Status};
 use whalewatch_exec::{Exec, ExecOptions, ProgramOutput};
-use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
+use whalewatch_testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use whalewatch_core::HumanDuration;
-use whalewatch_kit::testing::{Bench, Ran, example};
+use whalewatch_testing::{Bench, Ran, example};
 
 use super::*;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Evidence, HumanSize, Status};
 use whalewatch_file::{FileOptions, JsonFile, Rotate};
-use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
+use whalewatch_testing::{Bench, CountingAllocator, Ran, example, named, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use whalewatch_core::{HumanDuration, HumanSize};
-use whalewatch_kit::testing::{Bench, Ran, example};
+use whalewatch_testing::{Bench, Ran, example};
 
 use super::*;
 use crate::rotated::Form;

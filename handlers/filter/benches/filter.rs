@@ -7,7 +7,7 @@ use std::sync::Arc;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, ChainId, Container, Evidence, Hosted, Process, Runtime};
 use whalewatch_filter::{Filter, FilterOptions};
-use whalewatch_kit::testing::{CountingAllocator, Ran, example, print_allocations};
+use whalewatch_testing::{CountingAllocator, Ran, example, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

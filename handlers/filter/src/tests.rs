@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use whalewatch_core::{
     Attribution, ChainId, Container, Event, Evidence, Hosted, OwnedValue, Process, Runtime, Type,
 };
-use whalewatch_kit::testing::{TestEvent, TestType, process};
+use whalewatch_testing::{TestEvent, TestType, process};
 
 use super::*;
 

@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, Container, Evidence, Runtime};
-use whalewatch_kit::testing::{Bench, CountingAllocator, Ran, example, print_allocations};
 use whalewatch_nats::measure::Path;
 use whalewatch_nats::{Nats, NatsOptions};
+use whalewatch_testing::{Bench, CountingAllocator, Ran, example, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::prelude::*;
 use whalewatch_core::{Batch, HumanDuration};
-use whalewatch_kit::testing::{Bench, Ran, example};
+use whalewatch_testing::{Bench, Ran, example};
 
 use crate::log::{Log, Next};
 use crate::record;

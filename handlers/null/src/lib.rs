@@ -38,7 +38,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use whalewatch_core::{ChainId, Hosted};
-    use whalewatch_kit::testing::TestEvent;
+    use whalewatch_testing::TestEvent;
 
     use super::*;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Uri};
 use whalewatch_kit::Backoff;
-use whalewatch_kit::net::{Answered, Jobs, Outage, Seldom, server};
+use whalewatch_net::{Answered, Jobs, Outage, Seldom, server};
 
 use crate::answer::Outcome;
 use crate::grpc::Grpc;

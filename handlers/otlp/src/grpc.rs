@@ -14,7 +14,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 use whalewatch_core::error::append_causes;
-use whalewatch_kit::net;
+use whalewatch_net as net;
 
 use crate::answer::{Outcome, Response};
 use crate::client::{Tls, USER_AGENT};

@@ -8,7 +8,7 @@ use flate2::write::GzEncoder;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use http::{Method, Uri};
 use prost::Message as _;
-use whalewatch_kit::net::{self, Reply};
+use whalewatch_net::{self as net, Reply};
 
 use crate::answer::{Outcome, Response};
 use crate::client::{self, Tls};

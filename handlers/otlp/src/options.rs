@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, KUBERNETES, Problem, Schema};
 use whalewatch_kit::Template;
-use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
+use whalewatch_net::{Secret, TlsOptions, address, headers};
 
 /// Options of the `otlp` handler.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -223,7 +223,7 @@ fn check_attribute(name: &str) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_kit::testing::Ran;
+    use whalewatch_testing::Ran;
 
     use super::*;
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 use whalewatch_core::{Batch, HumanDuration};
-use whalewatch_kit::testing::{Bench, Ran, example};
+use whalewatch_testing::{Bench, Ran, example};
 
 use crate::answer::{PartialSuccess, Response};
 use crate::options::{Compression, OtlpOptions, Protocol};
@@ -70,7 +70,7 @@ fn accepted_events_are_delivered() {
 fn headers_are_sent_with_each_request() {
     over_both(|protocol| {
         let receiver = Receiver::start(protocol, |_| Reaction::Accept);
-        let token = whalewatch_kit::net::Secret::Plain("Bearer t".into());
+        let token = whalewatch_net::Secret::Plain("Bearer t".into());
         let headers = [("Authorization".to_owned(), token)].into();
         assert_eq!(run(&OtlpOptions { headers, ..options(&receiver) }, 1), (1, 0));
         assert_eq!(receiver.header("authorization").as_deref(), Some("Bearer t"));

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, ChainId, Evidence, Hosted, Mailbox, Status};
-use whalewatch_kit::testing::{Bench, CountingAllocator, example, named, print_allocations};
 use whalewatch_prometheus::{Kind, LabelOption, MetricOptions, Prometheus, PrometheusOptions};
+use whalewatch_testing::{Bench, CountingAllocator, example, named, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

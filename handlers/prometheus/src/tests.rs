@@ -8,7 +8,7 @@ use whalewatch_core::{
     Attribution, Event, Evidence, HandlerHealth, Health, HealthReport, HumanDuration, Mailbox,
     Setup, Status, TrackerHealth, Type,
 };
-use whalewatch_kit::testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
+use whalewatch_testing::{Bench, Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::page::Contents;

@@ -10,8 +10,8 @@ use whalewatch_core::{
     Attribution, Batch, ChainId, Container, Event, Evidence, Hosted, Mailbox, Process, ProcessKey,
     Runtime, Schema, Setup, Timestamp,
 };
-use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_rules::{Rules, RulesOptions};
+use whalewatch_testing::{CountingAllocator, print_allocations};
 use whalewatch_trackers::files::{FileEvent, FileWhat, Octal};
 use whalewatch_trackers::network::{Endpoint, NetworkEvent, NetworkWhat};
 use whalewatch_trackers::process::{Executed, What};

@@ -9,8 +9,8 @@ use whalewatch_core::{
     Attribution, Batch, Container, Event, Evidence, Field, FieldInfo, HandlerCounters,
     HumanDuration, HumanSize, Process, Status, Texts, Timestamp, Type, Value,
 };
-use whalewatch_kit::testing::{Bench, CountingAllocator, named, print_allocations};
 use whalewatch_sqlite::{Group, History, HistoryError, Query, Sqlite, SqliteOptions};
+use whalewatch_testing::{Bench, CountingAllocator, named, print_allocations};
 
 /// Allocations inside `SQLite` are not counted.
 #[global_allocator]

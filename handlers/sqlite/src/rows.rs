@@ -187,7 +187,7 @@ fn keep(bytes: &mut Vec<u8>, text: &[u8]) -> Text {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_kit::testing::{Odd, example};
+    use whalewatch_testing::{Odd, example};
 
     use super::*;
 

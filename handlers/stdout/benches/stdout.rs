@@ -10,8 +10,8 @@ use whalewatch_core::{
     Attribution, Batch, Container, Context, Event, Evidence, Field, FieldInfo, HandlerCounters,
     Namespaces, Never, Process, Runtime, Status, Texts, Timestamp, Type, Value,
 };
-use whalewatch_kit::testing::{CountingAllocator, print_allocations};
 use whalewatch_stdout::{Format, Output};
+use whalewatch_testing::{CountingAllocator, print_allocations};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;

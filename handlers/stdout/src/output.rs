@@ -152,7 +152,7 @@ mod tests {
     use std::sync::atomic::Ordering::Relaxed;
 
     use whalewatch_core::{HandlerCounters, Never};
-    use whalewatch_kit::testing::{Ran, example};
+    use whalewatch_testing::{Ran, example};
 
     use super::*;
 

@@ -290,7 +290,7 @@ mod tests {
     use whalewatch_core::{Event, Evidence, Status};
 
     use super::*;
-    use whalewatch_kit::testing::{Odd, Ran, bare, example, named};
+    use whalewatch_testing::{Odd, Ran, bare, example, named};
 
     fn rows<E: Event>(color: bool, events: Vec<E>, attribution: &Attribution) -> Vec<String> {
         let batch = Batch::new("t".into(), events);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::{Attribution, Batch, ChainId, Evidence, Handler, Hosted, Mailbox, Status};
-use whalewatch_kit::testing::{Bench, CountingAllocator, Did, named, print_allocations};
+use whalewatch_testing::{Bench, CountingAllocator, Did, named, print_allocations};
 use whalewatch_throttle::{Throttle, ThrottleOptions};
 
 #[global_allocator]

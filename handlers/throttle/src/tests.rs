@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use whalewatch_core::{Attribution, Evidence, HumanDuration, Status, Value};
-use whalewatch_kit::testing::{Bench, Did, bare, named};
+use whalewatch_testing::{Bench, Did, bare, named};
 
 use super::*;
 

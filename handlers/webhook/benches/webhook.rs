@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use whalewatch_core::Batch;
-use whalewatch_kit::testing::{
+use whalewatch_testing::{
     Answer, Bench, CountingAllocator, Ran, Server, example, print_allocations,
 };
 use whalewatch_webhook::{Webhook, WebhookOptions};

@@ -94,7 +94,7 @@ impl Subject for NoFields {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_kit::testing::{Ran, example};
+    use whalewatch_testing::{Ran, example};
 
     use super::*;
 

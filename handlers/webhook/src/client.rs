@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Uri};
 use rustls::ClientConfig;
 use tokio::time::Instant;
 use whalewatch_kit::Backoff;
-use whalewatch_kit::net::{Answered, Http, Jobs, Outage, Reply, Seldom, server};
+use whalewatch_net::{Answered, Http, Jobs, Outage, Reply, Seldom, server};
 
 use crate::options::WebhookOptions;
 

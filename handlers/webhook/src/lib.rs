@@ -10,7 +10,7 @@ use whalewatch_core::{
     Batch, BuildError, ChainContext, Context, Declaration, Handler, HandlerError, Lifecycle,
     Problem, Schema, Setup,
 };
-use whalewatch_kit::net::{Delivery, headers};
+use whalewatch_net::{Delivery, headers};
 
 mod body;
 mod client;

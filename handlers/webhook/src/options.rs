@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use whalewatch_core::{HumanDuration, Problem, Schema};
 use whalewatch_kit::Template;
-use whalewatch_kit::net::{Secret, TlsOptions, address, headers};
+use whalewatch_net::{Secret, TlsOptions, address, headers};
 
 use crate::body;
 
@@ -230,7 +230,7 @@ impl WebhookOptions {
 
 #[cfg(test)]
 mod tests {
-    use whalewatch_kit::testing::Ran;
+    use whalewatch_testing::Ran;
 
     use super::*;
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use whalewatch_core::{Batch, HumanDuration};
-use whalewatch_kit::net::Secret;
-use whalewatch_kit::testing::{Answer, Bench, Ran, Server, example};
+use whalewatch_net::Secret;
+use whalewatch_testing::{Answer, Bench, Ran, Server, example};
 
 use crate::{Webhook, WebhookOptions};
 

@@ -44,6 +44,26 @@ pub(super) struct ChainPart {
     pub(super) resolved: bool,
 }
 
+/// The types that a part can have.
+struct Known<'a> {
+    types: Vec<&'a String>,
+    /// The types that this build of the program lacks, each with how to get it.
+    absent: Option<&'a BTreeMap<String, String>>,
+}
+
+impl Known<'_> {
+    fn list(&self) -> String {
+        let names: Vec<&str> = self.types.iter().map(|name| name.as_str()).collect();
+        names.join(", ")
+    }
+
+    /// Returns what to say about a type that is not known.
+    fn hint(&self, name: &str) -> Option<String> {
+        let absent = self.absent.and_then(|absent| absent.get(name)).cloned();
+        absent.or_else(|| suggest(name, self.types.iter().map(|known| known.as_str())))
+    }
+}
+
 /// The parts that have been read so far.
 pub(super) struct Reader<'a> {
     pub(super) registry: &'a Registry,
@@ -160,8 +180,8 @@ impl Reader<'_> {
         type_name: Option<&str>,
     ) {
         let registry = self.registry;
-        let known = registry.trackers.keys().map(String::as_str);
-        let head = self.head("tracker", name, &span, value, type_name, known);
+        let known = Known { types: registry.trackers.keys().collect(), absent: None };
+        let head = self.head("tracker", name, &span, value, type_name, &known);
         let Some(head) = head else {
             self.broken.push(name.to_owned());
             return;
@@ -196,8 +216,9 @@ impl Reader<'_> {
             return;
         }
         let registry = self.registry;
-        let known = registry.handlers.keys().map(String::as_str);
-        let head = self.head("handler", name, &span, value, type_name, known);
+        let absent = Some(&registry.absent_handlers);
+        let known = Known { types: registry.handlers.keys().collect(), absent };
+        let head = self.head("handler", name, &span, value, type_name, &known);
         let Some(mut head) = head else {
             self.broken.push(name.to_owned());
             return;
@@ -221,14 +242,14 @@ impl Reader<'_> {
     }
 
     /// Reads what all parts have in common: a table with a known `type`.
-    fn head<'i, 'k>(
+    fn head<'i>(
         &mut self,
         what: &str,
         name: &str,
         span: &Span,
         value: Spanned<DeValue<'i>>,
         type_name: Option<&str>,
-        known: impl Iterator<Item = &'k str> + Clone,
+        known: &Known<'_>,
     ) -> Option<Head<'i>> {
         let at = value.span();
         let DeValue::Table(mut table) = value.into_inner() else {
@@ -241,18 +262,17 @@ impl Reader<'_> {
             Some(type_name) => type_name.to_owned(),
             None => {
                 let Some(given) = table.remove("type") else {
-                    let list = known.collect::<Vec<_>>().join(", ");
                     self.report_at(span.clone(), format!("{what} \"{name}\" has no type"))
                         .hint
-                        .replace(format!("add type = \"…\"; known: {list}"));
+                        .replace(format!("add type = \"…\"; known: {}", known.list()));
                     return None;
                 };
                 let Some(text) = given.get_ref().as_str() else {
                     self.report_at(given.span(), "type must be a string");
                     return None;
                 };
-                if !known.clone().any(|k| k == text) {
-                    let hint = suggest(text, known);
+                if !known.types.iter().any(|known| *known == text) {
+                    let hint = known.hint(text);
                     let unknown = format!("unknown {what} type \"{text}\"");
                     self.found.push(Diagnostic::new(given.span(), unknown).maybe_hint(hint));
                     return None;
@@ -442,7 +462,8 @@ impl Reader<'_> {
         if !self.broken.iter().any(|broken| broken == name) {
             let declared = self.handlers.iter().map(|part| &*part.name);
             let known = declared.chain(self.registry.handlers.keys().map(String::as_str));
-            let hint = suggest(name, known);
+            let absent = self.registry.absent_handlers.get(name).cloned();
+            let hint = absent.or_else(|| suggest(name, known));
             let unknown = format!("no handler is called \"{name}\"");
             self.found.push(Diagnostic::new(at.clone(), unknown).maybe_hint(hint));
         }

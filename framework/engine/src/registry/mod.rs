@@ -29,6 +29,8 @@ pub(crate) use tracker::{ConfiguredTracker, OpenTracker, TrackerType};
 pub struct Registry {
     pub(crate) trackers: BTreeMap<String, Arc<dyn TrackerType>>,
     pub(crate) handlers: BTreeMap<String, Arc<dyn HandlerType>>,
+    /// Handler types that this build lacks: the name, and how to get it.
+    pub(crate) absent_handlers: BTreeMap<String, String>,
 }
 
 /// A type could not be registered.
@@ -106,6 +108,13 @@ impl Registry {
         }
         self.handlers.insert(name.to_owned(), handler::of::<H>());
         Ok(self)
+    }
+
+    /// Declares a handler type that this build lacks. A configuration that uses it gets `remedy` as
+    /// its hint instead of a similar name.
+    pub fn absent_handler(&mut self, name: &str, remedy: &str) -> &mut Self {
+        self.absent_handlers.insert(name.to_owned(), remedy.to_owned());
+        self
     }
 
     /// The types of trackers: name, what each watches, its options, and the schema of its events.

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use whalewatch_core::*;
 use whalewatch_engine::scripted::Scripted;
 use whalewatch_engine::{Control, End, Registry, RunError, System, Totals, config};
-use whalewatch_kit::testing::{TestEvent, TestType};
+use whalewatch_testing::{TestEvent, TestType};
 
 /// An event with a number and nothing else.
 #[derive(Clone, Copy, Debug)]

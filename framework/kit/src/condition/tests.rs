@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use whalewatch_core::{Accessor, Batch, EventRef, Texts, Type, Value};
 
 use super::*;
-use crate::testing::{Odd, Ran, example};
+use whalewatch_testing::{Odd, Ran, example};
 
 /// An event with two extra fields.
 struct More<'a>(EventRef<'a>);

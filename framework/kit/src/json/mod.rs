@@ -207,7 +207,7 @@ mod tests {
     use whalewatch_core::{Container, Evidence, Status};
 
     use super::*;
-    use crate::testing::{Odd, Ran, bare, example, named};
+    use whalewatch_testing::{Odd, Ran, bare, example, named};
 
     fn lines(batch: &Batch) -> String {
         let (mut json, mut out) = (Json::new("node-1"), Vec::new());

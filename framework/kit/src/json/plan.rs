@@ -186,7 +186,7 @@ mod tests {
     use whalewatch_core::Event;
 
     use super::*;
-    use crate::testing::Ran;
+    use whalewatch_testing::Ran;
 
     #[test]
     fn leaf_knows_the_objects_it_shares_with_the_one_before() {

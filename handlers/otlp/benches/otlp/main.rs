@@ -11,10 +11,10 @@ use criterion::{
     BatchSize, BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main,
 };
 use whalewatch_core::{Attribution, Batch, Evidence, Handler, Status};
-use whalewatch_kit::testing::{
+use whalewatch_otlp::{Compression, Otlp, OtlpOptions, Protocol};
+use whalewatch_testing::{
     Answer, Bench, CountingAllocator, Ran, Server, example, named, print_allocations,
 };
-use whalewatch_otlp::{Compression, Otlp, OtlpOptions, Protocol};
 
 use receiver::Receiver;
 

@@ -17,7 +17,7 @@ use tonic::codec::CompressionEncoding;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
-use whalewatch_kit::testing::{Answer, Received, Server};
+use whalewatch_testing::{Answer, Received, Server};
 
 use crate::options::Protocol;
 

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 use whalewatch_core::{Attribution, Container, Evidence, Status, Type};
 use whalewatch_kit::Template;
-use whalewatch_kit::testing::{Odd, Ran, TestEvent, TestType, bare, example, named};
+use whalewatch_testing::{Odd, Ran, TestEvent, TestType, bare, example, named};
 
 use super::*;
 use crate::groups::{Groups, SCHEMA_URL};

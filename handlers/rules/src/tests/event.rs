@@ -8,7 +8,7 @@ use whalewatch_core::{
     Attribution, Batch, Change, Container, Event, Evidence, Namespaces, OwnedValue, Process,
     Runtime, State, Timestamp, Type,
 };
-use whalewatch_kit::testing::{TestEvent, TestType, comm};
+use whalewatch_testing::{TestEvent, TestType, comm};
 
 /// An event as written in a test.
 #[derive(Clone, Debug, Deserialize)]

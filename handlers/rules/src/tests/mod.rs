@@ -8,7 +8,7 @@ mod windows;
 
 use serde::Deserialize;
 use whalewatch_core::{Attribution, Batch, Handler};
-use whalewatch_kit::testing::Bench;
+use whalewatch_testing::Bench;
 
 use crate::{Alert, Rules, RulesOptions};
 use event::{AnyEvent, Line, batches};

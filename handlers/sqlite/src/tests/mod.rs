@@ -17,7 +17,7 @@ use whalewatch_core::{
     Attribution, Batch, Container, Event, Evidence, HandlerCounters, Process, Timestamp, Type,
 };
 use whalewatch_kit::Json;
-use whalewatch_kit::testing::{Bench, TestEvent, TestType, process};
+use whalewatch_testing::{Bench, TestEvent, TestType, process};
 
 use crate::{History, HistoryError, Query, Sqlite, SqliteOptions};
 

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use rusqlite::types::Value as Sql;
 use whalewatch_core::{Container, Status};
-use whalewatch_kit::testing::{bare, named};
+use whalewatch_testing::{bare, named};
 
 use super::*;
 use crate::Group;

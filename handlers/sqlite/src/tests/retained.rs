@@ -2,7 +2,7 @@
 
 use rusqlite::TransactionBehavior;
 use whalewatch_core::{HumanDuration, Status};
-use whalewatch_kit::testing::named;
+use whalewatch_testing::named;
 
 use super::*;
 use whalewatch_core::HumanSize;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use whalewatch_core::{Container, HumanDuration, Status};
-use whalewatch_kit::testing::{Bench, bare, named};
+use whalewatch_testing::{Bench, bare, named};
 
 use super::*;
 

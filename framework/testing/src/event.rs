@@ -13,7 +13,7 @@ use whalewatch_core::{
 ///
 /// ```
 /// use whalewatch_core::{Schema, Type};
-/// use whalewatch_kit::testing::{TestEvent, TestType};
+/// use whalewatch_testing::{TestEvent, TestType};
 ///
 /// #[derive(Clone)]
 /// struct Alert;
@@ -82,7 +82,7 @@ macro_rules! getters {
 ///
 /// ```
 /// use whalewatch_core::Change;
-/// use whalewatch_kit::testing::{TestEvent, process};
+/// use whalewatch_testing::{TestEvent, process};
 ///
 /// let event = TestEvent::new("process.exec")
 ///     .at(1_000)

@@ -150,8 +150,8 @@ mod tests {
     use rustls::{RootCertStore, ServerConfig, ServerConnection, Stream};
 
     use super::*;
-    use crate::net::TlsOptions;
-    use crate::testing::{Answer, Server};
+    use crate::TlsOptions;
+    use whalewatch_testing::{Answer, Server};
 
     const LONG: Duration = Duration::from_secs(30);
 

@@ -11,7 +11,7 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 /// A program that calls [`allocations`] must use it:
 ///
 /// ```
-/// use whalewatch_kit::testing::{CountingAllocator, allocations};
+/// use whalewatch_testing::{CountingAllocator, allocations};
 ///
 /// #[global_allocator]
 /// static ALLOCATOR: CountingAllocator = CountingAllocator;

@@ -74,7 +74,7 @@ mod tests {
         let map = read(&headers(&[("Authorization", "Bearer x")])).unwrap();
         assert_eq!(map["authorization"], "Bearer x");
         assert!(!format!("{map:?}").contains("Bearer"), "{map:?}");
-        let env = Secret::Elsewhere(super::super::secret::Elsewhere {
+        let env = Secret::Elsewhere(crate::secret::Elsewhere {
             env: Some("WHALEWATCH_NO_SUCH_VARIABLE".into()),
             ..Default::default()
         });
