@@ -27,7 +27,7 @@ use run::{Length, Machine};
 const HELP: &str = "\
 accuracy [--long] [--case WORD] [--runtime WORD] [--results FILE]
 
-  --long     15 minutes of churn instead of 20 s, and more rounds of every other case
+  --long     15 minutes of churn instead of 12 s, and more rounds of every other case
   --case     Only cases whose name contains WORD
   --runtime  In cases for several runtimes, only runtimes whose name contains WORD
   --results  Write the results to FILE as JSON

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use crate::judge::Tally;
 
-/// Most memory that Whalewatch may have resident, in KiB.
-const MOST_MEMORY: u64 = 64 << 10;
+/// Most anonymous memory that Whalewatch may have resident, in KiB.
+const MOST_MEMORY: u64 = 48 << 10;
 /// How much more it may have at last than at first, as a share; of runs that are long enough for
 /// two whole windows.
 const MOST_DRIFT: f64 = 0.05;
@@ -26,7 +26,7 @@ pub(crate) struct Outcome {
     pub(crate) tally: Tally,
     /// What else was measured: name, value, unit.
     pub(crate) figures: Vec<(String, f64, &'static str)>,
-    /// Resident memory in KiB, once a second.
+    /// Anonymous memory in KiB, once a second.
     pub(crate) memory: Vec<u64>,
     /// Whether it may be unknown at first.
     pub(crate) may_be_unknown: bool,
@@ -116,7 +116,7 @@ impl Results {
                 fault("nothing was judged".to_owned());
             }
             if outcome.most_memory() > MOST_MEMORY {
-                fault(format!("{} KiB of memory", outcome.most_memory()));
+                fault(format!("{} KiB of anonymous memory", outcome.most_memory()));
             }
             if outcome.grows() {
                 fault(format!("memory grows: {:?} KiB", outcome.drift()));

@@ -152,7 +152,7 @@ pub(crate) fn true_with(mark: &str) -> [&str; 2] {
     ["/bin/true", mark]
 }
 
-/// Samples the resident memory of a process once a second.
+/// Samples the anonymous memory of a process once a second.
 #[derive(Debug)]
 struct Memory {
     stop: Arc<AtomicBool>,
@@ -166,7 +166,7 @@ impl Memory {
         let samples = thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Relaxed) {
-                samples.extend(resident(pid));
+                samples.extend(anonymous(pid));
                 thread::sleep(Duration::from_secs(1));
             }
             samples
@@ -180,9 +180,10 @@ impl Memory {
     }
 }
 
-/// Returns the resident memory in KiB.
-fn resident(pid: u32) -> Option<u64> {
+/// Returns the anonymous resident memory, in KiB. Pages of the program's file and the ring buffers
+/// do not count: the number of the former depends on the build profile.
+fn anonymous(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     line.split_whitespace().next()?.parse().ok()
 }

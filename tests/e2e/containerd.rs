@@ -43,8 +43,10 @@ impl Setup {
     #[track_caller]
     fn tracer(&self, test: &str) -> Tracer {
         let socket = self.containerd.socket();
-        let options =
-            format!("runtime = \"containerd\"\nendpoint = \"unix://{}\"", socket.display());
+        let options = format!(
+            "hold = \"10s\"\nruntime = \"containerd\"\nendpoint = \"unix://{}\"",
+            socket.display()
+        );
         Tracer::run(&environment::scratch(test), &config::json_chain(&options))
     }
 

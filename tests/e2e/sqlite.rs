@@ -208,7 +208,7 @@ fn the_history_is_readable_while_written_and_complete() {
         );
         let sql = format!(
             "SELECT count(*) FROM history WHERE container = 'sqlite-history-{round}' \
-             AND kind = 'process.exec' AND json LIKE '%/dev/null\"]%'"
+             AND kind = 'process.exec' AND json LIKE '%[\"cat\",\"/dev/null\"]%'"
         );
         wait::until("sqlite3 sees the container's last process", LIMIT, || {
             wait::when(number(&database, &sql) > 0)

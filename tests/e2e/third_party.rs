@@ -10,7 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use whalewatch_tests::output::Event;
 use whalewatch_tests::tracer::Tracer;
-use whalewatch_tests::{environment, wait};
+use whalewatch_tests::{cargo, environment, wait};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests lie in the repository").into()
@@ -19,10 +19,9 @@ fn root() -> PathBuf {
 /// Runs cargo in a crate outside the workspace, with the workspace's build artifacts. Returns its
 /// output.
 #[track_caller]
-fn cargo(dir: &Path, args: &[&str]) -> String {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(dir).args(args).env("CARGO_TARGET_DIR", target());
-    environment::use_profile_of_workspace(&mut command);
+fn run_cargo(dir: &Path, args: &[&str]) -> String {
+    let mut command = cargo::cargo(dir, args);
+    command.env("CARGO_TARGET_DIR", target());
     let done = command.output().expect("cargo can be started");
     let said = format!(
         "{}{}",
@@ -67,12 +66,12 @@ fn a_new_handler_builds_and_works_in_trace() {
     assert!(said.contains("trace --through once"), "prints the next commands: {said}");
 
     // With the default settings: below this repository, its own would apply.
-    cargo(&made, &["fmt", "--check", "--", "--config", "use_small_heuristics=Default"]);
+    run_cargo(&made, &["fmt", "--check", "--", "--config", "use_small_heuristics=Default"]);
     for more in [&["--no-default-features"][..], &[]] {
-        let said = cargo(&made, &[&["test", "--offline"], more].concat());
+        let said = run_cargo(&made, &[&["test", "--offline"], more].concat());
         assert!(said.contains("3 passed; 0 failed"), "{said}");
     }
-    cargo(&made, &["build", "--offline"]);
+    run_cargo(&made, &["build", "--offline"]);
     let program = target().join("debug/whalewatch-once");
 
     let chain = made.join("once.toml");
@@ -125,7 +124,7 @@ fn connected(events: &[Event], port: u16) -> Option<&Value> {
 }
 
 fn geo_program() -> PathBuf {
-    cargo(&root().join("examples/geo-handler"), &["build", "--locked"]);
+    run_cargo(&root().join("examples/geo-handler"), &["build", "--locked"]);
     target().join("debug/whalewatch-geo")
 }
 

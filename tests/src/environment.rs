@@ -4,7 +4,6 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Path of the program under test.
 pub const PROGRAM: &str = "WHALEWATCH_E2E_PROGRAM";
@@ -18,22 +17,6 @@ pub const IMAGE_TAR: &str = "WHALEWATCH_E2E_IMAGE_TAR";
 pub const SERVERS: &str = "WHALEWATCH_E2E_SERVERS";
 /// Folder for everything that tests write. It is removed when all have run.
 pub const SCRATCH: &str = "WHALEWATCH_E2E_SCRATCH";
-
-/// The workspace's profile for development, as variables for cargo.
-const PROFILE: [(&str, &str); 2] = [
-    ("CARGO_PROFILE_DEV_DEBUG", "line-tables-only"),
-    ("CARGO_PROFILE_DEV_BUILD_OVERRIDE_DEBUG", "false"),
-];
-
-/// Gives cargo, in a crate outside the workspace, the workspace's profile: with another one it
-/// could not use dependencies that are already built. Variables that are set stay as they are.
-pub fn use_profile_of_workspace(command: &mut Command) {
-    for (name, value) in PROFILE {
-        if env::var_os(name).is_none() {
-            command.env(name, value);
-        }
-    }
-}
 
 /// Returns one of the variables above.
 ///

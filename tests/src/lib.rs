@@ -7,6 +7,7 @@
 //! something has happened: every wait is for a condition, with a deadline ([`wait`]).
 
 pub mod beats;
+pub mod cargo;
 pub mod cgroup;
 pub mod config;
 pub mod containerd;

@@ -10,14 +10,15 @@ use serde_json::Value;
 
 use crate::paths;
 use crate::run::{Show, run};
-use crate::steps::{Context, STEPS, Setup};
+use crate::steps::{self, Context, STEPS, Setup};
 
 const HELP: &str = "\
-cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--write]
+cargo xtask accuracy [--long] [--case WORD] [--runtime WORD] [--profile NAME] [--write]
 
-  --long     15 minutes of churn instead of 20 s, and more rounds of every other case
+  --long     15 minutes of churn instead of 12 s, and more rounds of every other case
   --case     Only cases whose name contains WORD
   --runtime  In cases for several runtimes, only runtimes whose name contains WORD
+  --profile  Measure the program of this cargo profile; `dist` is that of packages [default: dev]
   --write    Write the results into docs/accuracy.md; with --case or --runtime, only their lines
 
 Needs root, BTF and an idle machine. Installs and starts what is missing, as `cargo xtask test`
@@ -29,10 +30,10 @@ const PAGE: &str = "docs/accuracy.md";
 const BEGIN: &str = "<!-- results: begin, made by cargo xtask accuracy --write -->";
 const END: &str = "<!-- results: end -->";
 /// The steps that set the machine up for the harness.
-const STEPS_BEFORE: [&str; 4] = ["packages", "mounts", "release", "harness"];
+const STEPS_BEFORE: [&str; 4] = ["packages", "mounts", "program", "harness"];
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    let (mut write, mut passed_on) = (false, Vec::new());
+    let (mut write, mut profile, mut passed_on) = (false, steps::DEV, Vec::new());
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -42,6 +43,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
                 let word = args.next().with_context(|| format!("{arg} needs a word"))?;
                 passed_on.extend([arg, word.as_str()]);
             }
+            "--profile" => profile = args.next().context("--profile needs a name")?,
             "--help" | "-h" => {
                 print!("{HELP}");
                 return Ok(());
@@ -53,7 +55,7 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         rustix::process::geteuid().is_root(),
         "watching the kernel needs root: run this command as root"
     );
-    let setup = Setup::of_machine()?;
+    let setup = Setup::of_machine(profile)?;
     for step in STEPS.iter().filter(|step| STEPS_BEFORE.contains(&step.name)) {
         (step.run)(&Context::new(step.name, &setup, true)?)?;
     }
@@ -166,7 +168,7 @@ fn tables(results: &[Value]) -> [String; 2] {
             let mib = |kib: f64| kib / 1024.0;
             let _infallible = writeln!(
                 figures,
-                "| churn | {} | resident memory, mean at first and at last, most \
+                "| churn | {} | anonymous memory, mean at first and at last, most \
                  | {:.1} MiB, {:.1} MiB, {:.1} MiB |",
                 word("runtime"),
                 mib(first),

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -57,10 +58,10 @@ continue. A single chain loses nothing before the kernel's buffer is full.
 pub(crate) fn main(args: &[String]) -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] => {
-            fs::write(paths::root().join(PAGE), page(&list()?)?)?;
+            fs::write(paths::root().join(PAGE), page(&list(&mut built())?)?)?;
             Ok(())
         }
-        ["--check"] => check(),
+        ["--check"] => check(&mut built()),
         ["--help" | "-h"] => {
             print!("{HELP}");
             Ok(())
@@ -69,19 +70,24 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
     }
 }
 
-fn check() -> Result<()> {
+/// Fails if the page does not describe `program`.
+pub(crate) fn check(program: &mut Command) -> Result<()> {
     let found = fs::read_to_string(paths::root().join(PAGE)).unwrap_or_default();
     ensure!(
-        found == page(&list()?)?,
+        found == page(&list(program)?)?,
         "{PAGE} differs from the output of the program: run `cargo xtask docs`"
     );
     Ok(())
 }
 
+/// Returns a command that builds the program and runs it.
+fn built() -> Command {
+    cargo(&["run", "--quiet", "--"])
+}
+
 /// Returns the program's description of its parts.
-fn list() -> Result<Value> {
-    let mut command = cargo(&["run", "--quiet", "--release", "--package", "whalewatch", "--"]);
-    let done = command.args(["list", "--format", "json"]).output()?;
+fn list(program: &mut Command) -> Result<Value> {
+    let done = program.args(["list", "--format", "json"]).output()?;
     let errors = String::from_utf8_lossy(&done.stderr);
     ensure!(done.status.success(), "`whalewatch list` failed: {errors}");
     serde_json::from_slice(&done.stdout).context("`whalewatch list` did not print JSON")

@@ -18,7 +18,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Signal, kill_process_group};
-use whalewatch_tests::environment;
+use whalewatch_tests::cargo;
 
 use crate::paths;
 use crate::run::{Show, run_with};
@@ -114,10 +114,10 @@ fn run_block(context: &Context<'_>, block: &Block, programs: &Path, socket: &Pat
     if let Some(folder) = &folder {
         share_target(folder)?;
         command.env_remove("CARGO_TARGET_DIR").env("WHALEWATCH", paths::root());
-        environment::use_profile_of_workspace(&mut command);
         // Newer versions of dependencies than the workspace's would be built again.
         command.env("CARGO_NET_OFFLINE", "true");
     }
+    cargo::clear_package(&mut command);
     command.current_dir(folder.unwrap_or_else(paths::root)).env("PATH", path);
     command.env("DOCKER_HOST", format!("unix://{}", socket.display()));
     run_with(&mut command, &context.output, Show::OnFailure, &mut |line, group| {

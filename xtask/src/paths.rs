@@ -14,9 +14,9 @@ pub(crate) fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir))
 }
 
-/// Returns the path of the program that the checks run.
+/// Returns the path of the program that the checks run: the step `program` puts it there.
 pub(crate) fn program() -> PathBuf {
-    target().join("release/whalewatch")
+    target().join("xtask/program/whalewatch")
 }
 
 /// Returns the path of the program as packages have it, built with the profile `dist`.

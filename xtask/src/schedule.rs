@@ -1,8 +1,9 @@
 //! Runs steps side by side where that is safe, and says how long each took.
 //!
 //! Two steps at once fill two cores: one step that builds leaves a core idle at each long last
-//! crate, and steps that wait (for a network, for a virtual machine) leave both idle. A step that
-//! watches the whole machine and counts what it sees runs alone.
+//! crate, and steps that wait (for a network, for containers) leave both idle. A step that watches
+//! the whole machine and counts what it sees runs alone, or beside one whose commands have the
+//! lowest priority.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -90,14 +91,15 @@ fn first(failures: Vec<Error>) -> Result<()> {
 
 /// The first waiting step that can begin.
 fn next(waiting: &[&Step], running: &[&Step], done: &HashSet<&str>, slots: usize) -> Option<usize> {
-    if running.len() >= slots || running.iter().any(|step| step.alone) {
+    if running.len() >= slots {
         return None;
     }
+    let disturbs = |step: &Step, other: &Step| step.alone && !other.background;
     let taken: Vec<Place> = running.iter().flat_map(|step| step.places).copied().collect();
     waiting.iter().position(|step| {
         step.after.iter().all(|name| done.contains(name))
             && step.places.iter().all(|place| !taken.contains(place))
-            && (running.is_empty() || !step.alone)
+            && running.iter().all(|other| !disturbs(step, other) && !disturbs(other, step))
     })
 }
 
@@ -125,15 +127,25 @@ mod tests {
     use crate::run::locked;
 
     const fn made(name: &'static str, after: &'static [&'static str]) -> Step {
-        Step { name, about: "", unit: true, alone: false, places: &[], after, run: |_| Ok(()) }
+        Step {
+            name,
+            about: "",
+            unit: true,
+            alone: false,
+            background: false,
+            places: &[],
+            after,
+            run: |_| Ok(()),
+        }
     }
 
     const FIRST: Step = made("first", &[]);
     const SECOND: Step = made("second", &["first"]);
-    const BUILD: Step = Step { places: &[Place::Dev], ..made("build", &[]) };
-    const LINT: Step = Step { places: &[Place::Dev], ..made("lint", &[]) };
+    const BUILD: Step = Step { places: &[Place::Target], ..made("build", &[]) };
+    const LINT: Step = Step { places: &[Place::Target], ..made("lint", &[]) };
     const ALONE: Step = Step { alone: true, ..made("alone", &[]) };
-    const ALL: [&Step; 5] = [&ALONE, &FIRST, &BUILD, &LINT, &SECOND];
+    const BACKGROUND: Step = Step { background: true, ..made("background", &[]) };
+    const ALL: [&Step; 6] = [&ALONE, &BACKGROUND, &FIRST, &BUILD, &LINT, &SECOND];
 
     /// Runs steps; the names of those that ran beside each of them.
     fn beside(serial: bool) -> Vec<(&'static str, Vec<&'static str>)> {
@@ -160,7 +172,8 @@ mod tests {
         for (step, beside) in &seen {
             let both = ["build", "lint"].iter().all(|name| beside.contains(name));
             assert!(!both && beside.len() <= SLOTS, "{step}: {beside:?}");
-            assert!(*step != "alone" || beside.len() == 1, "{beside:?}");
+            let disturbed = beside.iter().any(|other| !["alone", "background"].contains(other));
+            assert!(*step != "alone" || !disturbed, "{beside:?}");
         }
     }
 

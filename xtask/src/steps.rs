@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, ensure};
 use whalewatch_tests::dockerd::Dockerd;
-use whalewatch_tests::{environment, sweep};
+use whalewatch_tests::{cargo, environment, sweep};
 
 use crate::machine::{self, Mounts};
 use crate::run::{Output, Show, locked, run, run_with};
@@ -24,9 +24,11 @@ pub(crate) struct Step {
     pub(crate) about: &'static str,
     /// Whether stable Rust is all that it needs.
     pub(crate) unit: bool,
-    /// Whether no other step may run meanwhile: it watches the whole machine and judges what it
-    /// sees, or measures time.
+    /// Whether no other step may run meanwhile, except one in the background: it watches the whole
+    /// machine and judges what it sees, or measures time.
     pub(crate) alone: bool,
+    /// Whether its commands run only on processors that would be idle. It may run beside any step.
+    pub(crate) background: bool,
     /// What no two steps may use at once.
     pub(crate) places: &'static [Place],
     /// The steps that must have passed before.
@@ -37,51 +39,53 @@ pub(crate) struct Step {
 /// What only one step at a time can use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// Cargo's folder for the `dev` profile: a second cargo would wait for its lock.
-    Dev,
-    /// Cargo's folder for the `release` profile.
-    Release,
+    /// Cargo's target folder: a second cargo would wait for its lock.
+    Target,
     /// The system's package manager.
     Packages,
 }
 
 /// All steps, in their order: first those that fail fast, last those that take long. Steps run side
-/// by side as `schedule.rs` says.
+/// by side as `schedule.rs` says. Those in the background run beside the ones that wait for
+/// containers and leave processors idle.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "rustfmt changes no source file", format_files).unit(),
     step("prose", "comments, texts and documents keep to the glossary", check_prose).unit(),
-    step("clippy", "no lint warns", clippy).unit().at(&[Place::Dev]),
-    step("rustdoc", "the API's pages build without a warning", rustdoc).unit().at(&[Place::Dev]),
-    step("unit", "unit, integration and documentation tests", unit).unit().at(&[Place::Dev]),
     step("packages", "missing system packages and test servers are installed", packages)
         .at(&[Place::Packages]),
+    step("program", "the program and the unit tests build", program).at(&[Place::Target]),
     step("spelling", "codespell finds no mistake", spelling).after(&["packages"]),
-    step("release", "the program builds as users build it", release).at(&[Place::Release]),
     step("tools", "bpf-linker and cargo-deny are built where they are missing", tools)
         .after(&["packages"]),
     step("mounts", "missing kernel file systems are mounted", mounts),
     step("deny", "licences, bans and sources of all dependencies", deny).after(&["tools"]),
     step("ebpf", "the kernel objects fit their sources", ebpf).after(&["tools"]),
-    step("reference", "the generated pages are up to date", reference)
-        .at(&[Place::Release])
-        .after(&["release"]),
     step("kernels", "other kernels, in emulated machines", run_kernels)
         .at(&[Place::Packages])
-        .after(&["packages", "release"]),
-    step("harness", "the end-to-end tests build", harness).at(&[Place::Dev]),
-    step("examples", "every example runs", run_examples).after(&["mounts", "release"]),
+        .after(&["packages", "program"]),
+    step("unit", "unit, integration and documentation tests", unit).unit().at(&[Place::Target]),
+    step("reference", "the generated pages are up to date", reference).after(&["program"]),
+    step("harness", "the end-to-end tests build", harness).at(&[Place::Target]),
+    step("examples", "every example runs", run_examples).after(&["mounts", "program"]),
     step("readme", "the commands in the documents run", readme)
-        .at(&[Place::Dev, Place::Release])
-        .after(&["packages", "mounts", "release"]),
+        .at(&[Place::Target])
+        .after(&["packages", "mounts", "program"]),
     step("kernel", "the kernel side runs in this kernel", kernel)
         .alone()
+        .at(&[Place::Target])
         .after(&["mounts", "harness"]),
-    step("e2e", "end to end: this kernel, real container runtimes", run_e2e)
-        .alone()
-        .after(&["packages", "mounts", "release", "harness"]),
     step("accuracy", "the right container is named, case by case", accuracy)
         .alone()
-        .after(&["packages", "mounts", "release", "harness"]),
+        .after(&["packages", "mounts", "program", "harness"]),
+    step("clippy", "no lint warns", clippy).unit().background().at(&[Place::Target]),
+    step("rustdoc", "the API's pages build without a warning", rustdoc)
+        .unit()
+        .background()
+        .at(&[Place::Target]),
+    step("e2e", "end to end: this kernel, real container runtimes", run_e2e)
+        .alone()
+        .at(&[Place::Target])
+        .after(&["packages", "mounts", "program", "harness"]),
 ];
 
 const fn step(
@@ -89,7 +93,7 @@ const fn step(
     about: &'static str,
     run: fn(&Context<'_>) -> Result<()>,
 ) -> Step {
-    Step { name, about, unit: false, alone: false, places: &[], after: &[], run }
+    Step { name, about, unit: false, alone: false, background: false, places: &[], after: &[], run }
 }
 
 impl Step {
@@ -103,6 +107,11 @@ impl Step {
         self
     }
 
+    const fn background(mut self) -> Self {
+        self.background = true;
+        self
+    }
+
     const fn at(mut self, places: &'static [Place]) -> Self {
         self.places = places;
         self
@@ -113,6 +122,10 @@ impl Step {
         self
     }
 }
+
+/// The default profile. Tests always build with it; `--profile` chooses another one for the
+/// program.
+pub(crate) const DEV: &str = "dev";
 
 /// How many tests there were.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,6 +155,8 @@ impl Tests {
 /// The setup that steps share. Dropping it removes what the steps started and mounted.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// The profile of the program under test.
+    profile: String,
     tests: Mutex<Tests>,
     mounts: Mutex<Mounts>,
     dockerd: Mutex<Option<Dockerd>>,
@@ -154,6 +169,7 @@ impl Setup {
     /// For steps that need nothing of the machine.
     pub(crate) fn of_units() -> Self {
         Self {
+            profile: DEV.to_owned(),
             tests: Mutex::default(),
             mounts: Mutex::default(),
             dockerd: Mutex::default(),
@@ -163,9 +179,11 @@ impl Setup {
         }
     }
 
-    /// For all steps. Clears first what an earlier, interrupted run left.
-    pub(crate) fn of_machine() -> Result<Self> {
+    /// For all steps, with the program of a profile. Clears first what an earlier, interrupted run
+    /// left.
+    pub(crate) fn of_machine(profile: &str) -> Result<Self> {
         let mut setup = Self::of_units();
+        profile.clone_into(&mut setup.profile);
         fs::create_dir_all(paths::target())?;
         let lock = File::create(paths::target().join("e2e.lock"))?;
         // Two runs at once would clear each other's daemons.
@@ -198,6 +216,7 @@ impl Drop for Setup {
 #[derive(Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) output: Output,
+    background: bool,
     setup: &'a Setup,
 }
 
@@ -206,26 +225,37 @@ impl<'a> Context<'a> {
     pub(crate) fn new(step: &str, setup: &'a Setup, live: bool) -> Result<Self> {
         let log = paths::target().join("xtask/logs").join(step).with_extension("log");
         let output = if live { Output::live(&log)? } else { Output::held(&log)? };
-        Ok(Self { output, setup })
+        let background = STEPS.iter().any(|other| other.name == step && other.background);
+        Ok(Self { output, background, setup })
     }
 
     /// Runs a command whose output matters only if it fails.
     pub(crate) fn quiet(&self, command: &mut Command) -> Result<()> {
+        if self.background {
+            return run(&mut nice(command), &self.output, Show::OnFailure);
+        }
         run(command, &self.output, Show::OnFailure)
+    }
+
+    /// Runs a command, and calls `on_line` with each line of its output.
+    pub(crate) fn lines(&self, command: &mut Command, on_line: &mut dyn FnMut(&str)) -> Result<()> {
+        run_with(command, &self.output, Show::OnFailure, &mut |line, _| on_line(line))
     }
 
     /// Runs a command that runs tests, and counts them.
     pub(crate) fn tests(&self, command: &mut Command) -> Result<()> {
-        self.tests_with(command, &mut |_| {})
+        self.tests_to(command, &self.output, &mut |_| {})
     }
 
-    /// Runs a command that runs tests, counts them, and calls `on_line` with each line.
-    pub(crate) fn tests_with(
+    /// Runs a command that runs tests, with its output elsewhere than the step's; counts the tests,
+    /// and calls `on_line` with each line.
+    pub(crate) fn tests_to(
         &self,
         command: &mut Command,
+        output: &Output,
         on_line: &mut dyn FnMut(&str),
     ) -> Result<()> {
-        run_with(command, &self.output, Show::Always, &mut |line, _| {
+        run_with(command, output, Show::Always, &mut |line, _| {
             locked(&self.setup.tests).count(line);
             on_line(line);
         })
@@ -273,9 +303,23 @@ fn clear(scratch: &Path) -> Result<()> {
 
 /// Cargo, in the repository's root.
 pub(crate) fn cargo(args: &[&str]) -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(paths::root()).args(args);
-    command
+    cargo::cargo(&paths::root(), args)
+}
+
+/// Returns the command with the lowest priority: it gets what other processes leave.
+fn nice(command: &Command) -> Command {
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "19"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => nice.env(name, value),
+            None => nice.env_remove(name),
+        };
+    }
+    if let Some(dir) = command.get_current_dir() {
+        nice.current_dir(dir);
+    }
+    nice
 }
 
 /// This program, as a process whose output goes to the step's.
@@ -287,10 +331,8 @@ fn xtask() -> Result<Command> {
 
 /// Cargo, for the third-party crate outside the workspace, with the artifacts of the workspace.
 fn cargo_outside(args: &[&str]) -> Command {
-    let mut command = cargo(args);
-    command.current_dir(paths::root().join("examples/geo-handler"));
+    let mut command = cargo::cargo(&paths::root().join("examples/geo-handler"), args);
     command.env("CARGO_TARGET_DIR", paths::target());
-    environment::use_profile_of_workspace(&mut command);
     command
 }
 
@@ -312,6 +354,9 @@ fn format_files(context: &Context<'_>) -> Result<()> {
 fn clippy(context: &Context<'_>) -> Result<()> {
     let mut command = cargo(&["clippy", "--locked", "--all-targets"]);
     context.quiet(command.args(ALL_FEATURES).args(["--", "-D", "warnings"]))?;
+    // The features of the first command in the README.
+    let mut command = cargo(&["clippy", "--locked", "--no-default-features"]);
+    context.quiet(command.args(["--", "-D", "warnings"]))?;
     // By itself, with the features that its own build has.
     let mut command = cargo(&["clippy", "--locked", "--all-targets", "--package", "xtask"]);
     context.quiet(command.args(["--", "-D", "warnings"]))?;
@@ -363,8 +408,23 @@ fn ebpf(context: &Context<'_>) -> Result<()> {
     context.quiet(xtask()?.args(["ebpf", "--check"]))
 }
 
-fn release(context: &Context<'_>) -> Result<()> {
-    context.quiet(&mut cargo(&["build", "--locked", "--release", "--package", "whalewatch"]))
+/// Builds the program together with the unit tests, so that their dependencies build once, and
+/// keeps a link to it: a command in a document later builds one with other features in its place.
+pub(crate) fn program(context: &Context<'_>) -> Result<()> {
+    context.quiet(&mut cargo(&["test", "--locked", "--no-run"]))?;
+    let mut folder = "debug";
+    if context.setup.profile != DEV {
+        folder = &context.setup.profile;
+        let build = ["build", "--locked", "--package", "whalewatch", "--profile", folder];
+        context.quiet(&mut cargo(&build))?;
+    }
+    let program = paths::program();
+    fs::create_dir_all(program.parent().context("the program is in a folder")?)?;
+    if program.exists() {
+        fs::remove_file(&program)?;
+    }
+    fs::hard_link(paths::target().join(folder).join("whalewatch"), &program)
+        .with_context(|| format!("cannot make {}", program.display()))
 }
 
 /// Builds all tests that need root, with the workload and the accuracy harness.
@@ -382,7 +442,7 @@ fn kernel(context: &Context<'_>) -> Result<()> {
 }
 
 fn reference(_: &Context<'_>) -> Result<()> {
-    crate::docs::main(&["--check".to_owned()])
+    crate::docs::check(&mut Command::new(paths::program()))
 }
 
 fn run_examples(context: &Context<'_>) -> Result<()> {
@@ -390,7 +450,7 @@ fn run_examples(context: &Context<'_>) -> Result<()> {
 }
 
 fn run_kernels(context: &Context<'_>) -> Result<()> {
-    let count = kernels::run_all(&context.output, "")?;
+    let count = kernels::run_all(&context.output, "", kernels::Extent::EveryChange)?;
     let mut tests = locked(&context.setup.tests);
     tests.passed += count.passed;
     tests.failed += count.failed;
@@ -413,6 +473,17 @@ fn accuracy(context: &Context<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nice_command_is_the_same_command() {
+        let mut command = Command::new("cargo");
+        command.arg("doc").env("A", "1").env_remove("B").current_dir("/");
+        let nice = nice(&command);
+        let words: Vec<_> = nice.get_args().collect();
+        assert_eq!(words, ["-n", "19", "cargo", "doc"]);
+        assert_eq!(nice.get_envs().collect::<Vec<_>>(), command.get_envs().collect::<Vec<_>>());
+        assert_eq!(nice.get_current_dir(), Some(Path::new("/")));
+    }
 
     #[test]
     fn results_of_cargo_test_are_added_up() {

@@ -7,22 +7,32 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::run;
 use crate::schedule;
-use crate::steps::{Context, STEPS, Setup, Step};
+use crate::steps::{self, Context, STEPS, Setup, Step};
 
 const HELP: &str = "\
-cargo xtask test [--unit] [--only STEP[,STEP]…] [--serial] [--list]
+cargo xtask test [--unit] [--only STEP[,STEP]…] [--profile NAME] [--serial] [--list]
 
-  --unit    Only steps that need stable Rust and nothing else: no root, no network, no Docker
-  --only    Only these steps and the steps they need
-  --serial  One step at a time, with its output as it comes
-  --list    List the steps
+  --unit     Only steps that need stable Rust and nothing else: no root, no network, no Docker
+  --only     Only these steps and the steps they need
+  --profile  Test the program of this cargo profile; `dist` is that of packages [default: dev]
+  --serial   One step at a time, with its output as it comes
+  --list     List the steps
 
 Without options, everything: as root, on a machine with BTF. Missing packages, tools, mounts and a
 dockerd are installed or started; mounts and the dockerd are removed again at the end. Steps that do
 not disturb each other run side by side. Each step's output is in target/xtask/logs.
 ";
 
-/// The request on the command line.
+/// The command line.
+#[derive(Debug, PartialEq, Eq)]
+struct Options {
+    request: Request,
+    /// The profile of the program under test.
+    profile: String,
+    serial: bool,
+}
+
+/// The steps to run, or something else to do.
 #[derive(Debug, PartialEq, Eq)]
 enum Request {
     All,
@@ -33,7 +43,11 @@ enum Request {
 }
 
 pub(crate) fn main(args: &[String]) -> Result<()> {
-    let (request, serial) = parse(args)?;
+    let Options { request, profile, serial } = parse(args)?;
+    ensure!(
+        request != Request::Unit || profile == steps::DEV,
+        "--unit tests no program: leave out --profile"
+    );
     let steps: Vec<&'static Step> = match request {
         Request::Help => {
             print!("{HELP}");
@@ -47,14 +61,15 @@ pub(crate) fn main(args: &[String]) -> Result<()> {
         Request::Unit => STEPS.iter().filter(|step| step.unit).collect(),
         Request::Only(names) => selected(&names)?,
     };
-    perform(&steps, serial)
+    perform(&steps, &profile, serial)
 }
 
-fn parse(args: &[String]) -> Result<(Request, bool)> {
-    let (mut request, mut serial) = (Request::All, false);
+fn parse(args: &[String]) -> Result<Options> {
+    let mut options =
+        Options { request: Request::All, profile: steps::DEV.to_owned(), serial: false };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
-        request = match arg.as_str() {
+        options.request = match arg.as_str() {
             "--unit" => Request::Unit,
             "--list" => Request::List,
             "--help" | "-h" => Request::Help,
@@ -62,14 +77,18 @@ fn parse(args: &[String]) -> Result<(Request, bool)> {
                 let names = args.next().context("--only needs the name of a step")?;
                 Request::Only(names.split(',').map(str::to_owned).collect())
             }
+            "--profile" => {
+                args.next().context("--profile needs a name")?.clone_into(&mut options.profile);
+                continue;
+            }
             "--serial" => {
-                serial = true;
+                options.serial = true;
                 continue;
             }
             other => bail!("unknown option `{other}`\n\n{HELP}"),
         };
     }
-    Ok((request, serial))
+    Ok(options)
 }
 
 fn list() {
@@ -92,7 +111,7 @@ fn selected(names: &[String]) -> Result<Vec<&'static Step>> {
     Ok(STEPS.iter().filter(|step| chosen.contains(step.name)).collect())
 }
 
-fn perform(steps: &[&'static Step], serial: bool) -> Result<()> {
+fn perform(steps: &[&'static Step], profile: &str, serial: bool) -> Result<()> {
     let needs_root = steps.iter().any(|step| !step.unit);
     ensure!(
         !needs_root || rustix::process::geteuid().is_root(),
@@ -101,7 +120,7 @@ fn perform(steps: &[&'static Step], serial: bool) -> Result<()> {
     );
     run::end_children_on_interrupt()?;
     let begin = Instant::now();
-    let setup = if needs_root { Setup::of_machine()? } else { Setup::of_units() };
+    let setup = if needs_root { Setup::of_machine(profile)? } else { Setup::of_units() };
     let (spans, result) =
         schedule::run_all(steps, serial, &|step, live| perform_one(step, &setup, live));
     // Removes mounts and daemons before the results are printed.
@@ -142,22 +161,25 @@ mod tests {
     #[test]
     fn options_are_read() {
         let only = |names: &[&str]| Request::Only(names.iter().map(|n| (*n).to_owned()).collect());
-        for (line, expected) in [
-            ("", (Request::All, false)),
-            ("--unit", (Request::Unit, false)),
-            ("--only e2e,deny --serial", (only(&["e2e", "deny"]), true)),
-            ("--serial", (Request::All, true)),
-            ("--list", (Request::List, false)),
+        for (line, request, profile, serial) in [
+            ("", Request::All, "dev", false),
+            ("--unit", Request::Unit, "dev", false),
+            ("--only e2e,deny --serial", only(&["e2e", "deny"]), "dev", true),
+            ("--profile dist --only e2e", only(&["e2e"]), "dist", false),
+            ("--serial", Request::All, "dev", true),
+            ("--list", Request::List, "dev", false),
         ] {
+            let expected = Options { request, profile: profile.to_owned(), serial };
             assert_eq!(parse(&args(line)).unwrap(), expected, "{line}");
         }
+        assert!(parse(&args("--profile")).is_err());
         assert!(parse(&args("--onyl e2e")).is_err());
     }
 
     #[test]
     fn selected_steps_come_with_the_steps_they_need() {
         let names: Vec<_> = selected(&args("e2e")).unwrap().iter().map(|step| step.name).collect();
-        assert_eq!(names, ["packages", "release", "mounts", "harness", "e2e"]);
+        assert_eq!(names, ["packages", "program", "mounts", "harness", "e2e"]);
         assert!(selected(&args("e3e")).is_err());
     }
 

@@ -15,12 +15,16 @@ struct Tool {
     options: &'static [&'static str],
 }
 
-const TOOLS: [Tool; 2] = [
-    Tool { name: "bpf-linker", version: "0.10.3", options: &[] },
-    // Without optimisation it builds in a third of the time and still checks in seconds. Its
-    // default features add a TLS stack and git, which only advisories need.
-    Tool { name: "cargo-deny", version: "0.20.2", options: &["--debug", "--no-default-features"] },
-];
+/// The linker's version. Another version may make other objects.
+pub(crate) const LINKER_VERSION: &str = "0.10.3";
+
+/// The linker of the kernel side. Most of its time is in LLVM, which it loads from the compiler.
+const BPF_LINKER: Tool = Tool { name: "bpf-linker", version: LINKER_VERSION, options: &[] };
+
+/// The check of dependencies. Its default features add a TLS stack and git, which only advisories
+/// need.
+const CARGO_DENY: Tool =
+    Tool { name: "cargo-deny", version: "0.20.2", options: &["--no-default-features"] };
 
 /// Returns the folder of the tools.
 pub(crate) fn dir() -> PathBuf {
@@ -29,16 +33,29 @@ pub(crate) fn dir() -> PathBuf {
 
 /// Builds the tools that are missing.
 pub(crate) fn install(context: &Context<'_>) -> Result<()> {
-    for tool in TOOLS {
+    for tool in [BPF_LINKER, CARGO_DENY] {
         if is_installed(&tool) {
             continue;
         }
         context.output.line(&format!("   {} {}", tool.name, tool.version));
-        let mut command = cargo(&["install", "--locked", "--version", tool.version, tool.name]);
-        command.args(tool.options).arg("--root").arg(dir());
-        context.quiet(&mut command)?;
+        context.quiet(&mut build(&tool))?;
     }
     Ok(())
+}
+
+/// Returns the command that builds the linker.
+pub(crate) fn build_linker() -> Command {
+    build(&BPF_LINKER)
+}
+
+/// Returns the command that builds a tool. It does not optimise: that would take twice as long and
+/// save seconds. All tools share a build folder, because they have dependencies in common.
+fn build(tool: &Tool) -> Command {
+    let mut command = cargo(&["install", "--quiet", "--locked", "--debug"]);
+    command.args(["--version", tool.version, tool.name]).args(tool.options);
+    command.arg("--root").arg(dir()).arg("--target-dir").arg(dir().join("build"));
+    command.env("CARGO_PROFILE_DEV_DEBUG", "false");
+    command
 }
 
 fn is_installed(tool: &Tool) -> bool {

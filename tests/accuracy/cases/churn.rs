@@ -20,7 +20,7 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     each(machine, |engine| {
         let docker = engine.name() == "docker";
         let seconds =
-            if docker { machine.length.pick(20, 900) } else { machine.length.pick(5, 60) };
+            if docker { machine.length.pick(12, 900) } else { machine.length.pick(3, 60) };
         let loops = if docker { LOOPS[0] } else { LOOPS[1] };
         let config = machine.config(&engine.container_options(), "", &[]);
         watched(engine.name(), "churn", &config, |ledger, _| {

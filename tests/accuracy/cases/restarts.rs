@@ -22,8 +22,8 @@ pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
 
 fn restarted(machine: &Machine, engine: &dyn Engine) -> Result<Outcome> {
     let time = Duration::from_secs(match engine.name() {
-        "docker" => machine.length.pick(15, 120),
-        _ => machine.length.pick(8, 60),
+        "docker" => machine.length.pick(9, 120),
+        _ => machine.length.pick(5, 60),
     });
     let config = machine.config(&engine.container_options(), "", &[]);
     let (ledger, mut printed) = (Ledger::default(), Vec::new());

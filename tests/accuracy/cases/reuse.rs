@@ -20,8 +20,8 @@ const FEW: u32 = 1500;
 pub(super) fn run(machine: &Machine) -> Result<Vec<Outcome>> {
     each(machine, |engine| {
         let processes = match engine.name() {
-            "docker" => machine.length.pick(3_000, 30_000),
-            _ => machine.length.pick(1_000, 10_000),
+            "docker" => machine.length.pick(1_500, 30_000),
+            _ => machine.length.pick(750, 10_000),
         };
         let config = machine.config(&engine.container_options(), "", &[]);
         let few = FewNumbers::set()?;

@@ -22,7 +22,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
-use whalewatch_kit::testing::{Answer, Received, Server};
+use whalewatch_testing::{Answer, Received, Server};
 
 use super::{TOKEN, line, strict};
 

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use object::build::elf::{Builder, SectionData};
@@ -10,6 +9,7 @@ use object::elf::SHT_STRTAB;
 
 use super::toolchain::{Toolchain, cargo_home};
 use crate::paths;
+use crate::steps;
 
 /// Lists the objects' names, one for each program file.
 pub(super) fn objects() -> Result<Vec<String>> {
@@ -33,20 +33,12 @@ pub(super) const FLAGS: [&str; 3] = ["-Clink-arg=--btf", "-Cdebuginfo=2", "-Cpan
 pub(super) fn build(toolchain: &Toolchain) -> Result<Vec<(String, Vec<u8>)>> {
     let target = paths::target().join("ebpf");
     // Cargo itself is from the stable toolchain; only the compiler is another one.
-    let mut cargo = Command::new("cargo");
+    let build = ["build", "--quiet", "--locked", "--release", "--bins"];
+    let mut cargo = steps::cargo(&build);
     cargo
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--release",
-            "--package",
-            "whalewatch-trackers-ebpf",
-            "--bins",
-        ])
+        .args(["--package", "whalewatch-trackers-ebpf"])
         .args(["-Z", "build-std=core", "--target", "bpfel-unknown-none", "--target-dir"])
         .arg(&target)
-        .current_dir(paths::root())
         .env("RUSTC", &toolchain.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(toolchain)?)

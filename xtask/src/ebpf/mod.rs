@@ -7,11 +7,11 @@ mod toolchain;
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::paths;
+use crate::steps::cargo;
 use build::{build, objects};
 use manifest::{Manifest, hash, source_hash};
 use toolchain::Toolchain;
@@ -97,9 +97,8 @@ fn test_rebuilt(objects: &[(String, Vec<u8>)]) -> Result<()> {
     for (name, data) in objects {
         write(&folder.join(name), data)?;
     }
-    let mut test = Command::new("cargo");
-    test.args(["test", "--quiet", "--locked", "--test", "layout"]);
-    let status = test.current_dir(paths::root()).env("WHALEWATCH_OBJECTS", &folder).status()?;
+    let mut test = cargo(&["test", "--quiet", "--locked", "--test", "layout"]);
+    let status = test.env("WHALEWATCH_OBJECTS", &folder).status()?;
     ensure!(status.success(), "the objects compiled here do not fit the user side");
     Ok(())
 }

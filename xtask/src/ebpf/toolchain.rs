@@ -7,10 +7,8 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::manifest::Manifest;
-use crate::{paths, tools};
-
-/// The linker's version. Another version may make other objects.
-pub(super) const LINKER_VERSION: &str = "0.10.3";
+use crate::paths;
+use crate::tools::{self, LINKER_VERSION};
 
 /// A compiler and its linker.
 pub(super) struct Toolchain {
@@ -83,17 +81,7 @@ fn linker() -> Result<PathBuf> {
         return Ok(linker);
     }
     eprintln!("building bpf-linker {LINKER_VERSION} into {}", tools::dir().display());
-    let mut install = Command::new("cargo");
-    install.args([
-        "install",
-        "--quiet",
-        "--locked",
-        "--version",
-        LINKER_VERSION,
-        "bpf-linker",
-        "--root",
-    ]);
-    let status = install.arg(tools::dir()).status().context("cannot start `cargo install`")?;
+    let status = tools::build_linker().status().context("cannot start `cargo install`")?;
     ensure!(status.success(), "cannot build bpf-linker: the messages of `cargo install` are above");
     Ok(own)
 }

@@ -36,6 +36,8 @@ pub(super) fn make_initrd(dir: &Path, output: &Output) -> Result<PathBuf> {
         symlink("busybox", root.join("bin").join(applet))?;
     }
     add_program(&root, &paths::program())?;
+    // Line numbers are most of the file, and the guest keeps all files in memory.
+    run(Command::new("strip").arg(root.join("bin/whalewatch")), output, Show::OnFailure)?;
     add_program(&root, &paths::find("setpriv").context("util-linux is not installed")?)?;
     fs::write(root.join("trackers"), super::trackers()?.join("\n"))?;
     let init = root.join("init");

@@ -146,12 +146,16 @@ type_information() {
     without no-tracepoint btf_trace_sched_process_exec
 }
 
-everything() {
+watching() {
     mount -t cgroup2 cgroup $group
     doctor whole
     old_process
     watch whole workload
     each_tracker
+}
+
+# After `watching`.
+lacking() {
     fails user su nobody -c '"$0" "$@"' --
     fails user-namespace unshare --user --map-root-user
     works capable /bin/setpriv --reuid 65534 --regid 65534 --clear-groups \
