@@ -20,10 +20,11 @@ use crate::steps::{Context, E2E, cargo};
 ///
 /// The tests of all other modules judge only events that no other module causes: those of
 /// containers and processes that they started, or mounts, signals and OOM kills.
-const ALONE: [&str; 10] = [
+const ALONE: [&str; 11] = [
     "files",
     "nats",
     "otlp",
+    "podman",
     "recording",
     "reload",
     "scope",
